@@ -1,0 +1,1 @@
+"""Stoker's functions: one module a function, and the few modules that they share."""
