@@ -1,0 +1,58 @@
+"""Structured logs: one JSON line each in production, readable on a terminal.
+
+What is logged is named field by field; headers, bodies and URLs with queries never are, so no token can be.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+#: What the request at hand is about; every line carries it.
+about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
+
+_logger = logging.getLogger("stoker")
+
+
+def bind(**fields: str) -> None:
+    """Add fields to every line that this request logs from here on."""
+    about.set({**about.get(), **fields})
+
+
+def log(level: int, message: str, *, exc_info: bool = False, **fields: Any) -> None:
+    """Log one line; ``fields`` must be safe to show to anyone who reads logs."""
+    _logger.log(level, message, exc_info=exc_info, extra={"fields": fields})
+
+
+class _Line(logging.Formatter):
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self.as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {**about.get(), **getattr(record, "fields", {})}
+        if record.exc_info:
+            fields = fields | {"error": self.formatException(record.exc_info)}
+        trace = f"[TRACE:{fields.get('trace_id', '-')}]"
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if self.as_json:
+            line = {"at": at, "severity": record.levelname, "message": f"{trace} {record.getMessage()}", **fields}
+            return json.dumps(line, default=str)
+        rest = " ".join(f"{name}={value}" for name, value in fields.items() if name != "trace_id")
+        # One call, one line: a newline in a value must not look like a line of ours.
+        return f"{at} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().replace("\n", "\n  | ")
+
+
+def start(log_format: str) -> None:
+    """Send this process's lines to standard error, as ``json`` or ``text``; calling it again changes nothing."""
+    if _logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line(as_json=log_format == "json"))
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    _logger.propagate = False

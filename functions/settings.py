@@ -1,0 +1,122 @@
+"""All environment variables of the functions, as one typed model."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one framework is started: by an image in a cluster, by a command on a laptop."""
+
+    command: dict[str, list[str]] = {}
+    image: str = ""
+    env: dict[str, str] = {}
+    #: shell patterns of the model names that this trainer knows; anything else is refused at once
+    models: tuple[str, ...] = ("*",)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """One field a variable, by the variable's name in lower case."""
+
+    database_url: str = "sqlite:///.stoker/stoker.db"
+    backend_base_url: str = "http://127.0.0.1:8080"
+    log_format: Literal["json", "text"] = "json"
+
+    storage_type: Literal["minio", "r2"] = "minio"
+    storage_bucket: str = "stoker"
+    minio_endpoint: str = ""
+    minio_access_key: str = ""
+    minio_secret_key: str = ""
+    r2_endpoint: str = ""
+    r2_access_key_id: str = ""
+    r2_secret_access_key: str = ""
+    #: what trainers get: the credentials above, or presigned URLs only
+    trainer_storage: Literal["credentials", "presigned"] = "credentials"
+
+    trainers: str = ""
+    default_framework: str = ""
+    default_model: str = ""
+
+    launcher: Literal["local"] = "local"
+    local_runs_dir: str = ".stoker/runs"
+    local_job_limit: Annotated[int, msgspec.Meta(ge=1)] = 1
+    stop_grace_seconds: Positive = 30.0
+
+    #: defaults of the three clocks; a job may bring its own
+    longest_pending_seconds: Positive = 24 * 3600.0
+    longest_running_seconds: Positive = 3 * 24 * 3600.0
+    longest_stalled_seconds: Positive = 2 * 3600.0
+    heartbeat_seconds: Positive = 30.0
+    #: heartbeats missed before a job counts as silent
+    silent_after_heartbeats: Positive = 4.0
+    #: how long a submitted job may be unknown to its launcher before it counts as lost
+    lost_after_seconds: Positive = 60.0
+    #: how old an upload must be before sweep takes its notification for lost, and how far back it looks
+    upload_grace_seconds: Positive = 60.0
+    upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+
+    k_sink: str = ""
+    oidc_issuer: str = ""
+    oidc_audience: str = "stoker"
+    oidc_scope: str = "datasets:notify jobs:write"
+    mlflow_tracking_uri: str = ""
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ValueError: a variable cannot be used; the message names it.
+    """
+    known = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    given: dict[str, Any] = {name.lower(): value for name, value in os.environ.items() if name.lower() in known}
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"environment: {error} (the variable's name is the field's in capitals)") from error
+
+
+@cache
+def trainers() -> dict[str, Trainer]:
+    """Return the registered trainers by framework, from the JSON file that ``TRAINERS`` names.
+
+    Relative paths in a command are resolved against that file's folder.
+
+    Raises:
+        ValueError: the file is missing or cannot be used.
+    """
+    path = Path(settings().trainers)
+    try:
+        registry = msgspec.json.decode(path.read_bytes(), type=dict[str, Trainer])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ValueError(f"TRAINERS={settings().trainers!r}: {error}") from error
+    return {name: _resolved(trainer, path.resolve().parent) for name, trainer in registry.items()}
+
+
+def _resolved(trainer: Trainer, folder: Path) -> Trainer:
+    # Not Path.resolve: a virtual environment's interpreter is a link, and its target is another environment.
+    command = {
+        task: [os.path.normpath(folder / word) if "/" in word else word for word in words]
+        for task, words in trainer.command.items()
+    }
+    return msgspec.structs.replace(trainer, command=command)
+
+
+def storage_environment() -> dict[str, str]:
+    """Return the contract's storage variables, as a trainer gets them."""
+    now = settings()
+    if now.trainer_storage == "presigned":
+        return {"STORAGE_TYPE": "presigned", "STORAGE_BUCKET": now.storage_bucket}
+    names = {
+        "minio": ("minio_endpoint", "minio_access_key", "minio_secret_key"),
+        "r2": ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key"),
+    }[now.storage_type]
+    return {"STORAGE_TYPE": now.storage_type, "STORAGE_BUCKET": now.storage_bucket} | {
+        name.upper(): getattr(now, name) for name in names
+    }
