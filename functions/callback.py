@@ -1,0 +1,26 @@
+"""A callback's frame, apart from ``store`` so that a heartbeat need not import it."""
+
+from typing import Any, NamedTuple
+
+
+class Delivery(NamedTuple):
+    """What makes two calls of one job the same call: CloudEvents ``source`` and ``id``."""
+
+    source: str
+    id: str
+
+
+class Call(NamedTuple):
+    """Whose callback it is, and which attempt's (None: the current one's)."""
+
+    job_id: str
+    delivery: Delivery
+    attempt: int | None
+
+
+class Said(NamedTuple):
+    """What an event says."""
+
+    type: str
+    message: str | None
+    data: dict[str, Any] | None

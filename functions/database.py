@@ -1,0 +1,34 @@
+"""Where the store is: one URL, for SQLAlchemy and for the bare drivers alike."""
+
+import sqlite3
+from pathlib import Path
+
+from functions.settings import settings
+
+
+def is_sqlite() -> bool:
+    """Say whether the store is an SQLite file; else it is PostgreSQL."""
+    return settings().database_url.startswith("sqlite:")
+
+
+def sqlite_path() -> Path:
+    """Return the SQLite file of ``sqlite:///relative`` or ``sqlite:////absolute``; its folder exists afterwards."""
+    path = Path(settings().database_url.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def postgresql_url() -> str:
+    """Return the URL as libpq takes it."""
+    scheme, _, rest = settings().database_url.partition("://")
+    if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise ValueError(f"DATABASE_URL: use sqlite:///<file> or postgresql://…, not {scheme}://")
+    return f"postgresql://{rest}"
+
+
+def prepare_sqlite(connection: sqlite3.Connection) -> None:
+    """Set what every SQLite connection of ours needs; it then begins transactions only when told to."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout = 20000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = ON")

@@ -1,0 +1,296 @@
+"""All SQL of jobs: one public function a sentence of the contract, one transaction each.
+
+Every function takes the moment it happens at (``at``, aware UTC), so that tests own the clock, and runs
+unchanged on SQLite and PostgreSQL. ``store_heartbeat`` has the hot path, ``store_read`` what only reads,
+``store_sweep`` what only sweep needs.
+
+Writes come first and reads only after a miss: no lock is upgraded on SQLite, no stale row believed on PostgreSQL.
+"""
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from functions.callback import Call, Delivery, Said
+from functions.errors import NotFound, Unusable, WrongState, unusable_field
+from functions.session import read, write
+from functions.spec import Spec, as_json
+from functions.states import BEFORE, FINAL, NEXT, Reason, State
+from functions.tables import Job, JobEvent, Outbox
+from functions.views import job_json
+
+
+def create(spec: Spec, *, identity: str | None, trace_id: str, at: datetime) -> tuple[Job, bool]:
+    """Write a PENDING job, or return the one that has this identity already; the flag says whether it is new."""
+    job = Job(
+        id=secrets.token_hex(8),
+        identity=identity,
+        framework=spec.framework,
+        task=spec.task,
+        dataset_id=spec.dataset_id,
+        model_name=spec.model_name,
+        spec=as_json(spec),
+        trace_id=trace_id,
+        attempt_limit=spec.attempt_limit,
+        epochs=spec.epochs,
+        metrics={},
+        artifacts=[],
+        created_at=at,
+        sequence=1,
+    )
+    try:
+        with write() as session:
+            session.add(job)
+            session.flush()
+            _tell(session, job, at=at)
+            return job, True
+    except IntegrityError:
+        with read() as session:
+            there = session.exec(select(Job).where(Job.identity == identity)).first()
+        if there is None:
+            raise
+        return there, False
+
+
+def move(  # noqa: PLR0913 -- what a move writes
+    job_id: str,
+    to: State,
+    *,
+    at: datetime,
+    message: str | None = None,
+    reason: Reason | None = None,
+    still: ColumnElement[bool] | None = None,
+) -> Job:
+    """Move a job to a later state on the control plane's own account.
+
+    ``still`` is a condition that must yet hold in that very statement.
+
+    Raises:
+        NotFound: there is no such job.
+        WrongState: the job is past ``to``, or ``still`` no longer holds; ``members["state"]`` says where it is.
+    """
+    with write() as session:
+        job = _move(session, job_id, to, at=at, values={"message": message, "reason": reason}, still=still)
+        if job is None:
+            raise _miss(session, job_id, to)
+        _tell(session, job, at=at)
+        return job
+
+
+def same_launch(job: Job) -> ColumnElement[bool]:
+    """Return the condition that nobody has started the job again since it was read."""
+    return col(Job.launch) == job.launch
+
+
+def claim(call: Call, said: Said, *, at: datetime) -> Job:
+    """Give the job to the trainer's process that has just started: a new attempt, counted from 1.
+
+    The same call again answers with the attempt that it was given first.
+
+    Raises:
+        NotFound, WrongState: as ``move``.
+    """
+    try:
+        with write() as session:
+            _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, tell=True)
+            job: Job | None = session.scalar(
+                update(Job)
+                .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING)
+                .values(
+                    attempt=Job.attempt + 1, epoch=None, step=None, heartbeat_at=at, progress_at=at, liveness="live"
+                )
+                .returning(Job)
+            )
+            if job is None:
+                return _answered_before(session, call, State.RUNNING)
+            _record(session, job, call, said, at=at)
+            return job
+    except IntegrityError:
+        with read() as session:
+            return _answered_before(session, call, State.RUNNING)
+
+
+def record_event(call: Call, said: Said, *, at: datetime) -> Job:
+    """Write a trainer's event into the timeline; it counts as a sign of life.
+
+    Raises:
+        NotFound: there is no such job.
+        WrongState: the job has ended, or belongs to a newer attempt.
+        Unusable: the attempt is one that was never claimed.
+    """
+    try:
+        with write() as session:
+            job = _touch(session, call, at=at)
+            if job is None:
+                return _answered_before(session, call, State.RUNNING)
+            _record(session, job, call, said, at=at)
+            return job
+    except IntegrityError:
+        with read() as session:
+            return _answered_before(session, call, State.RUNNING)
+
+
+def begin_running(call: Call, *, at: datetime) -> bool:
+    """Move a job to RUNNING by a trainer's first heartbeat; False when this very call was answered before.
+
+    Raises:
+        NotFound, WrongState, Unusable: as ``record_event``.
+    """
+    with write() as session:
+        if _touch(session, call, at=at) is not None:
+            return True
+        _answered_before(session, call, State.RUNNING)
+        return False
+
+
+def finish(  # noqa: PLR0913 -- the fields of one callback
+    call: Call,
+    to: State,
+    *,
+    at: datetime,
+    metrics: dict[str, float] | None,
+    artifacts: list[str] | None,
+    reason: Reason | None = None,
+    message: str | None = None,
+) -> Job:
+    """End a job by its trainer's word.
+
+    Raises:
+        NotFound, WrongState, Unusable: as ``record_event``.
+    """
+    told = {"metrics": metrics, "artifacts": artifacts}
+    values = {"reason": reason, "message": message, **{name: value for name, value in told.items() if value}}
+    try:
+        with write() as session:
+            job = _move(session, call.job_id, to, at=at, values=values, still=_of_attempt(call))
+            if job is None:
+                return _answered_before(session, call, to)
+            _tell(session, job, at=at, delivery=call.delivery)
+            return job
+    except IntegrityError:
+        with read() as session:
+            return _answered_before(session, call, to)
+
+
+def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
+    session: Session,
+    job_id: str,
+    to: State,
+    *,
+    at: datetime,
+    values: dict[str, Any],
+    still: ColumnElement[bool] | None = None,
+    tell: bool = False,
+) -> Job | None:
+    stamps: dict[str, Any] = {}
+    if to in FINAL:
+        stamps = {"finished_at": at, "liveness": None}
+    elif to == State.RUNNING:
+        stamps = {"started_at": at, "heartbeat_at": at, "progress_at": at, "liveness": "live"}
+    elif to == State.QUEUED:
+        stamps = {"queued_at": at}
+    # Compare-and-set: of two callers that race, the database lets one through.
+    where = [col(Job.id) == job_id, col(Job.state).in_(BEFORE[to])] + ([] if still is None else [still])
+    job: Job | None = session.scalar(
+        update(Job).where(*where).values(state=to, sequence=Job.sequence + 1, **stamps, **values).returning(Job)
+    )
+    if job is not None and tell:
+        _tell(session, job, at=at)
+    return job
+
+
+def _tell(session: Session, job: Job, *, at: datetime, delivery: Delivery | None = None) -> None:
+    """Write the timeline's and the outbox's row of the state that the job has just entered."""
+    source, id_ = delivery or (None, None)
+    data = {"reason": job.reason} if job.reason else None
+    session.add(
+        JobEvent(
+            job_id=job.id,
+            kind="state",
+            type=job.state,
+            attempt=job.attempt,
+            message=job.message,
+            data=data,
+            metrics=job.metrics if job.state in FINAL else None,
+            ce_source=source,
+            ce_id=id_,
+            at=at,
+        )
+    )
+    session.add(
+        Outbox(
+            job_id=job.id,
+            sequence=job.sequence,
+            type=f"dev.stoker.job.{job.state.lower()}",
+            data=job_json(job),
+            trace_id=job.trace_id,
+            created_at=at,
+        )
+    )
+    session.flush()
+
+
+def _touch(session: Session, call: Call, *, at: datetime) -> Job | None:
+    """Count a sign of life of a job that has not ended, and make it RUNNING; None when it is past that."""
+    _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=_of_attempt(call), tell=True)
+    job: Job | None = session.scalar(
+        update(Job)
+        .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _of_attempt(call))
+        .values(heartbeat_at=at, liveness="live")
+        .returning(Job)
+    )
+    return job
+
+
+def _of_attempt(call: Call) -> ColumnElement[bool]:
+    return col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
+
+
+def _record(session: Session, job: Job, call: Call, said: Said, *, at: datetime) -> None:
+    source, id_ = call.delivery
+    session.add(
+        JobEvent(
+            job_id=job.id,
+            kind="event",
+            type=said.type,
+            attempt=job.attempt,
+            message=said.message,
+            data=said.data,
+            ce_source=source,
+            ce_id=id_,
+            at=at,
+        )
+    )
+    session.flush()
+
+
+def _answered_before(session: Session, call: Call, to: State) -> Job:
+    """Return the job as the first answer to this very call showed it, or raise why the call is refused."""
+    source, id_ = call.delivery
+    same = select(JobEvent).where(JobEvent.job_id == call.job_id, JobEvent.ce_source == source, JobEvent.ce_id == id_)
+    first = session.exec(same).first()
+    job = session.get(Job, call.job_id, populate_existing=True)
+    if first is not None and job is not None:
+        session.expunge(job)
+        job.attempt = first.attempt
+        return job
+    raise _miss(session, call.job_id, to, call.attempt)
+
+
+def _miss(session: Session, job_id: str, to: State, attempt: int | None = None) -> NotFound | WrongState | Unusable:
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        return NotFound(f"there is no job {job_id}")
+    if attempt is not None and attempt > job.attempt and job.state not in FINAL:
+        return unusable_field("attempt", f"no process has claimed attempt {attempt}; the current one is {job.attempt}")
+    if attempt is not None and attempt < job.attempt:
+        return WrongState(f"attempt {attempt} has been replaced by attempt {job.attempt}; stop", state=job.state)
+    verb = "has ended" if job.state in FINAL else "has moved on"
+    said = f"job {job_id} is {job.state}: it {verb}" + (
+        "" if to in NEXT[State(job.state)] else f" and cannot become {to}"
+    )
+    return WrongState(said, state=job.state)

@@ -1,0 +1,165 @@
+"""The hot path: a heartbeat is one conditional update and one insert, by the bare driver.
+
+SQLAlchemy would double a cold start and halve the rate, so it is imported only on a miss: the job is not
+RUNNING yet, or the call is to be refused. ``tests/integration/test_store.py`` holds the two paths together.
+"""
+
+import json
+import re
+import sqlite3
+import threading
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from functions import database
+from functions.callback import Call
+from functions.settings import settings
+from functions.states import State
+
+_BEAT = """
+UPDATE job SET
+    heartbeat_at = :at,
+    liveness = 'live',
+    progress_at = CASE
+        WHEN coalesce(:epoch, -1) > coalesce(epoch, -1) OR coalesce(:step, -1) > coalesce(step, -1) THEN :at
+        ELSE progress_at END,
+    epoch = CASE WHEN coalesce(:epoch, -1) > coalesce(epoch, -1) THEN :epoch ELSE epoch END,
+    step = CASE WHEN coalesce(:step, -1) > coalesce(step, -1) THEN :step ELSE step END,
+    epochs = coalesce(:epochs, epochs),
+    eta_seconds = coalesce(:eta_seconds, eta_seconds),
+    metrics = coalesce(:metrics, metrics)
+WHERE id = :job_id AND state = 'RUNNING' AND attempt = coalesce(:attempt, attempt)
+RETURNING attempt
+"""
+_RECORD = """
+INSERT INTO job_event (job_id, kind, type, attempt, epoch, step, metrics, ce_source, ce_id, at)
+VALUES (:job_id, 'heartbeat', 'heartbeat', :attempt, :epoch, :step, :metrics, :ce_source, :ce_id, :at)
+ON CONFLICT (job_id, ce_source, ce_id) DO NOTHING
+"""
+
+
+class Beat(msgspec.Struct, forbid_unknown_fields=True):
+    """A heartbeat's body. JSON has no NaN: a trainer leaves such a metric out."""
+
+    epoch: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    step: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], float], Meta(max_length=500)] | None = None
+    eta_seconds: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+def record(call: Call, beat: Beat, *, at: datetime) -> State:
+    """Write a heartbeat, and what it says about the job; progress never goes back within an attempt.
+
+    Raises:
+        NotFound, WrongState, Unusable, Busy: as ``store.record_event``.
+    """
+    if not _beat(call, beat, at=at):
+        from functions import store  # noqa: PLC0415 -- see the module's first lines
+
+        if store.begin_running(call, at=at):
+            _beat(call, beat, at=at)
+    return State.RUNNING
+
+
+def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
+    values = {
+        "job_id": call.job_id,
+        "attempt": call.attempt,
+        "epoch": beat.epoch,
+        "epochs": beat.epochs,
+        "step": beat.step,
+        "eta_seconds": beat.eta_seconds,
+        "metrics": json.dumps(beat.metrics) if beat.metrics else None,
+        "ce_source": call.delivery.source,
+        "ce_id": call.delivery.id,
+        "at": at,
+    }
+    transaction = _sqlite if database.is_sqlite() else _postgresql
+    try:
+        return transaction(values)
+    except _driver_errors() as error:
+        _forget_connection()
+        from functions.session import refusal_of  # noqa: PLC0415 -- as above
+
+        raise refusal_of(error) from error
+
+
+def _sqlite(values: dict[str, Any]) -> bool:
+    # As SQLAlchemy writes it, so that both compare alike.
+    values = values | {"at": values["at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")}
+    connection = _connection(_connect_sqlite)
+    connection.execute("BEGIN IMMEDIATE")
+    recorded = 0
+    beaten = connection.execute(_BEAT, values).fetchone()
+    if beaten is not None:
+        recorded = connection.execute(_RECORD, values | {"attempt": beaten[0]}).rowcount
+    # A call that was recorded before changes nothing the second time.
+    connection.execute("COMMIT" if recorded else "ROLLBACK")
+    return beaten is not None
+
+
+def _postgresql(values: dict[str, Any]) -> bool:
+    connection = _connection(_connect_postgresql)
+    if connection.closed or connection.broken:
+        _forget_connection()
+        connection = _connection(_connect_postgresql)
+    recorded = 0
+    beaten = connection.execute(_psycopg(_BEAT), values).fetchone()
+    if beaten is not None:
+        recorded = connection.execute(_psycopg(_RECORD), values | {"attempt": beaten[0]}).rowcount
+    if recorded:
+        connection.commit()
+    else:
+        connection.rollback()
+    return beaten is not None
+
+
+@cache
+def _psycopg(statement: str) -> str:
+    return re.sub(r":(\w+)", r"%(\1)s", statement)
+
+
+_of_thread = threading.local()
+
+
+def _connection(connect: Any) -> Any:
+    # One connection a thread: gunicorn's threads are the pool. The URL is kept beside it for a change of store.
+    url = settings().database_url
+    if getattr(_of_thread, "url", None) != url:
+        _forget_connection()
+        _of_thread.connection = connect()
+        _of_thread.url = url
+    return _of_thread.connection
+
+
+def _forget_connection() -> None:
+    connection, _of_thread.url = getattr(_of_thread, "connection", None), None
+    _of_thread.connection = None
+    if connection is not None:
+        connection.close()
+
+
+def _connect_sqlite() -> sqlite3.Connection:
+    connection = sqlite3.connect(database.sqlite_path())
+    database.prepare_sqlite(connection)
+    return connection
+
+
+def _connect_postgresql() -> Any:
+    import psycopg  # noqa: PLC0415 -- only where PostgreSQL is the store
+
+    return psycopg.connect(database.postgresql_url(), connect_timeout=5)
+
+
+def _driver_errors() -> tuple[type[Exception], ...]:
+    if database.is_sqlite():
+        return (sqlite3.Error,)
+    import psycopg  # noqa: PLC0415 -- as above
+
+    return (psycopg.Error,)

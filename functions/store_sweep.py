@@ -1,0 +1,150 @@
+"""What only sweep needs: whose turn it is, the open jobs, silence, the outbox; and what create-job rejects."""
+
+import hashlib
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from functions.session import read, write
+from functions.states import FINAL, State
+from functions.tables import Job, JobEvent, Outbox, RejectedEvent, SweepTurn
+
+
+def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> datetime | None:
+    """Take the turn to sweep, so that two sweeps never work side by side.
+
+    Returns since when the control plane has been awake (every clock of silence starts no earlier), or None
+    when another sweep has the turn. A gap of ``away_after`` between two sweeps counts as having been away.
+    """
+    first = SweepTurn(id=1, taken_until=at + lasting, swept_at=at, awake_at=at)
+    with write() as session:
+        turn: SweepTurn | None = session.scalar(
+            update(SweepTurn)
+            .where(col(SweepTurn.id) == 1, col(SweepTurn.taken_until) <= at)
+            .values(taken_until=at + lasting)
+            .returning(SweepTurn)
+        )
+        if turn is not None:
+            turn.awake_at = turn.awake_at if at - turn.swept_at < away_after else at
+            turn.swept_at = at
+            return turn.awake_at
+        if session.get(SweepTurn, 1) is not None:
+            return None
+    try:
+        with write() as session:
+            session.add(first)
+    except IntegrityError:  # another sweep was first to be the first
+        return None
+    return at
+
+
+def end_turn(*, at: datetime) -> None:
+    """Give the turn back."""
+    with write() as session:
+        session.execute(update(SweepTurn).where(col(SweepTurn.id) == 1).values(taken_until=at))
+
+
+def open_jobs() -> list[Job]:
+    """Return the jobs that have not ended, oldest first."""
+    with read() as session:
+        return list(
+            session.exec(select(Job).where(col(Job.state).not_in(FINAL)).order_by(col(Job.created_at), col(Job.id)))
+        )
+
+
+def still_open(job_ids: Collection[str]) -> set[str]:
+    """Return those of these jobs that exist and have not ended."""
+    with read() as session:
+        return set(session.exec(select(Job.id).where(col(Job.id).in_(job_ids), col(Job.state).not_in(FINAL))))
+
+
+def submitted(job_id: str, message: str | None, *, at: datetime) -> None:
+    """Note that a job was handed to the launcher, and what it waits for."""
+    with write() as session:
+        session.execute(update(Job).where(col(Job.id) == job_id).values(submitted_at=at))
+        session.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.state).in_({State.PENDING, State.QUEUED}))
+            .values(message=message)
+        )
+
+
+def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
+    """Count another start of a job whose trainer has ended; None when it moved on, or was counted by another."""
+    with write() as session:
+        again = session.scalar(
+            update(Job)
+            .where(
+                col(Job.id) == job.id,
+                col(Job.state).not_in(FINAL),
+                col(Job.launch) == job.launch,
+                col(Job.launch) < Job.attempt_limit,
+            )
+            .values(launch=Job.launch + 1, heartbeat_at=at, progress_at=at)
+            .returning(Job)
+        )
+        if again is not None:
+            session.add(
+                JobEvent(job_id=job.id, kind="event", type="retrying", attempt=job.attempt, message=message, at=at)
+            )
+        return again
+
+
+def note_silence(job_id: str, *, since: datetime, at: datetime) -> bool:
+    """Mark a RUNNING job that has not called back since then as silent; True when it was not marked before."""
+    with write() as session:
+        job = session.scalar(
+            update(Job)
+            .where(
+                col(Job.id) == job_id,
+                col(Job.state) == State.RUNNING,
+                col(Job.heartbeat_at) < since,
+                or_(col(Job.liveness).is_(None), col(Job.liveness) != "silent"),
+            )
+            .values(liveness="silent")
+            .returning(Job)
+        )
+        if job is not None:
+            session.add(JobEvent(job_id=job_id, kind="event", type="silent", attempt=job.attempt, at=at))
+        return job is not None
+
+
+def known(identities: Collection[str]) -> set[str]:
+    """Return those of these identities that a job, or a rejected event, has already."""
+    with read() as session:
+        jobs = session.exec(select(Job.identity).where(col(Job.identity).in_(identities)))
+        rejected = session.exec(select(RejectedEvent.identity).where(col(RejectedEvent.identity).in_(identities)))
+        return {identity for identity in (*jobs, *rejected) if identity is not None}
+
+
+def reject(reason: str, body: str, *, at: datetime, identity: str | None = None) -> None:
+    """Keep a delivery that can never become a job; the same one again changes nothing."""
+    digest = hashlib.sha256(f"{reason}\0{body}".encode("utf-8", "replace")).hexdigest()
+    try:
+        with write() as session:
+            session.add(
+                RejectedEvent(identity=identity or digest, reason=_storable(reason), body=_storable(body)[:4096], at=at)
+            )
+    except IntegrityError:
+        return
+
+
+def _storable(said: str) -> str:
+    return said.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def unsent(limit: int) -> list[Outbox]:
+    """Return the oldest outbox rows that have not been delivered."""
+    with read() as session:
+        return list(
+            session.exec(select(Outbox).where(col(Outbox.sent_at).is_(None)).order_by(col(Outbox.id)).limit(limit))
+        )
+
+
+def sent(outbox_id: int, *, at: datetime) -> None:
+    """Note that an outbox row was delivered."""
+    with write() as session:
+        session.execute(update(Outbox).where(col(Outbox.id) == outbox_id).values(sent_at=at))

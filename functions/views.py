@@ -1,0 +1,25 @@
+"""How rows are shown, to callers of the API and in CloudEvents."""
+
+from datetime import datetime
+from typing import Any
+
+from functions.tables import Job, JobEvent, RejectedEvent
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """Return a job as the world sees it."""
+    return _shown(job.model_dump(exclude={"identity", "sequence", "submitted_at", "launch"}))
+
+
+def event_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
+    """Return an event as the world sees it."""
+    return _shown(row.model_dump(exclude={"job_id", "ce_source", "ce_id", "identity"}))
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return an aware UTC moment in the API's notation."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in row.items()}
