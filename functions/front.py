@@ -1,0 +1,20 @@
+"""front: all functions behind one address; for a laptop, and for a small installation as one Service."""
+
+from flask import Request, Response
+
+from functions import web
+from functions.cancel import cancel
+from functions.create_job import create_job
+from functions.done import done
+from functions.event import event
+from functions.heartbeat import heartbeat
+from functions.jobs import jobs
+from functions.presign import presign
+from functions.sweep import sweep
+
+dispatch = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep)
+
+
+def front(request: Request) -> Response:
+    """Pass a request to the function whose path it is; a bare ``POST /`` goes to create-job."""
+    return dispatch(request)

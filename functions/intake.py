@@ -1,0 +1,97 @@
+"""How a delivered event becomes a job: once, or never and then with the reason on record."""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+
+from functions import cloudevent, errors, launcher, logs, notifications, spec, storage, store, store_sweep
+from functions.cloudevent import CloudEvent
+from functions.errors import Refusal
+from functions.notifications import Rejected, Upload
+from functions.spec import Spec
+from functions.states import State
+from functions.tables import Job
+
+CREATE = "dev.stoker.job.create"
+
+
+def is_delivery(headers: Mapping[str, str], body: bytes) -> bool:
+    """Tell the delivery of an event from an API call, by its headers or its shape."""
+    return cloudevent.is_event(headers) or notifications.is_notification(headers, body)
+
+
+def deliver(headers: Mapping[str, str], body: bytes, *, at: datetime) -> None:
+    """Take each record of a delivery; those that can never become a job are kept with their reason.
+
+    Raises:
+        Busy: a retry can mend it.
+    """
+    text = body.decode("utf-8", "replace")
+    with _rejecting(text, at):
+        for found in _read(headers, body):
+            with _rejecting(text, at):
+                _take(found, at=at)
+
+
+class _rejecting:  # noqa: N801 -- a context manager that reads as a sentence
+    def __init__(self, text: str, at: datetime) -> None:
+        self.text, self.at = text, at
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, Refusal | ValueError) or isinstance(error, errors.Busy):
+            return False
+        logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
+        store_sweep.reject(str(error), self.text, at=self.at)
+        return True
+
+
+def _read(headers: Mapping[str, str], body: bytes) -> list[Upload | Rejected | CloudEvent]:
+    if cloudevent.is_event(headers):
+        events = cloudevent.parse(headers, body)
+        if events and all(event.type == CREATE for event in events):
+            return list(events)
+    return list(notifications.read(headers, body))
+
+
+def _take(found: Upload | Rejected | CloudEvent, *, at: datetime) -> None:
+    if isinstance(found, Rejected):
+        raise ValueError(found.reason)  # noqa: TRY004 -- it is a value that a stranger sent
+    if isinstance(found, Upload):
+        upload(found, at=at)
+    else:
+        asked = spec.from_request(found.data if isinstance(found.data, dict) else {})
+        make(asked, json.dumps(["event", found.source, found.id]), at=at)
+
+
+def upload(found: Upload, *, at: datetime) -> Job | None:
+    """Make the job of an uploaded dataset, as its metadata asks; None when the upload is gone by now.
+
+    Raises:
+        Unusable, ValueError: it can never become a job.
+        Busy: a retry can mend it.
+    """
+    if found.bucket != storage.bucket():
+        raise ValueError(f"uploads to {found.bucket!r} are not ours: the bucket is {storage.bucket()!r}")
+    dataset_id = notifications.dataset_id(found.key)
+    metadata = found.metadata if found.metadata_known else storage.upload_metadata(found.key)
+    if metadata is None:
+        return None
+    job, _ = make(spec.from_upload(dataset_id, metadata), notifications.identity(found), at=at)
+    return job
+
+
+def make(asked: Spec, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+    """Write the job, or find the one of this identity, and launch it if nobody has yet; the flag says if it is new.
+
+    Raises:
+        Busy: the store is away.
+    """
+    job, new = store.create(asked, identity=identity, trace_id=logs.about.get()["trace_id"], at=at)
+    logs.bind(job_id=job.id)
+    if new:
+        logs.log(logging.INFO, "created a job", framework=job.framework, dataset_id=job.dataset_id)
+    return (launcher.launch(job, at=at) if job.state == State.PENDING else job), new

@@ -1,0 +1,190 @@
+"""The local launcher: a subprocess a job, in the trainer's own environment, that outlives the functions.
+
+Below ``LOCAL_RUNS_DIR``, each launch has a folder of its own::
+
+    {job_id}/{launch}/alive.lock     locked for as long as the supervisor lives: the kernel's word, no pid to mistake
+                      process.json   the supervisor's and the trainer's pids
+                      exit.json      the trainer's exit code, once it has ended
+                      trainer.log    what it printed
+                      scratch/       its working folder, removed at its end
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from functions.launcher import LaunchRejectedError, Phase, Status
+from functions.settings import settings, trainers
+from functions.states import reason_of_exit
+from functions.tables import Job
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+class Local:
+    """The ``Launcher`` of a laptop; all its state is in files, so any process can go on from another's."""
+
+    def submit(self, job: Job, environment: dict[str, str]) -> Status:
+        """Start this launch, unless it has been started, or all slots are taken."""
+        command = _command(job)
+        run = _run(job)
+        run.mkdir(parents=True, exist_ok=True)
+        with _locked(_runs() / "submit.lock"):
+            status = self.inspect(job)
+            if status.phase in {Phase.RUNNING, Phase.ENDED}:
+                return status
+            limit = settings().local_job_limit
+            if len(self.list()) >= limit:
+                return Status(Phase.WAITING, f"waits for one of {limit} slots")
+            _start(run, command, environment)
+        return Status(Phase.RUNNING)
+
+    def stop(self, job_id: str) -> None:
+        """Send SIGTERM; the supervisor sees to the grace and the SIGKILL."""
+        for run in _runs().glob(f"{job_id}/*/"):
+            process = _read(run / "process.json")
+            if process is not None and _is_locked(run / "alive.lock"):
+                _signal(process["supervisor_pid"], signal.SIGTERM)
+            elif process is not None and _is_alive(process):
+                _stop_unsupervised(run, process)
+
+    def inspect(self, job: Job) -> Status:
+        """Say how this launch stands, by its lock and its files."""
+        run = _run(job)
+        if _is_locked(run / "alive.lock"):
+            return Status(Phase.RUNNING)
+        ended, process = _read(run / "exit.json"), _read(run / "process.json")
+        if ended is not None:
+            return Status(Phase.ENDED, _said(ended["code"]), reason_of_exit(ended["code"]))
+        if process is None:
+            return Status(Phase.WAITING if run.exists() else Phase.ABSENT)
+        if _is_alive(process):
+            return Status(Phase.RUNNING, "its supervisor is gone")
+        return Status(Phase.ENDED, "the trainer and its supervisor are gone without a trace", reason_of_exit(-9))
+
+    def list(self) -> set[str]:
+        """Return the jobs with a supervisor or a trainer alive."""
+        return {run.parent.name for run in _runs().glob("*/*/") if _is_locked(run / "alive.lock") or _orphan(run)}
+
+
+def _command(job: Job) -> list[str]:
+    command = trainers()[job.framework].command.get(job.task, [])
+    if not command:
+        raise LaunchRejectedError(f"the trainer {job.framework!r} has no command for the task {job.task!r} in TRAINERS")
+    missing = [word for word in command if word.startswith("/") and not Path(word).exists()]
+    if missing:
+        raise LaunchRejectedError(
+            f"the trainer {job.framework!r} is not set up: {missing[0]} is missing; run `./taskw setup`"
+        )
+    return command
+
+
+def _start(run: Path, command: list[str], environment: dict[str, str]) -> None:
+    scratch = run / "scratch"
+    scratch.mkdir(exist_ok=True)
+    minimal = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+    supervisor = [sys.executable, "-m", "functions.launch_supervisor", str(run), str(settings().stop_grace_seconds)]
+    with (run / "alive.lock").open("w") as lock, (run / "trainer.log").open("ab") as output:
+        # Locked here and handed on: there is no moment at which a started supervisor is not locked.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = subprocess.Popen(  # noqa: S603 -- the operator's own command
+            [*supervisor, str(lock.fileno()), *command],
+            cwd=scratch,
+            env=minimal | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(lock.fileno(),),
+        )
+    # The ended ones are reaped here, so that none stays a zombie.
+    _children[:] = [child, *(one for one in _children if one.poll() is None)]
+
+
+def _stop_unsupervised(run: Path, process: dict[str, Any]) -> None:
+    stopped = _read(run / "stop.json")
+    if stopped is None:
+        (run / "stop.json").write_text(json.dumps({"at": time.time()}))
+        _signal(process["trainer_pid"], signal.SIGTERM)
+    elif time.time() - stopped["at"] > settings().stop_grace_seconds:
+        os.killpg(process["trainer_pid"], signal.SIGKILL)
+
+
+def _said(code: int) -> str:
+    if code < 0:
+        return f"the trainer was killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"the trainer exited with code {code} and did not send done"
+
+
+def _runs() -> Path:
+    runs = Path(settings().local_runs_dir).absolute()
+    runs.mkdir(parents=True, exist_ok=True)
+    return runs
+
+
+def _run(job: Job) -> Path:
+    return _runs() / job.id / str(job.launch)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _orphan(run: Path) -> bool:
+    process = _read(run / "process.json")
+    return process is not None and not (run / "exit.json").exists() and _is_alive(process)
+
+
+def _is_alive(process: dict[str, Any]) -> bool:
+    # A pid comes again; a pid with its start time does not.
+    try:
+        found = psutil.Process(process["trainer_pid"])
+        return abs(found.create_time() - process["trainer_created"]) < 1 and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("r+") as lock:
+            # Shared, so that two who look at once do not take each other for a supervisor.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,61 @@
+"""What stands between the functions and a local trainer: it outlives them, keeps the grace, writes the exit code.
+
+``python -m functions.launch_supervisor RUN_DIR GRACE_SECONDS LOCK_FD COMMAND…``; see ``launch_local``.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_CANNOT_EXECUTE = 127
+_LOOK_SECONDS = 0.5
+
+
+def main(run: Path, grace_seconds: float, command: list[str]) -> None:
+    """Run a trainer to its end."""
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    try:
+        trainer = subprocess.Popen(command, start_new_session=True)  # noqa: S603 -- the operator's own command
+    except OSError as error:
+        print(error, file=sys.stderr)  # noqa: T201 -- into trainer.log
+        _write(run / "exit.json", {"code": _CANNOT_EXECUTE})
+        return
+    created = psutil.Process(trainer.pid).create_time()
+    pids = {"supervisor_pid": os.getpid(), "trainer_pid": trainer.pid, "trainer_created": created}
+    _write(run / "process.json", pids)
+    while not stopping and _runs_on(trainer, _LOOK_SECONDS):
+        pass
+    if stopping:
+        trainer.terminate()
+        _runs_on(trainer, grace_seconds)
+    # Whatever the trainer left behind in its group goes with it.
+    with suppress(ProcessLookupError):
+        os.killpg(trainer.pid, signal.SIGKILL)
+    _write(run / "exit.json", {"code": trainer.wait()})
+    shutil.rmtree(run / "scratch", ignore_errors=True)
+
+
+def _runs_on(trainer: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        trainer.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _write(path: Path, content: dict[str, float]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    part.rename(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[4:])

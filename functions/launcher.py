@@ -1,0 +1,116 @@
+"""Launchers: what starts trainers. One interface, chosen by ``LAUNCHER``; and what all of them hand to a trainer."""
+
+import json
+import logging
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from functions import store, store_sweep, tokens
+from functions.errors import WrongState
+from functions.logs import log
+from functions.settings import settings, storage_environment, trainers
+from functions.states import Reason, State
+from functions.tables import Job
+
+
+class Phase(StrEnum):
+    """Where a trainer is, as its launcher sees it."""
+
+    ABSENT = "absent"  #: the launcher knows nothing of it
+    WAITING = "waiting"  #: accepted; not started yet
+    RUNNING = "running"  #: a process or pod is there
+    ENDED = "ended"  #: it was there, and is gone
+
+
+class Status(NamedTuple):
+    """A trainer's phase, why in words, and for an ended one what its end proves."""
+
+    phase: Phase
+    message: str | None = None
+    reason: Reason | None = None
+
+
+class LaunchRejectedError(Exception):
+    """The launcher can never start this job; the message says what to change."""
+
+
+class Launcher(Protocol):
+    """Four calls, each safe to repeat."""
+
+    def submit(self, job: Job, environment: dict[str, str]) -> Status:
+        """Start this launch of the job, or let it wait. Raises LaunchRejectedError."""
+
+    def stop(self, job_id: str) -> None:
+        """Ask the trainer to end (SIGTERM), and see to it that it is gone after the grace."""
+
+    def inspect(self, job: Job) -> Status:
+        """Say how this launch of the job stands."""
+
+    def list(self) -> set[str]:
+        """Return the ids of all jobs that have a trainer alive."""
+
+
+def chosen() -> Launcher:
+    """Return the launcher that ``LAUNCHER`` names."""
+    from functions import launch_local  # noqa: PLC0415 -- each launcher brings libraries that the others do without
+
+    return {"local": launch_local.Local()}[settings().launcher]
+
+
+def launch(job: Job, *, at: datetime) -> Job:
+    """Hand an open job to the launcher, and write down what became of it; safe to repeat after any crash.
+
+    What goes wrong for now leaves the job as it is: sweep tries again.
+    """
+    try:
+        status = chosen().submit(job, environment(job, at=at))
+    except LaunchRejectedError as error:
+        return _moved(job, State.FAILED, str(error), Reason.LAUNCH_REJECTED, at=at)
+    except OSError:
+        log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
+        return job
+    store_sweep.submitted(job.id, status.message, at=at)
+    if job.state == State.PENDING:
+        return _moved(job, State.QUEUED, status.message, None, at=at)
+    return job
+
+
+def _moved(job: Job, to: State, message: str | None, reason: Reason | None, *, at: datetime) -> Job:
+    try:
+        return store.move(job.id, to, at=at, message=message, reason=reason)
+    except WrongState:  # the trainer was quicker, or somebody cancelled: what is written stands
+        return job
+
+
+def environment(job: Job, *, at: datetime) -> dict[str, str]:
+    """Return the contract's variables for a job (contract v1, "in"), and nothing else."""
+    spec, now = job.spec, settings()
+    running_seconds = spec.get("longest_running_seconds") or now.longest_running_seconds
+    names = (
+        "epochs",
+        "batch_size",
+        "image_size",
+        "learning_rate",
+        "seed",
+        "device",
+        "workers",
+        "checkpoint_key",
+    )
+    optional = {name.upper(): str(spec[name]) for name in names if spec.get(name) is not None}
+    return {
+        **trainers()[job.framework].env,
+        "JOB_ID": job.id,
+        "TRACE_ID": job.trace_id,
+        "ATTEMPT_LIMIT": str(job.attempt_limit),
+        "BACKEND_BASE_URL": now.backend_base_url,
+        "CALLBACK_TOKEN": tokens.mint_callback(job.id, running_seconds, at=at),
+        "TASK": job.task,
+        "DATASET_ID": job.dataset_id,
+        "MODEL_NAME": job.model_name,
+        "HYPERPARAMETERS": json.dumps(spec.get("hyperparameters", {})),
+        "HEARTBEAT_SECONDS": str(spec.get("heartbeat_seconds") or now.heartbeat_seconds),
+        **({"MLFLOW_TRACKING_URI": now.mlflow_tracking_uri} if now.mlflow_tracking_uri else {}),
+        **storage_environment(),
+        **optional,
+    }

@@ -1,0 +1,143 @@
+"""Who is calling: JWT, HS256 (RFC 7519), and tokens of an OIDC issuer where one is configured."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jwt
+
+from functions.errors import Forbidden, Unauthenticated
+from functions.settings import settings
+
+if TYPE_CHECKING:
+    from flask import Request
+
+ISSUER = "stoker"
+SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
+_SHORTEST_SECRET_BYTES = 32
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
+
+
+@cache
+def keys() -> dict[str, str]:
+    """Return the accepted secrets by ``kid``; the first signs.
+
+    ``JWT_SECRETS`` is ``kid:secret,kid:secret``. To rotate: put a new one in front, and remove the old one a day later.
+
+    Raises:
+        ValueError: there is none, or one is shorter than 32 bytes.
+    """
+    pairs = [pair.strip().partition(":") for pair in os.environ.get("JWT_SECRETS", "").split(",") if pair.strip()]
+    if not pairs:
+        raise ValueError("JWT_SECRETS: set it to kid:secret, with a secret of 32 random bytes or more")
+    for kid, _, secret in pairs:
+        if len(secret.encode()) < _SHORTEST_SECRET_BYTES or len(set(secret)) < 8:  # noqa: PLR2004 -- "aaaa…" is weak, however long
+            raise ValueError(f"JWT_SECRETS: the secret of kid {kid!r} is weak; use 32 random bytes or more")
+    return {kid: secret for kid, _, secret in pairs}
+
+
+def mint_callback(job_id: str, running_seconds: float, *, at: datetime) -> str:
+    """Return a trainer's token for one job, good for the job's time limit but for 6 h at least and 24 h at most."""
+    lifetime = min(max(running_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+    return _mint({"aud": "callback", "job_id": job_id}, lifetime, at=at)
+
+
+def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:
+    """Return an API token; ``scope`` is space-separated, among ``SCOPES``.
+
+    Raises:
+        ValueError: a scope is unknown.
+    """
+    unknown = set(scope.split()) - set(SCOPES)
+    if unknown or not scope.split():
+        raise ValueError(f"scope: use some of {' '.join(SCOPES)}, not {' '.join(sorted(unknown)) or 'nothing'}")
+    return _mint({"aud": "api", "sub": subject, "scope": scope}, seconds, at=at)
+
+
+def _mint(claims: dict[str, Any], seconds: float, *, at: datetime) -> str:
+    kid, secret = next(iter(keys().items()))
+    times = {"iat": at, "exp": at + timedelta(seconds=seconds)}
+    return jwt.encode({"iss": ISSUER, **claims, **times}, secret, "HS256", headers={"kid": kid})
+
+
+def renewed(request: "Request", job_id: str, *, at: datetime) -> str | None:
+    """Return a fresh callback token once less than half of the caller's life is left, else None."""
+    claims = _claims(request, "callback")
+    if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
+        return None
+    return mint_callback(job_id, claims["exp"] - claims["iat"], at=at)
+
+
+def require_callback(request: "Request", job_id: str) -> None:
+    """Let a trainer of this job pass.
+
+    Raises:
+        Unauthenticated: the token is missing, malformed, expired, or another job's.
+    """
+    if _claims(request, "callback").get("job_id") != job_id:
+        raise Unauthenticated("this token is for another job")
+
+
+def require_api(request: "Request", *scopes: str) -> str:
+    """Let a caller with any of these scopes pass, and return who it is.
+
+    Raises:
+        Unauthenticated: the token is missing, malformed, expired, or not for the API.
+        Forbidden: the token has none of the scopes.
+    """
+    claims = _claims(request, "api")
+    if not set(str(claims.get("scope", "")).split()) & set(scopes):
+        raise Forbidden(f"this needs a token with the scope {' or '.join(scopes)}")
+    return str(claims.get("sub", ""))
+
+
+def _claims(request: "Request", audience: str) -> dict[str, Any]:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("send the header Authorization: Bearer <token>")
+    try:
+        header = jwt.get_unverified_header(token)
+        if audience == "api" and settings().oidc_issuer and header.get("alg") != "HS256":
+            return _of_issuer(token)
+        secret = keys().get(header.get("kid", ""))
+        if secret is None:
+            raise Unauthenticated("the token's kid is not one of ours (any more)")
+        required = ["iss", "aud", "iat", "exp"]
+        return jwt.decode(
+            token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=5, options={"require": required}
+        )
+    except (jwt.PyJWTError, UnicodeError, ValueError, TypeError) as error:
+        raise Unauthenticated(f"token refused: {error}") from error
+
+
+def _of_issuer(token: str) -> dict[str, Any]:
+    key = _issuer_keys().get_signing_key_from_jwt(token)
+    claims = jwt.decode(
+        token,
+        key.key,
+        ["RS256", "ES256"],
+        audience=settings().oidc_audience,
+        issuer=settings().oidc_issuer,
+        options={"require": ["iss", "aud", "exp"]},
+    )
+    # Another issuer's token says who it is; what it may do is ours to say.
+    return claims | {"scope": settings().oidc_scope}
+
+
+@cache
+def _issuer_keys() -> jwt.PyJWKClient:
+    import json  # noqa: PLC0415 -- only where an issuer is configured
+    import urllib.request  # noqa: PLC0415
+
+    where = settings().oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
+    with urllib.request.urlopen(where, timeout=5) as answer:  # noqa: S310 -- the operator's own address
+        return jwt.PyJWKClient(json.load(answer)["jwks_uri"], timeout=5)
+
+
+def now() -> datetime:
+    """Return this moment, aware UTC: what handlers pass on as ``at``."""
+    return datetime.now(UTC)
+
+
+keys()  # weak or missing secrets: refuse to start
