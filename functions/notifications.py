@@ -1,0 +1,215 @@
+"""Notifications that an object was uploaded, of all storages that we know, told apart by their shape.
+
+To add a storage: one line in ``_SHAPES``, and one function in ``upload_records``.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+from functions import cloudevent, upload_records
+from functions.cloudevent import CloudEvent, Headers
+from functions.upload_records import Record
+
+_RECORDS_LIMIT = 1_000
+#: how often one message may be wrapped in another: CloudEvent, SQS' text, SNS, its text, Records and record are six
+_DEPTH_LIMIT = 8
+#: a trainer's own files, which some storages report too
+_OUTPUT = re.compile(r"(checkpoints|results|logs)/job-")
+#: types of IntegrationSource aws.s3, by version
+_OBJECTS_THEMSELVES = {"dev.knative.eventing.aws-s3", "dev.knative.connector.event.aws-s3"}
+
+
+class Upload(NamedTuple):
+    """One object that was uploaded."""
+
+    bucket: str
+    key: str
+    #: without quotes; the version where a storage gives no ETag
+    etag: str
+    #: the user's metadata by names in lower case without ``x-amz-meta-``, such as ``stoker-model``
+    metadata: Mapping[str, str]
+    #: False where the notification does not carry the metadata: then the storage has to be asked
+    metadata_known: bool
+
+
+class Rejected(NamedTuple):
+    """A record that can never become a job."""
+
+    reason: str
+
+
+Found = Upload | Rejected
+Reader = Callable[[Any, int], Iterable[Found]]
+
+
+def is_notification(headers: Headers, body: bytes) -> bool:
+    """Tell a notification from a call of the API: by CloudEvents' headers, or by the top level of the JSON."""
+    if cloudevent.is_event(headers):
+        return True
+    try:
+        said = _json(body)
+    except ValueError:
+        return False
+    several = said[:_RECORDS_LIMIT] if isinstance(said, list) else [said]
+    return any(isinstance(one, dict) and _shape(one) for one in several)
+
+
+def read(headers: Headers, body: bytes) -> list[Found]:
+    """Return what was uploaded, record by record.
+
+    What is plainly another event (a test, a deletion, a folder, a trainer's own output) is left out.
+
+    Raises:
+        ValueError: nothing of it can be read; the message names what to change.
+    """
+    said = cloudevent.parse_each(headers, body) if cloudevent.is_event(headers) else [_json(body)]
+    found = list(islice(chain.from_iterable(_found(one, 0) for one in said), _RECORDS_LIMIT + 1))
+    if len(found) > _RECORDS_LIMIT:
+        raise ValueError(f"send at most {_RECORDS_LIMIT} records at a time")
+    return found
+
+
+def identity(upload: Upload) -> str:
+    """Return what makes two notifications the same upload: bucket, key and ETag.
+
+    The ETag rather than a version, a time or an event's id: every shape carries it, and so does a listing of the
+    bucket, so that an upload which is notified through two channels, or found by sweep, is one job. The same bytes
+    uploaded again under the same key are therefore the same dataset version, not a new job.
+    """
+    return json.dumps(["upload", upload.bucket, upload.key, upload.etag])
+
+
+def dataset_id(key: str) -> str:
+    """Return the id in ``datasets/{dataset_id}.zip``.
+
+    Raises:
+        ValueError: the key names no dataset; the message says what is wrong with it.
+    """
+    name = key.removeprefix("datasets/")
+    found = name.removesuffix(".zip")
+    wrong = {
+        "it is not below datasets/": name == key,
+        "it does not end with .zip in lower case": found == name,
+        "its name is empty": not found,
+        "its name is longer than 200 characters": len(found) > 200,  # noqa: PLR2004 -- what a job may name
+        "it lies in a folder below datasets/": "/" in found,
+        "its name holds '..' or a backslash": ".." in found or "\\" in found,
+        "its name holds a control character": not found.isprintable(),
+    }
+    for reason, is_so in wrong.items():
+        if is_so:
+            raise ValueError(f"{key[:300]!r} is no dataset: {reason}; upload to datasets/<dataset_id>.zip")
+    return found
+
+
+def _found(said: Any, depth: int) -> Iterator[Found]:
+    """Yield the uploads in one message; what is wrong with it becomes a rejection, and harms no other."""
+    try:
+        yield from _opened(said, depth)
+    except ValueError as error:
+        yield Rejected(str(error)[:500])
+
+
+def _opened(said: Any, depth: int) -> Iterable[Found]:
+    if depth > _DEPTH_LIMIT:
+        raise ValueError(f"it is wrapped more than {_DEPTH_LIMIT} times")
+    match said:
+        case CloudEvent():
+            return _cloud_event(said, depth)
+        case ValueError():
+            raise said
+        case str() | bytes():
+            return _found(_unpacked(said), depth + 1)
+        case list():
+            return _listed(said, depth)
+        case dict() if (shape := _shape(said)) is not None:
+            return shape(said, depth)
+    raise ValueError("it has the shape of no upload notification that is known here")
+
+
+def _shape(said: Mapping[str, Any]) -> Reader | None:
+    return next((reader for names, reader in _SHAPES if names <= said.keys()), None)
+
+
+def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
+    if event.type in _OBJECTS_THEMSELVES:
+        # Not looked into, either: it is what somebody uploaded, and could pretend to be a notification.
+        raise ValueError(
+            "IntegrationSource aws.s3 sends the object (and deletes it) but never its key: "
+            "let the bucket notify a queue, and use IntegrationSource aws.sqs"
+        )
+    if isinstance(event.data, dict) and _shape(event.data) is None:
+        raise ValueError(f"CloudEvents of type {event.type!r} tell of no upload: filter them out in the Trigger")
+    yield from _found(event.data, depth + 1)
+
+
+def _listed(said: Any, depth: int) -> Iterator[Found]:
+    if not isinstance(said, list):
+        raise ValueError("its records or messages must be a JSON array")  # noqa: TRY004 -- a stranger's value
+    for one in said:
+        wrapped = one if isinstance(one, dict) else {}
+        yield from _found(wrapped.get("body") or wrapped.get("Sns") or one, depth + 1)
+
+
+def _sns(said: Mapping[str, Any], depth: int) -> Iterator[Found]:
+    if said["Type"] != "Notification":
+        raise ValueError(f"SNS sent a {str(said['Type'])[:100]}: to confirm a subscription, open its SubscribeURL")
+    yield from _found(said.get("Message"), depth + 1)
+
+
+def _unpacked(said: str | bytes) -> object:
+    try:
+        return _json(said)
+    except ValueError:
+        if isinstance(said, bytes):
+            raise
+    try:  # Cloudflare's queues hand JSON on in base64
+        return _json(base64.b64decode(said, validate=True))
+    except ValueError as error:
+        raise ValueError("its body is neither JSON nor JSON in base64") from error
+
+
+def _json(said: str | bytes) -> object:
+    try:
+        return msgspec.json.decode(said)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON in UTF-8: {error}") from error
+
+
+def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader:
+    def read_one(said: Mapping[str, Any], _depth: int) -> Iterator[Found]:
+        record = read_record(said)
+        if record is None or record.key.endswith("/") or _OUTPUT.match(record.key):
+            return
+        dataset_id(record.key)
+        if not record.version:
+            raise ValueError(f"{record.key!r} came without ETag or version: a repetition could not be recognised")
+        metadata = record.metadata
+        yield Upload(record.bucket, record.key, record.version, metadata or {}, metadata_known=metadata is not None)
+
+    return read_one
+
+
+#: what the top level of a message must have, and who reads it; the first that fits
+_SHAPES: tuple[tuple[frozenset[str], Reader], ...] = (
+    # AWS S3, MinIO's webhook, Ceph; AWS Lambda's events of SQS and SNS
+    (frozenset({"Records"}), lambda said, depth: _listed(said["Records"], depth)),
+    # one of these, as the CloudEvents adapter for S3 has it
+    (frozenset({"eventName", "s3"}), _record(upload_records.s3)),
+    # what S3 sends when notifications are switched on
+    (frozenset({"Service", "Event"}), lambda _said, _depth: ()),
+    (frozenset({"Type", "MessageId"}), _sns),
+    (frozenset({"detail-type", "detail"}), _record(upload_records.eventbridge)),
+    (frozenset({"bucket", "object", "reason"}), _record(upload_records.eventbridge_detail)),
+    (frozenset({"bucket", "object", "action"}), _record(upload_records.r2)),
+    # Cloudflare's queues: the answer to a pull, and a batch as a Worker has it
+    (frozenset({"success", "result"}), lambda said, depth: _found(said["result"], depth + 1)),
+    (frozenset({"messages"}), lambda said, depth: _listed(said["messages"], depth)),
+    (frozenset({"event_type", "key", "message"}), _record(upload_records.seaweedfs)),
+)

@@ -1,0 +1,185 @@
+"""What each storage says of one uploaded object.
+
+Each function takes one message of the shape that ``notifications`` knows it by, returns None where no object came into
+being, and raises ValueError, with what to change, where the message is broken.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import unquote_plus
+
+import msgspec
+from msgspec import Meta
+
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Version = Annotated[str, Meta(max_length=1024)] | None
+_PREFIX = "x-amz-meta-"
+#: with ``s3:`` before it from MinIO; what MinIO files under creations beside them leaves the object as it was
+_CREATED = re.compile(r"(s3:)?ObjectCreated:(?!Put(Tagging|Retention|LegalHold)|DeleteTagging)")
+#: in the words of EventBridge and R2
+_CREATING = ("PutObject", "POST Object", "CopyObject", "CompleteMultipartUpload")
+_FILED = re.compile(r"/buckets/(?P<bucket>[^/]{1,255})/(?P<key>.+)\Z", re.DOTALL)
+_IS_DIRECTORY = 1 << 31  # Go's fs.ModeDir
+
+
+class Record(NamedTuple):
+    """One object, as a storage tells of it."""
+
+    bucket: str
+    key: str
+    #: ETag without quotes, else the version; "" where there is neither
+    version: str
+    #: None where it is not told
+    metadata: dict[str, str] | None
+
+
+class _Bucket(msgspec.Struct):
+    name: _Name
+
+
+class _Object(msgspec.Struct, rename="camel"):
+    key: str
+    e_tag: _Version = None
+    version_id: _Version = None
+    user_metadata: Any = None  # MinIO
+    metadata: Any = None  # Ceph
+
+
+class _S3(msgspec.Struct):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Record(msgspec.Struct, rename="camel"):
+    s3: _S3
+    event_source: str = "aws:s3"
+
+
+def s3(said: Mapping[str, Any]) -> Record | None:
+    """Read one of the ``Records`` of AWS S3, MinIO, Ceph and those who follow them."""
+    if not _CREATED.match(str(said["eventName"])):
+        return None
+    record = msgspec.convert(said, _Record)
+    found = record.s3.object
+    # Ceph alone sends the key as it is (its rgw_pubsub.cc); AWS, MinIO and the rest as a form would.
+    key = found.key if record.event_source == "ceph:s3" else unquote_plus(found.key, errors="strict")
+    metadata = _metadata(found.user_metadata or found.metadata)
+    return Record(record.s3.bucket.name, key, _version(found.e_tag, found.version_id), metadata)
+
+
+class _BridgedObject(msgspec.Struct, rename="kebab"):
+    key: str
+    etag: _Version = None
+    version_id: _Version = None
+
+
+class _Detail(msgspec.Struct):
+    bucket: _Bucket
+    object: _BridgedObject
+
+
+def eventbridge(said: Mapping[str, Any]) -> Record | None:
+    """Read an event of EventBridge."""
+    return _detailed(said["detail"]) if said["detail-type"] == "Object Created" else None
+
+
+def eventbridge_detail(said: Mapping[str, Any]) -> Record | None:
+    """Read the detail alone, which AWS' template for CloudEvents makes their data."""
+    return _detailed(said) if said["reason"] in _CREATING else None
+
+
+def _detailed(said: object) -> Record:
+    detail = msgspec.convert(said, _Detail)
+    version = _version(detail.object.etag, detail.object.version_id)
+    return Record(detail.bucket.name, detail.object.key, version, None)
+
+
+class _R2(msgspec.Struct):
+    bucket: _Name
+    object: _Object
+
+
+def r2(said: Mapping[str, Any]) -> Record | None:
+    """Read a message of Cloudflare R2."""
+    if said["action"] not in _CREATING:
+        return None
+    message = msgspec.convert(said, _R2)
+    return Record(message.bucket, message.object.key, _version(message.object.e_tag), None)
+
+
+class _Chunk(msgspec.Struct):
+    e_tag: bytes = b""
+
+
+class _Attributes(msgspec.Struct):
+    md5: bytes | None = None
+    file_mode: int = 0
+
+
+class _Entry(msgspec.Struct):
+    name: str
+    is_directory: bool = False
+    chunks: list[_Chunk] = []
+    attributes: _Attributes = msgspec.field(default_factory=_Attributes)
+    extended: dict[str, bytes | None] = {}
+
+
+class _Change(msgspec.Struct):
+    new_entry: _Entry | None = None
+    new_parent_path: str = ""
+
+
+class _Filed(msgspec.Struct):
+    key: str
+    message: _Change
+
+
+def seaweedfs(said: Mapping[str, Any]) -> Record | None:
+    """Read a filer's webhook: the new entry, whatever the event is called (an overwritten file is a ``rename``)."""
+    filed = msgspec.convert(said, _Filed)
+    entry, parent = filed.message.new_entry, filed.message.new_parent_path
+    if entry is None or entry.is_directory or entry.attributes.file_mode & _IS_DIRECTORY:
+        return None
+    place = _FILED.match(f"{parent}/{entry.name}" if parent else filed.key)
+    # Parts of an upload under way are files too, and so are the versions in a versioned bucket: sweep lists those.
+    if place is None or place["key"].startswith(".uploads/") or ".versions/" in place["key"]:
+        return None
+    told = {name: (value or b"").decode() for name, value in entry.extended.items() if _is_metadata(name)}
+    return Record(place["bucket"], place["key"], _version(_filed_etag(entry)), _metadata(told) or {})
+
+
+def _filed_etag(entry: _Entry) -> str:
+    """Return the ETag that SeaweedFS' S3 gives (its filechunks.go)."""
+    if told := entry.extended.get("Seaweed-X-Amz-ETag"):
+        return told.decode()
+    md5 = entry.attributes.md5
+    digests = [md5] if md5 else [chunk.e_tag for chunk in entry.chunks]
+    if len(digests) > 1:
+        return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+    return b"".join(digests).hex()
+
+
+class _Pair(msgspec.Struct):
+    key: str
+    val: str
+
+
+def _metadata(told: object) -> dict[str, str] | None:
+    """Return the user's metadata; None where there is none, or not only text, so that the storage is asked."""
+    try:
+        pairs = msgspec.convert(told or None, dict[str, str] | list[_Pair])
+    except msgspec.ValidationError:
+        return None
+    named = pairs if isinstance(pairs, dict) else {pair.key: pair.val for pair in pairs}
+    return {name.lower().removeprefix(_PREFIX): value for name, value in named.items() if _is_metadata(name)}
+
+
+def _is_metadata(name: str) -> bool:
+    return name.lower().startswith(_PREFIX)
+
+
+def _version(*told: str | None) -> str:
+    bare = ((version or "").strip('"') for version in told)
+    return next((version for version in bare if version not in ("", "null")), "")

@@ -1,0 +1,196 @@
+import base64
+import json
+
+import pytest
+from cloudevents.conversion import to_binary, to_structured
+from cloudevents.http import CloudEvent as SdkEvent
+from cloudevents.http import from_http
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions import cloudevent
+from functions.cloudevent import CloudEvent
+
+ATTRIBUTES = {"specversion": "1.0", "id": "1", "source": "/here", "type": "a.b"}
+BINARY = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
+STRUCTURED = {"Content-Type": "application/cloudevents+json; charset=UTF-8"}
+BATCHED = {"Content-Type": "application/cloudevents-batch+json"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"ce-specversion": "1.0"}, True),
+        ({"CE-Type": "a.b"}, True),
+        ({"content-type": "application/cloudevents+json"}, True),
+        ({"Content-Type": "Application/CloudEvents-Batch+JSON; charset=utf-8"}, True),
+        ({"Content-Type": "application/cloudevents+xml"}, True),
+        ({"Content-Type": "application/json"}, False),
+        ({"Idempotency-Key": "1"}, False),
+        ({}, False),
+    ],
+)
+def test_an_event_is_told_by_its_headers(headers: dict[str, str], expected: bool) -> None:  # noqa: FBT001
+    assert cloudevent.is_event(headers) is expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "data"),
+    [
+        ("application/json", b'{"a": 1}', {"a": 1}),
+        ("application/vnd.any+json; charset=utf-8", b"[1]", [1]),
+        ("text/plain", b'{"a": 1}', {"a": 1}),
+        ("text/plain", b"Hello from AWS SQS!", b"Hello from AWS SQS!"),
+        ("", b"\xff", b"\xff"),
+        ("application/json", b"", None),
+    ],
+)
+def test_binary_mode_has_json_where_it_is_json(content_type: str, body: bytes, data: object) -> None:
+    headers = {**BINARY, "Ce-Subject": "job", "Content-Type": content_type, "ce-extra": "x"}
+
+    assert cloudevent.parse(headers, body) == [CloudEvent("1", "/here", "a.b", "job", data)]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "a%20b%C3%BC%E2%82%AC.zip",  # as the binding has it
+        "a bü€.zip".encode().decode("latin-1"),  # as Ceph sends it, and WSGI passes it on
+        "a bü€.zip",
+    ],
+)
+def test_headers_are_read_as_they_were_meant(subject: str) -> None:
+    assert cloudevent.parse({**BINARY, "ce-subject": subject}, b"")[0].subject == "a bü€.zip"
+
+
+@pytest.mark.parametrize(
+    ("more", "data"),
+    [
+        ({"data": {"a": 1}}, {"a": 1}),
+        ({"data": "text", "datacontenttype": "text/plain"}, "text"),
+        ({"data": None, "subject": None}, None),
+        ({"data_base64": base64.b64encode(b'{"a": 1}').decode()}, {"a": 1}),
+        ({"data_base64": "/w==", "datacontenttype": "application/zip"}, b"\xff"),
+    ],
+)
+def test_structured_mode_has_data_in_json_or_base64(more: dict[str, object], data: object) -> None:
+    body = json.dumps({**ATTRIBUTES, **more}).encode()
+
+    assert cloudevent.parse(STRUCTURED, body) == [CloudEvent("1", "/here", "a.b", "", data)]
+
+
+def test_a_batch_is_any_number_of_events() -> None:
+    batch = [{**ATTRIBUTES, "id": str(number)} for number in range(3)]
+
+    assert [event.id for event in cloudevent.parse(BATCHED, json.dumps(batch).encode())] == ["0", "1", "2"]
+    assert cloudevent.parse(BATCHED, b"[]") == []
+
+
+def test_a_bad_event_of_a_batch_harms_no_other() -> None:
+    body = json.dumps([ATTRIBUTES, 5, {**ATTRIBUTES, "id": "2"}]).encode()
+
+    first, bad, last = cloudevent.parse_each(BATCHED, body)
+
+    assert isinstance(first, CloudEvent)
+    assert isinstance(bad, ValueError)
+    assert isinstance(last, CloudEvent)
+    with pytest.raises(ValueError, match="CloudEvent cannot be used"):
+        cloudevent.parse(BATCHED, body)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "message"),
+    [
+        ({"ce-specversion": "1.0"}, b"", "missing required field `id`.*ce-id"),
+        ({**BINARY, "ce-specversion": "0.3"}, b"", "specversion"),
+        ({**BINARY, "ce-type": ""}, b"", "missing required field `type`"),
+        ({**BINARY, "ce-id": "x" * 1025}, b"", r"length <= 1024 - at `\$.id`"),
+        ({**BINARY, "ce-source": "a%00b"}, b"", r"\$.source"),
+        ({**BINARY, "content-type": "application/json"}, b"{", "data of type 'application/json' must be JSON"),
+        (STRUCTURED, b"", "a CloudEvent in structured mode must be JSON in UTF-8"),
+        (STRUCTURED, b"[" * 100_000, "must be JSON"),
+        (STRUCTURED, b"[]", "Expected `object`, got `array`"),
+        (STRUCTURED, json.dumps({**ATTRIBUTES, "id": 1}).encode(), r"Expected `str`, got `int` - at `\$.id`"),
+        (STRUCTURED, json.dumps({**ATTRIBUTES, "data_base64": "!"}).encode(), "data_base64"),
+        (BATCHED, b"{}", "a JSON array"),
+        ({"Content-Type": "application/cloudevents+xml"}, b"<a/>", r"send application/cloudevents\+json"),
+    ],
+)
+def test_what_cannot_be_used_is_named(headers: dict[str, str], body: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cloudevent.parse(headers, body)
+
+
+def test_events_of_the_sdk_are_understood() -> None:
+    event = SdkEvent({**ATTRIBUTES, "subject": "job"}, {"ü": [1.5, None]})
+
+    for headers, body in (to_binary(event), to_structured(event)):
+        assert cloudevent.parse(headers, body) == [CloudEvent("1", "/here", "a.b", "job", {"ü": [1.5, None]})]
+
+
+def outgoing(sequence: int = 7) -> tuple[dict[str, str], bytes]:
+    return cloudevent.outgoing(
+        type_="dev.stoker.job.running",
+        id_=f"job-1.{sequence}",
+        job_id="job-1",
+        sequence=sequence,
+        at="2026-11-24T00:00:00Z",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        data={"id": "job-1", "message": "ü"},
+    )
+
+
+def test_the_sdk_understands_what_we_send() -> None:
+    headers, body = outgoing()
+
+    event = from_http(headers, body)
+
+    assert event.get_data() == {"id": "job-1", "message": "ü"}
+    assert {name: event[name] for name in ("id", "source", "type", "subject", "time", "sequence")} == {
+        "id": "job-1.7",
+        "source": "/stoker",
+        "type": "dev.stoker.job.running",
+        "subject": "job-1",
+        "time": "2026-11-24T00:00:00Z",
+        "sequence": "0000000007",
+    }
+
+
+def test_the_trace_goes_along_twice() -> None:
+    headers, _ = outgoing()
+
+    version, trace_id, span_id, flags = headers["traceparent"].split("-")
+
+    assert headers["ce-traceparent"] == headers["traceparent"]
+    assert (version, trace_id, flags) == ("00", "0af7651916cd43dd8448eb211c80319c", "01")
+    assert len(bytes.fromhex(span_id)) == 8
+
+
+def test_an_event_delivered_again_is_the_same_bytes() -> None:
+    assert outgoing() == outgoing()
+    assert outgoing(9)[0]["ce-sequence"] < outgoing(10)[0]["ce-sequence"]
+
+
+def test_no_value_can_break_out_of_its_header() -> None:
+    headers, _ = cloudevent.outgoing(
+        type_="a", id_="x\r\nevil: 1 %ü", job_id="j", sequence=1, at="t", trace_id="0" * 32, data={}
+    )
+
+    assert headers["ce-id"] == "x%0D%0Aevil:%201%20%25%C3%BC"
+    assert cloudevent.parse({**headers, "ce-id": "100%25"}, b"{}")[0].id == "100%"
+
+
+@given(
+    st.dictionaries(st.sampled_from([*BINARY, "ce-subject", "content-type"]), st.text(max_size=20))
+    | st.sampled_from([STRUCTURED, BATCHED, BINARY]),
+    st.binary(max_size=100) | st.recursive(st.none() | st.text(), st.lists).map(lambda it: json.dumps(it).encode()),
+)
+def test_any_delivery_is_read_or_refused(headers: dict[str, str], body: bytes) -> None:
+    refusal = ""
+    try:
+        events = cloudevent.parse(headers, body)
+    except ValueError as error:
+        events, refusal = [], str(error)
+
+    assert all(isinstance(event, CloudEvent) for event in events)
+    assert events or refusal or body == b"[]"

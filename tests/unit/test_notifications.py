@@ -1,0 +1,211 @@
+import base64
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions import notifications
+from functions.notifications import Rejected, Upload
+from tests.unit.vendors import CEPH, ETAG, FIXTURES, KEY, PLAIN, S3, SQS, STRUCTURED, TOLD, read, reason, record
+
+UPLOADS = [
+    ("aws_put", PLAIN, False),
+    ("aws_put", SQS, False),
+    ("aws_cloudevent", STRUCTURED, False),
+    ("sns_notification", {"Content-Type": "text/plain; charset=UTF-8"}, False),
+    ("sns_notification", SQS, False),
+    ("sqs_lambda", PLAIN, False),
+    ("eventbridge_created", PLAIN, False),
+    ("eventbridge_created", SQS, False),
+    ("eventbridge_cloudevent", STRUCTURED, False),
+    ("minio_put", PLAIN, True),
+    ("ceph_put", PLAIN, True),
+    ("ceph_put", CEPH, True),
+    ("r2_put", PLAIN, False),
+    ("r2_pull", PLAIN, False),
+    ("r2_batch", PLAIN, False),
+    ("seaweedfs_create", PLAIN, True),
+    ("seaweedfs_update", PLAIN, True),
+    ("seaweedfs_rename", PLAIN, True),
+]
+OTHERS = [
+    "aws_delete",
+    "aws_test",
+    "eventbridge_deleted",
+    "minio_delete",
+    "r2_delete",
+    "seaweedfs_delete",
+    "seaweedfs_directory",
+    "seaweedfs_part",
+]
+
+
+@pytest.mark.parametrize(("name", "headers", "known"), UPLOADS)
+def test_an_upload_is_the_same_in_everybodys_words(name: str, headers: dict[str, str], known: bool) -> None:  # noqa: FBT001
+    expected = Upload("stoker", KEY, ETAG, TOLD if known else {}, metadata_known=known)
+
+    assert notifications.read(headers, FIXTURES[name]) == [expected]
+    assert notifications.is_notification(headers, FIXTURES[name])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_events_are_left_out(name: str) -> None:
+    assert notifications.read(PLAIN, FIXTURES[name]) == []
+    assert notifications.is_notification(PLAIN, FIXTURES[name])
+
+
+def test_every_fixture_is_tested() -> None:
+    assert {name for name, _, _ in UPLOADS} | {*OTHERS, "sns_subscription"} == FIXTURES.keys()
+
+
+def test_a_bad_record_harms_no_other() -> None:
+    first, bad, worse, last = read(record(), record(key=None), 5, record(eTag='"2"'))
+
+    assert isinstance(first, Upload)
+    assert isinstance(bad, Rejected)
+    assert isinstance(worse, Rejected)
+    assert isinstance(last, Upload)
+    assert last.etag == "2"
+
+
+def test_a_bad_event_of_a_batch_harms_no_other() -> None:
+    event = json.loads(FIXTURES["aws_cloudevent"])
+    body = json.dumps([event, {**event, "id": 1}, event]).encode()
+
+    first, bad, last = notifications.read({"Content-Type": "application/cloudevents-batch+json"}, body)
+
+    assert first == last
+    assert isinstance(first, Upload)
+    assert "$.id" in reason(bad)
+
+
+def test_a_thousand_records_are_read_and_more_are_refused() -> None:
+    assert len(read(*[record()] * 1_000)) == 1_000
+    with pytest.raises(ValueError, match="at most 1000 records"):
+        read(*[5] * 1_001)
+
+
+def test_the_integration_source_that_sends_objects_is_explained_and_not_looked_into() -> None:
+    assert "use IntegrationSource aws.sqs" in reason(*notifications.read(S3, FIXTURES["aws_put"]))
+
+
+def test_an_event_of_something_else_is_rejected_by_its_type() -> None:
+    headers = {**SQS, "ce-type": "dev.stoker.job.succeeded"}
+
+    assert "dev.stoker.job.succeeded" in reason(*notifications.read(headers, b'{"id": "1"}'))
+
+
+@pytest.mark.parametrize("body", [b"", b"Hello from AWS SQS!", b"\xff"])
+def test_a_queue_message_of_something_else_is_rejected(body: bytes) -> None:
+    assert reason(*notifications.read(SQS, body))
+
+
+def test_an_sns_subscription_is_left_to_a_human() -> None:
+    assert "SubscribeURL" in reason(*notifications.read(PLAIN, FIXTURES["sns_subscription"]))
+
+
+def test_a_worker_may_send_a_plain_list() -> None:
+    message = json.loads(FIXTURES["r2_put"])
+    body = json.dumps([message, message]).encode()
+
+    assert notifications.is_notification(PLAIN, body)
+    assert len(notifications.read(PLAIN, body)) == 2
+
+
+def test_pulled_messages_may_be_plain_text_too() -> None:
+    body = json.dumps({"messages": [{"body": FIXTURES["r2_put"].decode()}, {"body": "Hello"}]}).encode()
+
+    upload, other = notifications.read(PLAIN, body)
+
+    assert isinstance(upload, Upload)
+    assert "neither JSON nor JSON in base64" in reason(other)
+
+
+def test_wrapping_has_an_end() -> None:
+    body = FIXTURES["aws_put"]
+    for _ in range(10):
+        body = json.dumps({"messages": [{"body": base64.b64encode(body).decode()}]}).encode()
+
+    assert "wrapped more than" in reason(*notifications.read(PLAIN, body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"5",
+        b'"Records"',
+        b"[]",
+        b"{}",
+        b'{"framework": "timm", "model_name": "resnet18", "dataset_id": "a"}',
+        b'{"Event": "s3:TestEvent"}',
+    ],
+)
+def test_a_call_of_the_api_is_no_notification(body: bytes) -> None:
+    assert not notifications.is_notification(PLAIN, body)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"Records": NaN}', b"[" * 100_000])
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="not JSON in UTF-8"):
+        notifications.read(PLAIN, body)
+
+
+def check(headers: dict[str, str], body: bytes) -> None:
+    notifications.is_notification(headers, body)
+    try:
+        found = notifications.read(headers, body)
+    except ValueError as error:
+        found = [Rejected(str(error))]
+    for one in found:
+        if isinstance(one, Rejected):
+            assert 0 < len(one.reason) <= 500
+        else:
+            assert notifications.dataset_id(one.key)
+            assert one.bucket
+            assert one.etag
+
+
+@given(st.sampled_from([PLAIN, SQS, S3, CEPH, STRUCTURED]), st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(headers: dict[str, str], body: bytes) -> None:
+    check(headers, body)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of everything inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [path] if path else []
+    for name, part in inside:
+        found += places(part, (*path, name))
+    return found
+
+
+MUTABLE = {name: (json.loads(body), places(json.loads(body))) for name, body in FIXTURES.items()}
+
+
+@given(st.data())
+def test_any_change_to_a_notification_is_read_or_refused(data: st.DataObject) -> None:
+    whole, paths = MUTABLE[data.draw(st.sampled_from(sorted(MUTABLE)))]
+    said = copy.deepcopy(whole)
+    *above, last = data.draw(st.sampled_from(paths))
+    part: Any = said
+    for name in above:
+        part = part[name]
+    if data.draw(st.booleans()):
+        part[last] = data.draw(ANYTHING)
+    else:
+        del part[last]
+
+    for headers in (PLAIN, SQS, STRUCTURED):
+        check(headers, json.dumps(said).encode("utf-8", "surrogatepass"))

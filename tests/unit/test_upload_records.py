@@ -1,0 +1,202 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions import notifications
+from functions.notifications import Rejected, Upload
+from tests.unit.vendors import ETAG, FIXTURES, PLAIN, read, reason, record
+
+
+@pytest.mark.parametrize(
+    ("event", "uploads"),
+    [
+        ("ObjectCreated:Post", 1),
+        ("ObjectCreated:Copy", 1),
+        ("ObjectCreated:CompleteMultipartUpload", 1),
+        ("s3:ObjectCreated:CompleteMultipartUpload", 1),
+        ("s3:ObjectCreated:PutTagging", 0),
+        ("s3:ObjectCreated:DeleteTagging", 0),
+        ("s3:ObjectCreated:PutRetention", 0),
+        ("s3:ObjectCreated:PutLegalHold", 0),
+        ("ObjectRestore:Completed", 0),
+        ("LifecycleExpiration:Delete", 0),
+        ("s3:ObjectAccessed:Get", 0),
+        ("ReducedRedundancyLostObject", 0),
+    ],
+)
+def test_only_new_objects_are_uploads(event: str, uploads: int) -> None:
+    assert len(read(record(eventName=event))) == uploads
+
+
+@pytest.mark.parametrize("key", ["datasets/", "datasets/folder/", "checkpoints/job-1/last.pt", "logs/job-1/train.log"])
+def test_folders_and_trainers_own_files_are_left_out(key: str) -> None:
+    assert read(record(key=key)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"key": "elsewhere/a.zip"}, "not below datasets/"),
+        ({"key": "results/a.zip"}, "not below datasets/"),
+        ({"key": "datasets/a.tar"}, "does not end with .zip"),
+        ({"key": "datasets/%FF.zip"}, "can't decode byte 0xff"),
+        ({"key": 5}, r"Expected `str`, got `int` - at `$.s3.object.key`"),
+        ({"s3": {}}, "missing required field `bucket`"),
+        ({"eTag": ""}, ""),
+        ({"eTag": "x" * 1025}, "$.s3.object.eTag"),
+    ],
+)
+def test_a_rejection_names_what_is_wrong(changes: dict[str, Any], expected: str) -> None:
+    changes = {"versionId": None, **changes} if "s3" not in changes else changes
+
+    assert expected in reason(*read(record(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("etag", "version", "expected"),
+    [
+        ('"abc"', "v1", "abc"),
+        ("abc-12", "v1", "abc-12"),
+        ("", "v1", "v1"),
+        (None, "v1", "v1"),
+    ],
+)
+def test_the_etag_comes_before_the_version(etag: str | None, version: str, expected: str) -> None:
+    (found,) = read(record(eTag=etag, versionId=version))
+
+    assert isinstance(found, Upload)
+    assert found.etag == expected
+
+
+@pytest.mark.parametrize("version", [None, "", "null"])
+def test_without_etag_and_version_there_is_no_telling_a_repetition(version: str | None) -> None:
+    assert "without ETag or version" in reason(*read(record(eTag=None, versionId=version)))
+
+
+def test_an_upload_to_r2_without_etag_is_rejected() -> None:
+    message = json.loads(FIXTURES["r2_put"])
+    del message["object"]["eTag"]
+
+    assert "without ETag" in reason(*notifications.read(PLAIN, json.dumps(message).encode()))
+
+
+@pytest.mark.parametrize(
+    ("told", "metadata", "known"),
+    [
+        ({"X-Amz-Meta-STOKER-Model": "a", "content-type": "b"}, {"stoker-model": "a"}, True),
+        ({"content-type": "application/zip"}, {}, True),
+        ({"X-Amz-Meta-Stoker-Epochs": 5}, {}, False),
+        ({"X-Amz-Meta-Stoker-Model": ["a"]}, {}, False),
+        ({}, {}, False),
+        ("text", {}, False),
+        (None, {}, False),
+    ],
+)
+def test_metadata_that_is_not_all_text_is_asked_of_the_storage(
+    told: object,
+    metadata: dict[str, str],
+    known: bool,  # noqa: FBT001
+) -> None:
+    (found,) = read(record(userMetadata=told))
+
+    assert isinstance(found, Upload)
+    assert found.metadata == metadata
+    assert found.metadata_known is known
+
+
+def seaweedfs(**changes: Any) -> list[Upload | Rejected]:
+    """Read the captured webhook with changes to its new entry, or above that to the message."""
+    said = json.loads(FIXTURES["seaweedfs_create"])
+    for name, value in changes.items():
+        part = said["message"] if name in said["message"] else said["message"]["new_entry"]
+        part[name] = value
+    return notifications.read(PLAIN, json.dumps(said).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "etag"),
+    [
+        ({"extended": {}}, ETAG),
+        ({"extended": {}, "attributes": {}}, ETAG),
+        ({"extended": {}, "attributes": {"md5": None}, "chunks": [{"e_tag": "YQ=="}, {"e_tag": "Yg=="}]}, None),
+    ],
+)
+def test_seaweedfs_etag_is_what_its_s3_lists(changes: dict[str, Any], etag: str | None) -> None:
+    (found,) = seaweedfs(**changes)
+
+    assert isinstance(found, Upload)
+    assert found.etag == (etag or "187ef4436122d1cc2f40dc2b92f0eba0-2")  # md5 of b"ab"
+    assert found.metadata_known
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"extended": {}, "attributes": {}, "chunks": []}, "without ETag"),
+        ({"extended": {"Seaweed-X-Amz-ETag": "/w=="}}, "can't decode byte"),
+        ({"extended": {"X-Amz-Meta-Stoker-Model": "not base64"}}, "base64"),
+        ({"new_parent_path": "/buckets/stoker/elsewhere"}, "not below datasets/"),
+    ],
+)
+def test_seaweedfs_webhooks_that_cannot_be_used_are_rejected(changes: dict[str, Any], expected: str) -> None:
+    assert expected in reason(*seaweedfs(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"new_parent_path": "/etc/seaweedfs"},
+        {"new_parent_path": "/buckets", "name": "stoker"},
+        {"new_parent_path": "/buckets/stoker/datasets/a.zip.versions", "name": "v_1"},
+        {"attributes": {"file_mode": 0o20000000770}},
+    ],
+)
+def test_what_is_no_object_in_seaweedfs_is_left_out(changes: dict[str, Any]) -> None:
+    assert seaweedfs(**changes) == []
+
+
+@pytest.mark.parametrize("name", ["a", "a b+ü", "a.b", ".a", "x" * 200, "数据"])
+def test_a_dataset_is_named_by_its_key(name: str) -> None:
+    assert notifications.dataset_id(f"datasets/{name}.zip") == name
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("", "not below datasets/"),
+        ("a.zip", "not below datasets/"),
+        ("/datasets/a.zip", "not below datasets/"),
+        ("Datasets/a.zip", "not below datasets/"),
+        ("datasets/a", ".zip in lower case"),
+        ("datasets/a.ZIP", ".zip in lower case"),
+        ("datasets/.zip", "empty"),
+        ("datasets/" + "x" * 201 + ".zip", "longer than 200"),
+        ("datasets/a/b.zip", "folder"),
+        ("datasets/../b.zip", "folder"),
+        ("datasets/...zip", "'..'"),
+        ("datasets/a\\b.zip", "backslash"),
+        ("datasets/a\nb.zip", "control character"),
+        ("datasets/a\0b.zip", "control character"),
+        ("datasets/a\u202eb.zip", "control character"),
+    ],
+)
+def test_a_key_that_names_no_dataset_is_explained(key: str, expected: str) -> None:
+    with pytest.raises(ValueError, match="is no dataset") as raised:
+        notifications.dataset_id(key)
+
+    assert expected in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+@given(st.lists(st.text(), min_size=3, max_size=3), st.lists(st.text(), min_size=3, max_size=3))
+def test_identities_differ_as_uploads_do(one: list[str], other: list[str]) -> None:
+    first, second = (Upload(*parts, {}, metadata_known=True) for parts in (one, other))
+
+    assert (notifications.identity(first) == notifications.identity(second)) == (one == other)
+
+
+def test_identity_is_bucket_key_and_etag() -> None:
+    assert notifications.identity(Upload("b", "k", "e", {}, metadata_known=False)) == '["upload", "b", "k", "e"]'

@@ -1,0 +1,51 @@
+"""Notifications as their vendors send them, and what a delivery of them comes with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from functions import notifications
+from functions.notifications import Rejected, Upload
+
+FIXTURES = {path.stem: path.read_bytes() for path in (Path(__file__).parent / "notifications").glob("*.json")}
+KEY = "datasets/a b+ü.zip"
+ETAG = "b567fcb68d8555227123ab87e255872e"
+TOLD = {"stoker-framework": "ultralytics", "stoker-model": "yolo11n.yaml"}
+
+SQS = {
+    "ce-specversion": "1.0",
+    "ce-id": "0A1B2C3D4E5F6A7-0000000000000001",
+    "ce-type": "dev.knative.eventing.aws-sqs",
+    "ce-source": "dev.knative.eventing.aws-sqs-source",
+    "ce-subject": "aws-sqs-source",
+}
+S3 = {name: value.replace("sqs", "s3") for name, value in SQS.items()}
+CEPH = {
+    "ce-specversion": "1.0",
+    "ce-id": "503a4c37-85eb-47cd-8681-2817e80b4281.5330.903595.14d2-zone1-zonegroup1",
+    "ce-type": "com.amazonaws.ObjectCreated:Put",
+    "ce-source": "ceph:s3.us-east-1.stoker",
+    "ce-subject": KEY.encode().decode("latin-1"),
+    "Content-Type": "application/json",
+}
+STRUCTURED = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
+PLAIN = {"Content-Type": "application/json"}
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """Return an AWS record with changes to ``s3.object``, or above it to what is in the record itself."""
+    made: dict[str, Any] = json.loads(FIXTURES["aws_put"])["Records"][0]
+    for name, value in changes.items():
+        part = made if name in made else made["s3"]["object"]
+        part[name] = value
+    return made
+
+
+def read(*records: object) -> list[Upload | Rejected]:
+    return notifications.read(PLAIN, json.dumps({"Records": records}).encode())
+
+
+def reason(*found: Upload | Rejected) -> str:
+    (only,) = found
+    assert isinstance(only, Rejected)
+    return only.reason
