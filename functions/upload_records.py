@@ -137,7 +137,7 @@ class _Filed(msgspec.Struct):
 
 
 def seaweedfs(said: Mapping[str, Any]) -> Record | None:
-    """Read a filer's webhook: the new entry, whatever the event is called (an overwritten file is a ``rename``)."""
+    """Read a filer's webhook: its new entry, whatever the event is called (versions disagree on update and rename)."""
     filed = msgspec.convert(said, _Filed)
     entry, parent = filed.message.new_entry, filed.message.new_parent_path
     if entry is None or entry.is_directory or entry.attributes.file_mode & _IS_DIRECTORY:
