@@ -83,6 +83,11 @@ class Contract:
         if self._callbacks.stop.is_set():
             raise Stopped
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether ``check`` would raise, or SIGTERM has come: for threads."""
+        return self._callbacks.stop.is_set() or self.is_terminated
+
     def heartbeat(
         self,
         *,
@@ -144,12 +149,16 @@ class Contract:
         if key not in self.artifacts and not key.startswith("logs/"):
             self.artifacts.append(key)
 
+    def is_time_to_save(self, path: Path) -> bool:
+        """Say whether the last time that this checkpoint was stored is a minute ago."""
+        return time.monotonic() - self._saved_at.get(path.name, -math.inf) >= CHECKPOINT_SECONDS
+
     def save_checkpoint(self, path: Path, *, now: bool = False) -> bool:
         """Store ``last.pt`` or ``best.pt``, each once a minute at most unless ``now``; return whether it was.
 
         A failure ends nothing: the functions get a warning, and the next epoch's call tries again.
         """
-        if not now and time.monotonic() - self._saved_at.get(path.name, -math.inf) < CHECKPOINT_SECONDS:
+        if not now and not self.is_time_to_save(path):
             return False
         try:
             self.upload(path, self.key("checkpoints", path.name))

@@ -1,0 +1,228 @@
+"""Train a YOLO model on one dataset: environment in, callbacks and storage out (contract v1)."""
+
+import csv
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dataset
+import yolo
+from contract.tracking import Tracking
+from utils import Contract, GpuMemoryError, Stopped, run
+
+log = logging.getLogger("train")
+
+POLL_SECONDS = 1.0
+RESULTS = ("*.png", "*.jpg", "args.yaml")
+NO_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+@dataclass
+class Run:
+    """One training's files and figures."""
+
+    contract: Contract
+    tracking: Tracking
+    folder: Path
+    #: of the best epoch so far
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0  # finished
+    step: int = 0  # batches, of all epochs
+    has_new_best: bool = False
+    is_in_epoch: bool = False
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that has all that a resume needs."""
+        return self.folder / "weights" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.folder / "weights" / "best.pt"
+
+
+def train(contract: Contract) -> Mapping[str, float]:
+    """Train, on from the last checkpoint if there is one; return the best epoch's metrics."""
+    yolo.prepare(contract.scratch)
+    settings = contract.settings
+    options = yolo.options(settings)  # exits 78 and names what is wrong
+    tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.identity.job_id)
+    run = Run(contract, tracking, contract.scratch / "run")
+    is_resumed = fetch_checkpoint(run)
+    if is_resumed and run.epoch >= settings.epochs:
+        log.info("all %d epochs are done; only the end was missing", run.epoch)
+        return finish(run)
+
+    model = yolo.load(run.last) if is_resumed else yolo.model(contract)
+    data = dataset.fetch(contract, model)  # exits 65 and names the file that is wrong
+    options |= {"data": str(data), "save_dir": str(run.folder), "resume": str(run.last) if is_resumed else False}
+    tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **options})
+    watch = watching_files if "," in (settings.device or "") else watching_callbacks
+    try:
+        with watch(run, model), out_of_gpu_memory():
+            model.train(**options)
+    except Stopped:
+        save(run, now=True)
+        tracking.end("KILLED", within_seconds=1)
+        raise
+    except Exception:
+        tracking.end("FAILED", within_seconds=10)
+        raise
+    run.metrics = contract.finite(model.trainer.metrics or {}) or run.metrics
+    return finish(run)
+
+
+def fetch_checkpoint(run: Run) -> bool:
+    """Fetch what an earlier attempt has left, if any, and say whether there was something."""
+    contract = run.contract
+    if not contract.download(contract.key("checkpoints", "last.pt"), run.last):
+        return False
+    content = yolo.content(run.last)
+    if content is None:
+        contract.warn_once("last.pt in storage cannot be read; the training begins anew")
+        run.last.unlink()
+        return False
+    results = content.get("train_results") or {}
+    if contract.download(contract.key("checkpoints", "best.pt"), run.best):
+        run.metrics = contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
+    # An epoch of -1: the training was over, and the optimizer's state has been taken out.
+    run.epoch = content["epoch"] + 1 or contract.settings.epochs
+    with (run.folder / "results.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(results)
+        table.writerows(zip(*results.values(), strict=True))
+    contract.event("log", f"goes on after epoch {run.epoch}", epoch=run.epoch)
+    return True
+
+
+@contextmanager
+def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
+    """Report from within the training: the way with one device."""
+    contract = run.contract
+
+    def on_batch(_trainer: Any) -> None:
+        contract.check()
+        run.step += 1
+        contract.progress(run.step)
+
+    def on_epoch_begin(trainer: Any) -> None:
+        run.is_in_epoch, run.step = True, trainer.epoch * len(trainer.train_loader)
+
+    def on_epoch_end(trainer: Any) -> None:
+        if not run.is_in_epoch:  # ultralytics calls this once more, for the best model, when all epochs are over
+            return
+        run.is_in_epoch = False
+        run.epoch = trainer.epoch + 1
+        is_best = trainer.fitness is not None and trainer.fitness == trainer.best_fitness
+        metrics = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
+        report(run, metrics, epoch_seconds=trainer.epoch_time, step=run.step)
+        if is_best:
+            run.has_new_best, run.metrics = True, contract.finite(trainer.metrics)
+        save(run)
+
+    model.add_callback("on_train_epoch_start", on_epoch_begin)
+    model.add_callback("on_train_batch_end", on_batch)
+    model.add_callback("on_val_batch_start", lambda _validator: contract.check())
+    model.add_callback("on_fit_epoch_end", on_epoch_end)
+    yield
+
+
+@contextmanager
+def watching_files(run: Run, _model: Any) -> Iterator[None]:
+    """Report from outside, by the files that the training writes: the way with several devices, a process each."""
+    import psutil  # noqa: PLC0415 -- this way only
+
+    ended = threading.Event()
+    processes: set[psutil.Process] = set()
+
+    def watch() -> None:
+        began = time.monotonic()
+        first = run.epoch
+        while not ended.wait(POLL_SECONDS):
+            processes.update(psutil.Process().children(recursive=True))
+            if run.contract.is_stopped:
+                for process in processes:  # the launcher of the processes does not end them when it is killed
+                    process.kill()
+            # A row is written before its checkpoint, so the newest row's epoch is reported one row later.
+            rows = read_results(run.folder / "results.csv")[:-1]
+            if len(rows) > run.epoch:
+                run.epoch = len(rows)
+                run.has_new_best = True
+                report(run, rows[-1], epoch_seconds=(time.monotonic() - began) / (run.epoch - first), step=None)
+                save(run)
+
+    watcher = threading.Thread(target=watch, name="watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        for process in (process for process in processes if process.is_running()):
+            process.kill()
+
+
+def report(run: Run, metrics: Mapping[str, Any], *, epoch_seconds: float, step: int | None) -> None:
+    """Tell the functions and MLflow of a finished epoch."""
+    finite, epochs = run.contract.finite(metrics), run.contract.settings.epochs
+    eta_seconds = epoch_seconds * max(epochs - run.epoch, 0)
+    run.contract.heartbeat(epoch=run.epoch, epochs=epochs, step=step, metrics=finite, eta_seconds=eta_seconds)
+    run.tracking.metrics(finite, run.epoch)
+
+
+def save(run: Run, *, now: bool = False) -> None:
+    """Store the checkpoints, when it is time; the best one first, since last.pt's record of it must hold."""
+    if not run.last.exists() or not (now or run.contract.is_time_to_save(run.last)):
+        return
+    if run.has_new_best and run.best.exists():
+        run.has_new_best = not run.contract.save_checkpoint(run.best, now=True)
+    run.contract.save_checkpoint(run.last, now=True)
+
+
+def finish(run: Run) -> Mapping[str, float]:
+    """Store all that the job was for; return its metrics."""
+    contract = run.contract
+    for path in (run.best, run.last):
+        if path.exists():
+            contract.save_result(path, kind="checkpoints")
+            run.tracking.artifact(path)
+    metrics = run.folder / "metrics.csv"
+    shutil.copy(run.folder / "results.csv", metrics)
+    plots = [path for pattern in RESULTS for path in sorted(run.folder.glob(pattern))]
+    for path in (metrics, *plots):
+        contract.save_result(path)
+        run.tracking.artifact(path)
+    run.tracking.end("FINISHED")
+    return run.metrics
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of ultralytics' table of metrics."""
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def out_of_gpu_memory() -> Iterator[None]:
+    """Raises: GpuMemoryError, in place of what torch raises."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in NO_MEMORY):
+            raise
+        raise GpuMemoryError(f"use a smaller BATCH_SIZE or IMAGE_SIZE: {str(error).splitlines()[0]}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(run(train))

@@ -1,0 +1,176 @@
+"""ultralytics, tamed: offline, silent towards its makers, in the scratch folder only; models and options for a job."""
+
+import difflib
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils import ConfigInvalidError, Contract, Settings
+
+if TYPE_CHECKING:
+    from ultralytics import YOLO
+
+log = logging.getLogger("yolo")
+
+TASKS = {"detect", "segment", "classify", "pose"}
+OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp", "auto")
+#: ultralytics' names of what has a variable of its own
+OWN_VARIABLE = {
+    "epochs": "EPOCHS",
+    "batch": "BATCH_SIZE",
+    "imgsz": "IMAGE_SIZE",
+    "lr0": "LEARNING_RATE",
+    "seed": "SEED",
+    "device": "DEVICE",
+    "workers": "WORKERS",
+    "model": "MODEL_NAME",
+}
+#: what would reach outside of the job, or break the contract
+REFUSED = frozenset(
+    """task mode data project name save_dir exist_ok resume save save_period pretrained cfg source tracker show
+    visualize time profile distill_model augmentations embed format split verbose""".split()  # noqa: SIM905 -- read as words
+)
+
+
+def prepare(scratch: Path) -> None:
+    """Set what ultralytics reads when it is imported; call this first."""
+    home = scratch / "home"
+    os.environ |= {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "YOLO_CONFIG_DIR": str(home),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "MPLBACKEND": "Agg",
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        # Checkpoints are pickles: without this, a stranger's weights could run code.
+        "ULTRALYTICS_SAFE_LOAD": "true",
+        "WANDB_MODE": "disabled",
+    }
+    config = home / "Ultralytics"
+    config.mkdir(parents=True, exist_ok=True)
+    import matplotlib as mpl  # noqa: PLC0415 -- it reads the environment
+
+    font = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # else ultralytics would download them
+        shutil.copy(font, config / name)
+    from ultralytics import settings  # noqa: PLC0415 -- as above
+
+    off = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg")
+    here = {"datasets_dir": "datasets", "weights_dir": "weights", "runs_dir": "runs"}
+    settings.update({**dict.fromkeys(off, False), **{name: str(scratch / sub) for name, sub in here.items()}})
+
+
+def model(contract: Contract) -> "YOLO":
+    """Return the model that MODEL_NAME and CHECKPOINT_KEY ask for.
+
+    Raises:
+        ConfigInvalidError: there is no such model, or it does what no trainer of Stoker does.
+    """
+    from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
+    from ultralytics.nn.tasks import yaml_model_load  # noqa: PLC0415
+
+    name, key = contract.settings.model_name, contract.settings.checkpoint_key
+    if key is None and name.endswith(".pt"):
+        key = f"models/{name}"
+    if key is not None:
+        return weights(contract, key)
+    if not re.fullmatch(r"[\w-]+\.ya?ml", name):
+        raise ConfigInvalidError(
+            f"MODEL_NAME={name!r} is neither a .yaml of ultralytics, such as yolo11n.yaml, nor a .pt"
+        )
+    try:
+        yaml_model_load(name)
+    except (FileNotFoundError, OSError) as error:
+        raise ConfigInvalidError(f"MODEL_NAME={name!r}: ultralytics has no such model; yolo11n.yaml is one") from error
+    return _known(YOLO(name), name)
+
+
+def weights(contract: Contract, key: str) -> "YOLO":
+    """Return the model of a checkpoint in storage. Raises: ConfigInvalidError."""
+    from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
+
+    path = contract.scratch / "weights" / "start.pt"
+    if not contract.download(key, path):
+        plain = contract.settings.model_name.replace(".pt", ".yaml")
+        raise ConfigInvalidError(f"there are no weights at {key}: upload them, or train from scratch with {plain}")
+    try:
+        return _known(YOLO(str(path)), key)
+    except (TypeError, KeyError, AttributeError, RuntimeError, OSError, ValueError) as error:
+        raise ConfigInvalidError(f"{key} holds no weights that ultralytics can load: {error}") from error
+
+
+def load(path: Path) -> "YOLO":
+    """Return the model of a checkpoint of our own."""
+    from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
+
+    return YOLO(str(path))
+
+
+def content(path: Path) -> dict[str, Any] | None:
+    """Return what is in a checkpoint of our own, or None if it cannot be read."""
+    from ultralytics.nn.tasks import torch_safe_load  # noqa: PLC0415 -- after ``prepare``
+
+    try:
+        found: dict[str, Any] = torch_safe_load(str(path))[0]
+    except Exception:
+        log.exception("%s cannot be read", path.name)
+        return None
+    return found if "epoch" in found else None
+
+
+def _known(found: "YOLO", name: str) -> "YOLO":
+    if found.task not in TASKS:
+        raise ConfigInvalidError(f"{name} is a model for {found.task}; this trainer does {', '.join(sorted(TASKS))}")
+    return found
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """Return the keyword arguments of ``YOLO.train``. Raises: ConfigInvalidError."""
+    chosen = {
+        "epochs": settings.epochs,
+        "batch": settings.batch_size,
+        "imgsz": settings.image_size or 640,
+        "seed": settings.seed,
+        "workers": settings.workers,
+        **hyperparameters(settings),
+    }
+    if settings.device:
+        chosen["device"] = settings.device
+    if settings.learning_rate is not None:
+        # ultralytics' own choice of an optimizer would choose the learning rate, too.
+        chosen = {"optimizer": "AdamW", **chosen, "lr0": settings.learning_rate}
+        if chosen["optimizer"] == "auto":
+            raise ConfigInvalidError("HYPERPARAMETERS: optimizer=auto ignores LEARNING_RATE; name an optimizer")
+    return _checked(chosen)
+
+
+def hyperparameters(settings: Settings) -> dict[str, Any]:
+    """Return HYPERPARAMETERS. Raises: ConfigInvalidError, naming the one that cannot be used."""
+    from ultralytics.utils import DEFAULT_CFG_DICT  # noqa: PLC0415 -- after ``prepare``
+
+    for name in settings.hyperparameters:
+        if name in OWN_VARIABLE:
+            raise ConfigInvalidError(f"HYPERPARAMETERS: {name} is set by {OWN_VARIABLE[name]}")
+        if name in REFUSED:
+            raise ConfigInvalidError(f"HYPERPARAMETERS: {name} is not for a job to set")
+        if name not in DEFAULT_CFG_DICT:
+            close = difflib.get_close_matches(name, DEFAULT_CFG_DICT, n=1)
+            raise ConfigInvalidError(f"HYPERPARAMETERS: ultralytics has no {name}{f'; {close[0]}?' if close else ''}")
+    return dict(settings.hyperparameters)
+
+
+def _checked(chosen: dict[str, Any]) -> dict[str, Any]:
+    from ultralytics.cfg import check_cfg  # noqa: PLC0415 -- after ``prepare``
+
+    try:
+        check_cfg(dict(chosen))
+    except (TypeError, ValueError) as error:
+        raise ConfigInvalidError(f"HYPERPARAMETERS: {error}") from error
+    optimizer = str(chosen.get("optimizer", "auto"))
+    if optimizer.lower() not in {name.lower() for name in OPTIMIZERS}:
+        raise ConfigInvalidError(f"HYPERPARAMETERS: optimizer={optimizer} is none of {', '.join(OPTIMIZERS)}")
+    return chosen
