@@ -1,0 +1,122 @@
+"""How jobs and events look on a terminal: words and numbers only, no colours, so that a test can read them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+Json = Mapping[str, Any]
+
+FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+#: what is shown of a job's metrics, in order: its name here, and the trainers' names for it
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "loss": ("train/loss", "loss"),
+    "mAP50": ("metrics/mAP50(B)", "mAP50"),
+    "mAP50-95": ("metrics/mAP50-95(B)", "mAP50-95"),
+    "top-1": ("val/top1", "metrics/accuracy_top1", "top1"),
+}
+_MINUTE, _HOUR = 60, 3600
+_KIB = 1024
+
+
+def metrics(found: Mapping[str, float]) -> str:
+    """Return the metrics that people look at; all of them where none of those is there."""
+    shown = {label: found[name] for label, names in METRICS.items() for name in names if name in found}
+    if "loss" not in shown and (parts := [value for name, value in found.items() if is_training_loss(name)]):
+        shown = {"loss": sum(parts), **shown}
+    return "  ".join(f"{name} {number(value)}" for name, value in (shown or found).items())
+
+
+def is_training_loss(name: str) -> bool:
+    """Say whether a metric is one of the parts that a training's loss is the sum of."""
+    return name.startswith("train/") and name.endswith("_loss")
+
+
+def number(value: float) -> str:
+    """Return a number in at most three decimals, or four digits."""
+    return f"{value:.3f}" if abs(value) < 1000 and value != int(value) else f"{value:.4g}"  # noqa: PLR2004 -- as it says
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def size(count: int) -> str:
+    """Return bytes as ``512 B`` or ``6.4 KiB``, up to TiB."""
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= _KIB and len(units) > 1:
+        value, units = value / _KIB, units[1:]
+    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def moment(text: str | None) -> str:
+    """Return an RFC 3339 time as a local one, to the second."""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Return how long it was from one RFC 3339 time to another; None when one is not there yet."""
+    if not start or not end:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def plain(text: str | None) -> str:
+    """Return a stranger's words in one line, without what could steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text or "").strip()
+
+
+def epochs(job: Json) -> str:
+    """Return ``3/12``, or nothing before the first epoch."""
+    if not job["epoch"]:
+        return ""
+    return f"{job['epoch']}/{job['epochs']}" if job["epochs"] else str(job["epoch"])
+
+
+def state(job: Json) -> str:
+    """Return the state, with what is wrong or missing."""
+    if job["state"] == "FAILED" and job["reason"]:
+        return f"FAILED ({job['reason']})"
+    return f"{job['state']} (silent)" if job["liveness"] == "silent" and job["state"] == "RUNNING" else job["state"]
+
+
+def job_row(job: Json) -> list[str]:
+    """Return a job as a row under ``JOB_COLUMNS``."""
+    took = duration(seconds_between(job["started_at"], job["finished_at"]))
+    names = [job["id"], state(job), job["task"], job["dataset_id"], f"{job['framework']} {job['model_name']}"]
+    return [*names, epochs(job), metrics(job["metrics"]), moment(job["created_at"]), took]
+
+
+JOB_COLUMNS = ("ID", "STATE", "TASK", "DATASET", "MODEL", "EPOCH", "METRICS", "CREATED", "TOOK")
+
+
+def event_line(event: Json) -> str:
+    """Return one event of a job's timeline as a line."""
+    what = event["type"] if event["kind"] != "heartbeat" else "heartbeat"
+    where = f"epoch {event['epoch']}" if event["epoch"] is not None else ""
+    step = f"step {event['step']}" if event["step"] is not None else ""
+    words = [where, step, metrics(event["metrics"] or {}), plain(event["message"])]
+    return (
+        f"{moment(event['at'])}  {event['kind']:<9}  {what:<11}  {'  '.join(word for word in words if word)}".rstrip()
+    )
+
+
+def end(job: Json) -> str:
+    """Return how a job ended, in one line."""
+    took = seconds_between(job["started_at"], job["finished_at"])
+    words = [f"{job['id']} {state(job)}", f"after {duration(took)}" if took is not None else "", plain(job["message"])]
+    return "  ".join(word for word in words if word)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows as aligned lines under a heading."""
+    lines = [columns, *rows]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    return ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,0 +1,133 @@
+"""What the local stack is made of: three processes, their commands, and the environment that they share."""
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from client.home import ROOT, home, read_environment
+from client.minting import mint
+from infra.local import ports
+
+BUCKET = "stoker"
+#: ports by the variable that keeps them in local.env; FUNCTIONS and S3 are what others connect to
+PORTS = ("FUNCTIONS", "S3", "MASTER", "VOLUME", "FILER", "ADMIN")
+#: settings of the functions that ``./taskw up`` takes over from the caller's environment
+PASSED = (
+    "TRAINERS",
+    "DEFAULT_FRAMEWORK",
+    "DEFAULT_MODEL",
+    "LOCAL_JOB_LIMIT",
+    "STOP_GRACE_SECONDS",
+    "UPLOAD_GRACE_SECONDS",
+    "MLFLOW_TRACKING_URI",
+    "K_SINK",
+)
+_WEBHOOK_TOKEN_SECONDS = 365 * 24 * 3600
+
+
+class Part(NamedTuple):
+    """One process of the stack."""
+
+    name: str
+    command: list[str]
+    #: the address that it answers at, if any
+    address: str | None = None
+
+
+def environment() -> dict[str, str]:
+    """Return the functions' environment: ports and credentials as they were, or new ones; the rest anew."""
+    known = read_environment()
+    chosen = {f"{name}_PORT": known.get(f"{name}_PORT", "") for name in PORTS}
+    for name, port in chosen.items():
+        chosen[name] = port or str(ports.free({int(other) for other in chosen.values() if other}))
+    address = f"http://127.0.0.1:{chosen['FUNCTIONS_PORT']}"
+    return chosen | {
+        "STOKER_URL": address,
+        "BACKEND_BASE_URL": address,
+        "JWT_SECRETS": known.get("JWT_SECRETS") or f"local:{secrets.token_urlsafe(48)}",
+        "DATABASE_URL": f"sqlite:///{home()}/stoker.db",
+        "STORAGE_TYPE": "minio",
+        "STORAGE_BUCKET": BUCKET,
+        "MINIO_ENDPOINT": f"http://127.0.0.1:{chosen['S3_PORT']}",
+        "MINIO_ACCESS_KEY": known.get("MINIO_ACCESS_KEY") or secrets.token_hex(10),
+        "MINIO_SECRET_KEY": known.get("MINIO_SECRET_KEY") or secrets.token_urlsafe(30),
+        "LAUNCHER": "local",
+        "LOCAL_RUNS_DIR": str(home() / "runs"),
+        "TRAINERS": str(ROOT / "infra/local/trainers.json"),
+        "UPLOAD_GRACE_SECONDS": "10",
+        "LOG_FORMAT": "text",
+        **{name: os.environ[name] for name in PASSED if os.environ.get(name)},
+    }
+
+
+def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return a part's whole environment: no setting of the caller's shell can get in."""
+    own = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "STOKER_HOME") if name in os.environ}
+    weed = {
+        "AWS_ACCESS_KEY_ID": variables["MINIO_ACCESS_KEY"],
+        "AWS_SECRET_ACCESS_KEY": variables["MINIO_SECRET_KEY"],
+        "S3_BUCKET": BUCKET,
+    }
+    return own | weed | dict(variables) | {"PYTHONUNBUFFERED": "1", "THREADS": "8", "WORKERS": "1"}
+
+
+def storage(variables: Mapping[str, str]) -> Part:
+    """Return the S3 server, in whose folder the notification's settings are."""
+    folder = home() / "s3"
+    numbers = {name: variables[f"{name}_PORT"] for name in PORTS}
+    flags = [
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.port={numbers['S3']}",
+        f"-master.port={numbers['MASTER']}",
+        f"-volume.port={numbers['VOLUME']}",
+        f"-filer.port={numbers['FILER']}",
+        f"-admin.port={numbers['ADMIN']}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    ]
+    return Part("storage", [_program("weed"), "mini", *flags], variables["MINIO_ENDPOINT"])
+
+
+def functions(variables: Mapping[str, str]) -> Part:
+    """Return all functions behind one address."""
+    source, port = str(ROOT / "functions/front.py"), variables["FUNCTIONS_PORT"]
+    command = [_program("functions-framework"), "--source", source, "--target", "front"]
+    return Part("functions", [*command, "--host", "127.0.0.1", "--port", port], variables["STOKER_URL"])
+
+
+def timer() -> Part:
+    """Return what calls sweep: here, as a PingSource does in a cluster."""
+    return Part("timer", [sys.executable, "-m", "infra.local.timer"])
+
+
+def write_notification(variables: Mapping[str, str]) -> None:
+    """Tell the S3 server to tell create-job of uploads, with a token for that alone."""
+    token = mint(variables["JWT_SECRETS"], "storage", "datasets:notify", _WEBHOOK_TOKEN_SECONDS)
+    path = home() / "s3" / "notification.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(
+        f"""[notification.webhook]
+enabled = true
+endpoint = "{variables["STOKER_URL"]}/v1/jobs"
+bearer_token = "{token}"
+timeout_seconds = 10
+max_retries = 10
+event_types = ["create", "update"]
+path_prefixes = ["/buckets/{BUCKET}/datasets/"]
+"""
+    )
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name) or name

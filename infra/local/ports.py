@@ -1,0 +1,34 @@
+"""Free ports of the loopback interface, for a stack that shares the machine with others."""
+
+import secrets
+import socket
+from collections.abc import Collection
+
+# weed puts gRPC 10000 above HTTP: so neither meets the other, nor the kernel's own choices from 32768 on.
+_FIRST, _LAST = 11_000, 20_999
+_GRPC = 10_000
+
+
+def is_free(port: int) -> bool:
+    """Say whether the port could be listened on."""
+    with socket.socket() as probe:
+        # Without this, a port counts as taken for a minute after its server has ended.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free(taken: Collection[int] = ()) -> int:
+    """Return a port that is free, as is the one of its gRPC, and not among ``taken``.
+
+    Raises:
+        OSError: there is none.
+    """
+    for _ in range(1000):
+        port = _FIRST + secrets.randbelow(_LAST - _FIRST)
+        if port not in taken and is_free(port) and is_free(port + _GRPC):
+            return port
+    raise OSError(f"no port between {_FIRST} and {_LAST} is free")

@@ -1,0 +1,100 @@
+"""Detached processes: each in a session of its own, known by its pid and the time it was created, with a log."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from client.home import home
+
+_LOOK_SECONDS = 0.05
+_CLOCK_ERROR_SECONDS = 1.0
+
+
+def log_file(name: str) -> Path:
+    """Return where a process of this name writes."""
+    return home() / "logs" / f"{name}.log"
+
+
+def start(name: str, command: Sequence[str], environment: Mapping[str, str], *, folder: Path) -> None:
+    """Start a process that outlives this one; its log is appended to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log_file(name).parent.mkdir(parents=True, exist_ok=True)
+    with log_file(name).open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 -- the stack's own commands
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    _write(_pid_file(name), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
+
+
+def running(name: str) -> psutil.Process | None:
+    """Return the process of this name, or None; a stale file, or another process with its pid, is none."""
+    try:
+        known = json.loads(_pid_file(name).read_text())
+        process = psutil.Process(known["pid"])
+        is_same = abs(process.create_time() - known["created_at"]) < _CLOCK_ERROR_SECONDS
+        is_alive = is_same and process.status() != psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+    return process if is_alive else None
+
+
+def stop(name: str, *, grace_seconds: float) -> bool:
+    """End a process and all of its session, gently first; say whether there was one."""
+    process = running(name)
+    if process is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        _wait_for_group(process.pid, grace_seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        _wait_for_group(process.pid, grace_seconds)
+    _pid_file(name).unlink(missing_ok=True)
+    return process is not None
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the end of a log; nothing when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []
+
+
+def _wait_for_group(group: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and _has_members(group):
+        time.sleep(_LOOK_SECONDS)
+
+
+def _has_members(group: int) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(-group, os.WNOHANG)  # one of our own that has ended counts as a member until it is reaped
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _pid_file(name: str) -> Path:
+    return home() / "run" / f"{name}.json"
+
+
+def _write(path: Path, content: Mapping[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    part.replace(path)

@@ -1,0 +1,200 @@
+"""The local stack: start, stop, status; and one function alone (``python -m infra.local.stack start``)."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from client.home import ROOT, home, read_environment, write_environment
+from infra.local import parts, ports, processes
+from infra.local.parts import Part
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+
+_READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+_GRACE_SECONDS = 10.0
+_LOG_LINES = 15
+_OK = 200
+#: in the order of their start; they are stopped the other way round
+NAMES = ("storage", "functions", "timer")
+
+
+class NotStartedError(Exception):
+    """A part did not come up; the message has the end of its log."""
+
+
+@app.command()
+def start(*, as_json: Json = False) -> None:
+    """Start what does not run yet; at once when all of it does."""
+    try:
+        ensure_up(lambda line: None if as_json else print(line))
+    except NotStartedError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+    status(as_json=as_json)
+
+
+@app.command()
+def stop() -> None:
+    """Stop the trainers, then the stack. What is stored stays."""
+    with _alone():
+        was_up = any(processes.running(name) for name in NAMES)
+        stopped = _stop_trainers()
+        for name in reversed(NAMES):
+            processes.stop(name, grace_seconds=_GRACE_SECONDS)
+    if stopped:
+        print(f"stopped {len(stopped)} trainer{'s'[: len(stopped) > 1]}: {', '.join(sorted(stopped))}")
+    print("the local stack is down" if was_up else "the local stack was down already")
+
+
+@app.command()
+def status(*, as_json: Json = False) -> None:
+    """Show each part: whether it runs, where it answers, where its log is."""
+    known = read_environment()
+    addresses = {"storage": known.get("MINIO_ENDPOINT"), "functions": known.get("STOKER_URL")}
+    rows: list[dict[str, Any]] = []
+    for name in NAMES:
+        process = processes.running(name)
+        row = {"name": name, "is_up": process is not None, "pid": process and process.pid}
+        rows.append(row | {"address": process and addresses.get(name), "log": str(processes.log_file(name))})
+    if as_json:
+        print(json.dumps({"parts": rows}))
+        return
+    for row in rows:
+        state = f"up (pid {row['pid']})" if row["is_up"] else "down"
+        print(f"{row['name']:<10} {state:<17} {row['address'] or '':<23} {row['log']}".rstrip())
+
+
+@app.command()
+def serve(function: str, port: int = 8080) -> None:
+    """Run one function in the foreground, with the local stack's settings, and again when its code changes."""
+    file = function.replace("-", "_")
+    source = str(ROOT / f"functions/{file}.py")
+    command = ["--source", source, "--target", file, "--host", "127.0.0.1", "--port", str(port), "--debug"]
+    _become(["functions-framework", *command])
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the tables up to date: of DATABASE_URL if that is set, else of the local stack."""
+    _become([sys.executable, "-m", "functions.migrate"])
+
+
+def ensure_up(say: Callable[[str], None]) -> None:
+    """Start the parts that do not run, in order, each when the one before it answers.
+
+    Raises:
+        NotStartedError: as it says.
+    """
+    with _alone():
+        if all(processes.running(name) for name in NAMES):
+            return
+        _free_ports()
+        variables = parts.environment()
+        write_environment(variables)
+        if processes.running("storage") is None:
+            parts.write_notification(variables)
+        _migrate(variables)
+        for part in (parts.storage(variables), parts.functions(variables), parts.timer()):
+            if processes.running(part.name) is None:
+                began = time.monotonic()
+                folder = home() / "s3" if part.name == "storage" else ROOT
+                processes.start(part.name, part.command, parts.process_environment(variables), folder=folder)
+                _wait_until_ready(part)
+                say(f"started {part.name} ({time.monotonic() - began:.1f} s)")
+
+
+def _free_ports() -> None:
+    """Forget the ports of what is down when another program has taken one; what is up must then move along."""
+    known = read_environment()
+    down = {"storage": parts.PORTS[1:], "functions": parts.PORTS[:1]}
+    wanted = [
+        known.get(f"{port}_PORT") for name, names in down.items() for port in names if not processes.running(name)
+    ]
+    if all(ports.is_free(int(port)) for port in wanted if port):
+        return
+    for name in reversed(NAMES):
+        processes.stop(name, grace_seconds=_GRACE_SECONDS)
+    write_environment({name: value for name, value in known.items() if not name.endswith("_PORT")})
+
+
+def _migrate(variables: Mapping[str, str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "functions.migrate"],
+        cwd=ROOT,
+        env=parts.process_environment(variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise NotStartedError(f"the migration failed:\n{result.stderr}")
+
+
+def _wait_until_ready(part: Part) -> None:
+    end = time.monotonic() + _READY_SECONDS
+    while not _answers(part):
+        if processes.running(part.name) is None or time.monotonic() > end:
+            log = "\n".join(f"  {line}" for line in processes.last_lines(processes.log_file(part.name), _LOG_LINES))
+            raise NotStartedError(f"{part.name} did not start; the end of {processes.log_file(part.name)}:\n{log}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _answers(part: Part) -> bool:
+    if part.address is None:
+        return processes.running(part.name) is not None
+    try:
+        with urllib.request.urlopen(f"{part.address}/healthz", timeout=2) as answer:  # noqa: S310 -- our own address
+            return bool(answer.status == _OK)
+    except OSError:
+        return False
+
+
+def _stop_trainers() -> set[str]:
+    """Stop what the local launcher has started, while the functions and the storage can still take its last words."""
+    known = read_environment()
+    if not known:
+        return set()
+    os.environ.update(known)
+    from functions.launch_local import Local  # noqa: PLC0415 -- it reads the environment
+
+    launcher = Local()
+    stopped = launcher.list()
+    end = time.monotonic() + float(known.get("STOP_GRACE_SECONDS", "30")) + _GRACE_SECONDS
+    for job_id in stopped:
+        launcher.stop(job_id)
+    while launcher.list() and time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS)
+    return stopped
+
+
+def _become(command: list[str]) -> None:
+    os.environ.update({name: value for name, value in read_environment().items() if name not in os.environ})
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])  # noqa: PTH120
+    os.environ["PATH"] = path
+    os.chdir(ROOT)
+    os.execvp(command[0], command)  # noqa: S606 -- one of the two above
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process at a time start or stop the stack."""
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / "stack.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    app()
