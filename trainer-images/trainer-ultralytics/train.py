@@ -7,15 +7,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import dataset
 import yolo
 from contract.tracking import Tracking
-from utils import Contract, GpuMemoryError, Stopped, run
+from utils import ConfigInvalidError, Contract, GpuMemoryError, Stopped, run
 
 log = logging.getLogger("train")
 
@@ -53,6 +55,8 @@ def train(contract: Contract) -> Mapping[str, float]:
     """Train, on from the last checkpoint if there is one; return the best epoch's metrics."""
     yolo.prepare(contract.scratch)
     settings = contract.settings
+    if settings.task != "train":
+        raise ConfigInvalidError(f"TASK={settings.task} is another script's: start {settings.task}.py")
     options = yolo.options(settings)  # exits 78 and names what is wrong
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.identity.job_id)
     run = Run(contract, tracking, contract.scratch / "run")
@@ -91,8 +95,8 @@ def fetch_checkpoint(run: Run) -> bool:
         run.last.unlink()
         return False
     results = content.get("train_results") or {}
-    if contract.download(contract.key("checkpoints", "best.pt"), run.best):
-        run.metrics = contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
+    if not contract.download(contract.key("checkpoints", "best.pt"), run.best):
+        shutil.copy(run.last, run.best)  # better than none: the best of what is known
     # An epoch of -1: the training was over, and the optimizer's state has been taken out.
     run.epoch = content["epoch"] + 1 or contract.settings.epochs
     with (run.folder / "results.csv").open("w", newline="") as file:
@@ -138,35 +142,40 @@ def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
 @contextmanager
 def watching_files(run: Run, _model: Any) -> Iterator[None]:
     """Report from outside, by the files that the training writes: the way with several devices, a process each."""
-    import psutil  # noqa: PLC0415 -- this way only
-
-    ended = threading.Event()
+    ended, began, first = threading.Event(), time.monotonic(), run.epoch
+    others = set(psutil.Process().children(recursive=True))
     processes: set[psutil.Process] = set()
 
+    def look(rows: list[dict[str, Any]]) -> None:
+        if len(rows) > run.epoch:
+            run.epoch, run.has_new_best = len(rows), True
+            report(run, rows[-1], epoch_seconds=(time.monotonic() - began) / (run.epoch - first), step=None)
+            save(run)
+
     def watch() -> None:
-        began = time.monotonic()
-        first = run.epoch
         while not ended.wait(POLL_SECONDS):
-            processes.update(psutil.Process().children(recursive=True))
+            processes.update(set(psutil.Process().children(recursive=True)) - others)
             if run.contract.is_stopped:
-                for process in processes:  # the launcher of the processes does not end them when it is killed
-                    process.kill()
-            # A row is written before its checkpoint, so the newest row's epoch is reported one row later.
-            rows = read_results(run.folder / "results.csv")[:-1]
-            if len(rows) > run.epoch:
-                run.epoch = len(rows)
-                run.has_new_best = True
-                report(run, rows[-1], epoch_seconds=(time.monotonic() - began) / (run.epoch - first), step=None)
-                save(run)
+                stop(processes)
+            # A row is written before its checkpoint: it counts when the next one is there.
+            look(read_results(run.folder / "results.csv")[:-1])
 
     watcher = threading.Thread(target=watch, name="watch", daemon=True)
     watcher.start()
     try:
         yield
+        run.contract.check()
     finally:
         ended.set()
         watcher.join()
-        for process in (process for process in processes if process.is_running()):
+        stop(processes)  # torch's launcher, when it is killed, leaves its processes behind
+        look(read_results(run.folder / "results.csv"))
+
+
+def stop(processes: set[psutil.Process]) -> None:
+    """Kill what is still alive."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # which it also is when its number belongs to another by now
             process.kill()
 
 
@@ -182,7 +191,9 @@ def save(run: Run, *, now: bool = False) -> None:
     """Store the checkpoints, when it is time; the best one first, since last.pt's record of it must hold."""
     if not run.last.exists() or not (now or run.contract.is_time_to_save(run.last)):
         return
-    if run.has_new_best and run.best.exists():
+    if now and not all(yolo.content(path) for path in (run.best, run.last)):
+        return  # SIGTERM came while it was being written: what is stored is older, and whole
+    if run.has_new_best:
         run.has_new_best = not run.contract.save_checkpoint(run.best, now=True)
     run.contract.save_checkpoint(run.last, now=True)
 
@@ -190,10 +201,10 @@ def save(run: Run, *, now: bool = False) -> None:
 def finish(run: Run) -> Mapping[str, float]:
     """Store all that the job was for; return its metrics."""
     contract = run.contract
+    run.metrics = run.metrics or contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
     for path in (run.best, run.last):
-        if path.exists():
-            contract.save_result(path, kind="checkpoints")
-            run.tracking.artifact(path)
+        contract.save_result(path, kind="checkpoints")
+        run.tracking.artifact(path)
     metrics = run.folder / "metrics.csv"
     shutil.copy(run.folder / "results.csv", metrics)
     plots = [path for pattern in RESULTS for path in sorted(run.folder.glob(pattern))]

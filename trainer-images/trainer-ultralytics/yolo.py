@@ -145,7 +145,7 @@ def options(settings: Settings) -> dict[str, Any]:
         chosen = {"optimizer": "AdamW", **chosen, "lr0": settings.learning_rate}
         if chosen["optimizer"] == "auto":
             raise ConfigInvalidError("HYPERPARAMETERS: optimizer=auto ignores LEARNING_RATE; name an optimizer")
-    return _checked(chosen)
+    return checked(chosen)
 
 
 def hyperparameters(settings: Settings) -> dict[str, Any]:
@@ -163,7 +163,8 @@ def hyperparameters(settings: Settings) -> dict[str, Any]:
     return dict(settings.hyperparameters)
 
 
-def _checked(chosen: dict[str, Any]) -> dict[str, Any]:
+def checked(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return what ultralytics finds good, too. Raises: ConfigInvalidError."""
     from ultralytics.cfg import check_cfg  # noqa: PLC0415 -- after ``prepare``
 
     try:

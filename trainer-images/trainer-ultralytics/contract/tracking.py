@@ -13,6 +13,7 @@ log = logging.getLogger("tracking")
 
 PENDING_LIMIT = 10_000
 PARAM_LIMIT_CHARACTERS = 500
+NEVER_HEARD_SECONDS = 5.0  # how long an MLflow that has not answered once is waited for
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -50,6 +51,7 @@ class Tracking:
     def end(self, status: str, within_seconds: float = 60.0) -> None:
         """Close the run (FINISHED, FAILED, KILLED), and wait a little for what is still pending."""
         if self._address:
+            within_seconds = within_seconds if self._run_id else min(within_seconds, NEVER_HEARD_SECONDS)
             self._later(lambda: self._client.set_terminated(self._run_id, status))
             self._later(self._idle.set)
             if not self._idle.wait(within_seconds):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,9 @@ class Trainer:
     def upload(self, files: dict[str, bytes]) -> None:
         self.bucket.put(f"datasets/{self.job_id}.zip", zipped(files, self.folder / "dataset.zip"))
 
-    def start(self, script: str = "train.py", **variables: str | None) -> subprocess.Popen[bytes]:
+    def start(
+        self, variables: Mapping[str, str | None] | None = None, *, script: str = "train.py", **more: str | None
+    ) -> subprocess.Popen[bytes]:
         given = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -169,7 +171,7 @@ class Trainer:
             "HYPERPARAMETERS": '{"mosaic": 0.0, "plots": false}',
             "OMP_NUM_THREADS": "2",
         }
-        env = {name: value for name, value in (given | variables).items() if value is not None}
+        env = {name: value for name, value in {**given, **(variables or {}), **more}.items() if value is not None}
         with (self.folder / "output").open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, str(ROOT / script)], env=env, cwd=self.folder, stdout=output, stderr=output
@@ -177,8 +179,10 @@ class Trainer:
         self.processes.append(process)
         return process
 
-    def run(self, script: str = "train.py", *, within_seconds: float = 90, **variables: str | None) -> int:
-        return self.start(script, **variables).wait(within_seconds)
+    def run(
+        self, variables: Mapping[str, str | None] | None = None, *, script: str = "train.py", **more: str | None
+    ) -> int:
+        return self.start(variables, script=script, **more).wait(90)
 
     @property
     def output(self) -> str:

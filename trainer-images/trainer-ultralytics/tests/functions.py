@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ class Heard:
     body: dict[str, Any]
     headers: dict[str, str]
     status: int
+    at: float  # of the monotonic clock
 
 
 @dataclass
@@ -50,13 +52,15 @@ def serve(functions: Functions) -> ThreadingHTTPServer:
             call = self.path.rsplit("/", 1)[-1]
             status, said = functions.answer(call, body) or functions.usual(call, body)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            functions.heard.append(Heard(call, body, headers, status))
+            functions.heard.append(Heard(call, body, headers, status, time.monotonic()))
             if status == 0:
                 self.close_connection = True
                 return
             content = json.dumps(said).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json" if status == 200 else "application/problem+json")
+            if "retry-after" in said:
+                self.send_header("retry-after", said["retry-after"])
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -2,9 +2,12 @@
 
 import csv
 import io
+import json
+import socket
 
-from conftest import Trainer
-from pictures import dataset
+import pytest
+from conftest import SECRET_KEY, TOKEN, Trainer
+from pictures import dataset, picture
 
 
 def rows(trainer: Trainer) -> list[dict[str, str]]:
@@ -33,3 +36,114 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
         assert trainer.stored(key), key
     expected = {"checkpoints/job-{id}/best.pt", "checkpoints/job-{id}/last.pt", "results/job-{id}/args.yaml"}
     assert {key.format(id=trainer.job_id) for key in expected} <= set(done.body["artifacts"])
+
+
+def test_every_line_has_trace_and_job_and_no_secret(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+
+    assert trainer.run(EPOCHS="1") == 0, trainer.output
+
+    log = trainer.stored("logs/job-{id}/attempt-1.log")
+    assert log is not None
+    for text in (trainer.output, log.decode()):
+        for one in text.splitlines():
+            assert f"[TRACE:{trainer.trace_id}] job={trainer.job_id} " in one
+        assert not any(secret in text for secret in (TOKEN, SECRET_KEY, "X-Amz-Signature=", "X-Amz-Credential="))
+    assert len(trainer.output) < 40_000  # progress bars are one line each
+    assert not list((trainer.folder / "scratch").iterdir())
+
+
+def test_without_credentials_all_goes_through_presigned_links(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    none: dict[str, str | None] = {"MINIO_ENDPOINT": None, "MINIO_ACCESS_KEY": None, "MINIO_SECRET_KEY": None}
+
+    assert trainer.run(none, EPOCHS="1", STORAGE_TYPE="presigned") == 0, trainer.output
+
+    assert trainer.stored("checkpoints/job-{id}/best.pt")
+    assert trainer.stored("logs/job-{id}/attempt-1.log")
+    assert {body["method"] for body in trainer.functions.bodies("presign")} == {"GET", "PUT"}
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "metric"),
+    [
+        ("segment", "yolo11n-seg.yaml", "metrics/mAP50(M)"),
+        ("pose", "yolo11n-pose.yaml", "metrics/mAP50(P)"),
+        ("classify", "yolo11n-cls.yaml", "metrics/accuracy_top1"),
+    ],
+)
+def test_other_tasks_train_too(trainer: Trainer, task: str, model: str, metric: str) -> None:
+    trainer.upload(dataset(task))
+
+    assert trainer.run(EPOCHS="1", MODEL_NAME=model) == 0, trainer.output
+
+    assert metric in trainer.functions.heard[-1].body["metrics"]
+
+
+def test_a_training_can_start_from_weights_in_storage(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    assert trainer.run(EPOCHS="1") == 0, trainer.output
+    weights = trainer.stored("checkpoints/job-{id}/best.pt")
+    assert weights
+    trainer.bucket.put("models/mine.pt", weights)
+    trainer.job_id += "-2"
+    trainer.upload(dataset())
+
+    assert trainer.run(EPOCHS="1", MODEL_NAME="mine.pt") == 0, trainer.output
+
+    assert "Transferred" in trainer.output
+
+
+def test_mlflow_gets_params_metrics_and_artifacts(trainer: Trainer, mlflow_server: str) -> None:
+    trainer.upload(dataset())
+
+    assert trainer.run(MLFLOW_TRACKING_URI=mlflow_server) == 0, trainer.output
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name(trainer.job_id)
+    assert experiment
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["epochs"] == "2"
+    assert [one.step for one in client.get_metric_history(kept.info.run_id, "metrics/mAP50_B")] == [1, 2]
+    assert {"best.pt", "metrics.csv"} <= {one.path for one in client.list_artifacts(kept.info.run_id)}
+
+
+def test_an_mlflow_that_hangs_or_refuses_is_not_felt(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        assert trainer.run(EPOCHS="1", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{silent.getsockname()[1]}") == 0
+
+    assert trainer.functions.bodies("done", status="SUCCEEDED")
+
+
+def test_predictions_are_written_a_line_a_picture(trainer: Trainer) -> None:
+    trainer.upload(dataset(train=40))
+    options = '{"mosaic": 0.0, "plots": false, "optimizer": "AdamW", "warmup_epochs": 0, "nbs": 4}'
+    assert trainer.run(EPOCHS="6", LEARNING_RATE="0.003", HYPERPARAMETERS=options) == 0, trainer.output
+    trainer.upload({"a b/ü (1).png": picture(1)[0], "deep/er/2.png": picture(2)[0], "notes.md": b"#"})
+    weights = f"checkpoints/job-{trainer.job_id}/best.pt"
+    given = {"TASK": "predict", "CHECKPOINT_KEY": weights, "HYPERPARAMETERS": '{"conf": 0.001}'}
+
+    assert trainer.run(given, script="predict.py") == 0, trainer.output
+
+    table = trainer.stored("results/job-{id}/predictions.jsonl")
+    assert table is not None
+    lines = [json.loads(line) for line in table.decode().splitlines()]
+    assert [line["file"] for line in lines] == ["a b/ü (1).png", "deep/er/2.png"]
+    assert all(trainer.stored(line["image"]) for line in lines)
+    assert {"class", "name", "confidence", "xyxy"} == lines[0]["boxes"][0].keys()
+    assert lines[0]["boxes"][0]["name"] in {"tall", "wide"}
+    done = trainer.functions.heard[-1].body
+    assert done["metrics"]["images"] == 2
+    assert f"results/job-{trainer.job_id}/predictions.jsonl" in done["artifacts"]
+
+
+def test_a_prediction_without_weights_says_what_is_missing(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+
+    assert trainer.run(TASK="predict", script="predict.py", HYPERPARAMETERS="{}") == 78
+
+    assert "CHECKPOINT_KEY" in trainer.functions.bodies("done")[0]["error"]["message"]

@@ -1,0 +1,112 @@
+"""Look through a dataset's pictures with trained weights: environment in, callbacks and storage out (contract v1)."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dataset
+import yolo
+from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
+
+HEARTBEAT_SECONDS = 2.0  # between two, at least
+OPTIONS = {"conf", "iou", "max_det", "classes", "agnostic_nms", "augment", "retina_masks"}
+PROBABILITIES = 5
+
+
+def predict(contract: Contract) -> Mapping[str, float]:
+    """Write predictions.jsonl, a line a picture, and the pictures with what was found drawn in; return the counts."""
+    yolo.prepare(contract.scratch)
+    settings = contract.settings
+    options = predict_options(contract)
+    model = yolo.weights(contract, weights_key(contract))
+    root = dataset.unpacked(contract, lambda path: path.suffix.lower() in dataset.IMAGE_SUFFIXES)
+    images = sorted(path for path in root.rglob("*") if path.is_file())
+    if not images:
+        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no pictures")
+    dataset.check_images(contract, images, root)
+
+    table, objects, began, told_at = contract.scratch / "predictions.jsonl", 0, time.monotonic(), 0.0
+    with table.open("w", encoding="utf-8") as lines:
+        for number, (path, result) in enumerate(results(contract, model, images, options), start=1):
+            drawn = contract.scratch / f"{number:06}.jpg"
+            result.save(filename=str(drawn))
+            contract.save_result(drawn, f"images/{drawn.name}")
+            drawn.unlink()
+            found = seen(result)
+            objects += len(found.get("boxes", []))
+            drawn_key = contract.key("results", f"images/{drawn.name}")
+            line = {"file": str(path.relative_to(root)), "image": drawn_key, **found}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if time.monotonic() - told_at > HEARTBEAT_SECONDS or number == len(images):
+                told_at = time.monotonic()
+                eta_seconds = (told_at - began) / number * (len(images) - number)
+                contract.heartbeat(step=number, metrics={"images": number, "objects": objects}, eta_seconds=eta_seconds)
+    contract.save_result(table)
+    return {"images": len(images), "objects": objects}
+
+
+def predict_options(contract: Contract) -> dict[str, Any]:
+    """Return the keyword arguments of ``YOLO.predict``. Raises: ConfigInvalidError."""
+    settings = contract.settings
+    for name in yolo.hyperparameters(settings):
+        if name not in OPTIONS:
+            known = ", ".join(sorted(OPTIONS))
+            raise ConfigInvalidError(f"HYPERPARAMETERS: {name} does nothing in a prediction; {known} do")
+    chosen = yolo.checked({"imgsz": settings.image_size or 640, **settings.hyperparameters})
+    return chosen | ({"device": settings.device} if settings.device else {})
+
+
+def weights_key(contract: Contract) -> str:
+    """Return where the weights are. Raises: ConfigInvalidError."""
+    settings = contract.settings
+    if settings.checkpoint_key:
+        return settings.checkpoint_key
+    if settings.model_name.endswith(".pt"):
+        return f"models/{settings.model_name}"
+    raise ConfigInvalidError("CHECKPOINT_KEY is missing: name the weights to predict with")
+
+
+def results(contract: Contract, model: Any, images: list[Path], options: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """Yield each picture with what ultralytics found on it."""
+    size = contract.settings.batch_size
+    for start in range(0, len(images), size):
+        chunk = images[start : start + size]
+        contract.check()
+        found = model.predict([str(path) for path in chunk], stream=False, verbose=False, save=False, **options)
+        yield from zip(chunk, found, strict=True)
+
+
+def seen(result: Any) -> dict[str, Any]:
+    """Return one picture's findings as JSON; places are pixels of the picture as it is."""
+    height, width = result.orig_shape
+    found: dict[str, Any] = {"width": width, "height": height}
+    if result.probs is not None:
+        best = result.probs.top5[:PROBABILITIES]
+        scores = result.probs.data.tolist()
+        return found | {"probs": [_named(result, number, scores[number]) for number in best]}
+    boxes = result.boxes.data.tolist()  # (N, 6): x1, y1, x2, y2, confidence, class
+    found["boxes"] = [
+        _named(result, int(number), confidence) | {"xyxy": _rounded(corners)} for *corners, confidence, number in boxes
+    ]
+    if result.masks is not None:
+        for box, polygon in zip(found["boxes"], result.masks.xy, strict=True):
+            box["mask"] = [_rounded(point) for point in polygon.tolist()]
+    if result.keypoints is not None:
+        for box, points in zip(found["boxes"], result.keypoints.data.tolist(), strict=True):
+            box["keypoints"] = [_rounded(point) for point in points]
+    return found
+
+
+def _named(result: Any, number: int, confidence: float) -> dict[str, Any]:
+    return {"class": number, "name": result.names[number], "confidence": round(confidence, 5)}
+
+
+def _rounded(numbers: list[float]) -> list[float]:
+    return [round(number, 2) for number in numbers]
+
+
+if __name__ == "__main__":
+    sys.exit(run(predict))

@@ -1,0 +1,253 @@
+"""What all trainers share: callbacks, tokens, storage, console; with a trainer that needs no framework."""
+
+import re
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TOKEN, Trainer, eventually
+from functions import Answer
+
+from contract.console import Console
+from contract.settings import ConfigInvalidError, Identity, Settings, StorageError
+from contract.storage import RefusedError, insist, receive
+
+PATHS = {"PYTHONPATH": str(ROOT)}
+
+
+def run_tiny(trainer: Trainer, **variables: str | None) -> int:
+    return trainer.run(PATHS, script="tests/tiny.py", **variables)
+
+
+def test_callbacks_are_cloudevents_with_trace_and_attempt(trainer: Trainer) -> None:
+    assert run_tiny(trainer) == 0, trainer.output
+
+    for heard in trainer.functions.heard:
+        headers = heard.headers
+        assert headers["authorization"] == f"Bearer {TOKEN}"
+        assert headers["ce-specversion"] == "1.0"
+        assert headers["ce-type"] == f"dev.stoker.trainer.{heard.call}"
+        assert re.fullmatch(rf"/trainers/{trainer.job_id}/[0-9a-f-]{{36}}", headers["ce-source"])
+        assert headers["ce-subject"] == trainer.job_id
+        assert re.fullmatch(rf"00-{trainer.trace_id}-[0-9a-f]{{16}}-01", headers["traceparent"])
+    assert len({heard.headers["ce-id"] for heard in trainer.functions.heard}) == len(trainer.functions.heard)
+    assert all(heard.body["attempt"] == 1 for heard in trainer.functions.heard[1:])
+
+
+def test_what_is_not_finite_is_left_out_with_one_warning(trainer: Trainer) -> None:
+    assert run_tiny(trainer) == 0, trainer.output
+
+    assert all(
+        beat["metrics"].keys() == {"loss"}
+        for beat in trainer.functions.bodies("heartbeat")
+        if beat.keys() > {"attempt"}
+    )
+    assert trainer.functions.bodies("done")[0]["metrics"] == {"loss": 1.0}
+    warnings = [body["message"] for body in trainer.functions.bodies("event", type="warning")]
+    assert len([one for one in warnings if one.startswith("bad ")]) == 1
+
+
+def test_a_trainer_with_nothing_new_still_beats(trainer: Trainer) -> None:
+    trainer.functions.answer = lambda call, _body: (503, {}) if call == "presign" else None
+    trainer.start(PATHS, script="tests/tiny.py", STORAGE_TYPE="presigned", HEARTBEAT_SECONDS="0.2", EPOCHS="1000")
+
+    beats = eventually(lambda: len(found := trainer.functions.bodies("heartbeat", epoch=1)) > 2 and found)
+
+    ids = [heard.headers["ce-id"] for heard in trainer.functions.heard if heard.body.get("epoch") == 1]
+    assert len(set(ids)) == len(ids) >= len(beats)
+
+
+def test_a_new_token_in_a_heartbeats_answer_is_used_from_then_on(trainer: Trainer) -> None:
+    fresh = "token-number-two-that-is-secret"
+    given = {"state": "RUNNING", "token": fresh}
+    trainer.functions.answer = lambda call, _body: (200, given) if call == "heartbeat" else None
+
+    assert run_tiny(trainer, EPOCHS="3") == 0, trainer.output
+
+    assert trainer.functions.heard[-1].headers["authorization"] == f"Bearer {fresh}"
+
+
+def test_a_token_file_is_read_again_after_401(trainer: Trainer, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old")
+
+    def answer(_call: str, _body: dict[str, Any]) -> Answer | None:
+        if file.read_text() == "old":
+            file.write_text("renewed")
+            return 401, {}
+        return None
+
+    trainer.functions.answer = answer
+
+    assert run_tiny(trainer, CALLBACK_TOKEN=None, CALLBACK_TOKEN_FILE=str(file)) == 0, trainer.output
+
+    assert trainer.functions.heard[0].headers["authorization"] == "Bearer old"
+    assert trainer.functions.heard[-1].headers["authorization"] == "Bearer renewed"
+
+
+def test_a_retry_waits_as_long_as_the_functions_ask(trainer: Trainer) -> None:
+    refusals = iter([429, 503])
+    asked_seconds = 2
+
+    def answer(_call: str, body: dict[str, Any]) -> Answer | None:
+        status = next(refusals, None) if body.get("type") == "started" else None
+        return (status, {"retry-after": str(asked_seconds)}) if status else None
+
+    trainer.functions.answer = answer
+
+    assert run_tiny(trainer) == 0, trainer.output
+
+    started = [heard for heard in trainer.functions.heard if heard.body.get("type") == "started"]
+    assert [heard.status for heard in started] == [429, 503, 200]
+    assert all(later.at - before.at >= asked_seconds for before, later in pairwise(started))
+    assert len({heard.headers["ce-id"] for heard in started}) == 1
+
+
+def test_an_event_that_the_functions_cannot_digest_is_dropped(trainer: Trainer) -> None:
+    trainer.functions.answer = lambda _call, body: (422, {}) if body.get("type") == "checkpoint" else None
+
+    assert run_tiny(trainer) == 0, trainer.output
+
+    assert trainer.functions.heard[-1].call == "done"
+
+
+def test_a_checkpoint_that_cannot_be_stored_is_a_warning_and_tried_again(trainer: Trainer) -> None:
+    refusals = iter([422])
+
+    def answer(call: str, body: dict[str, Any]) -> Answer | None:
+        status = next(refusals, None) if call == "presign" and body["method"] == "PUT" else None
+        return (status, {}) if status else None
+
+    trainer.functions.answer = answer
+
+    assert run_tiny(trainer, STORAGE_TYPE="presigned") == 0, trainer.output
+
+    assert [body for body in trainer.functions.bodies("event", type="warning") if "last.pt" in body["message"]]
+    assert trainer.stored("checkpoints/job-{id}/last.pt") == b"weights of 2"
+
+
+def test_done_that_nobody_hears_ends_the_process_in_the_end(trainer: Trainer) -> None:
+    trainer.functions.answer = lambda call, _body: (503, {}) if call == "done" else None
+
+    assert run_tiny(trainer, DONE_RETRY_SECONDS="1") == 1, trainer.output
+
+    assert trainer.stored("checkpoints/job-{id}/last.pt")
+
+
+def test_a_job_that_is_over_is_not_begun(trainer: Trainer) -> None:
+    trainer.functions.answer = lambda _call, _body: (409, {"state": "CANCELLED"})
+
+    assert run_tiny(trainer) == 0, trainer.output
+
+    assert [heard.call for heard in trainer.functions.heard] == ["event"]
+    assert trainer.stored("checkpoints/job-{id}/last.pt") is None
+
+
+def test_an_exception_fails_the_job_in_words(trainer: Trainer, tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text("import sys\nfrom utils import run\nsys.exit(run(lambda contract: {}['missing']))\n")
+
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 70, trainer.output
+
+    assert trainer.functions.heard[-1].body["error"] == {"reason": "trainer_error", "message": "KeyError: 'missing'"}
+    assert b"Traceback" in (trainer.stored("logs/job-{id}/attempt-1.log") or b"")
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(trainer: Trainer, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 40_000
+    trainer.bucket.put("models/big.pt", content)
+    path = tmp_path / "big.pt"
+
+    def link() -> str:
+        return trainer.bucket.link("GET", "models/big.pt")
+
+    chunks = iter([None])
+
+    def break_off() -> None:
+        if next(chunks, 1) is None:
+            raise OSError("the cable")
+
+    with pytest.raises(OSError, match="the cable"):
+        receive(link, path, break_off)
+    assert not path.exists()
+
+    assert receive(link, path, lambda: None)
+
+    assert path.read_bytes() == content
+    assert [one.name for one in tmp_path.iterdir() if "big" in one.name] == ["big.pt"]
+
+
+def test_what_can_never_go_is_not_tried_again() -> None:
+    tries = []
+
+    def refused() -> None:
+        tries.append(1)
+        raise RefusedError("403 AccessDenied")
+
+    with pytest.raises(StorageError, match="PUT a: 403"):
+        insist(refused, "PUT a", 60, threading.Event())
+
+    assert len(tries) == 1
+
+
+def test_console_lines_are_whole_prefixed_and_without_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with (tmp_path / "terminal").open("w") as terminal:
+        console = Console(terminal, "[TRACE:1] job=j", ["hunter22"])
+        console.open(path)
+
+        console.write("half ")
+        console.write("line hunter22\n\n\x1b[31mred\x1b[0m\r\n")
+        console.write("".join(f"\r{percent}%" for percent in range(101)))
+        console.write("\nGET http://s3/b/k?X-Amz-Signature=abc&X-Amz-Date=1 eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln")
+        console.close()
+
+    lines = [line.partition("[TRACE:1] job=j ")[2] for line in path.read_text().splitlines()]
+    assert lines == ["half line ***", "red", "100%", "GET http://s3/b/k?***&*** ***"]
+
+
+GOOD = {
+    "JOB_ID": "j",
+    "BACKEND_BASE_URL": "http://api",
+    "CALLBACK_TOKEN": "t",
+    "DATASET_ID": "d",
+    "MODEL_NAME": "m",
+    "STORAGE_TYPE": "presigned",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JOB_ID", "../x"),
+        ("BACKEND_BASE_URL", "ftp://x"),
+        ("TRACE_ID", "xyz"),
+        ("HEARTBEAT_SECONDS", "nan"),
+        ("DATASET_ID", "../secrets"),
+        ("MODEL_NAME", "/etc/passwd"),
+        ("CHECKPOINT_KEY", "a/../../b"),
+        ("TASK", "sleep"),
+        ("EPOCHS", "0"),
+        ("EPOCHS", "1.5"),
+        ("BATCH_SIZE", "-1"),
+        ("LEARNING_RATE", "inf"),
+        ("DEVICE", "gpu"),
+        ("WORKERS", "-1"),
+        ("HYPERPARAMETERS", '{"a": NaN}'),
+        ("STORAGE_TYPE", "floppy"),
+        ("CALLBACK_TOKEN", ""),
+        ("DATASET_ID", ""),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigInvalidError, match=name):
+        _ = Identity.from_environ(GOOD | {name: value}), Settings.from_environ(GOOD | {name: value})
+
+
+def test_defaults_are_the_frameworks_own() -> None:
+    settings = Settings.from_environ(GOOD)
+
+    assert (settings.task, settings.image_size, settings.learning_rate, settings.device) == ("train", None, None, None)
+    assert len(Identity.from_environ(GOOD).trace_id) == 32

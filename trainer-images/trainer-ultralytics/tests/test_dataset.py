@@ -1,0 +1,300 @@
+"""Datasets from strangers: each wrong in one way, and the message says in which."""
+
+import io
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from pictures import dataset as good
+from pictures import picture, zipped
+from PIL import Image
+
+import dataset
+import labels
+from contract.archive import unpack
+from utils import DatasetInvalidError
+
+Files = dict[str, bytes]
+
+
+class Quiet:
+    """A contract whose dataset is at hand, and that only notes what it is told."""
+
+    def __init__(self, folder: Path, archive: Path) -> None:
+        self.scratch, self.archive = folder, archive
+        self.settings = SimpleNamespace(dataset_id="d")
+        self.told: list[str] = []
+
+    def check(self) -> None:
+        pass
+
+    def warn_once(self, message: str) -> None:
+        self.told.append(message)
+
+    def event(self, _kind: str, message: str = "", **_data: Any) -> None:
+        self.told.append(message)
+
+    def download(self, _key: str, path: Path) -> bool:
+        path.write_bytes(self.archive.read_bytes())
+        return True
+
+
+def fetch(folder: Path, files: Files, task: str = "detect") -> tuple[Path, Quiet]:
+    contract: Any = Quiet(folder, zipped(files, folder / "given.zip"))
+    return dataset.fetch(contract, SimpleNamespace(task=task)), contract
+
+
+def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    info.create_system = 3
+    return info
+
+
+def everything(_path: PurePosixPath) -> bool:
+    return True
+
+
+def jpeg(side: int = 64) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((side, side), 90).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose", "classify"])
+def test_good_datasets_are_taken(tmp_path: Path, task: str) -> None:
+    path, contract = fetch(tmp_path, good(task), task)
+
+    assert path.exists()
+    assert not contract.told
+
+
+def test_a_single_folder_around_all_is_seen_through(tmp_path: Path) -> None:
+    path, _ = fetch(tmp_path, {f"cats/{name}": content for name, content in good().items()})
+
+    assert path == tmp_path / "dataset" / "cats" / "stoker.yaml"
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        "train: images/train\nval: images/val\nnames: [a, b]",
+        "path: datasets/cats8\ntrain: images/train\nval: images/val\nnames: {0: a, 1: b}",
+        "train: ../images/train\nval: ../images/val\nnc: 2",
+        "train: [images/train]\nvalidation: images/val\nnames: [a, b]\nnc: 2",
+        "train: train.txt\nval: images/val\nnames: [a, b]",
+    ],
+)
+def test_the_usual_ways_to_name_folders_are_understood(tmp_path: Path, described: str) -> None:
+    listed = "\n".join(f"./images/train/{number}.png" for number in range(8)).encode()
+
+    path, _ = fetch(tmp_path, good() | {"data.yaml": described.encode(), "train.txt": listed})
+
+    written = yaml.safe_load(path.read_text())
+    assert all(Path(place).exists() for place in (*written["train"], *written["val"]))
+    assert len(written["names"]) == 2
+
+
+def test_what_ultralytics_would_run_never_reaches_it(tmp_path: Path) -> None:
+    files = good()
+    files["data.yaml"] += b"download: |\n  import os; os.system('touch /tmp/owned')\n"
+    files["labels/train.cache"] = b"a pickle"
+    files["images/train/0.npy"] = b"an array"
+
+    path, contract = fetch(tmp_path, files)
+
+    assert "download" not in yaml.safe_load(path.read_text())
+    assert not [one for one in (tmp_path / "dataset").rglob("*") if one.suffix in {".cache", ".npy"}]
+    assert contract.told == ["2 files of the dataset are neither pictures nor labels and were left out"]
+
+
+def without(*names: str) -> Callable[[Files], Files]:
+    return lambda files: {name: content for name, content in files.items() if name not in names}
+
+
+def with_(name: str, content: bytes | str) -> Callable[[Files], Files]:
+    return lambda files: files | {name: content.encode() if isinstance(content, str) else content}
+
+
+LINE = "labels/train/0.txt"
+PICTURE = "images/train/0.png"
+DATA = "train: images/train\nval: images/val\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (without("data.yaml"), "data.yaml is missing"),
+        (with_("data.yaml", "a: [b"), "data.yaml cannot be read"),
+        (with_("data.yaml", b"\xff\xfe"), "data.yaml cannot be read"),
+        (with_("data.yaml", "- a list"), "data.yaml must hold"),
+        (with_("data.yaml", "!!python/object/apply:os.system ['true']"), "data.yaml cannot be read"),
+        (with_("data.yaml", DATA), "names is missing"),
+        (with_("data.yaml", DATA + "names: []"), "names is missing"),
+        (with_("data.yaml", DATA + "names: {1: a, 2: b}"), "number the classes from 0"),
+        (with_("data.yaml", DATA + "names: [[a], b]"), "short word"),
+        (with_("data.yaml", DATA + "names: [a, b]\nnc: 3"), "nc is 3"),
+        (with_("data.yaml", "train: images/train\nnames: [a, b]"), "val is missing"),
+        (with_("data.yaml", "train: nowhere\nval: images/val\nnames: [a, b]"), "'nowhere' is not in the archive"),
+        (with_("data.yaml", "train: /etc\nval: images/val\nnames: [a, b]"), "'/etc' points outside"),
+        (with_("data.yaml", "train: ../../x\nval: images/val\nnames: [a, b]"), "points outside"),
+        (with_("data.yaml", "path: /content/cats\n" + DATA + "names: [a, b]"), "path: '/content/cats' points outside"),
+        (with_("data.yaml", "train: 5\nval: images/val\nnames: [a, b]"), "name of a folder"),
+        (with_("data.yaml", "train: labels\nval: images/val\nnames: [a, b]"), "no pictures in labels"),
+        (with_(LINE, "2 0.5 0.5 0.1 0.1"), f"{LINE}:1: class 2"),
+        (with_(LINE, "0 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1"), f"{LINE}:2: class -1"),
+        (with_(LINE, "0.5 0.5 0.5 0.1 0.1"), f"{LINE}:1: class 0.5"),
+        (with_(LINE, "0 1.5 0.5 0.1 0.1"), f"{LINE}:1: coordinate 1.5"),
+        (with_(LINE, "0 -0.5 0.5 0.1 0.1"), f"{LINE}:1: coordinate -0.5"),
+        (with_(LINE, "0 nan 0.5 0.1 0.1"), f"{LINE}:1: a number that is not finite"),
+        (with_(LINE, "0 0.5 0.5 0 0.1"), f"{LINE}:1: a box without width"),
+        (with_(LINE, "\n0 0.5 0.5"), f"{LINE}:2: 3 columns"),
+        (with_(LINE, "cat 0.5 0.5 0.1 0.1"), f"{LINE}:1: not numbers"),
+        (with_(LINE, b"\xff\xfe0"), f"{LINE}: not UTF-8"),
+        (with_(LINE, "0 .5 .5 .1 .1\n0 .1 .1 .2 .1 .2 .2"), f"{LINE}: mixes boxes and polygons"),
+        (without(*(f"labels/val/{number}.txt" for number in range(1000, 1004))), "val: none of its pictures"),
+        (with_(PICTURE, b"no picture"), f"{PICTURE}: not a picture"),
+        (with_(PICTURE, b""), f"{PICTURE}: not a picture"),
+        (with_(PICTURE, picture(1)[0][:500]), f"{PICTURE}: broken or truncated"),
+        (with_("images/train/x.jpg", jpeg()[:-300]), "images/train/x.jpg: broken or truncated"),
+        (with_("images/train/x.gif", b"GIF89a"), "x.gif: .gif pictures are not read"),
+    ],
+)
+def test_a_broken_dataset_is_refused_by_name(tmp_path: Path, change: Callable[[Files], Files], named: str) -> None:
+    with pytest.raises(DatasetInvalidError) as refusal:
+        fetch(tmp_path, change(good()))
+
+    assert named in str(refusal.value)
+    assert str(tmp_path) not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "named"),
+    [
+        ("segment", with_(LINE, "0 0.5 0.5 0.1 0.1"), f"{LINE}:1: 5 columns; a polygon"),
+        ("segment", with_(LINE, "0 .1 .1 .2 .1 .2"), f"{LINE}:1: 6 columns"),
+        ("pose", with_(LINE, "0 .5 .5 .1 .1"), f"{LINE}:1: 5 columns; 11 are needed"),
+        ("pose", with_(LINE, "0 .5 .5 .1 .1 3 .1 2 .1 .1 2"), f"{LINE}:1: coordinate 3"),
+        ("pose", with_("data.yaml", DATA + "names: [a, b]"), "kpt_shape"),
+        ("pose", with_("data.yaml", DATA + "names: [a, b]\nkpt_shape: [2, 3]\nflip_idx: [0, 5]"), "flip_idx"),
+        ("classify", lambda files: {n: c for n, c in files.items() if not n.startswith("val")}, "val/<class>/"),
+        ("classify", lambda files: {n: c for n, c in files.items() if "train/wide" not in n}, "train/ has 1 classes"),
+        ("classify", with_("val/bird/1.png", picture(1)[0]), "val/bird"),
+        ("classify", with_("train/tall/0.png", b"x"), "train/tall/0.png"),
+    ],
+)
+def test_each_task_has_its_own_rules(tmp_path: Path, task: str, change: Callable[[Files], Files], named: str) -> None:
+    with pytest.raises(DatasetInvalidError) as refusal:
+        fetch(tmp_path, change(good(task)), task)
+
+    assert named in str(refusal.value)
+
+
+def test_pictures_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
+    _, contract = fetch(tmp_path, without(LINE)(good()))
+
+    assert contract.told == ["train: 1 pictures have no label file, and are taken for background"]
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASET_PIXEL_LIMIT", "4000")
+
+    with pytest.raises(DatasetInvalidError, match="64x64 pixels are more than 4000"):
+        fetch(tmp_path, good())
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "named"),
+    [
+        ("../evil.txt", 0, "outside"),
+        ("a/../../evil.txt", 0, "outside"),
+        ("..\\evil.txt", 0, "outside"),
+        ("/etc/evil.txt", 0, "absolute"),
+        ("C:\\evil.txt", 0, "absolute"),
+        ("link.txt", stat.S_IFLNK | 0o777, "symbolic link"),
+        ("pipe.txt", stat.S_IFIFO | 0o644, "symbolic link or device"),
+        ("new\nline.txt", 0, "control characters"),
+        ("a" * 300 + ".txt", 0, "no file system"),
+        ("d/" * 600 + "x.txt", 0, "no file system"),
+    ],
+)
+def test_entries_that_lead_astray_are_refused_and_nothing_is_written(
+    tmp_path: Path, name: str, mode: int, named: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("good.txt", "x")
+        archive.writestr(entry(name, mode), "/etc/passwd")
+
+    with pytest.raises(DatasetInvalidError, match=named):
+        unpack(tmp_path / "a.zip", tmp_path / "out", everything, lambda: None)
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [(["a.txt", "a.txt"], "twice"), (["e\u0301.txt", "\u00e9.txt"], "twice"), (["a", "a/b"], "folder")],
+)
+def test_names_that_collide_are_refused(tmp_path: Path, names: list[str], named: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+
+    with pytest.raises(DatasetInvalidError, match=named):
+        unpack(tmp_path / "a.zip", tmp_path / "out", everything, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "named"),
+    [
+        ("DATASET_FILE_LIMIT", "2", "3 entries are more than 2"),
+        ("DATASET_BYTES_LIMIT", "20000000", "bytes unpacked are more than 20000000"),
+        ("DATASET_RATIO_LIMIT", "200", "big.txt: 1[0-9]{3} times larger unpacked"),
+    ],
+)
+def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: str, named: str) -> None:
+    monkeypatch.setenv(limit, value)
+    archive = zipped({"a": b"x", "b": b"y", "big.txt": bytes(21_000_000)}, tmp_path / "a.zip")
+
+    with pytest.raises(DatasetInvalidError, match=named):
+        unpack(archive, tmp_path / "out", everything, lambda: None)
+
+
+def test_a_zip_within_the_zip_stays_packed(tmp_path: Path) -> None:
+    inner = zipped({"x.txt": b"x"}, tmp_path / "inner.zip").read_bytes()
+    archive = zipped({"inner.zip": inner}, tmp_path / "a.zip")
+
+    assert unpack(archive, tmp_path / "out", everything, lambda: None) == 0
+
+    assert [one.name for one in (tmp_path / "out").rglob("*")] == ["inner.zip"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no zip", "bit flipped", "empty", "encrypted"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
+    path = zipped({"a.txt": b"some words" * 50}, tmp_path / "a.zip")
+    content = path.read_bytes()
+    damaged = {
+        "truncated": content[:-30],
+        "no zip": b"<html>",
+        "empty": b"",
+        "bit flipped": content[:40] + bytes([content[40] ^ 0xFF]) + content[41:],
+        "encrypted": content.replace(b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01").replace(
+            b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"
+        ),
+    }[damage]
+    assert damaged != content
+    path.write_bytes(damaged)
+
+    with pytest.raises(DatasetInvalidError):
+        unpack(path, tmp_path / "out", everything, lambda: None)
+
+
+def test_labels_are_looked_for_where_ultralytics_does() -> None:
+    assert labels.label_of(Path("/d/images/train/images/1.png")) == Path("/d/images/train/labels/1.txt")
+    assert labels.label_of(Path("/d/train/1.png")) == Path("/d/train/1.txt")

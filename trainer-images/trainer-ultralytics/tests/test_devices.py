@@ -1,0 +1,80 @@
+"""What needs a GPU, or several, as far as it can be tried without."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import ROOT, Trainer, eventually
+
+import train
+from contract.tracking import Tracking
+
+
+class Noted:
+    """A contract that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.settings = SimpleNamespace(epochs=3)
+        self.is_stopped = False
+        self.epochs: list[int] = []
+
+    def check(self) -> None:
+        pass
+
+    def heartbeat(self, *, epoch: int, **_more: Any) -> None:
+        self.epochs.append(epoch)
+
+    def finite(self, metrics: dict[str, Any]) -> dict[str, float]:
+        return {name: float(value) for name, value in metrics.items()}
+
+
+def test_memory_that_the_gpu_does_not_have_is_its_own_reason(trainer: Trainer, tmp_path: Path) -> None:
+    script = tmp_path / "greedy.py"
+    script.write_text(
+        "import sys, train, utils, torch\n"
+        "def work(contract):\n"
+        "    with train.out_of_gpu_memory():\n"
+        "        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')\n"
+        "sys.exit(utils.run(work))\n"
+    )
+
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 70, trainer.output
+
+    error = trainer.functions.bodies("done", status="FAILED")[0]["error"]
+    assert error["reason"] == "oom_gpu"
+    assert "BATCH_SIZE" in error["message"]
+
+
+def test_a_training_of_several_processes_is_watched_by_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
+    contract: Any = Noted()
+    run = train.Run(contract, Tracking(None, experiment="e", job_id="j"), tmp_path)
+    table = tmp_path / "results.csv"
+    table.write_text("epoch,loss\n")
+
+    with train.watching_files(run, None):
+        for epoch in (1, 2):
+            with table.open("a") as file:
+                file.write(f"{epoch},0.5\n")
+            eventually(lambda epoch=epoch: run.epoch == epoch - 1)  # type: ignore[misc]
+        with table.open("a") as file:
+            file.write("3,0.25\n")
+
+    assert contract.epochs in ([1, 2, 3], [1, 3])
+
+
+def test_a_stopped_training_leaves_none_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
+    contract: Any = Noted()
+    run = train.Run(contract, Tracking(None, experiment="e", job_id="j"), tmp_path)
+
+    with train.watching_files(run, None):
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        contract.is_stopped = True
+
+        assert process.wait(10) == -9

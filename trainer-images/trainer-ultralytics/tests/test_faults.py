@@ -1,0 +1,160 @@
+"""A trainer among killed processes, refusals, and functions or a storage that are away."""
+
+import csv
+import io
+import signal
+import threading
+from typing import Any
+
+import pytest
+from conftest import Trainer, eventually
+from functions import Answer
+from pictures import dataset
+
+UNHURRIED: dict[str, str | None] = {"EPOCHS": "500", "HEARTBEAT_SECONDS": "1"}
+
+
+def epochs_heard(trainer: Trainer) -> list[int]:
+    return [beat["epoch"] for beat in trainer.functions.bodies("heartbeat") if "epoch" in beat]
+
+
+def test_after_sigkill_a_second_process_goes_on_from_the_last_checkpoint(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    first = trainer.start(EPOCHS="4")
+    eventually(lambda: trainer.stored("checkpoints/job-{id}/last.pt"))
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = len(trainer.functions.heard)
+
+    assert trainer.run(EPOCHS="4") == 0, trainer.output
+
+    assert "Resuming training" in trainer.output
+    later = [heard.body["epoch"] for heard in trainer.functions.heard[before:] if "epoch" in heard.body]
+    assert later[0] > 1
+    assert later[-1] == 4
+    table = trainer.stored("results/job-{id}/metrics.csv")
+    assert table is not None
+    assert [int(row["epoch"]) for row in csv.DictReader(io.StringIO(table.decode()))] == [1, 2, 3, 4]
+
+
+def test_a_job_whose_epochs_are_all_done_only_ends(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    assert trainer.run() == 0, trainer.output
+    before = len(trainer.functions.heard)
+
+    assert trainer.run() == 0, trainer.output
+
+    done = trainer.functions.heard[-1]
+    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    assert "metrics/mAP50(B)" in done.body["metrics"]
+    assert not any(
+        heard.body.get("epoch") == 1 for heard in trainer.functions.heard[before:] if heard.call == "heartbeat"
+    )
+
+
+def test_sigterm_within_an_epoch_stores_the_checkpoint_and_says_interrupted(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    process = trainer.start(UNHURRIED)
+    eventually(lambda: 2 in epochs_heard(trainer))
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(25) == 143
+    assert trainer.functions.bodies("event", type="interrupted")
+    assert not trainer.functions.bodies("done")
+    assert trainer.stored("checkpoints/job-{id}/last.pt")
+    log = trainer.stored("logs/job-{id}/attempt-1.log")
+    assert log is not None
+    assert b"exit code 143" in log
+
+
+def test_sigterm_before_the_training_ends_it_as_well(trainer: Trainer) -> None:
+    process = trainer.start(STORAGE_RETRY_SECONDS="60", MINIO_ENDPOINT="http://127.0.0.1:9")
+    eventually(lambda: trainer.functions.bodies("event", type="started"))
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(25) == 143
+
+
+def test_functions_that_are_away_for_a_while_miss_nothing_that_counts(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    away = threading.Event()
+    answers: list[Answer] = [(500, {}), (503, {}), (0, {}), (429, {})]
+    trainer.functions.answer = lambda _call, _body: answers[len(trainer.functions.heard) % 4] if away.is_set() else None
+    process = trainer.start(EPOCHS="6")
+    eventually(lambda: trainer.functions.bodies("event", type="started"))
+    away.set()
+    eventually(lambda: sum(heard.status != 200 for heard in trainer.functions.heard) >= 4)
+    away.clear()
+
+    assert process.wait(90) == 0, trainer.output
+
+    assert trainer.functions.bodies("event", type="checkpoint")
+    assert epochs_heard(trainer)[-1] == 6
+    assert trainer.functions.bodies("done", status="SUCCEEDED")
+    ids: dict[str, set[str]] = {}
+    for heard in trainer.functions.heard:
+        ids.setdefault(heard.headers["ce-id"], set()).add(str(heard.body))
+    assert all(len(bodies) == 1 for bodies in ids.values())  # tried again with the same id, it is the same call
+
+
+@pytest.mark.parametrize("status", [409, 404])
+def test_a_refused_heartbeat_stops_the_training_without_done(trainer: Trainer, status: int) -> None:
+    trainer.upload(dataset())
+
+    def refuse(call: str, body: dict[str, Any]) -> Answer | None:
+        return (status, {"state": "CANCELLED"}) if call == "heartbeat" and body.get("epoch") else None
+
+    trainer.functions.answer = refuse
+
+    assert trainer.run(UNHURRIED) == 0, trainer.output
+
+    assert not trainer.functions.bodies("done")
+
+
+def test_a_storage_that_is_away_at_the_start_is_no_fault_of_the_job(trainer: Trainer) -> None:
+    assert trainer.run(STORAGE_RETRY_SECONDS="2", MINIO_ENDPOINT="http://127.0.0.1:9") == 74, trainer.output
+
+    assert not trainer.functions.bodies("done")
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"EPOCHS": "many"}, "EPOCHS"),
+        ({"MINIO_SECRET_KEY": None}, "MINIO_SECRET_KEY"),
+        ({"TASK": "predict"}, "predict.py"),
+        ({"MODEL_NAME": "yolo11n.pt"}, "models/yolo11n.pt"),
+        ({"MODEL_NAME": "nothing.yaml"}, "nothing.yaml"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(trainer: Trainer, variables: dict[str, str | None], named: str) -> None:
+    assert trainer.run(variables) == 78, trainer.output
+
+    done = trainer.functions.bodies("done", status="FAILED")[0]
+    assert done["error"]["reason"] == "config_invalid"
+    assert named in done["error"]["message"]
+
+
+def test_without_a_job_to_report_to_only_the_exit_code_tells(trainer: Trainer) -> None:
+    assert trainer.run(JOB_ID=None) == 78
+
+    assert "JOB_ID" in trainer.output
+    assert not trainer.functions.heard
+
+
+def test_a_hostile_dataset_fails_the_job_with_the_name_of_the_file(trainer: Trainer) -> None:
+    trainer.upload(dataset() | {"../outside.txt": b"x"})
+
+    assert trainer.run() == 65, trainer.output
+
+    done = trainer.functions.bodies("done", status="FAILED")[0]
+    assert done["error"]["reason"] == "dataset_invalid"
+    assert "../outside.txt" in done["error"]["message"]
+
+
+def test_a_missing_dataset_is_named(trainer: Trainer) -> None:
+    assert trainer.run() == 65, trainer.output
+
+    assert f"datasets/{trainer.job_id}.zip" in trainer.functions.bodies("done")[0]["error"]["message"]
