@@ -60,6 +60,7 @@ START_WAIT_SECONDS = 30.0  # for the functions' first answer; after that, work b
 UPLOAD_SECONDS = 20.0  # how long one upload may hold up the training
 CHECKPOINT_SECONDS = 60.0
 LOG_SECONDS = 10.0
+ARTIFACT_LIMIT = 300  # keys in done
 LOG_BYTES_PER_SECOND = 1_000_000  # a long log is stored whole each time, so less often
 EXIT_UNHEARD = 1  # the work is done and stored, and nobody could be told
 
@@ -192,12 +193,13 @@ class Contract:
     def done(self, metrics: Mapping[str, float], error: TrainerError | None = None) -> bool:
         """Say how the job ended, and wait until it was heard; return whether it was. Raises: Stopped."""
         body: dict[str, Any] = {"status": "FAILED" if error else "SUCCEEDED", "metrics": self.finite(metrics)}
-        body |= {"artifacts": self.artifacts[:500]}
+        # A body holds 64 KiB: what lies deepest is the least, such as the single pictures of a prediction.
+        body |= {"artifacts": sorted(self.artifacts, key=lambda key: key.count("/"))[:ARTIFACT_LIMIT]}
         body |= {"error": {"reason": error.reason, "message": str(error)[:4_000]}} if error else {}
         self._callbacks.queue("done", body)
-        heard = self._callbacks.wait_until_sent(self.identity.done_retry_seconds)
+        self._callbacks.wait_until_sent(self.identity.done_retry_seconds)
         self.check()
-        return heard
+        return self._callbacks.is_done
 
     def interrupted(self) -> None:
         """Say that SIGTERM ended this process, and wait a little until it was heard."""

@@ -55,6 +55,7 @@ class Callbacks:
         self._beat = Call("heartbeat", {})
         self._beat_is_due = False
         self._is_over = False
+        self.is_done = False  #: the functions have taken note of done
 
     def start(self) -> None:
         """Begin to send."""
@@ -74,6 +75,11 @@ class Callbacks:
 
     def queue(self, name: str, body: dict[str, Any]) -> None:
         """Send this after all that was queued before."""
+        try:
+            body = json.loads(json.dumps(body, allow_nan=False, default=str))
+        except ValueError as error:
+            log.warning("%s cannot be said in JSON and is left out: %s", name, error)
+            return
         with self._changed:
             if len(self._events) < PENDING_LIMIT or name == "done":
                 self._events.append(Call(name, body))
@@ -143,6 +149,7 @@ class Callbacks:
             answer = self._post(call.name, call.body | attempt, {"ce-id": call.id, "ce-time": call.at})
             if answer.ok:
                 self._learn(answer.json())
+                self.is_done = call.name == "done"
                 return None
         except Exception as error:  # noqa: BLE001 -- whatever it is, the training goes on
             log.warning("%s was not heard (%s); trying again", call.name, type(error).__name__)

@@ -128,8 +128,9 @@ def test_a_checkpoint_that_cannot_be_stored_is_a_warning_and_tried_again(trainer
     assert trainer.stored("checkpoints/job-{id}/last.pt") == b"weights of 2"
 
 
-def test_done_that_nobody_hears_ends_the_process_in_the_end(trainer: Trainer) -> None:
-    trainer.functions.answer = lambda call, _body: (503, {}) if call == "done" else None
+@pytest.mark.parametrize("status", [503, 422])
+def test_done_that_nobody_takes_ends_the_process_in_the_end(trainer: Trainer, status: int) -> None:
+    trainer.functions.answer = lambda call, _body: (status, {}) if call == "done" else None
 
     assert run_tiny(trainer, DONE_RETRY_SECONDS="1") == 1, trainer.output
 
