@@ -136,6 +136,18 @@ def events(job_id: JobId, *, kind: str = "", as_json: AsJson = False) -> None:
 
 @app.command()
 @friendly
+def artifacts(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """List all that a job has stored, with links that are good for an hour."""
+    found = stored_log.artifacts(connect(), job_id)
+    if as_json:
+        print(json.dumps({"artifacts": found}))
+        return
+    for one in found:
+        print(f"{one['key']} ({show.size(one['size_bytes'])})\n  {one['url']}")
+
+
+@app.command()
+@friendly
 def token(
     *,
     scope: str = "jobs:read jobs:write",

@@ -14,7 +14,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "mAP50-95": ("metrics/mAP50-95(B)", "mAP50-95"),
     "top-1": ("val/top1", "metrics/accuracy_top1", "top1"),
 }
-_MINUTE, _HOUR = 60, 3600
+_FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
 
 
@@ -37,9 +37,11 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    """Return seconds as ``0.4 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     if seconds is None:
         return ""
+    if seconds < _FEW:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"

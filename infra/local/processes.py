@@ -80,13 +80,15 @@ def _wait_for_group(group: int, seconds: float) -> None:
 
 
 def _has_members(group: int) -> bool:
-    with suppress(ChildProcessError):
-        os.waitpid(-group, os.WNOHANG)  # one of our own that has ended counts as a member until it is reaped
+    # Not killpg(group, 0): what has ended counts there until somebody reaps it, which can take long in a container.
+    return any(_is_member(process, group) for process in psutil.process_iter(["status"]))
+
+
+def _is_member(process: psutil.Process, group: int) -> bool:
     try:
-        os.killpg(group, 0)
+        return process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group
     except ProcessLookupError:
         return False
-    return True
 
 
 def _pid_file(name: str) -> Path:

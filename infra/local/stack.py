@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from client.home import ROOT, home, read_environment, write_environment
-from infra.local import parts, ports, processes
+from infra.local import bucket, parts, ports, processes, trainers
 from infra.local.parts import Part
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -50,7 +50,7 @@ def stop() -> None:
     """Stop the trainers, then the stack. What is stored stays."""
     with _alone():
         was_up = any(processes.running(name) for name in NAMES)
-        stopped = _stop_trainers()
+        stopped = trainers.stop_all()
         for name in reversed(NAMES):
             processes.stop(name, grace_seconds=_GRACE_SECONDS)
     if stopped:
@@ -156,27 +156,9 @@ def _answers(part: Part) -> bool:
         return processes.running(part.name) is not None
     try:
         with urllib.request.urlopen(f"{part.address}/healthz", timeout=2) as answer:  # noqa: S310 -- our own address
-            return bool(answer.status == _OK)
+            return bool(answer.status == _OK) and (part.name != "storage" or bucket.exists())
     except OSError:
         return False
-
-
-def _stop_trainers() -> set[str]:
-    """Stop what the local launcher has started, while the functions and the storage can still take its last words."""
-    known = read_environment()
-    if not known:
-        return set()
-    os.environ.update(known)
-    from functions.launch_local import Local  # noqa: PLC0415 -- it reads the environment
-
-    launcher = Local()
-    stopped = launcher.list()
-    end = time.monotonic() + float(known.get("STOP_GRACE_SECONDS", "30")) + _GRACE_SECONDS
-    for job_id in stopped:
-        launcher.stop(job_id)
-    while launcher.list() and time.monotonic() < end:
-        time.sleep(_LOOK_SECONDS)
-    return stopped
 
 
 def _become(command: list[str]) -> None:
