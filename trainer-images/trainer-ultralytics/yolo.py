@@ -78,7 +78,7 @@ def model(contract: Contract) -> "YOLO":
         key = f"models/{name}"
     if key is not None:
         return weights(contract, key)
-    if not re.fullmatch(r"[\w-]+\.ya?ml", name):
+    if not re.fullmatch(r"yolo[\w-]*\.ya?ml", name):
         raise ConfigInvalidError(
             f"MODEL_NAME={name!r} is neither a .yaml of ultralytics, such as yolo11n.yaml, nor a .pt"
         )

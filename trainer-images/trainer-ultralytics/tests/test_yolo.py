@@ -65,7 +65,9 @@ def test_hyperparameters_that_cannot_be_used_are_named(hyperparameters: str, nam
     assert named in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["nothing.yaml", "yolo11n-obb.yaml", "yolo11n", "models/yolo11n.yaml"])
+@pytest.mark.parametrize(
+    "name", ["nothing.yaml", "yolo11n-obb.yaml", "rtdetr-l.yaml", "yolo11n", "models/yolo11n.yaml"]
+)
 def test_models_that_are_not_trained_here_are_named(name: str) -> None:
     contract: Any = SimpleNamespace(settings=settings(MODEL_NAME=name))
 
