@@ -171,7 +171,7 @@ def _watch(api: Api, job_id: str, *, as_json: bool) -> None:
     with _detached_by_interrupt(job_id):
         job = watcher(as_json=as_json)(follow(api, job_id))
     if not as_json:
-        print(show.end(job))
+        print("\n".join(line for line in (show.end(job), show.metrics(job["metrics"])) if line))
     if job["state"] != "SUCCEEDED":
         raise typer.Exit(1)
 

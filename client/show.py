@@ -18,12 +18,12 @@ _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
 
 
-def metrics(found: Mapping[str, float]) -> str:
-    """Return the metrics that people look at; all of them where none of those is there."""
+def metrics(found: Mapping[str, float], most: int | None = None) -> str:
+    """Return the metrics that people look at, ``most`` of them; all where none of those is there."""
     shown = {label: found[name] for label, names in METRICS.items() for name in names if name in found}
     if "loss" not in shown and (parts := [value for name, value in found.items() if is_training_loss(name)]):
         shown = {"loss": sum(parts), **shown}
-    return "  ".join(f"{name} {number(value)}" for name, value in (shown or found).items())
+    return "  ".join(f"{name} {number(value)}" for name, value in list((shown or found).items())[:most])
 
 
 def is_training_loss(name: str) -> bool:

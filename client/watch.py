@@ -12,6 +12,8 @@ from client import show
 from client.api import Json
 from client.follow import News
 
+#: so that all of the line fits into 80 columns
+_BAR_WIDTH, _MOST_METRICS = 16, 2
 Watcher = Callable[[Iterable[News]], Json]
 
 
@@ -87,28 +89,26 @@ def _live(news: Iterable[News]) -> Json:
 def _bar() -> Progress:
     state = TextColumn("{task.description}", style="bold", markup=False)
     numbers = TextColumn("{task.fields[numbers]}", markup=False)
-    return Progress(state, BarColumn(bar_width=24), numbers, console=Console(highlight=False))
+    return Progress(state, BarColumn(bar_width=_BAR_WIDTH), numbers, console=Console(highlight=False))
 
 
 def _move(bar: Progress, task: TaskID, one: News) -> None:
     job = one.job
-    left = f"{show.duration(job['eta_seconds'])} left" if job["eta_seconds"] and job["state"] == "RUNNING" else ""
-    epoch = f"epoch {show.epochs(job)}" if job["epoch"] else ""
-    waits = show.plain(job["message"]) if job["state"] in {"PENDING", "QUEUED"} else ""
-    words = [
-        epoch,
-        show.metrics(job["metrics"]),
-        left,
-        waits,
-        "the functions do not answer; waiting" if one.away else "",
-    ]
-    numbers = "  ".join(word for word in words if word)
     total = job["epochs"] if job["epochs"] and job["task"] == "train" else None
     is_over = job["state"] in show.FINAL
     bar.update(
         task,
         description=show.state(job),
-        numbers=numbers,
+        numbers="the functions do not answer; waiting" if one.away else numbers(job),
         total=total or (1 if is_over else None),
         completed=(job["epoch"] or 0) if total else int(is_over),
     )
+
+
+def numbers(job: Json) -> str:
+    """Return what stands beside a job's bar."""
+    if job["state"] in {"PENDING", "QUEUED"}:
+        return show.plain(job["message"])
+    epoch = f"epoch {show.epochs(job)}" if job["epoch"] else ""
+    left = f"{show.duration(job['eta_seconds'])} left" if job["eta_seconds"] and job["state"] == "RUNNING" else ""
+    return "  ".join(word for word in (epoch, show.metrics(job["metrics"], _MOST_METRICS), left) if word)

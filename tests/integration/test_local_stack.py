@@ -1,0 +1,176 @@
+"""The local stack: real processes, in a folder of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from client import api
+from client.home import read_environment
+from infra.local import bucket, processes
+from tests.conftest import ROOT, eventually
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stack")]
+
+
+@pytest.fixture
+def stack(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a folder for a stack, and stop whatever runs there in the end."""
+    folder = tmp_path / "a home"
+    environment.setenv("STOKER_HOME", str(folder))
+    environment.setenv("STOP_GRACE_SECONDS", "5")
+    yield folder
+    run("stop")
+
+
+def run(*words: str, module: str = "infra.local.stack") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+
+
+def up() -> dict[str, Any]:
+    """Start the stack, and return its parts by name."""
+    result = run("start", "--json")
+    assert result.returncode == 0, result.stderr
+    return {part["name"]: part for part in json.loads(result.stdout)["parts"]}
+
+
+def upload(dataset_id: str, **plan: Any) -> None:
+    """Put a dataset into the bucket; its metadata asks for the stub trainer."""
+    path = Path(os.environ["STOKER_HOME"]) / "dataset.zip"
+    path.write_bytes(b"PK\5\6" + bytes(18))
+    asked = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": json.dumps(plan)}
+    bucket.upload(path, f"datasets/{dataset_id}.zip", asked)
+
+
+def job_of(dataset_id: str) -> dict[str, Any] | None:
+    found: list[dict[str, Any]] = api.call(api.connect(), "GET", "/v1/jobs", query={"dataset_id": dataset_id})["jobs"]
+    assert len(found) <= 1, "one upload is one job"
+    return found[0] if found else None
+
+
+def in_state(state: str, dataset_id: str) -> dict[str, Any]:
+    """Wait until the dataset's job is in this state."""
+    return eventually(lambda: job if (job := job_of(dataset_id)) and job["state"] == state else None, within_seconds=60)  # type: ignore[no-any-return]
+
+
+def alive_of(folder: Path) -> list[list[str]]:
+    """Return the command lines of all processes that the stack in this folder has left."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if process.info["status"] != psutil.STATUS_ZOMBIE and process.environ().get("STOKER_HOME") == str(folder):
+                found.append(process.cmdline())
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+    return [command for command in found if "pytest" not in " ".join(command)]
+
+
+def test_starting_twice_is_the_same_as_once_and_stopping_leaves_nothing(stack: Path) -> None:
+    first, second = up(), up()
+
+    assert {name: part["pid"] for name, part in first.items()} == {name: part["pid"] for name, part in second.items()}
+    assert all(part["is_up"] for part in first.values())
+    assert len(alive_of(stack)) >= len(first)
+
+    assert "is down" in run("stop").stdout
+    assert alive_of(stack) == []
+    assert "down already" in run("stop").stdout
+
+
+def test_a_part_that_was_killed_is_started_again_alone_and_keeps_its_address() -> None:
+    before = up()
+    os.killpg(before["functions"]["pid"], signal.SIGKILL)
+    eventually(lambda: processes.running("functions") is None)
+    after = up()
+
+    assert after["functions"]["address"] == before["functions"]["address"]
+    assert after["functions"]["pid"] != before["functions"]["pid"]
+    assert after["storage"]["pid"] == before["storage"]["pid"]
+
+
+def test_a_pid_that_is_another_processs_by_now_counts_as_down(stack: Path) -> None:
+    (stack / "run").mkdir(parents=True)
+    (stack / "run/timer.json").write_text(json.dumps({"pid": os.getpid(), "created_at": 1.0}))
+
+    assert processes.running("timer") is None
+    assert processes.stop("timer", grace_seconds=1) is False
+
+
+def test_a_stack_whose_port_was_taken_meanwhile_moves_along_with_all_that_is_stored() -> None:
+    up()
+    upload("kept")
+    in_state("SUCCEEDED", "kept")
+    run("stop")
+    with closing(socket.socket()) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", int(read_environment()["S3_PORT"])))
+        taken.listen()
+        up()
+
+        assert int(read_environment()["S3_PORT"]) != taken.getsockname()[1]
+        assert in_state("SUCCEEDED", "kept")["dataset_id"] == "kept"
+        upload("new")
+        in_state("SUCCEEDED", "new")
+
+
+def test_an_upload_becomes_one_job_by_its_notification_and_is_trained(stack: Path) -> None:
+    up()
+    upload("cats", epochs=2)
+    job = in_state("SUCCEEDED", "cats")
+
+    assert job["metrics"] == {"score": 1.0}
+    assert job["epoch"] == 2
+    assert (stack / f"runs/{job['id']}/1/trainer.log").exists()
+    assert f"job {job['id']} has stored no log" in run("logs", job["id"], module="client").stderr
+
+
+def test_watching_outlives_the_functions() -> None:
+    parts = up()
+    upload("cats", epochs=3, seconds=6)
+    job = in_state("RUNNING", "cats")
+    command = [sys.executable, "-m", "client", "watch", job["id"]]
+    watching = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    lines = [watching.stdout.readline()]
+    os.killpg(parts["functions"]["pid"], signal.SIGKILL)
+    while "waiting" not in lines[-1]:
+        lines.append(watching.stdout.readline())
+    up()
+    rest, _ = watching.communicate(timeout=60)
+
+    assert watching.returncode == 0
+    told = "".join(lines) + rest
+    assert [told.count(line) for line in ("PENDING\n", "epoch 3/", "; waiting\n", "\nSUCCEEDED\n")] == [1, 1, 1, 1]
+
+
+def test_stopping_the_stack_stops_its_trainers(stack: Path) -> None:
+    up()
+    upload("cats", seconds=600)
+    job = in_state("RUNNING", "cats")
+    result = run("stop")
+
+    assert f"stopped 1 trainer: {job['id']}" in result.stdout
+    assert alive_of(stack) == []
+    trainer = json.loads((stack / f"runs/{job['id']}/1/exit.json").read_text())
+    assert trainer == {"code": 143}
+
+
+def test_a_cancelled_job_is_cancelled_and_its_watch_exits_1() -> None:
+    up()
+    upload("cats", seconds=600)
+    job = in_state("RUNNING", "cats")
+
+    assert "is CANCELLED" in run("cancel", job["id"], "--message", "enough", module="client").stdout
+    watched = run("watch", job["id"], module="client")
+    assert watched.returncode == 1
+    assert "CANCELLED enough" in watched.stdout

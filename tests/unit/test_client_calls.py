@@ -1,0 +1,103 @@
+"""What the command line sends, and what it makes of refusals; and the stack's files."""
+
+import stat
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from client import api, home, submit
+from client.cli import app
+from infra.local import ports
+
+
+@pytest.fixture(autouse=True)
+def stoker_home(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
+    environment.setenv("STOKER_HOME", str(tmp_path / "a home"))
+    return tmp_path / "a home"
+
+
+def test_fields_are_sent_in_the_types_of_the_api() -> None:
+    asked = ["epochs=12", "LEARNING_RATE=0.005", "device=0", "batch-size=16", 'hyperparameters={"nbs": 16}']
+
+    assert submit.fields(asked) == {
+        "epochs": 12, "learning_rate": 0.005, "device": "0", "batch_size": 16, "hyperparameters": {"nbs": 16},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", ["epochs", "epoch=3", "epochs=many", "hyperparameters=[1]", "hyperparameters={"])
+def test_an_unusable_field_is_refused_by_its_name(setting: str) -> None:
+    with pytest.raises(typer.BadParameter, match=setting.partition("=")[0]):
+        submit.fields([setting])
+
+
+def test_a_prediction_takes_what_the_training_had_and_made() -> None:
+    job = {"id": "a1", "task": "train", "state": "SUCCEEDED", "framework": "ultralytics", "model_name": "yolo11n.yaml",
+           "spec": {"image_size": 128, "epochs": 12, "device": "cpu"}}  # fmt: skip
+
+    assert submit.prediction(job, "cats") == {
+        "task": "predict", "dataset_id": "cats", "framework": "ultralytics", "model_name": "yolo11n.yaml",
+        "image_size": 128, "device": "cpu", "checkpoint_key": "checkpoints/job-a1/best.pt",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [{"state": "RUNNING"}, {"state": "FAILED"}, {"task": "predict"}])
+def test_a_prediction_needs_a_training_that_succeeded(fields: dict[str, str]) -> None:
+    job = {"id": "a1", "task": "train", "state": "SUCCEEDED", "framework": "f", "model_name": "m", "spec": {}} | fields
+
+    with pytest.raises(typer.BadParameter, match="a1"):
+        submit.prediction(job, "cats")
+
+
+def test_a_refusal_is_one_line_with_field_fix_and_trace() -> None:
+    problem = {"title": "t", "detail": "d", "trace_id": "abc", "errors": [{"field": "epochs", "detail": "at least 1"}]}
+
+    assert str(api.refused(422, problem)) == "epochs: at least 1 [HTTP 422, trace abc]"
+
+
+@pytest.mark.parametrize(("status", "is_away"), [(429, True), (503, True), (502, True), (500, False), (409, False)])
+def test_what_a_retry_can_mend_is_told_from_what_it_cannot(status: int, is_away: bool) -> None:  # noqa: FBT001
+    assert isinstance(api.refused(status, {}), api.AwayError) is is_away
+
+
+def test_without_a_stack_or_an_address_it_says_what_to_do() -> None:
+    result = CliRunner().invoke(app, ["jobs"])
+
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "./taskw up" in result.stderr
+
+
+def test_an_address_that_nobody_answers_at_is_one_line(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("STOKER_URL", f"http://127.0.0.1:{ports.free()}")
+    environment.setenv("STOKER_TOKEN", "x")
+    result = CliRunner().invoke(app, ["jobs", "--json"])
+
+    assert result.exit_code == 1
+    assert '"no answer"' in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_environment_file_keeps_any_value_to_its_owner(stoker_home: Path) -> None:
+    variables = {"A": "with 'quotes' and \"more\"", "B": "a b=c#d", "C": ""}
+    home.write_environment(variables)
+    home.write_environment(home.read_environment())
+
+    assert home.read_environment() == variables
+    assert stat.S_IMODE((stoker_home / "local.env").stat().st_mode) == 0o600
+
+
+def test_a_token_is_made_of_the_secret_of_the_stack() -> None:
+    home.write_environment({"JWT_SECRETS": "local:0123456789abcdef0123456789abcdef"})
+    runner = CliRunner()
+
+    assert runner.invoke(app, ["token"]).stdout.count(".") == 2
+    assert "jobs:nothing" in runner.invoke(app, ["token", "--scope", "jobs:nothing"]).stderr
+
+
+def test_chosen_ports_are_free_and_not_chosen_twice() -> None:
+    first = ports.free()
+
+    assert ports.is_free(first)
+    assert ports.free({first}) != first
