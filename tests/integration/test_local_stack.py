@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -174,3 +175,44 @@ def test_a_cancelled_job_is_cancelled_and_its_watch_exits_1() -> None:
     watched = run("watch", job["id"], module="client")
     assert watched.returncode == 1
     assert "CANCELLED enough" in watched.stdout
+
+
+def demo_with(stack: Path, environment: pytest.MonkeyPatch, *command: str) -> subprocess.Popen[str]:
+    """Start the demo, with another command in its trainer's place."""
+    trainers = stack.parent / "demo-trainers.json"
+    trainers.write_text(
+        json.dumps({"ultralytics": {"command": {"train": [str(shutil.which(command[0])), *command[1:]]}}})
+    )
+    environment.setenv("TRAINERS", str(trainers))
+    demo = [sys.executable, "-m", "infra.local.demo", "ultralytics"]
+    return subprocess.Popen(demo, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_demo_that_fails_says_why_shows_the_log_and_exits_1(stack: Path, environment: pytest.MonkeyPatch) -> None:
+    demo = demo_with(stack, environment, "sh", "-c", "echo the label is wrong; exit 65")
+    output, _ = demo.communicate(timeout=90)
+
+    assert demo.returncode == 1
+    assert "FAILED (dataset_invalid)" in output
+    assert "  the label is wrong" in output
+
+
+def test_an_interrupted_demo_cancels_its_job_and_exits_130(stack: Path, environment: pytest.MonkeyPatch) -> None:
+    demo = demo_with(stack, environment, "sleep", "600")
+    assert demo.stdout is not None
+    while "QUEUED" not in demo.stdout.readline():
+        assert demo.poll() is None
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=60)
+
+    assert demo.returncode == 130
+    assert "is CANCELLED; its trainer has stopped" in output
+
+
+def test_a_demo_that_goes_well_shows_what_is_stored_and_exits_0(stack: Path, environment: pytest.MonkeyPatch) -> None:
+    demo = demo_with(stack, environment, sys.executable, str(ROOT / "tests/integration/stub_trainer.py"))
+    output, _ = demo.communicate(timeout=90)
+
+    assert demo.returncode == 0, output
+    assert "score 1" in output
+    assert "./taskw predict ID=" in output
