@@ -79,6 +79,9 @@ def status(*, as_json: Json = False) -> None:
 @app.command()
 def serve(function: str, port: int = 8080) -> None:
     """Run one function in the foreground, with the local stack's settings, and again when its code changes."""
+    if not os.environ.get("JWT_SECRETS") and not read_environment():
+        print("there are no settings yet; start the local stack once (./taskw up), or set JWT_SECRETS", file=sys.stderr)
+        raise typer.Exit(1)
     file = function.replace("-", "_")
     source = str(ROOT / f"functions/{file}.py")
     command = ["--source", source, "--target", file, "--host", "127.0.0.1", "--port", str(port), "--debug"]
