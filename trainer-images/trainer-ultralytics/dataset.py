@@ -218,7 +218,10 @@ def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
                 raise DatasetInvalidError(f"{name}: {width}x{height} pixels; a side needs {SMALLEST_PIXELS} or more")
             image.draft("RGB", (64, 64))  # a JPEG is read whole, but not computed in full
             image.load()
-    except UnidentifiedImageError as error:
+            if image.format == "TIFF" and image.mode in {"F", "I"}:
+                raise DatasetInvalidError(f"{name}: a TIFF of 32 bits a sample; use 8 or 16")
+    # ultralytics replaces Image.open by one that asks for a plug-in when it does not know a picture: ImportError.
+    except (UnidentifiedImageError, ImportError) as error:
         raise DatasetInvalidError(f"{name}: not a picture of the kinds {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error

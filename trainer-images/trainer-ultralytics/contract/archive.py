@@ -50,7 +50,7 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool],
     limits = Limits.from_environ(os.environ)
     try:
         with zipfile.ZipFile(archive) as zipped:
-            files = _harmless(zipped.infolist(), limits)
+            files = _harmless(zipped.infolist(), archive.stat().st_size, limits)
             chosen = {path: entry for path, entry in files.items() if wanted(path)}
             for path, entry in chosen.items():
                 check()
@@ -62,7 +62,9 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool],
     return len(files) - len(chosen)
 
 
-def _harmless(entries: list[zipfile.ZipInfo], limits: Limits) -> dict[PurePosixPath, zipfile.ZipInfo]:
+def _harmless(
+    entries: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits
+) -> dict[PurePosixPath, zipfile.ZipInfo]:
     if len(entries) > limits.dataset_file_limit:
         raise DatasetInvalidError(f"{len(entries)} entries are more than {limits.dataset_file_limit}")
     total_bytes = sum(entry.file_size for entry in entries)
@@ -80,6 +82,9 @@ def _harmless(entries: list[zipfile.ZipInfo], limits: Limits) -> dict[PurePosixP
             raise DatasetInvalidError(f"{path}: the archive holds this name twice")
         seen.add(spelling)
         files[path] = entry
+    # Against the whole archive: many small bombs are a large one, and so are entries that share their bytes.
+    if total_bytes > max(limits.dataset_ratio_floor_bytes, limits.dataset_ratio_limit * archive_bytes):
+        raise DatasetInvalidError(f"{total_bytes} bytes unpacked, from {archive_bytes}; that is a bomb")
     for path in files:
         if not seen.isdisjoint(unicodedata.normalize("NFC", str(parent)) for parent in path.parents):
             raise DatasetInvalidError(f"{path}: the archive holds its folder as a file, too")

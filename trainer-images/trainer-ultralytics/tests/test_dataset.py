@@ -66,6 +66,12 @@ def jpeg(side: int = 64) -> bytes:
     return file.getvalue()
 
 
+def tiff_of_floats() -> bytes:
+    file = io.BytesIO()
+    Image.new("F", (64, 64), 0.5).save(file, "TIFF")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("task", ["detect", "segment", "pose", "classify"])
 def test_good_datasets_are_taken(tmp_path: Path, task: str) -> None:
     path, contract = fetch(tmp_path, good(task), task)
@@ -162,6 +168,7 @@ DATA = "train: images/train\nval: images/val\n"
         (with_(PICTURE, b""), f"{PICTURE}: not a picture"),
         (with_(PICTURE, picture(1)[0][:500]), f"{PICTURE}: broken or truncated"),
         (with_("images/train/x.jpg", jpeg()[:-300]), "images/train/x.jpg: broken or truncated"),
+        (with_("images/train/x.tif", tiff_of_floats()), "images/train/x.tif: a TIFF of 32 bits"),
         (with_("images/train/x.gif", b"GIF89a"), "x.gif: .gif pictures are not read"),
     ],
 )
@@ -264,6 +271,14 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limi
 
     with pytest.raises(DatasetInvalidError, match=named):
         unpack(archive, tmp_path / "out", everything, lambda: None)
+
+
+def test_many_small_bombs_are_a_large_one(tmp_path: Path) -> None:
+    archive = zipped({f"{number}.txt": bytes(9_900_000) for number in range(3)}, tmp_path / "a.zip")
+
+    with pytest.raises(DatasetInvalidError, match="29700000 bytes unpacked"):
+        unpack(archive, tmp_path / "out", everything, lambda: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_zip_within_the_zip_stays_packed(tmp_path: Path) -> None:
