@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.callbacks import Callbacks
-from contract.console import Console, console
-from contract.process import EXIT_ON_SIGNAL, Stopped, scratch_of, secrets_of, stop_on_signal
+from contract.console import Console, capture, console
+from contract.process import EXIT_ON_SIGNAL, Stopped, identify, secrets_of, stop_on_signal
 from contract.settings import (
     ConfigInvalidError,
     DatasetInvalidError,
@@ -219,11 +219,10 @@ def run(work: Callable[[Contract], Mapping[str, float]]) -> int:
     """Keep the contract around ``work``, which trains and returns its final metrics; return the process's exit code."""
     scratch: Path | None = None
     try:
-        identity = Identity.from_environ(os.environ)
-        scratch = scratch_of(identity)
+        identity, scratch, wrong = identify(os.environ)
         with console(f"[TRACE:{identity.trace_id}] job={identity.job_id}", secrets_of(identity)) as screen:
             screen.open(scratch / "trainer.log")
-            return _logged(Contract(identity, scratch, screen), work)
+            return _logged(Contract(identity, scratch, screen), screen, _refusing(wrong) if wrong else work)
     except ConfigInvalidError as error:  # as which job to report it is not known
         sys.stderr.write(f"config_invalid: {error}\n")
         return error.exit_code
@@ -232,7 +231,14 @@ def run(work: Callable[[Contract], Mapping[str, float]]) -> int:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _logged(contract: Contract, work: Callable[[Contract], Mapping[str, float]]) -> int:
+def _refusing(wrong: ConfigInvalidError) -> Callable[[Contract], Mapping[str, float]]:
+    def refuse(_contract: Contract) -> Mapping[str, float]:
+        raise wrong
+
+    return refuse
+
+
+def _logged(contract: Contract, screen: Console, work: Callable[[Contract], Mapping[str, float]]) -> int:
     path, ended = contract.scratch / "trainer.log", threading.Event()
 
     def keep() -> None:
@@ -245,7 +251,8 @@ def _logged(contract: Contract, work: Callable[[Contract], Mapping[str, float]])
     keeper = threading.Thread(target=keep, name="log", daemon=True)
     keeper.start()
     try:
-        return _unstopped(contract, work)
+        with capture(screen):
+            return _unstopped(contract, work)
     finally:
         ended.set()
         keeper.join(timeout=UPLOAD_SECONDS / 4)

@@ -170,7 +170,8 @@ def checked(chosen: dict[str, Any]) -> dict[str, Any]:
     try:
         check_cfg(dict(chosen))
     except (TypeError, ValueError) as error:
-        raise ConfigInvalidError(f"HYPERPARAMETERS: {error}") from error
+        variable = next((own for name, own in OWN_VARIABLE.items() if f"'{name}=" in str(error)), "HYPERPARAMETERS")
+        raise ConfigInvalidError(f"{variable}: {error}") from error
     optimizer = str(chosen.get("optimizer", "auto"))
     if optimizer.lower() not in {name.lower() for name in OPTIMIZERS}:
         raise ConfigInvalidError(f"HYPERPARAMETERS: optimizer={optimizer} is none of {', '.join(OPTIMIZERS)}")

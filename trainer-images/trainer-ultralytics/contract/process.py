@@ -4,12 +4,15 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from contract.settings import ConfigInvalidError, Identity, token_of
 
 EXIT_ON_SIGNAL = 143
+#: variables of Identity that a report about them can do without
+UNREPORTED = ("TRACE_ID", "HEARTBEAT_SECONDS", "DONE_RETRY_SECONDS", "GRACE_SECONDS", "SCRATCH_DIR")
 
 
 class Stopped(BaseException):
@@ -42,6 +45,25 @@ def stop_on_signal(contract: Stoppable) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+
+
+def identify(environ: Mapping[str, str]) -> tuple[Identity, Path, ConfigInvalidError | None]:
+    """Return whom to report to, the scratch folder, and what is wrong with a variable that a report can do without.
+
+    Raises:
+        ConfigInvalidError: a variable that every report needs.
+    """
+    env, wrong = dict(environ), None
+    while True:
+        try:
+            identity = Identity.from_environ(env)
+            return identity, scratch_of(identity), wrong
+        except ConfigInvalidError as error:
+            wrong = wrong or error
+            name = next((name for name in UNREPORTED if name in env and str(error).startswith(name)), None)
+            if name is None:
+                raise wrong from None
+            del env[name]
 
 
 def scratch_of(identity: Identity) -> Path:

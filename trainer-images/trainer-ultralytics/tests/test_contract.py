@@ -209,6 +209,30 @@ def test_console_lines_are_whole_prefixed_and_without_secrets(tmp_path: Path) ->
     assert lines == ["half line ***", "red", "100%", "GET http://s3/b/k?***&*** ***"]
 
 
+def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trainer, tmp_path: Path) -> None:
+    script = tmp_path / "loud.py"
+    script.write_text(
+        "import os, subprocess, sys, utils\n"
+        "def work(contract):\n"
+        "    os.write(1, b'from C ' + contract.identity.callback_token.encode() + b'\\n')\n"
+        "    subprocess.run([sys.executable, '-c', 'print(\"from a child\")'], check=True)\n"
+        "    os.write(2, b'10%\\r50%\\r100%\\n' + b'x' * 3_000_000 + b'\\nno end')\n"
+        "    return {}\n"
+        "sys.exit(utils.run(work))\n"
+    )
+
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 0
+
+    log = (trainer.stored("logs/job-{id}/attempt-1.log") or b"").decode()
+    prefix = f"[TRACE:{trainer.trace_id}] job={trainer.job_id} "
+    for text in (trainer.output, log):
+        lines = [line.partition(prefix)[2] for line in text.splitlines()]
+        assert all(lines)
+        assert {"from C ***", "from a child", "100%"} <= set(lines)
+        assert sum(line.count("x") for line in lines if set(line) == {"x"}) == 3_000_000
+    assert "no end" in trainer.output
+
+
 GOOD = {
     "JOB_ID": "j",
     "BACKEND_BASE_URL": "http://api",

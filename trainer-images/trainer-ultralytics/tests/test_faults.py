@@ -123,6 +123,9 @@ def test_a_storage_that_is_away_at_the_start_is_no_fault_of_the_job(trainer: Tra
     ("variables", "named"),
     [
         ({"EPOCHS": "many"}, "EPOCHS"),
+        ({"LEARNING_RATE": "900"}, "LEARNING_RATE"),
+        ({"HEARTBEAT_SECONDS": "often"}, "HEARTBEAT_SECONDS"),
+        ({"SCRATCH_DIR": "/dev/null/here", "TRACE_ID": "mine"}, "TRACE_ID"),
         ({"MINIO_SECRET_KEY": None}, "MINIO_SECRET_KEY"),
         ({"TASK": "predict"}, "predict.py"),
         ({"MODEL_NAME": "yolo11n.pt"}, "models/yolo11n.pt"),
@@ -144,14 +147,21 @@ def test_without_a_job_to_report_to_only_the_exit_code_tells(trainer: Trainer) -
     assert not trainer.functions.heard
 
 
-def test_a_hostile_dataset_fails_the_job_with_the_name_of_the_file(trainer: Trainer) -> None:
-    trainer.upload(dataset() | {"../outside.txt": b"x"})
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("../outside.txt", b"x"),
+        ("images/train/0.png", b"no picture"),  # ultralytics, once imported, changes how Pillow says so
+    ],
+)
+def test_a_hostile_dataset_fails_the_job_with_the_name_of_the_file(trainer: Trainer, name: str, content: bytes) -> None:
+    trainer.upload(dataset() | {name: content})
 
     assert trainer.run() == 65, trainer.output
 
     done = trainer.functions.bodies("done", status="FAILED")[0]
     assert done["error"]["reason"] == "dataset_invalid"
-    assert "../outside.txt" in done["error"]["message"]
+    assert name in done["error"]["message"]
 
 
 def test_a_missing_dataset_is_named(trainer: Trainer) -> None:
