@@ -1,5 +1,6 @@
 """cancel: the job is CANCELLED at once; its trainer gets SIGTERM, a grace, then SIGKILL."""
 
+import logging
 from typing import Annotated
 
 import msgspec
@@ -7,7 +8,9 @@ from flask import Request
 from msgspec import Meta
 
 from functions import cloudevent, launcher, store, store_read, tokens, views, web
+from functions.cloudevent import CloudEvent
 from functions.errors import NotFound, Unusable, WrongState
+from functions.logs import log
 from functions.states import State
 from functions.tables import Job
 
@@ -27,13 +30,15 @@ def cancel(request: Request, job_id: str = "") -> web.Answer:
     if job_id:
         asked = web.body(request, Cancel)  # 413, 415, 422
         return views.job_json(_cancel(job_id, asked.message))  # 404, 409, 503
-    for event in cloudevent.parse(request.headers, web.raw_body(request, web.DELIVERY_LIMIT_BYTES)):
-        if event.type == CANCEL:
-            _cancel_by_event(event)
+    for event in cloudevent.parse_each(request.headers, web.raw_body(request, web.DELIVERY_LIMIT_BYTES)):
+        if isinstance(event, CloudEvent) and event.type == CANCEL:
+            _cancel_by_event(event)  # 503
+        else:
+            log(logging.WARNING, "not an event that cancels a job", detail=str(getattr(event, "type", event))[:200])
     return web.empty(202)
 
 
-def _cancel_by_event(event: cloudevent.CloudEvent) -> None:
+def _cancel_by_event(event: CloudEvent) -> None:
     try:
         _cancel(event.subject, f"by event {event.id} of {event.source}")
     except (NotFound, WrongState, Unusable):  # a retry would change nothing: it has ended, or never was

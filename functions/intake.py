@@ -51,9 +51,10 @@ class _rejecting:  # noqa: N801 -- a context manager that reads as a sentence
 
 def _read(headers: Mapping[str, str], body: bytes) -> list[Upload | Rejected | CloudEvent]:
     if cloudevent.is_event(headers):
-        events = cloudevent.parse(headers, body)
-        if events and all(event.type == CREATE for event in events):
-            return list(events)
+        events = cloudevent.parse_each(headers, body)
+        asked = [event for event in events if isinstance(event, CloudEvent) and event.type == CREATE]
+        if asked and len(asked) == len(events):
+            return list(asked)
     return list(notifications.read(headers, body))
 
 
@@ -63,7 +64,9 @@ def _take(found: Upload | Rejected | CloudEvent, *, at: datetime) -> None:
     if isinstance(found, Upload):
         upload(found, at=at)
     else:
-        asked = spec.from_request(found.data if isinstance(found.data, dict) else {})
+        if not isinstance(found.data, dict):
+            raise ValueError(f"{CREATE}: its data must be a JSON object, as the body of POST /v1/jobs")
+        asked = spec.from_request(found.data)
         make(asked, json.dumps(["event", found.source, found.id]), at=at)
 
 

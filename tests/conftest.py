@@ -23,7 +23,8 @@ os.environ["JWT_SECRETS"] = f"test:{SECRET}"  # functions.tokens refuses to load
 
 import boto3  # noqa: E402 -- after the environment is scrubbed
 import psycopg  # noqa: E402
-from functions import launch_local, migrate, session, settings, storage, store, tokens  # noqa: E402
+
+from functions import launch_local, session, settings, storage, store, tokens  # noqa: E402
 from functions.callback import Call, Delivery, Said  # noqa: E402
 from functions.spec import Spec  # noqa: E402
 from functions.states import FINAL, Reason, State  # noqa: E402
@@ -94,7 +95,14 @@ def forget() -> None:
     """Forget what this process has cached of its environment."""
     if session.engine.cache_info().currsize:
         session.engine().dispose()
-    for cached in (settings.settings, settings.trainers, session.engine, storage._client, tokens.keys, tokens._issuer_keys):
+    for cached in (
+        settings.settings,
+        settings.trainers,
+        session.engine,
+        storage._client,
+        tokens.keys,
+        tokens._issuer_keys,
+    ):
         cached.cache_clear()
 
 
@@ -146,7 +154,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("s3")
     s3, master, volume, filer, admin, iceberg, metrics = free_ports(7)
     command = [
-        "weed", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
+        str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-admin.port={admin}",
         f"-s3.port.iceberg={iceberg}", f"-metricsPort={metrics}", "-webdav=false", "-admin.ui=false",
         "-master.telemetry=false",
@@ -260,5 +268,3 @@ def no_trainer_left() -> Iterator[None]:
     for job_id in launcher.list():
         launcher.stop(job_id)
     eventually(lambda: not launcher.list())
-
-

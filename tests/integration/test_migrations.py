@@ -3,9 +3,10 @@
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
 from functions import tables  # noqa: F401 -- fills the metadata
 from functions.session import engine
-from sqlmodel import SQLModel
 
 
 @pytest.mark.usefixtures("database_url")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlmodel import col, select
+
 from functions import store, store_heartbeat, store_read, store_sweep
 from functions.callback import Said
 from functions.errors import NotFound, Refusal, Unusable, WrongState
@@ -13,8 +15,6 @@ from functions.spec import Spec
 from functions.states import FINAL, NEXT, Reason, State
 from functions.store_heartbeat import Beat
 from functions.tables import Job, Outbox
-from sqlmodel import col, select
-
 from tests.conftest import NOW, call, claim, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -109,9 +109,11 @@ def test_of_done_and_cancel_at_once_one_wins(a_job: Any) -> None:
 def test_the_same_done_at_once_is_one_event_and_one_outcome(a_job: Any) -> None:
     for number in range(10):
         job_id = a_job(State.RUNNING)
-        done = lambda job_id=job_id, number=number: store.finish(  # noqa: E731
-            call(job_id, f"done-{number}"), State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, at=NOW
-        ).state
+        done = lambda job_id=job_id, number=number: (
+            store.finish(
+                call(job_id, f"done-{number}"), State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, at=NOW
+            ).state
+        )
 
         assert race(done, done, done) == [State.SUCCEEDED] * 3
         assert timeline(job_id).count("SUCCEEDED") == 1

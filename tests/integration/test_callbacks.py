@@ -1,0 +1,266 @@
+"""heartbeat, event, done and presign, through functions-framework as a trainer meets them."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+
+from functions import store_read, tokens
+from functions.states import State
+from tests.conftest import SECRET, callback_headers
+
+pytestmark = pytest.mark.usefixtures("sqlite")
+BODIES = {"heartbeat": {"epoch": 1}, "event": {"type": "log"}, "done": {"status": "SUCCEEDED"}}
+CALLBACKS = sorted(BODIES)
+
+
+def post(client: Any, job_id: str, name: str, body: Any = None, **headers: str) -> Any:
+    return client.post(
+        f"/v1/jobs/{job_id}/{name}", json=body or BODIES[name], headers=callback_headers(job_id, **headers)
+    )
+
+
+def test_a_trainer_of_five_lines_works(function: Any, a_job: Any) -> None:
+    job_id = a_job(State.QUEUED)
+
+    assert (
+        post(function("heartbeat"), job_id, "heartbeat", {"epoch": 1, "metrics": {"loss": 1}}).json["state"]
+        == "RUNNING"
+    )
+    assert post(function("done"), job_id, "done", {"status": "SUCCEEDED", "metrics": {"loss": 0.5}}).json == {
+        "state": "SUCCEEDED"
+    }
+
+    job = store_read.job(job_id)
+    assert (job.state, job.metrics, job.attempt) == ("SUCCEEDED", {"loss": 0.5}, 0)
+
+
+def test_started_is_told_its_attempt_and_the_same_call_the_same(function: Any, a_job: Any) -> None:
+    job_id, client = a_job(State.QUEUED), function("event")
+    first = {"ce-id": "1", "ce-source": "/t"}
+
+    assert post(client, job_id, "event", {"type": "started"}, **first).json == {"state": "RUNNING", "attempt": 1}
+    assert post(client, job_id, "event", {"type": "started"}).json["attempt"] == 2
+    assert post(client, job_id, "event", {"type": "started"}, **first).json["attempt"] == 1
+
+
+def test_an_idempotency_key_repeats_the_first_outcome(function: Any, a_job: Any) -> None:
+    job_id, client = a_job(State.RUNNING), function("done")
+    key = {"Idempotency-Key": "only-once"}
+
+    assert [post(client, job_id, "done", **key).status_code for _ in range(3)] == [200] * 3
+    assert post(client, job_id, "done").status_code == 409
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_late_callback_gets_409_and_the_state(function: Any, a_job: Any, name: str) -> None:
+    answer = post(function(name), a_job(State.CANCELLED), name)
+
+    assert answer.status_code == 409
+    assert answer.mimetype == "application/problem+json"
+    assert answer.json["state"] == "CANCELLED"
+    assert len(answer.json["trace_id"]) == 32
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_an_unknown_job_is_404(function: Any, name: str) -> None:
+    assert post(function(name), "nobody", name).status_code == 404
+
+
+def forged(job_id: str) -> dict[str, str]:
+    claims = {
+        "iss": "stoker",
+        "aud": "callback",
+        "job_id": job_id,
+        "iat": tokens.now(),
+        "exp": tokens.now() + timedelta(hours=1),
+    }
+    kid = {"kid": "test"}
+    wrong = {
+        "another job's": tokens.mint_callback("other", 3600, at=tokens.now()),
+        "an API token": tokens.mint_api("me", "jobs:write", 3600, at=tokens.now()),
+        "expired": tokens.mint_callback(job_id, 3600, at=tokens.now() - timedelta(days=2)),
+        "of tomorrow": tokens.mint_callback(job_id, 3600, at=tokens.now() + timedelta(days=1)),
+        "another secret": jwt.encode(claims, "x" * 32, "HS256", headers=kid),
+        "another issuer": jwt.encode(claims | {"iss": "me"}, SECRET, "HS256", headers=kid),
+        "unknown kid": jwt.encode(claims, SECRET, "HS256", headers={"kid": "old"}),
+        "no kid": jwt.encode(claims, SECRET, "HS256"),
+        "alg none": jwt.encode(claims, None, "none", headers=kid),
+        "another algorithm": jwt.encode(claims, SECRET * 2, "HS512", headers=kid),
+        "without an end": jwt.encode({k: v for k, v in claims.items() if k != "exp"}, SECRET, "HS256", headers=kid),
+        "no token": "",
+        "garbage": "a.b.c",
+        "not even ASCII": "\u00e4.\u00f6.\u00fc",
+    }
+    return {name: f"Bearer {token}" for name, token in wrong.items()} | {
+        "another scheme": "Basic " + tokens.mint_callback(job_id, 3600, at=tokens.now())
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(forged("x")))
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_token_that_is_not_this_jobs_is_401_and_changes_nothing(
+    function: Any, a_job: Any, name: str, kind: str
+) -> None:
+    job_id = a_job(State.RUNNING)
+    before = store_read.job(job_id)
+
+    answer = function(name).post(
+        f"/v1/jobs/{job_id}/{name}", json=BODIES[name], headers={"Authorization": forged(job_id)[kind]}
+    )
+
+    assert answer.status_code == 401
+    assert SECRET not in answer.text
+    assert store_read.job(job_id) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "field"),
+    [
+        ("heartbeat", {"epoch": -1}, "epoch"),
+        ("heartbeat", {"epoch": 10**9}, "epoch"),
+        ("heartbeat", {"epoch": "1"}, "epoch"),
+        ("heartbeat", {"metrics": {"loss": "low"}}, "metrics"),
+        ("heartbeat", {"speed": 3}, "speed"),
+        ("heartbeat", [], "body"),
+        ("event", {}, "type"),
+        ("event", {"type": "exploded"}, "type"),
+        ("event", {"type": "log", "message": "x" * 5000}, "message"),
+        ("done", {}, "status"),
+        ("done", {"status": "WON"}, "status"),
+        ("done", {"status": "FAILED", "error": {"reason": "bad luck"}}, "error.reason"),
+        ("done", {"status": "SUCCEEDED", "artifacts": [1]}, "artifacts[0]"),
+    ],
+)  # fmt: skip
+def test_an_unusable_body_is_422_and_names_the_field(
+    function: Any, a_job: Any, name: str, body: Any, field: str
+) -> None:
+    job_id = a_job(State.RUNNING)
+    answer = function(name).post(f"/v1/jobs/{job_id}/{name}", json=body, headers=callback_headers(job_id))
+
+    assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, field)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b'{"metrics": {"loss": NaN}}', 422),
+        (b'{"metrics": {"loss": Infinity}}', 422),
+        (b'{"metrics": {"loss": 1e999}}', 422),
+        (b'{"epoch": 1', 422),
+        (b'{"epoch": 1} and more', 422),
+        (b"\xff\xfe\x00", 422),
+        (b'{"a": ' * 30_000, 413),
+        (b"[" * 60_000, 422),
+        (b'{"message": "' + b"x" * 10_000_000 + b'"}', 413),
+    ],
+)
+def test_a_broken_or_oversized_body_is_refused(function: Any, a_job: Any, raw: bytes, status: int) -> None:
+    job_id = a_job(State.RUNNING)
+    answer = function("heartbeat").post(
+        f"/v1/jobs/{job_id}/heartbeat", data=raw, content_type="application/json", headers=callback_headers(job_id)
+    )
+
+    assert answer.status_code == status
+    assert json.loads(answer.text)["detail"]
+
+
+def test_another_content_type_is_415(function: Any, a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    answer = function("heartbeat").post(
+        f"/v1/jobs/{job_id}/heartbeat", data={"epoch": 1}, headers=callback_headers(job_id)
+    )
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs/../done", "/v1/jobs/a/b/done", "/v1/jobs/%2e%2e/done", "/v1/jobs/a%00b/done", "/etc/passwd"]
+)
+def test_an_odd_path_is_404(function: Any, path: str) -> None:
+    assert function("done").post(path, json=BODIES["done"], headers=callback_headers("x")).status_code == 404
+
+
+def test_another_method_is_405_and_health_is_open(function: Any, a_job: Any) -> None:
+    client = function("done")
+    assert client.get(f"/v1/jobs/{a_job()}/done").status_code == 405
+    assert client.get("/healthz").text == "ok\n"
+
+
+def test_a_token_is_renewed_only_past_its_half(function: Any, a_job: Any) -> None:
+    job_id, client = a_job(State.RUNNING), function("heartbeat")
+    aged = tokens.mint_callback(job_id, 6 * 3600, at=tokens.now() - timedelta(hours=4))
+    assert "token" not in post(client, job_id, "heartbeat").json
+
+    fresh = client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers={"Authorization": f"Bearer {aged}"}).json[
+        "token"
+    ]
+
+    assert (
+        client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers={"Authorization": f"Bearer {fresh}"}).status_code
+        == 200
+    )
+
+
+def test_secrets_rotate_without_a_refusal(function: Any, a_job: Any, environment: pytest.MonkeyPatch) -> None:
+    job_id, client = a_job(State.RUNNING), function("heartbeat")
+    old = callback_headers(job_id)
+    environment.setenv("JWT_SECRETS", f"new:{SECRET[::-1]},test:{SECRET}")
+    tokens.keys.cache_clear()
+    new = callback_headers(job_id)
+    assert [client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=one).status_code for one in (old, new)] == [
+        200,
+        200,
+    ]
+
+    environment.setenv("JWT_SECRETS", f"new:{SECRET[::-1]}")
+    tokens.keys.cache_clear()
+
+    assert [client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=one).status_code for one in (old, new)] == [
+        401,
+        200,
+    ]
+
+
+@pytest.mark.parametrize("secrets", ["", "a:short", "a:" + "x" * 64, "nokid"])
+def test_weak_or_missing_secrets_refuse_to_start(environment: pytest.MonkeyPatch, secrets: str) -> None:
+    environment.setenv("JWT_SECRETS", secrets)
+    tokens.keys.cache_clear()
+    with pytest.raises(ValueError, match="32 random bytes"):
+        tokens.keys()
+
+
+def test_a_database_without_tables_or_away_is_503_with_retry_after(
+    function: Any, a_job: Any, environment: pytest.MonkeyPatch
+) -> None:
+    from tests.conftest import forget
+
+    job_id = a_job(State.RUNNING)
+    environment.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    forget()
+
+    for name in CALLBACKS:
+        answer = post(function(name), job_id, name)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
+def test_presigned_links_are_of_the_jobs_own_objects_only(function: Any, a_job: Any, s3: Any) -> None:
+    import urllib.request
+
+    job_id, client = a_job(State.RUNNING), function("presign")
+    s3.put_object(Bucket="stoker", Key="datasets/digits.zip", Body=b"zip")
+
+    def status(method: str, key: str) -> int:
+        return int(post(client, job_id, "presign", {"method": method, "key": key}).status_code)
+
+    assert (
+        status("PUT", f"checkpoints/job-{job_id}/last.pt") == status("GET", f"logs/job-{job_id}/attempt-1.log") == 200
+    )
+    assert status("GET", "models/yolo11n.pt") == status("GET", "datasets/digits.zip") == 200
+    for method, key in [("PUT", "datasets/digits.zip"), ("GET", "datasets/other.zip"), ("GET", "checkpoints/job-other/best.pt"),
+                        ("PUT", "models/yolo11n.pt"), ("PUT", f"checkpoints/job-{job_id}/../../datasets/x.zip")]:  # fmt: skip
+        assert status(method, key) == 422
+    link = post(client, job_id, "presign", {"method": "GET", "key": "datasets/digits.zip"}).json["url"]
+    with urllib.request.urlopen(link) as answer:
+        assert answer.read() == b"zip"

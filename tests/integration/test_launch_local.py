@@ -1,0 +1,161 @@
+"""The local launcher, with real processes."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from functions import launch_local, launcher, store_read
+from functions.launch_local import Local
+from functions.launcher import LaunchRejectedError, Phase, Status
+from functions.states import Reason, State
+from functions.tables import Job
+from tests.conftest import NOW, eventually
+
+pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
+
+
+@pytest.fixture
+def planned(a_job: Any) -> Any:
+    """Make a job whose stub trainer follows a plan and calls nobody back."""
+    return lambda **plan: store_read.job(a_job(hyperparameters={"calls": False, **plan}))
+
+
+def submit(job: Job) -> Status:
+    return Local().submit(job, launcher.environment(job, at=NOW))
+
+
+def ended(job: Job) -> Status:
+    return eventually(lambda: status if (status := Local().inspect(job)).phase == Phase.ENDED else None)  # type: ignore[no-any-return]
+
+
+def log(job: Job) -> str:
+    return (launch_local._run(job) / "trainer.log").read_text()
+
+
+def process(job: Job) -> dict[str, Any]:
+    return eventually(lambda: launch_local._read(launch_local._run(job) / "process.json"))  # type: ignore[no-any-return]
+
+
+def test_a_trainer_gets_the_contracts_variables_and_no_others(planned: Any, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("A_SECRET_OF_THE_FUNCTIONS", "x")
+    job = planned(exit=0)
+    submit(job)
+    ended(job)
+
+    names = set(json.loads(log(job).splitlines()[0].removeprefix("environment ")))
+    assert {"JOB_ID", "CALLBACK_TOKEN", "STORAGE_TYPE", "MINIO_ENDPOINT", "TASK"} <= names
+    assert not names & {"A_SECRET_OF_THE_FUNCTIONS", "JWT_SECRETS", "DATABASE_URL"}
+
+
+def test_submitting_twice_is_the_same_as_once(planned: Any) -> None:
+    job = planned(seconds=60)
+    assert [submit(job).phase for _ in range(3)] == [Phase.RUNNING] * 3
+
+    assert Local().list() == {job.id}
+    first = process(job)["trainer_pid"]
+    submit(job)
+    assert process(job)["trainer_pid"] == first
+
+
+def test_jobs_over_the_limit_wait_for_a_slot(planned: Any) -> None:
+    first, second = planned(seconds=60), planned(exit=0)
+    submit(first)
+    assert submit(second) == Status(Phase.WAITING, "waits for one of 1 slots")
+
+    Local().stop(first.id)
+    ended(first)
+
+    assert submit(second).phase == Phase.RUNNING
+    ended(second)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(65, Reason.DATASET_INVALID), (78, Reason.CONFIG_INVALID), (74, Reason.STORAGE_ERROR), (1, Reason.TRAINER_ERROR)],
+)
+def test_an_exit_code_says_why(planned: Any, code: int, reason: Reason) -> None:
+    job = planned(exit=code)
+    submit(job)
+    assert ended(job) == Status(Phase.ENDED, f"the trainer exited with code {code} and did not send done", reason)
+
+
+def test_a_killed_trainer_is_lost_and_its_log_is_kept(planned: Any) -> None:
+    job = planned(seconds=60)
+    submit(job)
+    pids = process(job)
+    eventually(lambda: "environment" in log(job))
+    os.kill(pids["trainer_pid"], signal.SIGKILL)
+
+    assert ended(job).reason == Reason.LOST
+    assert "environment" in log(job)
+
+
+def test_stop_gives_the_grace_then_kills_the_whole_group(planned: Any, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("STOP_GRACE_SECONDS", "0.5")
+    launch_local.settings.cache_clear()
+    job = planned(deaf=True, seconds=600, child=600)
+    submit(job)
+    pids = process(job)
+    family = eventually(lambda: psutil.Process(pids["trainer_pid"]).children())
+    eventually(lambda: "environment" in log(job))
+
+    Local().stop(job.id)
+
+    assert ended(job).message == "the trainer was killed by signal 9 (SIGKILL)"
+    eventually(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family))
+
+
+def test_a_trainer_whose_supervisor_was_killed_is_still_followed_and_stopped(planned: Any) -> None:
+    job = planned(seconds=600)
+    submit(job)
+    pids = process(job)
+    eventually(lambda: "environment" in log(job))
+    os.kill(pids["supervisor_pid"], signal.SIGKILL)
+    eventually(lambda: not launch_local._is_locked(launch_local._run(job) / "alive.lock"))
+
+    assert Local().inspect(job).phase == Phase.RUNNING
+    assert Local().list() == {job.id}
+    Local().stop(job.id)
+    assert ended(job).reason == Reason.LOST
+
+
+def test_what_the_launcher_never_saw_is_absent(planned: Any) -> None:
+    assert Local().inspect(planned()).phase == Phase.ABSENT
+
+
+def test_a_crash_before_the_start_leaves_a_job_that_can_be_submitted(planned: Any) -> None:
+    job = planned(exit=0)
+    launch_local._run(job).mkdir(parents=True)
+    assert Local().inspect(job).phase == Phase.WAITING
+
+    assert submit(job).phase == Phase.RUNNING
+    ended(job)
+
+
+def test_scratch_is_gone_after_the_end(planned: Any) -> None:
+    job = planned(exit=0)
+    submit(job)
+    ended(job)
+    eventually(lambda: not (launch_local._run(job) / "scratch").exists())
+
+
+def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "trainers.json").write_text('{"stub": {"command": {"train": ["/no/such/python", "train.py"]}}}')
+    job = store_read.job(a_job())
+
+    with pytest.raises(LaunchRejectedError, match="not set up"):
+        submit(job)
+    assert launcher.launch(job, at=NOW).state == State.FAILED
+    assert store_read.job(job.id).reason == Reason.LAUNCH_REJECTED
+
+
+def test_a_command_that_cannot_be_executed_ends_as_trainer_error(a_job: Any, tmp_path: Path) -> None:
+    (tmp_path / "trainers.json").write_text('{"stub": {"command": {"train": ["no-such-command"]}}}')
+    job = store_read.job(a_job())
+    submit(job)
+    assert ended(job).reason == Reason.TRAINER_ERROR
