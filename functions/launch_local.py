@@ -52,11 +52,15 @@ class Local:
     def stop(self, job_id: str) -> None:
         """Send SIGTERM; the supervisor sees to the grace and the SIGKILL."""
         for run in _runs().glob(f"{job_id}/*/"):
+            if not (run / "stop.json").exists():
+                # Before the signal: a supervisor that has not written its pid yet looks for it afterwards.
+                (run / "stop.json").write_text(json.dumps({"at": time.time()}))
+                _signal_unsupervised(run, signal.SIGTERM)
             process = _read(run / "process.json")
             if process is not None and _is_locked(run / "alive.lock"):
                 _signal(process["supervisor_pid"], signal.SIGTERM)
-            elif process is not None and _is_alive(process):
-                _stop_unsupervised(run, process)
+            elif process is not None and _is_alive(process) and _grace_is_over(run):
+                os.killpg(process["trainer_pid"], signal.SIGKILL)
 
     def inspect(self, job: Job) -> Status:
         """Say how this launch stands, by its lock and its files."""
@@ -117,13 +121,15 @@ def _start(run: Path, command: list[str], environment: dict[str, str]) -> None:
     _children[:] = [child, *(one for one in _children if one.poll() is None)]
 
 
-def _stop_unsupervised(run: Path, process: dict[str, Any]) -> None:
+def _signal_unsupervised(run: Path, number: signal.Signals) -> None:
+    process = _read(run / "process.json")
+    if process is not None and not _is_locked(run / "alive.lock") and _is_alive(process):
+        _signal(process["trainer_pid"], number)
+
+
+def _grace_is_over(run: Path) -> bool:
     stopped = _read(run / "stop.json")
-    if stopped is None:
-        (run / "stop.json").write_text(json.dumps({"at": time.time()}))
-        _signal(process["trainer_pid"], signal.SIGTERM)
-    elif time.time() - stopped["at"] > settings().stop_grace_seconds:
-        os.killpg(process["trainer_pid"], signal.SIGKILL)
+    return stopped is not None and time.time() - stopped["at"] > settings().stop_grace_seconds
 
 
 def _said(code: int) -> str:

@@ -31,6 +31,8 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
     created = psutil.Process(trainer.pid).create_time()
     pids = {"supervisor_pid": os.getpid(), "trainer_pid": trainer.pid, "trainer_created": created}
     _write(run / "process.json", pids)
+    if (run / "stop.json").exists():
+        stopping.append(signal.SIGTERM)
     while not stopping and _runs_on(trainer, _LOOK_SECONDS):
         pass
     if stopping:

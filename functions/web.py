@@ -87,7 +87,8 @@ def dispatcher(*endpoints: Endpoint) -> Endpoint:
 
 def _routing(*routes: str) -> Map:
     """Return werkzeug's map; each route is its own endpoint's name, so that ``match`` returns its path."""
-    rules = [Rule(path, methods=[method], endpoint=path) for method, path in (route.split(maxsplit=1) for route in routes)]
+    pairs = [route.split(maxsplit=1) for route in routes]
+    rules = [Rule(path, methods=[method], endpoint=path) for method, path in pairs]
     return Map(rules, converters={"job_id": _JobId}, strict_slashes=False, merge_slashes=False)
 
 

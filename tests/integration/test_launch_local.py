@@ -144,7 +144,7 @@ def test_scratch_is_gone_after_the_end(planned: Any) -> None:
     eventually(lambda: not (launch_local._run(job) / "scratch").exists())
 
 
-def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, tmp_path: Path) -> None:
     (tmp_path / "trainers.json").write_text('{"stub": {"command": {"train": ["/no/such/python", "train.py"]}}}')
     job = store_read.job(a_job())
 

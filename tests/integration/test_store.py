@@ -109,11 +109,10 @@ def test_of_done_and_cancel_at_once_one_wins(a_job: Any) -> None:
 def test_the_same_done_at_once_is_one_event_and_one_outcome(a_job: Any) -> None:
     for number in range(10):
         job_id = a_job(State.RUNNING)
-        done = lambda job_id=job_id, number=number: (
-            store.finish(
-                call(job_id, f"done-{number}"), State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, at=NOW
-            ).state
-        )
+
+        def done(job_id: str = job_id, number: int = number) -> str:
+            asked = call(job_id, f"done-{number}")
+            return store.finish(asked, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, at=NOW).state
 
         assert race(done, done, done) == [State.SUCCEEDED] * 3
         assert timeline(job_id).count("SUCCEEDED") == 1
