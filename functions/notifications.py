@@ -35,7 +35,7 @@ class Upload(NamedTuple):
     #: the user's metadata by names in lower case without ``x-amz-meta-``, such as ``stoker-model``
     metadata: Mapping[str, str]
     #: False where the notification does not carry the metadata: then the storage has to be asked
-    metadata_known: bool
+    metadata_known: bool = True
 
 
 class Rejected(NamedTuple):
@@ -141,7 +141,7 @@ def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
     if event.type in _OBJECTS_THEMSELVES:
         # Not looked into, either: it is what somebody uploaded, and could pretend to be a notification.
         raise ValueError(
-            "IntegrationSource aws.s3 sends the object (and deletes it) but never its key: "
+            "IntegrationSource aws.s3 sends the object (and by default deletes it) but never its key: "
             "let the bucket notify a queue, and use IntegrationSource aws.sqs"
         )
     if isinstance(event.data, dict) and _shape(event.data) is None:
@@ -158,8 +158,11 @@ def _listed(said: Any, depth: int) -> Iterator[Found]:
 
 
 def _sns(said: Mapping[str, Any], depth: int) -> Iterator[Found]:
-    if said["Type"] != "Notification":
-        raise ValueError(f"SNS sent a {str(said['Type'])[:100]}: to confirm a subscription, open its SubscribeURL")
+    kind = said["Type"]
+    if not isinstance(kind, str):
+        raise ValueError("the Type of a message by SNS must be text")  # noqa: TRY004 -- a stranger's value
+    if kind != "Notification":
+        raise ValueError(f"SNS sent a {kind[:100]!r}: to confirm a subscription, open its SubscribeURL")
     yield from _found(said.get("Message"), depth + 1)
 
 

@@ -59,7 +59,8 @@ class _Record(msgspec.Struct, rename="camel"):
 
 def s3(said: Mapping[str, Any]) -> Record | None:
     """Read one of the ``Records`` of AWS S3, MinIO, Ceph and those who follow them."""
-    if not _CREATED.match(str(said["eventName"])):
+    event = said["eventName"]
+    if not isinstance(event, str) or not _CREATED.match(event):
         return None
     record = msgspec.convert(said, _Record)
     found = record.s3.object

