@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from functions import cloudevent
 from functions.cloudevent import CloudEvent
+from tests.unit.vendors import UNHURRIED
 
 ATTRIBUTES = {"specversion": "1.0", "id": "1", "source": "/here", "type": "a.b"}
 BINARY = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
@@ -180,6 +181,7 @@ def test_no_value_can_break_out_of_its_header() -> None:
     assert cloudevent.parse({**headers, "ce-id": "100%25"}, b"{}")[0].id == "100%"
 
 
+@UNHURRIED
 @given(
     st.dictionaries(st.sampled_from([*BINARY, "ce-subject", "content-type"]), st.text(max_size=20))
     | st.sampled_from([STRUCTURED, BATCHED, BINARY]),

@@ -1,6 +1,7 @@
 import base64
 import copy
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -9,7 +10,21 @@ from hypothesis import strategies as st
 
 from functions import notifications
 from functions.notifications import Rejected, Upload
-from tests.unit.vendors import CEPH, ETAG, FIXTURES, KEY, PLAIN, S3, SQS, STRUCTURED, TOLD, read, reason, record
+from tests.unit.vendors import (
+    CEPH,
+    ETAG,
+    FIXTURES,
+    KEY,
+    PLAIN,
+    S3,
+    SQS,
+    STRUCTURED,
+    TOLD,
+    UNHURRIED,
+    read,
+    reason,
+    record,
+)
 
 UPLOADS = [
     ("aws_put", PLAIN, False),
@@ -164,15 +179,45 @@ def check(headers: dict[str, str], body: bytes) -> None:
     for one in found:
         if isinstance(one, Rejected):
             assert 0 < len(one.reason) <= 500
+            assert one.reason.isprintable()
         else:
             assert notifications.dataset_id(one.key)
             assert one.bucket
             assert one.etag
 
 
+@UNHURRIED
 @given(st.sampled_from([PLAIN, SQS, S3, CEPH, STRUCTURED]), st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(headers: dict[str, str], body: bytes) -> None:
     check(headers, body)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        '{"eventName": %s, "s3": {}}',
+        '{"Type": %s, "MessageId": "1"}',
+        '{"detail-type": %s, "detail": {}}',
+        '{"bucket": "b", "object": {}, "reason": %s}',
+        '{"bucket": "b", "object": {}, "action": %s}',
+        '{"event_type": "create", "key": %s, "message": {}}',
+        '{"messages": [{"body": %s}]}',
+    ],
+)
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
+def test_nesting_is_no_deeper_than_python_can_go(shape: str, brackets: tuple[str, str]) -> None:
+    """Some depth can be decoded and is yet too deep for what looks at it afterwards: it depends on the caller."""
+    opening, closing = brackets
+    for depth in range(1, sys.getrecursionlimit() + 1):
+        check(PLAIN, (shape % (opening * depth + "1" + closing * depth)).encode())
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\nb", "\u202e", "\x1b[2J"])
+@pytest.mark.parametrize("name", ["Type", "Message"])
+def test_a_reason_can_be_printed(name: str, text: str) -> None:
+    said = {**json.loads(FIXTURES["sns_notification"]), name: text}
+
+    assert reason(*notifications.read(PLAIN, json.dumps(said).encode())).isprintable()
 
 
 ANYTHING = st.recursive(
@@ -194,6 +239,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 MUTABLE = {name: (json.loads(body), places(json.loads(body))) for name, body in FIXTURES.items()}
 
 
+@UNHURRIED
 @given(st.data())
 def test_any_change_to_a_notification_is_read_or_refused(data: st.DataObject) -> None:
     whole, paths = MUTABLE[data.draw(st.sampled_from(sorted(MUTABLE)))]

@@ -4,8 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from functions import notifications
 from functions.notifications import Rejected, Upload
+
+#: for properties, which say nothing about time: on a busy machine any example can take long
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 FIXTURES = {path.stem: path.read_bytes() for path in (Path(__file__).parent / "notifications").glob("*.json")}
 KEY = "datasets/a b+ü.zip"
