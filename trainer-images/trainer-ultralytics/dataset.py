@@ -14,8 +14,8 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 
 import labels
-from contract.archive import unpack
-from utils import ConfigInvalidError, Contract, DatasetInvalidError
+from contract.archive import limit, unpack
+from utils import Contract, DatasetInvalidError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
 #: pictures that are not read here: named instead of being left out in silence
@@ -195,12 +195,12 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
 
 def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
     """Decode each picture once. Raises: DatasetInvalidError."""
-    limit = int(_limit("DATASET_PIXEL_LIMIT", 100_000_000))
+    limit_pixels = limit(os.environ, "DATASET_PIXEL_LIMIT", 100_000_000)
     Image.init()  # else the rarer formats are not known yet
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and its message names the file
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         try:
-            for _ in pool.map(lambda path: _check_image(path, root, limit), images, chunksize=1):
+            for _ in pool.map(lambda path: _check_image(path, root, limit_pixels), images, chunksize=1):
                 contract.check()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -225,13 +225,6 @@ def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
         raise DatasetInvalidError(f"{name}: not a picture of the kinds {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error
-
-
-def _limit(name: str, default: int) -> int:
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise ConfigInvalidError(f"{name}={text!r} cannot be used: it must be a whole number")
-    return int(text)
 
 
 def _write_yaml(root: Path, data: dict[str, Any]) -> Path:

@@ -32,11 +32,15 @@ class Limits:
     @classmethod
     def from_environ(cls, env: Mapping[str, str]) -> "Limits":
         """Raises: ConfigInvalidError."""
-        given = {name: env[name.upper()] for name in cls.__dataclass_fields__ if env.get(name.upper())}
-        for name, value in given.items():
-            if not value.isdecimal():
-                raise ConfigInvalidError(f"{name.upper()}={value!r} cannot be used: it must be a whole number")
-        return cls(**{name: int(value) for name, value in given.items()})
+        return cls(**{name: limit(env, name.upper(), default) for name, default in vars(cls()).items()})
+
+
+def limit(env: Mapping[str, str], name: str, default: int) -> int:
+    """Return a limit that a variable may set. Raises: ConfigInvalidError."""
+    text = env.get(name) or str(default)
+    if not text.isdecimal():
+        raise ConfigInvalidError(f"{name}={text!r} cannot be used: it must be a whole number")
+    return int(text)
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], check: Callable[[], None]) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import random
 import threading
 import time
 import uuid
@@ -17,7 +16,7 @@ import requests
 
 from contract.console import Console
 from contract.settings import ConfigInvalidError, Identity, token_of
-from contract.storage import RefusedError
+from contract.storage import RefusedError, backoff_seconds
 
 log = logging.getLogger("callbacks")
 
@@ -143,7 +142,7 @@ class Callbacks:
 
     def _try(self, call: Call, tries: int) -> float | None:
         """Send a call once. Return the seconds until the next try, or None: it was heard, or never will be."""
-        backoff_seconds = min(BACKOFF_LIMIT_SECONDS, 0.5 * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.5)  # noqa: S311
+        pause_seconds = backoff_seconds(tries, BACKOFF_LIMIT_SECONDS)
         attempt = {} if self.attempt is None else {"attempt": self.attempt}
         try:
             answer = self._post(call.name, call.body | attempt, {"ce-id": call.id, "ce-time": call.at})
@@ -153,30 +152,28 @@ class Callbacks:
                 return None
         except Exception as error:  # noqa: BLE001 -- whatever it is, the training goes on
             log.warning("%s was not heard (%s); trying again", call.name, type(error).__name__)
-            return backoff_seconds
+            return pause_seconds
         # A gateway in front of the functions answers 404 as well, for a route that is not there yet: without JSON.
         is_ours = "json" in answer.headers.get("content-type", "")
         if answer.status_code == HTTPStatus.CONFLICT or (answer.status_code == HTTPStatus.NOT_FOUND and is_ours):
             log.warning("%s was refused with %d: the job is not to go on", call.name, answer.status_code)
             self.stop.set()
             return None
-        return self._pause(call, answer, backoff_seconds)
+        return self._pause(call, answer, pause_seconds)
 
-    def _pause(self, call: Call, answer: requests.Response, backoff_seconds: float) -> float | None:
+    def _pause(self, call: Call, answer: requests.Response, pause_seconds: float) -> float | None:
         status = answer.status_code
         log.warning("%s was answered with %d", call.name, status)
         if status == HTTPStatus.UNAUTHORIZED:
             self._reload_token()
-            return backoff_seconds
+            return pause_seconds
         call.refused += status not in AWAY
         is_poison = call.refused >= POISON_TRIES and call.name != "done"
         if is_poison or (status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in AWAY):
             log.error("%s is given up: %s", call.name, answer.text[:500])
             return None
         after = answer.headers.get("retry-after", "")
-        return (
-            max(backoff_seconds, min(float(after), RETRY_AFTER_LIMIT_SECONDS)) if after.isdecimal() else backoff_seconds
-        )
+        return max(pause_seconds, min(float(after), RETRY_AFTER_LIMIT_SECONDS)) if after.isdecimal() else pause_seconds
 
     def _learn(self, answer: dict[str, Any]) -> None:
         if self.attempt is None and isinstance(answer.get("attempt"), int):

@@ -101,11 +101,16 @@ def insist(action: Callable[[], T], what: str, within_seconds: float, stop: thre
         except (requests.RequestException, OSError) as error:
             is_plain = isinstance(error, requests.HTTPError) or not isinstance(error, requests.RequestException)
             said = str(error) if is_plain else type(error).__name__
-        pause_seconds = min(15.0, 0.5 * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 -- no secret
+        pause_seconds = backoff_seconds(tries, 15.0)
         tries += 1
         if time.monotonic() + pause_seconds > deadline or stop.wait(pause_seconds):
             raise StorageError(f"{what}: {said}, after {tries} tries")
         log.warning("%s: %s; trying again", what, said)
+
+
+def backoff_seconds(tries: int, limit_seconds: float) -> float:
+    """Return how long to wait after so many tries: longer each time, and not all trainers at once."""
+    return min(limit_seconds, 0.5 * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 -- no secret
 
 
 def _raise_for(answer: requests.Response) -> None:
