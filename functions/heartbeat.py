@@ -10,9 +10,9 @@ from functions.callback import Call
 def heartbeat(request: Request, job_id: str) -> web.Answer:
     """Answer with the job's state, and with a new token when the caller's nears its end."""
     at = tokens.now()
-    tokens.require_callback(request, job_id)  # 401
+    claims = tokens.require_callback(request, job_id)  # 401
     beat = web.body(request, store_heartbeat.Beat)  # 413, 415, 422
     call = Call(job_id, web.delivery(request, job_id), beat.attempt)  # 422
     state = store_heartbeat.record(call, beat, at=at)  # 404, 409, 422, 503
-    fresh = tokens.renewed(request, job_id, at=at)
+    fresh = tokens.renewed(claims, at=at)
     return {"state": state} | ({"token": fresh} if fresh else {})

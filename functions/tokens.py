@@ -61,22 +61,23 @@ def _mint(claims: dict[str, Any], seconds: float, *, at: datetime) -> str:
     return jwt.encode({"iss": ISSUER, **claims, **times}, secret, "HS256", headers={"kid": kid})
 
 
-def renewed(request: "Request", job_id: str, *, at: datetime) -> str | None:
-    """Return a fresh callback token once less than half of the caller's life is left, else None."""
-    claims = _claims(request, "callback")
-    if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
-        return None
-    return mint_callback(job_id, claims["exp"] - claims["iat"], at=at)
-
-
-def require_callback(request: "Request", job_id: str) -> None:
-    """Let a trainer of this job pass.
+def require_callback(request: "Request", job_id: str) -> dict[str, Any]:
+    """Let a trainer of this job pass, and return what its token says.
 
     Raises:
         Unauthenticated: the token is missing, malformed, expired, or another job's.
     """
-    if _claims(request, "callback").get("job_id") != job_id:
+    claims = _claims(request, "callback")
+    if claims.get("job_id") != job_id:
         raise Unauthenticated("this token is for another job")
+    return claims
+
+
+def renewed(claims: dict[str, Any], *, at: datetime) -> str | None:
+    """Return a fresh callback token once less than half of the life of one with these claims is left, else None."""
+    if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
+        return None
+    return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], at=at)
 
 
 def require_api(request: "Request", *scopes: str) -> str:
