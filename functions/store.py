@@ -8,6 +8,7 @@ Writes come first and reads only after a miss: no lock is upgraded on SQLite, no
 """
 
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -77,7 +78,6 @@ def move(  # noqa: PLR0913 -- what a move writes
         job = _move(session, job_id, to, at=at, values={"message": message, "reason": reason}, still=still)
         if job is None:
             raise _miss(session, job_id, to)
-        _tell(session, job, at=at)
         return job
 
 
@@ -94,24 +94,20 @@ def claim(call: Call, said: Said, *, at: datetime) -> Job:
     Raises:
         NotFound, WrongState: as ``move``.
     """
-    try:
-        with write() as session:
-            _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, tell=True)
-            job: Job | None = session.scalar(
-                update(Job)
-                .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING)
-                .values(
-                    attempt=Job.attempt + 1, epoch=None, step=None, heartbeat_at=at, progress_at=at, liveness="live"
-                )
-                .returning(Job)
-            )
-            if job is None:
-                return _answered_before(session, call, State.RUNNING)
+
+    def start(session: Session) -> Job | None:
+        _move(session, call.job_id, State.RUNNING, at=at, values={"message": None})
+        job: Job | None = session.scalar(
+            update(Job)
+            .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING)
+            .values(attempt=Job.attempt + 1, epoch=None, step=None, heartbeat_at=at, progress_at=at, liveness="live")
+            .returning(Job)
+        )
+        if job is not None:
             _record(session, job, call, said, at=at)
-            return job
-    except IntegrityError:
-        with read() as session:
-            return _answered_before(session, call, State.RUNNING)
+        return job
+
+    return _once(call, State.RUNNING, start)
 
 
 def record_event(call: Call, said: Said, *, at: datetime) -> Job:
@@ -122,16 +118,14 @@ def record_event(call: Call, said: Said, *, at: datetime) -> Job:
         WrongState: the job has ended, or belongs to a newer attempt.
         Unusable: the attempt is one that was never claimed.
     """
-    try:
-        with write() as session:
-            job = _touch(session, call, at=at)
-            if job is None:
-                return _answered_before(session, call, State.RUNNING)
+
+    def note(session: Session) -> Job | None:
+        job = _touch(session, call, at=at)
+        if job is not None:
             _record(session, job, call, said, at=at)
-            return job
-    except IntegrityError:
-        with read() as session:
-            return _answered_before(session, call, State.RUNNING)
+        return job
+
+    return _once(call, State.RUNNING, note)
 
 
 def begin_running(call: Call, *, at: datetime) -> bool:
@@ -164,14 +158,20 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     """
     told = {"metrics": metrics, "artifacts": artifacts}
     values = {"reason": reason, "message": message, **{name: value for name, value in told.items() if value}}
+
+    def end(session: Session) -> Job | None:
+        return _move(session, call.job_id, to, at=at, values=values, still=_of_attempt(call), delivery=call.delivery)
+
+    return _once(call, to, end)
+
+
+def _once(call: Call, to: State, transaction: Callable[[Session], Job | None]) -> Job:
+    """Run a callback's transaction; on a miss, or when the call was made before, give the first answer or refuse."""
     try:
         with write() as session:
-            job = _move(session, call.job_id, to, at=at, values=values, still=_of_attempt(call))
-            if job is None:
-                return _answered_before(session, call, to)
-            _tell(session, job, at=at, delivery=call.delivery)
-            return job
-    except IntegrityError:
+            job = transaction(session)
+            return job if job is not None else _answered_before(session, call, to)
+    except IntegrityError:  # its timeline row is there already: all of the second time is undone
         with read() as session:
             return _answered_before(session, call, to)
 
@@ -184,7 +184,7 @@ def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
     at: datetime,
     values: dict[str, Any],
     still: ColumnElement[bool] | None = None,
-    tell: bool = False,
+    delivery: Delivery | None = None,
 ) -> Job | None:
     stamps: dict[str, Any] = {}
     if to in FINAL:
@@ -198,8 +198,8 @@ def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
     job: Job | None = session.scalar(
         update(Job).where(*where).values(state=to, sequence=Job.sequence + 1, **stamps, **values).returning(Job)
     )
-    if job is not None and tell:
-        _tell(session, job, at=at)
+    if job is not None:
+        _tell(session, job, at=at, delivery=delivery)
     return job
 
 
@@ -236,7 +236,7 @@ def _tell(session: Session, job: Job, *, at: datetime, delivery: Delivery | None
 
 def _touch(session: Session, call: Call, *, at: datetime) -> Job | None:
     """Count a sign of life of a job that has not ended, and make it RUNNING; None when it is past that."""
-    _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=_of_attempt(call), tell=True)
+    _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=_of_attempt(call))
     job: Job | None = session.scalar(
         update(Job)
         .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _of_attempt(call))

@@ -1,6 +1,7 @@
 """What only reads: one job, pages of jobs, a job's events, rejected events."""
 
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import tuple_
@@ -10,6 +11,8 @@ from functions.errors import NotFound, unusable_field
 from functions.session import read
 from functions.tables import Job, JobEvent, RejectedEvent
 from functions.views import rfc3339
+
+Row = TypeVar("Row", JobEvent, RejectedEvent)
 
 
 def job(job_id: str) -> Job:
@@ -64,8 +67,7 @@ def events(job_id: str, *, kind: str | None, after: int, limit: int) -> tuple[li
         found = list(session.exec(query.order_by(col(JobEvent.id)).limit(limit + 1)).all())
         if not found and session.get(Job, job_id) is None:
             raise NotFound(f"there is no job {job_id}")
-    page = found[:limit]
-    return page, page[-1].id if len(found) > limit else None
+    return _page(found, limit)
 
 
 def rejected_events(*, after: int, limit: int) -> tuple[list[RejectedEvent], int | None]:
@@ -73,5 +75,10 @@ def rejected_events(*, after: int, limit: int) -> tuple[list[RejectedEvent], int
     query = select(RejectedEvent).where(col(RejectedEvent.id) > after).order_by(col(RejectedEvent.id))
     with read() as session:
         found = list(session.exec(query.limit(limit + 1)).all())
+    return _page(found, limit)
+
+
+def _page(found: list[Row], limit: int) -> tuple[list[Row], int | None]:
+    """Return a page of rows of which one more than ``limit`` was asked for."""
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
