@@ -4,7 +4,7 @@ import json
 
 from flask import Request
 
-from functions import intake, spec, tokens, views, web
+from functions import intake, notifications, spec, tokens, views, web
 from functions.errors import unusable_field
 
 
@@ -14,8 +14,8 @@ def create_job(request: Request) -> web.Answer:
     at = tokens.now()
     subject = tokens.require_api(request, "jobs:write", "datasets:notify")  # 401, 403
     body = web.raw_body(request, web.DELIVERY_LIMIT_BYTES)  # 413
-    if intake.is_delivery(dict(request.headers), body):
-        intake.deliver(dict(request.headers), body, at=at)  # 503: what was taken is recognised when it comes again
+    if notifications.is_notification(request.headers, body):
+        intake.deliver(request.headers, body, at=at)  # 503: what was taken is recognised when it comes again
         return web.empty(202)
     tokens.require_api(request, "jobs:write")  # 403
     asked = spec.from_request(web.json_of(request, body, dict))  # 413, 415, 422

@@ -2,11 +2,12 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from functions import cloudevent, errors, launcher, logs, notifications, spec, storage, store, store_sweep
-from functions.cloudevent import CloudEvent
+from functions.cloudevent import CloudEvent, Headers
 from functions.errors import Refusal
 from functions.notifications import Rejected, Upload
 from functions.spec import Spec
@@ -16,40 +17,32 @@ from functions.tables import Job
 CREATE = "dev.stoker.job.create"
 
 
-def is_delivery(headers: Mapping[str, str], body: bytes) -> bool:
-    """Tell the delivery of an event from an API call, by its headers or its shape."""
-    return cloudevent.is_event(headers) or notifications.is_notification(headers, body)
-
-
-def deliver(headers: Mapping[str, str], body: bytes, *, at: datetime) -> None:
+def deliver(headers: Headers, body: bytes, *, at: datetime) -> None:
     """Take each record of a delivery; those that can never become a job are kept with their reason.
 
     Raises:
         Busy: a retry can mend it.
     """
     text = body.decode("utf-8", "replace")
-    with _rejecting(text, at):
+    with rejecting(text, at=at):
         for found in _read(headers, body):
-            with _rejecting(text, at):
+            with rejecting(text, at=at):
                 _take(found, at=at)
 
 
-class _rejecting:  # noqa: N801 -- a context manager that reads as a sentence
-    def __init__(self, text: str, at: datetime) -> None:
-        self.text, self.at = text, at
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
-        if not isinstance(error, Refusal | ValueError) or isinstance(error, errors.Busy):
-            return False
+@contextmanager
+def rejecting(text: str, *, at: datetime, identity: str | None = None) -> Iterator[None]:
+    """Keep what the block finds unusable for ever, with its reason; what a retry can mend is raised on."""
+    try:
+        yield
+    except errors.Busy:
+        raise
+    except (Refusal, ValueError) as error:
         logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
-        store_sweep.reject(str(error), self.text, at=self.at)
-        return True
+        store_sweep.reject(str(error), text, at=at, identity=identity)
 
 
-def _read(headers: Mapping[str, str], body: bytes) -> list[Upload | Rejected | CloudEvent]:
+def _read(headers: Headers, body: bytes) -> list[Upload | Rejected | CloudEvent]:
     if cloudevent.is_event(headers):
         events = cloudevent.parse_each(headers, body)
         asked = [event for event in events if isinstance(event, CloudEvent) and event.type == CREATE]

@@ -86,7 +86,6 @@ def _moved(job: Job, to: State, message: str | None, reason: Reason | None, *, a
 def environment(job: Job, *, at: datetime) -> dict[str, str]:
     """Return the contract's variables for a job (contract v1, "in"), and nothing else."""
     spec, now = job.spec, settings()
-    running_seconds = spec.get("longest_running_seconds") or now.longest_running_seconds
     names = (
         "epochs",
         "batch_size",
@@ -104,13 +103,18 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": now.backend_base_url,
-        "CALLBACK_TOKEN": tokens.mint_callback(job.id, running_seconds, at=at),
+        "CALLBACK_TOKEN": tokens.mint_callback(job.id, seconds(job, "longest_running_seconds"), at=at),
         "TASK": job.task,
         "DATASET_ID": job.dataset_id,
         "MODEL_NAME": job.model_name,
         "HYPERPARAMETERS": json.dumps(spec.get("hyperparameters", {})),
-        "HEARTBEAT_SECONDS": str(spec.get("heartbeat_seconds") or now.heartbeat_seconds),
+        "HEARTBEAT_SECONDS": str(seconds(job, "heartbeat_seconds")),
         **({"MLFLOW_TRACKING_URI": now.mlflow_tracking_uri} if now.mlflow_tracking_uri else {}),
         **storage_environment(),
         **optional,
     }
+
+
+def seconds(job: Job, name: str) -> float:
+    """Return one of a job's clocks, such as ``longest_running_seconds``: its own, else the configured one."""
+    return float(job.spec.get(name) or getattr(settings(), name))

@@ -61,7 +61,7 @@ def _look_after(job: Job, *, awake_at: datetime, at: datetime) -> None:
     elif status.phase != Phase.RUNNING and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
     elif job.state == State.RUNNING:
-        silence = timedelta(seconds=_limit(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
+        silence = timedelta(seconds=launcher.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
         if at - awake_at > silence:
             store_sweep.note_silence(job.id, since=at - silence, at=at)
 
@@ -81,25 +81,22 @@ def _overdue(job: Job, *, awake_at: datetime, at: datetime) -> Reason | None:
     """Return the clock that has run out; progress cannot be seen while the control plane is away: that time is free."""
     if job.state != State.RUNNING or job.started_at is None:
         started, clock, reason = job.created_at, "longest_pending_seconds", Reason.DEADLINE_PENDING
-        return reason if (at - started).total_seconds() > _limit(job, clock) else None
-    if (at - job.started_at).total_seconds() > _limit(job, "longest_running_seconds"):
+        return reason if (at - started).total_seconds() > launcher.seconds(job, clock) else None
+    if (at - job.started_at).total_seconds() > launcher.seconds(job, "longest_running_seconds"):
         return Reason.DEADLINE_RUNNING
     moved_at = max(job.progress_at or job.started_at, awake_at)
-    if (at - moved_at).total_seconds() > _limit(job, "longest_stalled_seconds"):
+    if (at - moved_at).total_seconds() > launcher.seconds(job, "longest_stalled_seconds"):
         return Reason.STALLED
     return None
 
 
-def _limit(job: Job, name: str) -> float:
-    return float(job.spec.get(name) or getattr(settings(), name))
-
-
 def _clock_said(job: Job, reason: Reason) -> str:
-    return {
-        Reason.DEADLINE_PENDING: f"no trainer called back within {_limit(job, 'longest_pending_seconds'):g} s",
-        Reason.DEADLINE_RUNNING: f"it ran longer than {_limit(job, 'longest_running_seconds'):g} s",
-        Reason.STALLED: f"neither epoch nor step moved for {_limit(job, 'longest_stalled_seconds'):g} s",
+    said, clock = {
+        Reason.DEADLINE_PENDING: ("no trainer called back within", "longest_pending_seconds"),
+        Reason.DEADLINE_RUNNING: ("it ran longer than", "longest_running_seconds"),
+        Reason.STALLED: ("neither epoch nor step moved for", "longest_stalled_seconds"),
     }[reason]
+    return f"{said} {launcher.seconds(job, clock):g} s"
 
 
 def _is_lost(job: Job, *, awake_at: datetime, at: datetime) -> bool:
@@ -125,11 +122,5 @@ def _find_uploads(at: datetime) -> None:
     ]
     by_identity = {notifications.identity(upload): upload for upload in found}
     for identity in by_identity.keys() - store_sweep.known(by_identity.keys()):
-        try:
+        with intake.rejecting(by_identity[identity].key, at=at, identity=identity):
             intake.upload(by_identity[identity], at=at)
-        except ValueError as error:
-            store_sweep.reject(str(error), by_identity[identity].key, at=at, identity=identity)
-        except Refusal as refusal:
-            if refusal.status != 422:  # noqa: PLR2004 -- what may be mended by itself is tried again
-                raise
-            store_sweep.reject(str(refusal), by_identity[identity].key, at=at, identity=identity)
