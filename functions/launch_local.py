@@ -52,13 +52,15 @@ class Local:
     def stop(self, job_id: str) -> None:
         """Send SIGTERM; the supervisor sees to the grace and the SIGKILL."""
         for run in _runs().glob(f"{job_id}/*/"):
-            if not (run / "stop.json").exists():
+            is_first = not (run / "stop.json").exists()
+            if is_first:
                 # Before the signal: a supervisor that has not written its pid yet looks for it afterwards.
                 (run / "stop.json").write_text(json.dumps({"at": time.time()}))
-                _signal_unsupervised(run, signal.SIGTERM)
             process = _read(run / "process.json")
             if process is not None and _is_locked(run / "alive.lock"):
                 _signal(process["supervisor_pid"], signal.SIGTERM)
+            elif process is not None and _is_alive(process) and is_first:
+                _signal(process["trainer_pid"], signal.SIGTERM)
             elif process is not None and _is_alive(process) and _grace_is_over(run):
                 os.killpg(process["trainer_pid"], signal.SIGKILL)
 
@@ -119,12 +121,6 @@ def _start(run: Path, command: list[str], environment: dict[str, str]) -> None:
         )
     # The ended ones are reaped here, so that none stays a zombie.
     _children[:] = [child, *(one for one in _children if one.poll() is None)]
-
-
-def _signal_unsupervised(run: Path, number: signal.Signals) -> None:
-    process = _read(run / "process.json")
-    if process is not None and not _is_locked(run / "alive.lock") and _is_alive(process):
-        _signal(process["trainer_pid"], number)
 
 
 def _grace_is_over(run: Path) -> bool:

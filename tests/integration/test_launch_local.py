@@ -41,6 +41,14 @@ def process(job: Job) -> dict[str, Any]:
     return eventually(lambda: launch_local._read(launch_local._run(job) / "process.json"))  # type: ignore[no-any-return]
 
 
+def started(job: Job) -> dict[str, Any]:
+    """Submit a job and wait until its trainer follows its plan; return the pids."""
+    submit(job)
+    pids = process(job)
+    eventually(lambda: "environment" in log(job))
+    return pids
+
+
 def test_a_trainer_gets_the_contracts_variables_and_no_others(planned: Any, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("A_SECRET_OF_THE_FUNCTIONS", "x")
     job = planned(exit=0)
@@ -86,9 +94,7 @@ def test_an_exit_code_says_why(planned: Any, code: int, reason: Reason) -> None:
 
 def test_a_killed_trainer_is_lost_and_its_log_is_kept(planned: Any) -> None:
     job = planned(seconds=60)
-    submit(job)
-    pids = process(job)
-    eventually(lambda: "environment" in log(job))
+    pids = started(job)
     os.kill(pids["trainer_pid"], signal.SIGKILL)
 
     assert ended(job).reason == Reason.LOST
@@ -99,10 +105,8 @@ def test_stop_gives_the_grace_then_kills_the_whole_group(planned: Any, environme
     environment.setenv("STOP_GRACE_SECONDS", "0.5")
     settings.settings.cache_clear()
     job = planned(deaf=True, seconds=600, child=600)
-    submit(job)
-    pids = process(job)
+    pids = started(job)
     family = eventually(lambda: psutil.Process(pids["trainer_pid"]).children())
-    eventually(lambda: "environment" in log(job))
 
     Local().stop(job.id)
 
@@ -112,9 +116,7 @@ def test_stop_gives_the_grace_then_kills_the_whole_group(planned: Any, environme
 
 def test_a_trainer_whose_supervisor_was_killed_is_still_followed_and_stopped(planned: Any) -> None:
     job = planned(seconds=600)
-    submit(job)
-    pids = process(job)
-    eventually(lambda: "environment" in log(job))
+    pids = started(job)
     os.kill(pids["supervisor_pid"], signal.SIGKILL)
     eventually(lambda: not launch_local._is_locked(launch_local._run(job) / "alive.lock"))
 
