@@ -55,22 +55,10 @@ def is_event(headers: Headers) -> bool:
     return not given.keys().isdisjoint(_MARKS) or _media_type(given).startswith(_FAMILY)
 
 
-def parse(headers: Headers, body: bytes) -> list[CloudEvent]:
+def parse_each(headers: Headers, body: bytes) -> list[CloudEvent | ValueError]:
     """Return the events of a delivery: one in binary or structured mode, any number in batched mode.
 
-    Raises:
-        ValueError: the delivery, or one event of its batch, cannot be used; the message names what to change.
-    """
-    events: list[CloudEvent] = []
-    for event in parse_each(headers, body):
-        if isinstance(event, ValueError):
-            raise event
-        events.append(event)
-    return events
-
-
-def parse_each(headers: Headers, body: bytes) -> list[CloudEvent | ValueError]:
-    """Return what ``parse`` does, with an error in the place of each unusable event of a batch.
+    An unusable event is an error in its place, which names what to change, and harms no other of its batch.
 
     Raises:
         ValueError: the delivery as a whole cannot be used; the message names what to change.

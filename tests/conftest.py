@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from functions.callback import Call, Delivery, Said  # noqa: E402
 from functions.spec import Spec  # noqa: E402
 from functions.states import FINAL, Reason, State  # noqa: E402
 from functions.tables import Job  # noqa: E402
+from infra.local import ports  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,18 +45,11 @@ def eventually(condition: Callable[[], Any], *, within_seconds: float = 20) -> A
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports below 50000 whose +10000 (weed's gRPC) is free too."""
+    """Return free ports whose +10000 (weed's gRPC) is free too."""
     found: list[int] = []
-    while len(found) < count:
-        port = 20000 + int.from_bytes(os.urandom(2)) % 29000
-        if port not in found and all(map(_is_free, (port, port + 10000))):
-            found.append(port)
+    for _ in range(count):
+        found.append(ports.free(found))
     return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="session")
