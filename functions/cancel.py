@@ -7,7 +7,7 @@ import msgspec
 from flask import Request
 from msgspec import Meta
 
-from functions import cloudevent, launcher, store, store_read, tokens, views, web
+from functions import cloudevent, intake, launcher, store, store_read, tokens, views, web
 from functions.cloudevent import CloudEvent
 from functions.errors import NotFound, Unusable, WrongState
 from functions.logs import log
@@ -30,11 +30,13 @@ def cancel(request: Request, job_id: str = "") -> web.Answer:
     if job_id:
         asked = web.body(request, Cancel)  # 413, 415, 422
         return views.job_json(_cancel(job_id, asked.message))  # 404, 409, 503
-    for event in cloudevent.parse_each(request.headers, web.raw_body(request, web.DELIVERY_LIMIT_BYTES)):
-        if isinstance(event, CloudEvent) and event.type == CANCEL:
-            _cancel_by_event(event)  # 503
-        else:
-            log(logging.WARNING, "not an event that cancels a job", detail=str(getattr(event, "type", event))[:200])
+    body = web.raw_body(request, web.DELIVERY_LIMIT_BYTES)  # 413
+    with intake.rejecting(body.decode("utf-8", "replace"), at=tokens.now()):
+        for event in cloudevent.parse_each(request.headers, body):
+            if isinstance(event, CloudEvent) and event.type == CANCEL:
+                _cancel_by_event(event)  # 503
+            else:
+                log(logging.WARNING, "not an event that cancels a job", detail=str(getattr(event, "type", event))[:200])
     return web.empty(202)
 
 
