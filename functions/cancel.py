@@ -55,5 +55,5 @@ def _cancel(job_id: str, message: str | None) -> Job:
             raise
         job = store_read.job(job_id)
     # Safe to repeat, and sweep does: a crash right here leaves a trainer of an ended job, which it stops.
-    launcher.chosen().stop(job.id)
+    launcher.stop(job.id)
     return job

@@ -10,7 +10,7 @@ from functions import store, store_sweep, tokens
 from functions.errors import WrongState
 from functions.logs import log
 from functions.settings import settings, storage_environment, trainers
-from functions.states import Reason, State
+from functions.states import FINAL, Reason, State
 from functions.tables import Job
 
 
@@ -24,7 +24,7 @@ class Phase(StrEnum):
 
 
 class Status(NamedTuple):
-    """A trainer's phase, why in words, and for an ended one what its end proves."""
+    """A trainer's phase, why in words, and a reason: what its end proves, or what its waiting is to blame on."""
 
     phase: Phase
     message: str | None = None
@@ -48,14 +48,19 @@ class Launcher(Protocol):
         """Say how this launch of the job stands."""
 
     def list(self) -> set[str]:
-        """Return the ids of all jobs that have a trainer alive."""
+        """Return the ids of all jobs that have a trainer alive; a later ``inspect`` may answer from the same look."""
 
 
 def chosen() -> Launcher:
     """Return the launcher that ``LAUNCHER`` names."""
-    from functions import launch_local  # noqa: PLC0415 -- each launcher brings libraries that the others do without
+    # Each brings libraries that the other does without.
+    if settings().launcher == "kubernetes":
+        from functions.launch_kubernetes import Kubernetes  # noqa: PLC0415
 
-    return {"local": launch_local.Local()}[settings().launcher]
+        return Kubernetes()
+    from functions.launch_local import Local  # noqa: PLC0415
+
+    return Local()
 
 
 def launch(job: Job, *, at: datetime) -> Job:
@@ -76,10 +81,20 @@ def launch(job: Job, *, at: datetime) -> Job:
     return job
 
 
+def stop(job_id: str) -> None:
+    """Have a job's trainer stopped; what the launcher cannot do right now, sweep asks of it again."""
+    try:
+        chosen().stop(job_id)
+    except OSError:
+        log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job_id)
+
+
 def _moved(job: Job, to: State, message: str | None, reason: Reason | None, *, at: datetime) -> Job:
     try:
         return store.move(job.id, to, at=at, message=message, reason=reason)
-    except WrongState:  # the trainer was quicker, or somebody cancelled: what is written stands
+    except WrongState as moved:  # the trainer was quicker, or somebody cancelled: what is written stands
+        if moved.members["state"] in FINAL:
+            stop(job.id)
         return job
 
 
@@ -97,6 +112,8 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "checkpoint_key",
     )
     optional = {name.upper(): str(spec[name]) for name in names if spec.get(name) is not None}
+    if spec.get("gpus", 0) > 1:
+        optional.setdefault("DEVICE", ",".join(map(str, range(spec["gpus"]))))
     return {
         **trainers()[job.framework].env,
         "JOB_ID": job.id,

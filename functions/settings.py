@@ -10,11 +10,24 @@ import msgspec
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one trainer gets in a cluster, as Kubernetes writes quantities; GPUs are the job's to ask for."""
+
+    cpu: str = "2"
+    memory: str = "8Gi"
+    #: of the memory, what workers may share
+    shm: str = "2Gi"
+    #: scratch space, and all that else is written
+    scratch: str = "20Gi"
+    ephemeral_storage: str = "24Gi"
+
+
 class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one framework is started: by an image in a cluster, by a command on a laptop."""
 
     command: dict[str, list[str]] = {}
     image: str = ""
+    resources: Resources = Resources()
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer knows; anything else is refused at once
     models: tuple[str, ...] = ("*",)
@@ -42,10 +55,19 @@ class Settings(msgspec.Struct, frozen=True):
     default_framework: str = ""
     default_model: str = ""
 
-    launcher: Literal["local"] = "local"
+    launcher: Literal["local", "kubernetes"] = "local"
     local_runs_dir: str = ".stoker/runs"
     local_job_limit: Annotated[int, msgspec.Meta(ge=1)] = 1
     stop_grace_seconds: Positive = 30.0
+    trainer_namespace: str = "stoker-trainers"
+    gpu_resource: str = "nvidia.com/gpu"
+    #: the node label that a job's ``gpu_type`` is a value of
+    gpu_type_label: str = "nvidia.com/gpu.product"
+    #: the LocalQueue and WorkloadPriorityClass of jobs that name none; no queue, no Kueue
+    kueue_queue: str = ""
+    kueue_priority: str = ""
+    #: how long an image may fail to be pulled before the job has FAILED
+    image_pull_seconds: Positive = 300.0
 
     #: defaults of the three clocks; a job may bring its own
     longest_pending_seconds: Positive = 24 * 3600.0

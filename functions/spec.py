@@ -14,6 +14,8 @@ from functions.settings import settings, trainers
 Name = Annotated[str, Meta(pattern=r"^\w(?:[\w +=@-]|\.(?!\.))*\Z", max_length=200)]
 #: A key in the bucket: names joined by single slashes.
 Key = Annotated[str, Meta(pattern=r"^\w(?:[\w +=@-]|\.(?!\.)|/(?=\w))*\Z", max_length=900)]
+#: A value of a Kubernetes label.
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?\Z", max_length=63)]
 Seconds = Annotated[float, Meta(gt=0, le=30 * 24 * 3600)]
 
 
@@ -32,6 +34,11 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     device: Annotated[str, Meta(pattern=r"^(cpu|mps|\d{1,2}(,\d{1,2})*)\Z")] | None = None
     workers: Annotated[int, Meta(ge=0, le=256)] | None = None
     gpus: Annotated[int, Meta(ge=0, le=64)] = 0
+    #: a cluster's: which GPU, on how many nodes, by which queue and priority; one machine has no choice of these
+    gpu_type: Label | None = None
+    nodes: Annotated[int, Meta(ge=1, le=64)] = 1
+    queue: Label | None = None
+    priority: Label | None = None
     hyperparameters: dict[str, Any] = {}
     checkpoint_key: Key | None = None
     attempt_limit: Annotated[int, Meta(ge=1, le=100)] = 1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, and_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -81,9 +81,9 @@ def move(  # noqa: PLR0913 -- what a move writes
         return job
 
 
-def same_launch(job: Job) -> ColumnElement[bool]:
-    """Return the condition that nobody has started the job again since it was read."""
-    return col(Job.launch) == job.launch
+def unheard_since(job: Job) -> ColumnElement[bool]:
+    """Return the condition that since the job was read, nobody has started it again nor heard from its trainer."""
+    return and_(col(Job.launch) == job.launch, col(Job.heartbeat_at).is_not_distinct_from(job.heartbeat_at))
 
 
 def claim(call: Call, said: Said, *, at: datetime) -> Job:

@@ -47,6 +47,12 @@ def end_turn(*, at: datetime) -> None:
         session.execute(update(SweepTurn).where(col(SweepTurn.id) == 1).values(taken_until=at))
 
 
+def awake_at() -> datetime | None:
+    """Return since when the control plane has been awake; None before the first sweep."""
+    with read() as session:
+        return session.exec(select(SweepTurn.awake_at).where(SweepTurn.id == 1)).first()
+
+
 def open_jobs() -> list[Job]:
     """Return the jobs that have not ended, oldest first."""
     with read() as session:
@@ -55,10 +61,11 @@ def open_jobs() -> list[Job]:
         )
 
 
-def still_open(job_ids: Collection[str]) -> set[str]:
-    """Return those of these jobs that exist and have not ended."""
+def open_or_ended_since(moment: datetime, job_ids: Collection[str]) -> set[str]:
+    """Return those of these jobs that exist, and have not ended or only after a moment."""
+    is_so = or_(col(Job.state).not_in(FINAL), col(Job.finished_at) > moment)
     with read() as session:
-        return set(session.exec(select(Job.id).where(col(Job.id).in_(job_ids), col(Job.state).not_in(FINAL))))
+        return set(session.exec(select(Job.id).where(col(Job.id).in_(job_ids), is_so)))
 
 
 def submitted(job_id: str, message: str | None, *, at: datetime) -> None:

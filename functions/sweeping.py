@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from functions import intake, launcher, notifications, outbox, storage, store, store_sweep
+from functions import intake, launcher, notifications, outbox, storage, store, store_read, store_sweep
 from functions.errors import Refusal, WrongState
-from functions.launcher import Phase, Status
+from functions.launcher import Launcher, Phase, Status
 from functions.logs import bind, log
 from functions.notifications import Upload
 from functions.settings import settings
-from functions.states import RETRY, Reason, Retry, State
+from functions.states import FINAL, RETRY, Reason, Retry, State
 from functions.tables import Job
 
 TURN = timedelta(minutes=5)
@@ -28,13 +28,26 @@ def once(*, at: datetime) -> None:
     if awake_at is None:
         return
     try:
+        launchers = launcher.chosen()
+        _guarded(lambda: _stop_orphans(launchers, at=at))
         for job in store_sweep.open_jobs():
-            bind(job_id=job.id, trace_id=job.trace_id)
-            _guarded(lambda job=job: _look_after(job, awake_at=awake_at, at=at))  # type: ignore[misc]
-        for step in (_stop_orphans, lambda: _find_uploads(at), lambda: outbox.deliver(at=at)):
+            _guarded(lambda job=job: _look_after(job, launchers, awake_at=awake_at, at=at))  # type: ignore[misc]
+        for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at)):
             _guarded(step)
     finally:
         store_sweep.end_turn(at=at)
+
+
+def look(job_id: str, *, at: datetime) -> None:
+    """Look after one job, when its launcher says that something has happened to it.
+
+    Raises:
+        NotFound: there is no such job.
+        Busy: the store is away.
+    """
+    job, awake_at = store_read.job(job_id), store_sweep.awake_at()
+    if job.state not in FINAL and awake_at is not None:
+        _guarded(lambda: _look_after(job, launcher.chosen(), awake_at=awake_at, at=at))
 
 
 def _guarded(step: Callable[[], None]) -> None:
@@ -48,17 +61,18 @@ def _guarded(step: Callable[[], None]) -> None:
         log(logging.ERROR, "a step of sweep failed", exc_info=True)
 
 
-def _look_after(job: Job, *, awake_at: datetime, at: datetime) -> None:
-    status = launcher.chosen().inspect(job)
-    overdue = _overdue(job, awake_at=awake_at, at=at)
+def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetime) -> None:
+    bind(job_id=job.id, trace_id=job.trace_id)
+    status = launchers.inspect(job)
+    overdue = _overdue(job, status, awake_at=awake_at, at=at)
     if status.phase == Phase.ENDED:
         _ended(job, status, at=at)
     elif overdue is not None:
-        store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue), at=at)
-        launcher.chosen().stop(job.id)
-    elif job.state in {State.PENDING, State.QUEUED} and status.phase != Phase.RUNNING:
+        store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), at=at)
+        launcher.stop(job.id)
+    elif status.phase == Phase.WAITING or (status.phase == Phase.ABSENT and job.state != State.RUNNING):
         launcher.launch(job, at=at)
-    elif status.phase != Phase.RUNNING and _is_lost(job, awake_at=awake_at, at=at):
+    elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
     elif job.state == State.RUNNING:
         silence = timedelta(seconds=launcher.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
@@ -74,29 +88,31 @@ def _ended(job: Job, status: Status, *, at: datetime) -> None:
     if again is not None:
         launcher.launch(again, at=at)
     else:
-        store.move(job.id, State.FAILED, reason=reason, message=message, still=store.same_launch(job), at=at)
+        store.move(job.id, State.FAILED, reason=reason, message=message, still=store.unheard_since(job), at=at)
 
 
-def _overdue(job: Job, *, awake_at: datetime, at: datetime) -> Reason | None:
+def _overdue(job: Job, status: Status, *, awake_at: datetime, at: datetime) -> Reason | None:
     """Return the clock that has run out; progress cannot be seen while the control plane is away: that time is free."""
     if job.state != State.RUNNING or job.started_at is None:
-        started, clock, reason = job.created_at, "longest_pending_seconds", Reason.DEADLINE_PENDING
-        return reason if (at - started).total_seconds() > launcher.seconds(job, clock) else None
+        is_over = (at - job.created_at).total_seconds() > launcher.seconds(job, "longest_pending_seconds")
+        return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
     if (at - job.started_at).total_seconds() > launcher.seconds(job, "longest_running_seconds"):
         return Reason.DEADLINE_RUNNING
+    if status.phase == Phase.WAITING:  # for the node or slot of its next attempt: nothing can move
+        return None
     moved_at = max(job.progress_at or job.started_at, awake_at)
     if (at - moved_at).total_seconds() > launcher.seconds(job, "longest_stalled_seconds"):
         return Reason.STALLED
     return None
 
 
-def _clock_said(job: Job, reason: Reason) -> str:
+def _clock_said(job: Job, reason: Reason, status: Status) -> str:
     said, clock = {
-        Reason.DEADLINE_PENDING: ("no trainer called back within", "longest_pending_seconds"),
         Reason.DEADLINE_RUNNING: ("it ran longer than", "longest_running_seconds"),
         Reason.STALLED: ("neither epoch nor step moved for", "longest_stalled_seconds"),
-    }[reason]
-    return f"{said} {launcher.seconds(job, clock):g} s"
+    }.get(reason, ("no trainer called back within", "longest_pending_seconds"))
+    why = f"; it {status.message}" if status.phase == Phase.WAITING and status.message else ""
+    return f"{said} {launcher.seconds(job, clock):g} s{why}"
 
 
 def _is_lost(job: Job, *, awake_at: datetime, at: datetime) -> bool:
@@ -104,12 +120,13 @@ def _is_lost(job: Job, *, awake_at: datetime, at: datetime) -> bool:
     return (at - since).total_seconds() > settings().lost_after_seconds
 
 
-def _stop_orphans() -> None:
-    """Stop the trainers whose job has ended, or was never ours."""
-    alive = launcher.chosen().list()
-    for job_id in alive - store_sweep.still_open(alive):
+def _stop_orphans(launchers: Launcher, *, at: datetime) -> None:
+    """Stop the trainers whose job has ended, or was never ours; one that has just said so itself has time to leave."""
+    alive = launchers.list()
+    ended_since = at - timedelta(seconds=settings().stop_grace_seconds)
+    for job_id in alive - store_sweep.open_or_ended_since(ended_since, alive):
         log(logging.WARNING, "stopping a trainer without a job", orphan=job_id)
-        launcher.chosen().stop(job_id)
+        launcher.stop(job_id)
 
 
 def _find_uploads(at: datetime) -> None:

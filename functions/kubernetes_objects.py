@@ -1,0 +1,205 @@
+"""The objects that a launch is made of in a cluster: one batch/v1 Job, and one Secret that goes with it.
+
+Nothing here talks to the API server; ``launch_kubernetes`` does. What create-job may make at all is said once
+more, by another hand, in the ValidatingAdmissionPolicy of ``knative/base``.
+"""
+
+import math
+import re
+from typing import Any, cast
+
+from lightkube.resources.batch_v1 import Job as ClusterJob
+from lightkube.resources.core_v1 import Pod, Secret
+
+from functions import launcher
+from functions.settings import Trainer, settings, trainers
+from functions.tables import Job
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "stoker"}
+JOB_ID = "stoker.dev/job-id"
+LAUNCH = "stoker.dev/launch"
+CONTAINER = "trainer"
+#: the headless Service through which the pods of one Job find each other
+SUBDOMAIN = "trainers"
+
+_USER = 10001
+_TOKEN_FOLDER = "/var/run/stoker"  # noqa: S105 -- a place, no token
+#: what of the contract's variables is secret; the token is handed over as a file
+_SECRETS = ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+_TTL_SECONDS = 24 * 3600
+#: the clocks are sweep's; the cluster's own deadline is there for the day on which no sweep runs
+_DEADLINE_SPARE_SECONDS = 3600
+_NAME = re.compile(r"stoker-([a-z0-9]+)-(\d+)")
+
+
+def name(job: Job) -> str:
+    """Return the name of this launch's Job and Secret: the same launch again is the same object."""
+    return f"stoker-{job.id}-{job.launch}"
+
+
+def job_id_of(object_name: str) -> str | None:
+    """Return the job that a Job or a pod of ours belongs to, by its name; None for what is not ours."""
+    found = _NAME.match(object_name)
+    return found[1] if found else None
+
+
+def name_of(made: ClusterJob) -> str:
+    """Return the name of a Job that the API server has."""
+    return (made.metadata and made.metadata.name) or ""
+
+
+def uid_of(made: ClusterJob) -> str:
+    """Return the uid of a Job that the API server has."""
+    return (made.metadata and made.metadata.uid) or ""
+
+
+def job_name_of(pod: Pod) -> str:
+    """Return the name of the Job that a pod belongs to."""
+    labels: dict[str, str] = (pod.metadata and pod.metadata.labels) or {}
+    return labels.get("batch.kubernetes.io/job-name", "")
+
+
+def job_object(job: Job, environment: dict[str, str]) -> ClusterJob:
+    """Return the Job. Its pod waits for the Secret, which needs the Job's uid and so comes second."""
+    nodes = job.spec.get("nodes", 1)
+    labels = _labels(job)
+    return cast("ClusterJob", ClusterJob.from_dict(_job(job, nodes, labels, _pod(job, environment))))
+
+
+def _job(job: Job, nodes: int, labels: dict[str, str], pod: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name(job),
+            "labels": labels | _kueue(job),
+            "annotations": {"stoker.dev/trace-id": job.trace_id},
+        },
+        "spec": {
+            # Kueue lets it go; without a queue it starts at once.
+            "suspend": "queue" in job.spec or bool(settings().kueue_queue),
+            "completions": nodes,
+            "parallelism": nodes,
+            "completionMode": "Indexed" if nodes > 1 else "NonIndexed",
+            # Which failures are worth another launch is decided in one place, by sweep, for all launchers.
+            "backoffLimit": 0,
+            # A disruption is free: the pod is made anew and goes on from last.pt; several nodes start again together.
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "Ignore" if nodes == 1 else "FailJob",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    }
+                ]
+            },
+            # Never two pods on one job.
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": math.ceil(
+                launcher.seconds(job, "longest_pending_seconds")
+                + launcher.seconds(job, "longest_running_seconds")
+                + _DEADLINE_SPARE_SECONDS
+            ),
+            "ttlSecondsAfterFinished": _TTL_SECONDS,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def secret_object(job: Job, environment: dict[str, str], job_uid: str) -> Secret:
+    """Return the Secret, owned by the Job, so that it goes when the Job goes."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name(job), "uid": job_uid}
+    secrets = {"token": environment["CALLBACK_TOKEN"]} | _secret_variables(environment)
+    metadata = {"name": name(job), "labels": _labels(job), "ownerReferences": [owner]}
+    made = Secret.from_dict({"metadata": metadata, "type": "Opaque", "immutable": True, "stringData": secrets})
+    return cast("Secret", made)
+
+
+def _labels(job: Job) -> dict[str, str]:
+    return MANAGED_BY | {JOB_ID: job.id, LAUNCH: str(job.launch), "stoker.dev/role": CONTAINER}
+
+
+def _kueue(job: Job) -> dict[str, str]:
+    queue = job.spec.get("queue") or settings().kueue_queue
+    priority = job.spec.get("priority") or settings().kueue_priority
+    if not queue:
+        return {}
+    return {"kueue.x-k8s.io/queue-name": queue} | ({"kueue.x-k8s.io/priority-class": priority} if priority else {})
+
+
+def _secret_variables(environment: dict[str, str]) -> dict[str, str]:
+    return {variable: environment[variable] for variable in _SECRETS if environment.get(variable)}
+
+
+def _pod(job: Job, environment: dict[str, str]) -> dict[str, Any]:
+    """Return the pod, fit for a namespace of the restricted pod security standard."""
+    trainer = trainers()[job.framework]
+    volumes = [
+        # What workers share; its pages count against the memory limit.
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.resources.shm}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": trainer.resources.scratch}},
+        {
+            "name": "token",
+            "secret": {"secretName": name(job), "defaultMode": 0o440, "items": [{"key": "token", "path": "token"}]},
+        },
+    ]
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": "trainer",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "subdomain": SUBDOMAIN,
+        "terminationGracePeriodSeconds": math.ceil(settings().stop_grace_seconds),
+        "nodeSelector": _node_selector(job),
+        "tolerations": [{"key": settings().gpu_resource, "operator": "Exists", "effect": "NoSchedule"}],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, trainer, environment)],
+        "volumes": volumes,
+    }
+
+
+def _node_selector(job: Job) -> dict[str, str]:
+    gpu_type = job.spec.get("gpu_type")
+    return {settings().gpu_type_label: gpu_type} if gpu_type else {}
+
+
+def _container(job: Job, trainer: Trainer, environment: dict[str, str]) -> dict[str, Any]:
+    asked = trainer.resources
+    gpus = {settings().gpu_resource: str(job.spec["gpus"])} if job.spec.get("gpus") else {}
+    limits = {"memory": asked.memory, "ephemeral-storage": asked.ephemeral_storage} | gpus
+    return {
+        "name": CONTAINER,
+        "image": trainer.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": _variables(job, environment),
+        # No limit on the CPU: throttling the loader idles the GPU.
+        "resources": {"requests": {"cpu": asked.cpu} | limits, "limits": limits},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The end of the log is the message of a pod that failed without a word.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 -- a container's own
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 -- as above
+            {"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True},
+        ],
+    }
+
+
+def _variables(job: Job, environment: dict[str, str]) -> list[dict[str, Any]]:
+    secret = _secret_variables(environment)
+    plain = {key: value for key, value in environment.items() if key not in {*secret, "CALLBACK_TOKEN"}}
+    plain |= {"CALLBACK_TOKEN_FILE": f"{_TOKEN_FOLDER}/token", "HOME": "/tmp"}  # noqa: S108 -- as above
+    nodes = job.spec.get("nodes", 1)
+    if nodes > 1:
+        # The pod of index 0 calls back and is met by the others; Kubernetes adds each one's JOB_COMPLETION_INDEX.
+        plain |= {"NODES": str(nodes), "MASTER_ADDR": f"{name(job)}-0.{SUBDOMAIN}"}
+    return [{"name": key, "value": value} for key, value in sorted(plain.items())] + [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": name(job), "key": key}}} for key in secret
+    ]
