@@ -80,13 +80,13 @@ def parse_each(headers: Headers, body: bytes) -> list[CloudEvent | ValueError]:
             return [_binary(given, body)]
 
 
-def outgoing(  # noqa: PLR0913 -- an event has these attributes
-    *, type_: str, id_: str, job_id: str, sequence: int, at: str, trace_id: str, data: Mapping[str, object]
-) -> tuple[dict[str, str], bytes]:
-    """Return headers and JSON body of an event about a job, in binary mode: the same bytes for the same arguments.
+def outgoing_headers(
+    *, type_: str, id_: str, subject: str, at: str, trace_id: str, **extensions: str
+) -> dict[str, str]:
+    """Return the headers of an event with a JSON body, in binary mode: the same for the same arguments.
 
-    ``id_`` is the caller's, and the same at each delivery. ``sequence`` is padded, because the extension of that name
-    is compared as text. The trace goes along as a header and as the Distributed Tracing extension.
+    ``id_`` is the caller's, and the same at each delivery. The trace goes along as a header and as the Distributed
+    Tracing extension.
     """
     span_id = hashlib.sha256(id_.encode()).hexdigest()[:16]
     traceparent = f"00-{trace_id}-{span_id}-01"
@@ -95,13 +95,13 @@ def outgoing(  # noqa: PLR0913 -- an event has these attributes
         "id": id_,
         "source": "/stoker",
         "type": type_,
-        "subject": job_id,
+        "subject": subject,
         "time": at,
-        "sequence": f"{sequence:010d}",
         "traceparent": traceparent,
+        **extensions,
     }
     headers = {f"ce-{name}": _header_value(value) for name, value in attributes.items()}
-    return headers | {"content-type": "application/json", "traceparent": traceparent}, msgspec.json.encode(data)
+    return headers | {"content-type": "application/json", "traceparent": traceparent}
 
 
 def _lower_case(headers: Headers) -> dict[str, str]:

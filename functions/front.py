@@ -11,8 +11,9 @@ from functions.heartbeat import heartbeat
 from functions.jobs import jobs
 from functions.presign import presign
 from functions.sweep import sweep
+from functions.uploads import uploads
 
-dispatch = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep)
+dispatch = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep, uploads)
 
 
 def front(request: Request) -> Response:

@@ -1,10 +1,10 @@
 """What the world is told: the outbox, delivered to ``K_SINK`` at least once, and in order per job."""
 
+import json
 import logging
 from datetime import datetime
 
-from functions import cloudevent, store_sweep
-from functions.errors import Busy
+from functions import cloudevent, sink, store_sweep
 from functions.logs import log
 from functions.settings import settings
 from functions.tables import Outbox
@@ -21,18 +21,11 @@ def deliver(*, at: datetime) -> None:
     """
     if not settings().k_sink:
         return
-    import urllib3  # noqa: PLC0415 -- only where there is a sink
-
-    http = urllib3.PoolManager(timeout=5, retries=False)
     held: set[str] = set()
     for row in store_sweep.unsent(BATCH):
         if row.job_id in held:
             continue
-        headers, body = _event(row)
-        try:
-            status = http.request("POST", settings().k_sink, body=body, headers=headers).status
-        except urllib3.exceptions.HTTPError as error:
-            raise Busy(f"the sink is away: {type(error).__name__}") from error
+        status = sink.post(_headers(row), json.dumps(row.data).encode())
         if 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
             store_sweep.sent(row.id or 0, at=at)
         else:
@@ -40,13 +33,13 @@ def deliver(*, at: datetime) -> None:
             log(logging.WARNING, "the sink refused an event", status=status, job_id=row.job_id)
 
 
-def _event(row: Outbox) -> tuple[dict[str, str], bytes]:
-    return cloudevent.outgoing(
+def _headers(row: Outbox) -> dict[str, str]:
+    return cloudevent.outgoing_headers(
         type_=row.type,
         id_=f"{row.job_id}.{row.sequence}",
-        job_id=row.job_id,
-        sequence=row.sequence,
+        subject=row.job_id,
         at=rfc3339(row.created_at),
         trace_id=row.trace_id,
-        data=row.data,
+        # Padded, because the extension of that name is compared as text.
+        sequence=f"{row.sequence:010d}",
     )

@@ -83,8 +83,15 @@ class Settings(msgspec.Struct, frozen=True):
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
 
     k_sink: str = ""
+    #: a file with the token that the sink wants to see
+    k_sink_token_file: str = ""
     oidc_issuer: str = ""
     oidc_audience: str = "stoker"
+    #: who of that issuer's subjects may call, as shell patterns separated by commas; nobody by default
+    oidc_subjects: str = ""
+    #: how the issuer's keys are fetched, where that takes a certificate authority or a token of its own
+    oidc_ca_file: str | None = None
+    oidc_token_file: str = ""
     oidc_scope: str = "datasets:notify jobs:write"
     mlflow_tracking_uri: str = ""
 

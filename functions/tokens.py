@@ -2,12 +2,14 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from functions.errors import Forbidden, Unauthenticated
+from functions.errors import Busy, Forbidden, Unauthenticated
 from functions.settings import settings
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def require_api(request: "Request", *scopes: str) -> str:
     Raises:
         Unauthenticated: the token is missing, malformed, expired, or not for the API.
         Forbidden: the token has none of the scopes.
+        Busy: the OIDC issuer's keys cannot be fetched.
     """
     claims = _claims(request, "api")
     if not set(str(claims.get("scope", "")).split()) & set(scopes):
@@ -113,7 +116,10 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
 
 
 def _of_issuer(token: str) -> dict[str, Any]:
-    key = _issuer_keys().get_signing_key_from_jwt(token)
+    try:
+        key = _issuer_keys().get_signing_key_from_jwt(token)
+    except (OSError, jwt.PyJWKClientConnectionError) as error:
+        raise Busy("the issuer of this token is away") from error
     claims = jwt.decode(
         token,
         key.key,
@@ -122,6 +128,9 @@ def _of_issuer(token: str) -> dict[str, Any]:
         issuer=settings().oidc_issuer,
         options={"require": ["iss", "aud", "exp"]},
     )
+    subject = str(claims.get("sub", ""))
+    if not any(fnmatchcase(subject, pattern.strip()) for pattern in settings().oidc_subjects.split(",")):
+        raise Unauthenticated(f"{subject!r} is not among OIDC_SUBJECTS")
     # Another issuer's token says who it is; what it may do is ours to say.
     return claims | {"scope": settings().oidc_scope}
 
@@ -129,11 +138,18 @@ def _of_issuer(token: str) -> dict[str, Any]:
 @cache
 def _issuer_keys() -> jwt.PyJWKClient:
     import json  # noqa: PLC0415 -- only where an issuer is configured
+    import ssl  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
 
-    where = settings().oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
-    with urllib.request.urlopen(where, timeout=5) as answer:  # noqa: S310 -- the operator's own address
-        return jwt.PyJWKClient(json.load(answer)["jwks_uri"], timeout=5)
+    now = settings()
+    context = ssl.create_default_context(cafile=now.oidc_ca_file)
+    headers = (
+        {"Authorization": f"Bearer {Path(now.oidc_token_file).read_text().strip()}"} if now.oidc_token_file else {}
+    )
+    where = now.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
+    request = urllib.request.Request(where, headers=headers)  # noqa: S310 -- the operator's own address
+    with urllib.request.urlopen(request, timeout=5, context=context) as answer:  # noqa: S310 -- as above
+        return jwt.PyJWKClient(json.load(answer)["jwks_uri"], headers=headers, timeout=5, ssl_context=context)
 
 
 def now() -> datetime:
