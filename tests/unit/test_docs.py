@@ -1,0 +1,78 @@
+"""What the documents say is so: commands, variables, states, reasons."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from functions.settings import Settings
+from functions.states import NEXT, Reason, State
+from tests.conftest import ROOT
+
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+TASK = re.compile(r"\./taskw ([a-z][a-z:-]*)")
+
+
+def tasks() -> set[str]:
+    """Return every name that Task is given in our files."""
+    found: set[str] = set()
+    for file in ROOT.glob("**/Taskfile.yml"):
+        if ".stoker" in file.parts or ".venv" in file.parts:
+            continue
+        text = file.read_text()
+        prefix = "cluster:" if file.parent.name == "node" else ""
+        found |= {prefix + name for name in re.findall(r"^  ([a-z][a-z:-]*):$", text, re.MULTILINE)}
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_in_the_documents_is_a_task(document: Path) -> None:
+    assert set(TASK.findall(document.read_text())) <= tasks()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_in_the_documents_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
+
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_readme_draws_the_state_machine_as_it_is() -> None:
+    diagram = re.search(r"PENDING -> .*", (ROOT / "README.md").read_text())
+
+    assert diagram is not None
+    first, second, third, last = (step.split(" | ") for step in diagram[0].split(" -> "))
+    assert {*first, *second, *third, *last} == set(State)
+    assert set(last) == {state for state, following in NEXT.items() if not following}
+    assert State(second[0]) in NEXT[State(first[0])]
+    assert State(third[0]) in NEXT[State(second[0])]
+
+
+def test_every_reason_is_explained() -> None:
+    text = (ROOT / "docs/ENVIRONMENTS.md").read_text() + (ROOT / "README.md").read_text()
+
+    assert [reason for reason in Reason if f"`{reason}`" not in text] == []
+
+
+def test_every_variable_of_the_functions_is_documented_with_its_default() -> None:
+    rows = re.findall(r"^\| (`[A-Z0-9_`, ]+) \| ([^|]+) \|", (ROOT / "docs/ENVIRONMENTS.md").read_text(), re.MULTILINE)
+    documented = {name: default for names, default in rows for name in re.findall(r"[A-Z_0-9]+", names)}
+    known = {field.name.upper(): field.default for field in msgspec.structs.fields(Settings)}
+
+    assert documented.keys() - {"JWT_SECRETS"} == known.keys()
+    for name, default in known.items():
+        if default and name != "OIDC_AUDIENCE":
+            shown = f"{default:g}" if isinstance(default, float) and default < 1e5 else str(default).removesuffix(".0")
+            assert f"`{shown}`" in documented[name], name
+
+
+def test_no_document_or_source_names_what_is_not_ours_to_name() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.lock"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    for file in tracked:
+        urls = set(re.findall(r"https?://([^/\"]+)", (ROOT / file).read_text()))
+        assert urls <= {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}, file
