@@ -3,10 +3,12 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ for name in list(os.environ):
 os.environ["JWT_SECRETS"] = f"test:{SECRET}"  # functions.tokens refuses to load without
 
 import boto3  # noqa: E402 -- after the environment is scrubbed
+import httpx  # noqa: E402
 import psycopg  # noqa: E402
 
 from functions import launch_local, session, settings, storage, store, tokens  # noqa: E402
@@ -237,6 +240,41 @@ def function() -> Callable[[str], Any]:
         return create_app(file, source, "http").test_client()  # type: ignore[no-untyped-call]  # its author gave no types
 
     return load
+
+
+@contextmanager
+def served(source: Path, target: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Serve a function in a process of its own, as its image does; yields the process and its address."""
+    port = free_ports(1)[0]
+    program = str(Path(sys.executable).parent / "functions-framework")
+    command = [program, "--source", str(source), "--target", target, "--host", "127.0.0.1", "--port", str(port)]
+    variables = {**os.environ, "WORKERS": "1", "THREADS": "8", **environment}
+    variables.pop("FUNCTION_TARGET", None)
+    process = subprocess.Popen(
+        command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def served_and_up(name: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Serve one of our functions, and wait until it answers."""
+    with served(ROOT / f"functions/{name}.py", name, **environment) as (process, address):
+        eventually(lambda: is_up(address))
+        yield process, address
+
+
+def is_up(address: str) -> bool:
+    """Say whether a function answers."""
+    try:
+        return httpx.get(f"{address}/healthz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def callback_headers(job_id: str, **headers: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,8 +12,8 @@ import psutil
 import pytest
 
 from functions.states import State
-from tests.bench.conftest import Figure, by_turns, seconds_to, served
-from tests.conftest import ROOT, api_headers, callback_headers
+from tests.bench.conftest import Figure, by_turns, seconds_to
+from tests.conftest import ROOT, api_headers, callback_headers, served
 
 TURNS = 9
 _LOOK_SECONDS = 0.005
@@ -42,7 +41,7 @@ def answers(address: str, method: str, path: str, body: Any, headers: Mapping[st
 
 
 def cold(source: Path, target: str, *request: Any) -> tuple[float, float]:
-    with served(source, target, os.environ) as (process, address):
+    with served(source, target) as (process, address):
         took = seconds_to(lambda: answers(address, *request))
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         return took, sum(one.memory_info().rss for one in family) / 2**20

@@ -1,22 +1,16 @@
 """What all benchmarks share: figures as ratios to a baseline of the same run, and one table of them at the end."""
 
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.conftest import ROOT, SECRET, free_ports
+from tests.conftest import ROOT
 
 RESULTS = ROOT / ".stoker/bench.json"
 
@@ -70,24 +64,6 @@ def by_turns(turns: int, *measures: Callable[[], float]) -> list[list[float]]:
     """Measure one after the other, again and again, so that whatever slows the machine down slows all of them down."""
     rounds = [[measure() for measure in measures] for _ in range(turns)]
     return [list(column) for column in zip(*rounds, strict=True)]
-
-
-@contextmanager
-def served(source: Path, target: str, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Serve a function as its image does: functions-framework, one worker; yields the process and its address."""
-    port = free_ports(1)[0]
-    program = str(Path(sys.executable).parent / "functions-framework")
-    command = [program, "--source", str(source), "--target", target, "--host", "127.0.0.1", "--port", str(port)]
-    variables = {**os.environ, "JWT_SECRETS": f"test:{SECRET}", "WORKERS": "1", "THREADS": "8", **environment}
-    process = subprocess.Popen(
-        command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def seconds_to(answer: Callable[[], bool], *, within: float = 60) -> float:

@@ -1,0 +1,75 @@
+"""One upload is one job, however often and however concurrently its notification is delivered."""
+
+import copy
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from functions import store_read
+from tests.conftest import BUCKET, api_headers, served_and_up
+from tests.unit.vendors import FIXTURES
+
+DELIVERIES, AT_A_TIME = 1_000, 32
+pytestmark = pytest.mark.usefixtures("database_url", "no_trainer_left")
+
+
+def notification(etag: str = "b567fcb68d8555227123ab87e255872e") -> bytes:
+    """Return MinIO's word of an upload to our bucket, which asks for the stub trainer."""
+    said: Any = copy.deepcopy(json.loads(FIXTURES["minio_put"]))
+    s3 = said["Records"][0]["s3"]
+    s3["bucket"]["name"] = BUCKET
+    s3["object"] |= {
+        "key": "datasets/cats.zip",
+        "eTag": etag,
+        "userMetadata": {
+            "X-Amz-Meta-Stoker-Framework": "stub",
+            "X-Amz-Meta-Stoker-Model": "stub-1",
+            "X-Amz-Meta-Stoker-Hyperparameters": json.dumps({"calls": False, "seconds": 600}),
+        },
+    }
+    return json.dumps(said).encode()
+
+
+def deliver(address: str, bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Deliver them all, many at a time."""
+
+    headers = {"Content-Type": "application/json", **api_headers("datasets:notify")}
+    with httpx.Client(base_url=address, headers=headers, timeout=60) as client, ThreadPoolExecutor(AT_A_TIME) as pool:
+        answers = pool.map(lambda body: client.post("/v1/jobs", content=body), bodies)
+        return [(answer.status_code, answer.content) for answer in answers]
+
+
+@pytest.fixture
+def create_job() -> Iterator[str]:
+    """Serve create-job in a process of its own."""
+    with served_and_up("create_job") as (_, address):
+        yield address
+
+
+def launches() -> list[str]:
+    return [str(path) for path in Path(os.environ["LOCAL_RUNS_DIR"]).glob("*/*") if re.search(r"/[0-9]+$", str(path))]
+
+
+def jobs() -> list[Any]:
+    return store_read.jobs({}, cursor=None, limit=100)[0]
+
+
+def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_launch(create_job: str) -> None:
+    answers = deliver(create_job, [notification()] * DELIVERIES)
+
+    assert set(answers) == {(202, b"")}
+    assert len(jobs()) == 1
+    assert len(launches()) == 1
+
+
+def test_other_bytes_under_the_same_key_are_another_job(create_job: str) -> None:
+    deliver(create_job, [notification("1" * 32), notification("2" * 32)] * 50)
+
+    assert len(jobs()) == 2
