@@ -1,0 +1,246 @@
+"""create-job, through functions-framework as callers, Brokers and storages meet it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+
+from functions import store_read, tokens
+from tests.conftest import BUCKET, SECRET, api_headers, callback_headers, seconds
+from tests.unit.test_notifications import OTHERS, UPLOADS
+from tests.unit.vendors import FIXTURES
+
+pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
+GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
+
+
+@pytest.fixture
+def client(function: Callable[[str], Any]) -> Any:
+    return function("create_job")
+
+
+def jobs() -> list[Any]:
+    return store_read.jobs({}, cursor=None, limit=100)[0]
+
+
+def rejected() -> list[Any]:
+    return store_read.rejected_events(after=0, limit=100)[0]
+
+
+def test_a_request_becomes_a_job_that_is_launched(client: Any) -> None:
+    answer = client.post("/v1/jobs", json=GOOD | {"epochs": 3}, headers=api_headers())
+
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.json['id']}"
+    assert {name: answer.json[name] for name in ("state", "framework", "dataset_id", "epochs", "attempt")} == {
+        "state": "QUEUED",
+        "framework": "stub",
+        "dataset_id": "digits",
+        "epochs": 3,
+        "attempt": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"framework": "keras"}, "framework"),
+        ({"framework": ""}, "framework"),
+        ({"model_name": "yolo11n.yaml"}, "model_name"),
+        ({"model_name": "stub/../x"}, "model_name"),
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": 10**9}, "epochs"),
+        ({"epochs": "10"}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"epochs": True}, "epochs"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"dataset_id": "a/b"}, "dataset_id"),
+        ({"dataset_id": ".."}, "dataset_id"),
+        ({"dataset_id": "a..b"}, "dataset_id"),
+        ({"dataset_id": "a\nb"}, "dataset_id"),
+        ({"dataset_id": "a\0b"}, "dataset_id"),
+        ({"dataset_id": "x" * 201}, "dataset_id"),
+        ({"dataset_id": None}, "dataset_id"),
+        ({"checkpoint_key": "../secrets"}, "checkpoint_key"),
+        ({"checkpoint_key": "/etc/passwd"}, "checkpoint_key"),
+        ({"task": "evaluate"}, "task"),
+        ({"task": "predict"}, "checkpoint_key"),
+        ({"device": "cuda; rm -rf /"}, "device"),
+        ({"gpus": -1}, "gpus"),
+        ({"gpu_type": "a b"}, "gpu_type"),
+        ({"queue": "-"}, "queue"),
+        ({"hyperparameters": []}, "hyperparameters"),
+        ({"attempt_limit": 0}, "attempt_limit"),
+        ({"longest_running_seconds": 10**12}, "longest_running_seconds"),
+        ({"created_at": "2999-01-01T00:00:00Z"}, "created_at"),
+        ({"epoch": 3}, "epoch"),
+    ],
+    ids=str,
+)
+def test_a_field_that_cannot_be_used_is_named_and_nothing_is_written(
+    client: Any, change: dict[str, Any], field: str
+) -> None:
+    answer = client.post("/v1/jobs", json=GOOD | change, headers=api_headers())
+
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+    assert [error["field"] for error in answer.json["errors"]] == [field]
+    assert len(answer.json["trace_id"]) == 32
+    assert jobs() == []
+
+
+@pytest.mark.parametrize("missing", ["framework", "model_name", "dataset_id"])
+def test_a_field_that_is_missing_is_named(client: Any, missing: str) -> None:
+    asked = {name: value for name, value in GOOD.items() if name != missing}
+    answer = client.post("/v1/jobs", json=asked, headers=api_headers())
+
+    assert [error["field"] for error in answer.json["errors"]] == [missing]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{", "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b"nonsense", "application/json", 422),
+        (b'{"epochs": NaN}', "application/json", 422),
+        (b'{"dataset_id": "\xff\xfe"}', "application/json", 422),
+        (b'{"dataset_id": "\\ud800"}', "application/json", 422),
+        (b'{"hyperparameters":' + b"[" * 20_000, "application/json", 422),
+        (b"framework=stub", "application/x-www-form-urlencoded", 415),
+        (b"<job/>", "application/xml", 415),
+        (b'{"framework": "' + b"x" * 70_000 + b'"}', "application/json", 413),
+        (b"x" * 10_000_000, "application/json", 413),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_body_that_cannot_be_read_is_refused_with_a_reason(
+    client: Any, body: bytes, content_type: str, status: int
+) -> None:
+    answer = client.post("/v1/jobs", data=body, content_type=content_type, headers=api_headers())
+
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    assert answer.json["detail"]
+    assert jobs() == []
+
+
+def token(**changes: Any) -> str:
+    now = tokens.now()
+    claims = {"iss": "stoker", "aud": "api", "sub": "x", "scope": "jobs:write", "iat": now, "exp": now + seconds(60)}
+    secret, algorithm, kid = (changes.pop(name, default) for name, default in TOKEN)
+    return jwt.encode(claims | changes, secret, algorithm, headers={"kid": kid})
+
+
+TOKEN = (("secret", SECRET), ("algorithm", "HS256"), ("kid", "test"))
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        lambda: "",
+        lambda: "Basic dGVzdDp0ZXN0",
+        lambda: "Bearer",
+        lambda: "Bearer not.a.token",
+        lambda: "Bearer \xff\xfe.\xff.\xff",
+        lambda: f"Bearer {token(secret='another secret of thirty-two bytes or more')}",
+        lambda: f"Bearer {token(secret='', algorithm='none')}",
+        lambda: f"Bearer {token(kid='old')}",
+        lambda: f"Bearer {token(aud='callback')}",
+        lambda: f"Bearer {token(iss='somebody')}",
+        lambda: f"Bearer {token(exp=tokens.now() - seconds(60))}",
+        lambda: f"Bearer {token(iat=tokens.now() + seconds(3600))}",
+        lambda: f"Bearer {token()[:-4]}",
+        lambda: callback_headers("some-job")["Authorization"],
+    ],
+)
+def test_a_caller_without_a_good_token_is_not_let_in(client: Any, authorization: Callable[[], str]) -> None:
+    answer = client.post("/v1/jobs", json=GOOD, headers={"Authorization": authorization()})
+
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert jobs() == []
+
+
+@pytest.mark.parametrize("scope", ["jobs:read", "datasets:notify"])
+def test_a_token_without_the_scope_to_write_makes_no_job(client: Any, scope: str) -> None:
+    assert client.post("/v1/jobs", json=GOOD, headers=api_headers(scope)).status_code == 403
+    assert jobs() == []
+
+
+def test_the_same_idempotency_key_is_the_same_job_and_refuses_another_body(client: Any) -> None:
+    headers = api_headers(**{"Idempotency-Key": "order-7"})
+    first, again = (client.post("/v1/jobs", json=GOOD, headers=headers) for _ in range(2))
+    other = client.post("/v1/jobs", json=GOOD | {"epochs": 5}, headers=headers)
+
+    assert (first.status_code, again.status_code, other.status_code) == (201, 200, 422)
+    assert first.json["id"] == again.json["id"]
+    assert other.json["errors"][0]["field"] == "Idempotency-Key"
+    assert len(jobs()) == 1
+
+
+def test_no_key_makes_a_new_job_each_time(client: Any) -> None:
+    assert {client.post("/v1/jobs", json=GOOD, headers=api_headers()).status_code for _ in range(2)} == {201}
+    assert len(jobs()) == 2
+
+
+def test_a_path_or_method_that_is_not_ours_is_refused(client: Any) -> None:
+    assert client.post("/v1/jobs/../../etc", json=GOOD, headers=api_headers()).status_code == 404
+    assert client.get("/v1/jobs", headers=api_headers()).status_code == 405
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(("name", "headers", "metadata_known"), UPLOADS)
+def test_every_storages_notification_makes_its_job_or_says_why_not(
+    client: Any, s3: Any, name: str, headers: dict[str, str], metadata_known: Any
+) -> None:
+    """The fixtures name the ultralytics trainer, which is not registered here: on record, where its metadata is known."""
+    s3.put_object(
+        Bucket=BUCKET,
+        Key="datasets/a b+ü.zip",
+        Body=b"x",
+        Metadata={"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'},
+    )
+    answer = client.post("/v1/jobs", data=FIXTURES[name], headers=headers | api_headers("datasets:notify"))
+
+    assert (answer.status_code, answer.data) == (202, b"")
+    if metadata_known:
+        assert jobs() == []
+        assert ["use one of stub" in row.reason for row in rejected()] == [True]
+    else:
+        assert [job.dataset_id for job in jobs()] == ["a b+ü"]
+        assert rejected() == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_upload_is_taken_and_makes_nothing(client: Any, name: str) -> None:
+    answer = client.post(
+        "/v1/jobs", data=FIXTURES[name], content_type="application/json", headers=api_headers("datasets:notify")
+    )
+
+    assert (answer.status_code, answer.data) == (202, b"")
+    assert jobs() == []
+
+
+def test_an_upload_whose_metadata_cannot_be_used_is_on_record_with_the_field(client: Any) -> None:
+    said = json.loads(FIXTURES["minio_put"])
+    said["Records"][0]["s3"]["bucket"]["name"] = BUCKET
+    said["Records"][0]["s3"]["object"]["userMetadata"] = {
+        "X-Amz-Meta-Stoker-Framework": "stub",
+        "X-Amz-Meta-Stoker-Model": "stub-1",
+        "X-Amz-Meta-Stoker-Epochs": "many",
+    }
+    for _ in range(2):
+        assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
+
+    assert [row.reason.partition(":")[0] for row in rejected()] == ["epochs"]
+
+
+def test_an_event_asks_for_a_job_once(client: Any) -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "dev.stoker.job.create", "data": GOOD}
+    for _ in range(2):
+        answer = client.post(
+            "/", data=json.dumps(event), content_type="application/cloudevents+json", headers=api_headers()
+        )
+        assert (answer.status_code, answer.data) == (202, b"")
+
+    assert len(jobs()) == 1
