@@ -111,8 +111,8 @@ def _clock_said(job: Job, reason: Reason, status: Status) -> str:
         Reason.DEADLINE_RUNNING: ("it ran longer than", "longest_running_seconds"),
         Reason.STALLED: ("neither epoch nor step moved for", "longest_stalled_seconds"),
     }.get(reason, ("no trainer called back within", "longest_pending_seconds"))
-    why = f"; it {status.message}" if status.phase == Phase.WAITING and status.message else ""
-    return f"{said} {launcher.seconds(job, clock):g} s{why}"
+    waits = status.message or job.message if job.state != State.RUNNING else None
+    return f"{said} {launcher.seconds(job, clock):g} s" + (f"; it {waits}" if waits else "")
 
 
 def _is_lost(job: Job, *, awake_at: datetime, at: datetime) -> bool:

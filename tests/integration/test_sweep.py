@@ -1,0 +1,361 @@
+"""sweep, with real trainers, a real S3 server and a real sink: what it puts right, and what it leaves alone."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from functions import launch_local, launcher, store, store_read, sweeping, tokens
+from functions.callback import Said
+from functions.errors import WrongState
+from functions.launch_local import Local
+from functions.launcher import Phase
+from functions.states import Reason, State
+from functions.store_heartbeat import Beat, record
+from functions.tables import Job
+from tests.conftest import BUCKET, api_headers, call, claim, eventually, seconds, served_and_up
+
+pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
+WAITS = {"calls": False, "seconds": 600}
+
+
+@pytest.fixture
+def now() -> datetime:
+    return tokens.now()
+
+
+@pytest.fixture
+def planned(a_job: Callable[..., str], now: datetime) -> Callable[..., Job]:
+    """Make a job, PENDING, whose stub trainer follows a plan; by default it waits and calls nobody back."""
+
+    def make(plan: dict[str, Any] | None = None, **fields: Any) -> Job:
+        return read(a_job(State.PENDING, at=now, hyperparameters=plan or WAITS, **fields))
+
+    return make
+
+
+def read(job_id: str) -> Job:
+    return store_read.job(job_id)
+
+
+def sweep(at: datetime) -> None:
+    sweeping.once(at=at)
+
+
+def awake(at: datetime, minutes: int) -> datetime:
+    """Sweep each minute, as the timer does, and return the time afterwards."""
+    for minute in range(minutes):
+        sweep(at + timedelta(minutes=minute))
+    return at + timedelta(minutes=minutes)
+
+
+def pids(job: Job) -> dict[str, Any]:
+    return eventually(lambda: launch_local._read(launch_local._run(job) / "process.json"))  # type: ignore[no-any-return]
+
+
+def gone(job: Job) -> None:
+    """Wait until a launch has ended, its supervisor and all."""
+    eventually(lambda: Local().inspect(job).phase == Phase.ENDED)
+
+
+def running(job: Job, *, at: datetime) -> Job:
+    """Launch a job whose trainer then calls back once."""
+    launcher.launch(job, at=at)
+    pids(job)
+    claim(job.id, at=at)
+    return read(job.id)
+
+
+def types(job_id: str) -> list[str]:
+    return [row.type for row in store_read.events(job_id, kind=None, after=0, limit=100)[0]]
+
+
+def test_a_job_that_was_never_launched_is_launched(planned: Any, now: datetime) -> None:
+    job = planned()
+    sweep(now)
+
+    assert read(job.id).state == State.QUEUED
+    assert psutil.pid_exists(pids(job)["trainer_pid"])
+
+
+def test_a_trainer_killed_with_sigkill_fails_its_job_within_two_sweeps_and_leaves_its_log(
+    planned: Any, now: datetime
+) -> None:
+    job = running(planned(), at=now)
+    eventually(lambda: "environment" in (launch_local._run(job) / "trainer.log").read_text())
+    os.killpg(pids(job)["trainer_pid"], signal.SIGKILL)
+    gone(job)
+    sweep(now + seconds(1))
+    sweep(now + seconds(2))
+
+    after = read(job.id)
+    assert (after.state, after.reason) == (State.FAILED, Reason.LOST)
+    assert "signal 9" in (after.message or "")
+    assert "environment" in (launch_local._run(job) / "trainer.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(65, "dataset_invalid"), (78, "config_invalid"), (74, "storage_error"), (1, "trainer_error")]
+)
+def test_an_exit_without_done_fails_the_job_with_the_codes_reason(
+    planned: Any, now: datetime, code: int, reason: str
+) -> None:
+    job = planned({"calls": False, "exit": code})
+    sweep(now)
+    gone(job)
+    sweep(now + seconds(1))
+
+    assert (read(job.id).state, read(job.id).reason) == (State.FAILED, reason)
+
+
+def test_a_lost_trainer_is_started_again_as_often_as_allowed_and_the_old_attempt_is_fenced(
+    planned: Any, now: datetime
+) -> None:
+    job = running(planned(attempt_limit=2), at=now)
+    os.killpg(pids(job)["trainer_pid"], signal.SIGKILL)
+    gone(job)
+    sweep(now + seconds(1))
+    again = read(job.id)
+    assert (again.state, again.launch) == (State.RUNNING, 2)
+    assert "retrying" in types(job.id)
+
+    assert claim(job.id, at=now + seconds(2)).attempt == 2
+    with pytest.raises(WrongState, match="replaced by attempt 2"):
+        record(call(job.id, attempt=1), Beat(epoch=5, attempt=1), at=now + seconds(3))
+
+    os.killpg(pids(again)["trainer_pid"], signal.SIGKILL)
+    gone(again)
+    sweep(now + seconds(4))
+    assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.LOST)
+
+
+def test_a_job_that_is_started_again_may_wait_for_a_slot(planned: Any, now: datetime) -> None:
+    first = running(planned(attempt_limit=2), at=now)
+    second = planned()
+    os.killpg(pids(first)["trainer_pid"], signal.SIGKILL)
+    gone(first)
+    launcher.launch(second, at=now)  # it takes the only slot
+    pids(second)
+    end = awake(now + seconds(1), 5)
+    assert (read(first.id).state, read(first.id).launch) == (State.RUNNING, 2)
+
+    Local().stop(second.id)
+    eventually(lambda: not Local().list())
+    sweep(end)
+    assert pids(read(first.id))
+
+
+def test_silence_alone_never_fails_a_job_and_ends_with_the_next_heartbeat(planned: Any, now: datetime) -> None:
+    job = running(planned(longest_stalled_seconds=24 * 3600), at=now)
+    end = awake(now, 10)
+    assert (read(job.id).state, read(job.id).liveness) == (State.RUNNING, "silent")
+    assert types(job.id).count("silent") == 1
+
+    record(call(job.id), Beat(epoch=1), at=end)
+    assert read(job.id).liveness == "live"
+
+
+def test_the_clock_of_silence_starts_afresh_after_the_control_plane_was_away(planned: Any, now: datetime) -> None:
+    job = running(planned(), at=now)
+    sweep(now)
+    sweep(now + timedelta(minutes=30))
+
+    assert read(job.id).liveness == "live"
+
+
+def test_a_job_without_progress_is_stalled_and_its_trainer_stopped(planned: Any, now: datetime) -> None:
+    job = running(planned(longest_stalled_seconds=240), at=now)
+    for minute in range(6):
+        if read(job.id).state == State.RUNNING:
+            record(call(job.id), Beat(epoch=1), at=now + timedelta(minutes=minute, seconds=-1))
+        sweep(now + timedelta(minutes=minute))
+
+    assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
+    eventually(lambda: not Local().list())
+
+
+def test_time_in_which_the_control_plane_was_away_is_no_stall(planned: Any, now: datetime) -> None:
+    job = running(planned(longest_stalled_seconds=240), at=now)
+    sweep(now)
+    sweep(now + timedelta(hours=2))
+
+    assert read(job.id).state == State.RUNNING
+
+
+def test_a_job_that_runs_too_long_fails_with_its_deadline(planned: Any, now: datetime) -> None:
+    job = running(planned(longest_running_seconds=100), at=now)
+    sweep(now + seconds(101))
+
+    assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.DEADLINE_RUNNING)
+
+
+def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_waited_for(
+    planned: Any, now: datetime
+) -> None:
+    sweep(now)
+    running(planned(), at=now)
+    waiting = planned(longest_pending_seconds=100)
+    sweep(now + seconds(60))
+    sweep(now + seconds(120))
+
+    after = read(waiting.id)
+    assert (after.state, after.reason) == (State.FAILED, Reason.DEADLINE_PENDING)
+    assert "waits for one of 1 slots" in (after.message or "")
+
+
+def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job: Any, now: datetime) -> None:
+    job_id = a_job(State.RUNNING, at=now)
+    sweep(now + seconds(30))
+    assert read(job_id).state == State.RUNNING
+
+    sweep(now + seconds(100))
+    assert (read(job_id).state, read(job_id).reason) == (State.FAILED, Reason.LOST)
+
+
+def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_may_leave(
+    planned: Any, now: datetime
+) -> None:
+    job = running(planned(), at=now)
+    store.finish(call(job.id), State.SUCCEEDED, at=now, metrics=None, artifacts=None)
+    sweep(now + seconds(10))
+    assert Local().list() == {job.id}
+
+    sweep(now + seconds(31))
+    eventually(lambda: not Local().list())
+    assert read(job.id).state == State.SUCCEEDED
+
+
+def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: datetime) -> None:
+    metadata = {
+        "stoker-framework": "stub",
+        "stoker-model": "stub-1",
+        "stoker-hyperparameters": json.dumps(WAITS),
+    }
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=metadata)
+    s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=metadata | {"stoker-epochs": "many"})
+    sweep(now + seconds(10))
+    assert store_read.jobs({}, cursor=None, limit=10)[0] == []
+
+    for minute in (2, 3, 4):
+        sweep(now + timedelta(minutes=minute))
+    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["cats"]
+    assert [row.reason.partition(":")[0] for row in store_read.rejected_events(after=0, limit=9)[0]] == ["epochs"]
+
+
+def test_two_sweeps_at_once_do_no_work_twice(planned: Any) -> None:
+    planned()
+    with served_and_up("sweep") as (_, address):
+        together = threading.Barrier(4)
+
+        def one() -> None:
+            together.wait()
+            statuses.append(httpx.post(f"{address}/v1/sweep", headers=api_headers(), timeout=30).status_code)
+
+        statuses: list[int] = []
+        threads = [threading.Thread(target=one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert statuses == [204] * 4
+    assert len(Local().list()) == 1
+
+
+class _Sink(ThreadingHTTPServer):
+    """A Broker that keeps what it was sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Recorder)
+        self.taken: list[tuple[str, int, str]] = []
+        self.answer: Callable[[str], int] = lambda _subject: 202
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    server: _Sink
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.server.answer(self.headers["ce-subject"])
+        if status == 202:
+            kind = self.headers["ce-type"].removeprefix("dev.stoker.job.")
+            self.server.taken.append((self.headers["ce-subject"], int(self.headers["ce-sequence"]), kind))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class says so
+        """Say nothing."""
+
+
+@pytest.fixture
+def sink(environment: pytest.MonkeyPatch) -> Iterator[_Sink]:
+    server = _Sink()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    environment.setenv("K_SINK", f"http://127.0.0.1:{server.server_port}/")
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
+    done, failed = a_job(State.SUCCEEDED, at=now), a_job(State.FAILED, at=now)
+    sweep(now)
+    sweep(now + seconds(60))
+
+    def told(job_id: str) -> list[tuple[int, str]]:
+        return [(sequence, kind) for subject, sequence, kind in sink.taken if subject == job_id]
+
+    assert told(done) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "succeeded")]
+    assert told(failed) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "failed")]
+
+
+def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
+    refused, other = a_job(State.SUCCEEDED, at=now), a_job(State.SUCCEEDED, at=now)
+    sink.answer = lambda subject: 503 if subject == refused else 202
+    sweep(now)
+    assert {subject for subject, _, _ in sink.taken} == {other}
+
+    sink.answer = lambda _subject: 202
+    sweep(now + seconds(60))
+    assert [sequence for subject, sequence, _ in sink.taken if subject == refused] == [1, 2, 3, 4]
+
+
+def test_a_sink_that_is_away_stops_nothing_else(
+    environment: pytest.MonkeyPatch, planned: Any, a_job: Any, now: datetime
+) -> None:
+    environment.setenv("K_SINK", "http://127.0.0.1:9/")
+    a_job(State.SUCCEEDED, at=now)
+    job = planned()
+    sweep(now)
+
+    assert read(job.id).state == State.QUEUED
+
+
+def test_a_storage_that_is_away_stops_nothing_else(
+    environment: pytest.MonkeyPatch, planned: Any, now: datetime
+) -> None:
+    environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
+    job = planned()
+    sweep(now)
+
+    assert read(job.id).state == State.QUEUED
+
+
+def test_an_interrupted_trainer_is_still_the_jobs_own(planned: Any, now: datetime) -> None:
+    """``interrupted`` alone moves nothing: the launcher proves the end, and sweep decides what follows."""
+    job = running(planned(), at=now)
+    store.record_event(call(job.id), Said("interrupted", None, None), at=now)
+    sweep(now + seconds(1))
+
+    assert read(job.id).state == State.RUNNING
