@@ -15,6 +15,8 @@ from typing import Any
 #: What the request at hand is about; every line carries it.
 about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 
+#: a stranger's control characters must not reach a terminal
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(10), *range(11, 32), *range(127, 160))}
 _logger = logging.getLogger("stoker")
 
 
@@ -43,8 +45,9 @@ class _Line(logging.Formatter):
             line = {"at": at, "severity": record.levelname, "message": f"{trace} {record.getMessage()}", **fields}
             return json.dumps(line, default=str)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name != "trace_id")
+        line = f"{at} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().translate(_VISIBLE)
         # One call, one line: a newline in a value must not look like a line of ours.
-        return f"{at} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().replace("\n", "\n  | ")
+        return line.replace("\n", "\n  | ")
 
 
 def start(log_format: str) -> None:

@@ -243,9 +243,11 @@ def function() -> Callable[[str], Any]:
 
 
 @contextmanager
-def served(source: Path, target: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def served(
+    source: Path, target: str, port: int = 0, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Serve a function in a process of its own, as its image does; yields the process and its address."""
-    port = free_ports(1)[0]
+    port = port or free_ports(1)[0]
     program = str(Path(sys.executable).parent / "functions-framework")
     command = [program, "--source", str(source), "--target", target, "--host", "127.0.0.1", "--port", str(port)]
     variables = {**os.environ, "WORKERS": "1", "THREADS": "8", **environment}
@@ -262,9 +264,9 @@ def served(source: Path, target: str, **environment: str) -> Iterator[tuple[subp
 
 
 @contextmanager
-def served_and_up(name: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def served_and_up(name: str, port: int = 0, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Serve one of our functions, and wait until it answers."""
-    with served(ROOT / f"functions/{name}.py", name, **environment) as (process, address):
+    with served(ROOT / f"functions/{name}.py", name, port, **environment) as (process, address):
         eventually(lambda: is_up(address))
         yield process, address
 

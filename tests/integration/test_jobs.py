@@ -1,0 +1,117 @@
+"""jobs, the read side, through functions-framework."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from functions import store_sweep
+from functions.states import State
+from functions.store_heartbeat import Beat, record
+from tests.conftest import BUCKET, NOW, api_headers, call, seconds
+
+pytestmark = pytest.mark.usefixtures("database_url")
+
+
+@pytest.fixture
+def get(function: Callable[[str], Any]) -> Callable[..., Any]:
+    client = function("jobs")
+    return lambda path, scope="jobs:read", **query: client.get(path, query_string=query, headers=api_headers(scope))
+
+
+def ids(answer: Any) -> list[str]:
+    return [job["id"] for job in answer.json["jobs"]]
+
+
+def test_pages_hold_every_job_once_newest_first_while_jobs_are_added(get: Any, a_job: Any) -> None:
+    made = [a_job(at=NOW + timedelta(seconds=number // 2)) for number in range(7)]  # pairs of one moment
+    first = get("/v1/jobs", limit=3)
+    a_job(at=NOW + timedelta(hours=1))
+    second = get("/v1/jobs", limit=3, cursor=first.json["next_cursor"])
+    third = get("/v1/jobs", limit=3, cursor=second.json["next_cursor"])
+
+    seen = [*ids(first), *ids(second), *ids(third)]
+    assert sorted(seen) == sorted(made)
+    assert seen[-1] in made[:2]
+    assert third.json["next_cursor"] is None
+
+
+def test_filters_are_equalities_and_hold_together(get: Any, a_job: Any) -> None:
+    a_job(State.RUNNING, dataset_id="cats")
+    wanted = a_job(State.FAILED, dataset_id="cats")
+    a_job(State.FAILED, dataset_id="dogs")
+
+    assert ids(get("/v1/jobs", state="FAILED", dataset_id="cats", framework="stub")) == [wanted]
+    assert ids(get("/v1/jobs", framework="timm")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "field"),
+    [
+        ("/v1/jobs", {"state": "LOST"}, "state"),
+        ("/v1/jobs", {"limit": 0}, "limit"),
+        ("/v1/jobs", {"limit": 501}, "limit"),
+        ("/v1/jobs", {"limit": "many"}, "limit"),
+        ("/v1/jobs", {"cursor": "x"}, "cursor"),
+        ("/v1/jobs", {"colour": "red"}, "colour"),
+        ("/v1/rejected-events", {"after": -1}, "after"),
+    ],
+    ids=str,
+)
+def test_a_query_that_cannot_be_used_names_its_parameter(
+    get: Any, path: str, query: dict[str, Any], field: str
+) -> None:
+    answer = get(path, **query)
+
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+    assert [error["field"] for error in answer.json["errors"]] == [field]
+
+
+def test_a_job_is_shown_whole_and_without_what_is_ours_alone(get: Any, a_job: Any) -> None:
+    job = get(f"/v1/jobs/{a_job(State.FAILED)}").json
+
+    assert (job["state"], job["reason"], job["created_at"]) == ("FAILED", "trainer_error", "2026-01-01T00:00:00Z")
+    assert not job.keys() & {"identity", "sequence", "launch", "submitted_at"}
+
+
+def test_a_timeline_holds_every_move_and_a_history_every_metric(get: Any, a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    for epoch in (1, 2, 3):
+        record(call(job_id), Beat(epoch=epoch, metrics={"loss": 1 / epoch}), at=NOW + seconds(epoch))
+    moves = get(f"/v1/jobs/{job_id}/events", kind="state").json["events"]
+    first = get(f"/v1/jobs/{job_id}/events", kind="heartbeat", limit=2).json
+    rest = get(f"/v1/jobs/{job_id}/events", kind="heartbeat", limit=2, after=first["next_after"]).json
+
+    assert [move["type"] for move in moves] == ["PENDING", "QUEUED", "RUNNING"]
+    assert [beat["metrics"]["loss"] for beat in first["events"] + rest["events"]] == [1, 1 / 2, 1 / 3]
+    assert rest["next_after"] is None
+
+
+def test_artifacts_are_listed_with_links_that_work(get: Any, a_job: Any, s3: Any) -> None:
+    import httpx
+
+    job_id = a_job(State.SUCCEEDED)
+    s3.put_object(Bucket=BUCKET, Key=f"checkpoints/job-{job_id}/best.pt", Body=b"weights")
+    s3.put_object(Bucket=BUCKET, Key=f"checkpoints/job-{job_id}-other/best.pt", Body=b"not ours")
+    (artifact,) = get(f"/v1/jobs/{job_id}/artifacts").json["artifacts"]
+
+    assert (artifact["key"], artifact["size_bytes"]) == (f"checkpoints/job-{job_id}/best.pt", 7)
+    assert httpx.get(artifact["url"]).content == b"weights"
+
+
+def test_rejected_events_are_shown_with_their_reason(get: Any) -> None:
+    store_sweep.reject("no such framework", '{"Records": []}', at=NOW)
+
+    (event,) = get("/v1/rejected-events").json["events"]
+    assert (event["reason"], event["body"]) == ("no such framework", '{"Records": []}')
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/none", "/v1/jobs/none/events", "/v1/jobs/none/artifacts", "/v1/nothing"])
+def test_what_is_not_there_is_404(get: Any, path: str) -> None:
+    assert get(path).status_code == 404
+
+
+def test_reading_takes_a_scope_for_jobs(get: Any) -> None:
+    assert get("/v1/jobs", scope="datasets:notify").status_code == 403
+    assert get("/v1/jobs", scope="jobs:write").status_code == 200

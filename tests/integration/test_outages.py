@@ -1,0 +1,111 @@
+"""The database or the storage is away for a while: callers are told to try again, and nothing is lost."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions import database, store_read
+from functions.states import State
+from tests.conftest import BUCKET, api_headers, callback_headers, forget
+from tests.unit.vendors import FIXTURES
+
+pytestmark = pytest.mark.usefixtures("no_trainer_left")
+AWAY = "postgresql://nobody@127.0.0.1:9/nowhere"
+GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
+
+
+def calls(job_id: str) -> list[tuple[str, str, Any, dict[str, str]]]:
+    """Return one call of each function that writes."""
+    path = f"/v1/jobs/{job_id}"
+    return [
+        ("heartbeat", f"{path}/heartbeat", {"epoch": 1}, callback_headers(job_id)),
+        ("event", f"{path}/event", {"type": "log"}, callback_headers(job_id)),
+        ("done", f"{path}/done", {"status": "SUCCEEDED"}, callback_headers(job_id)),
+        ("cancel", f"{path}/cancel", {}, api_headers()),
+        ("create_job", "/v1/jobs", GOOD, api_headers()),
+        ("sweep", "/v1/sweep", {}, api_headers()),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_database_that_is_away_is_answered_503_and_the_same_call_succeeds_later(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, database_url: str, a_job: Any, number: int
+) -> None:
+    name, path, body, headers = calls(a_job(State.RUNNING))[number]
+    client = function(name)
+    environment.setenv("DATABASE_URL", AWAY)
+    forget()
+    refused = client.post(path, json=body, headers=headers)
+    environment.setenv("DATABASE_URL", database_url)
+    forget()
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    assert "nobody" not in refused.get_data(as_text=True)
+    assert client.post(path, json=body, headers=headers).status_code in {200, 201, 204}
+
+
+def test_a_connection_that_the_server_has_closed_costs_one_503_at_most(
+    function: Callable[[str], Any], database_url: str, a_job: Any
+) -> None:
+    if database_url.startswith("sqlite"):
+        return  # a file closes nothing
+    job_id = a_job(State.RUNNING)
+    client = function("heartbeat")
+    path, headers = f"/v1/jobs/{job_id}/heartbeat", callback_headers(job_id)
+    assert client.post(path, json={"epoch": 1}, headers=headers).status_code == 200
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    statuses = [client.post(path, json={"epoch": epoch}, headers=headers).status_code for epoch in (2, 3)]
+    assert statuses in ([200, 200], [503, 200])
+    assert store_read.job(job_id).epoch == 3
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_a_locked_sqlite_file_is_waited_for_then_answered_503(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, a_job: Any
+) -> None:
+    job_id = a_job(State.RUNNING)
+    client = function("heartbeat")
+    prepare = database.prepare_sqlite
+
+    def impatient(connection: sqlite3.Connection) -> None:
+        prepare(connection)
+        connection.execute("PRAGMA busy_timeout = 100")
+
+    environment.setattr(database, "prepare_sqlite", impatient)
+    other = sqlite3.connect(database.sqlite_path(), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refused = client.post(f"/v1/jobs/{job_id}/heartbeat", json={"epoch": 1}, headers=callback_headers(job_id))
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert refused.status_code == 503
+    again = client.post(f"/v1/jobs/{job_id}/heartbeat", json={"epoch": 1}, headers=callback_headers(job_id))
+    assert again.status_code == 200
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_an_upload_told_of_while_the_storage_is_away_is_503_and_a_job_when_it_comes_again(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, s3: Any, s3_server: str
+) -> None:
+    metadata = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+    s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=b"x", Metadata=metadata)
+    said = json.loads(FIXTURES["aws_put"])  # which carries no metadata: the storage has to be asked
+    client = function("create_job")
+    environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
+    forget()
+    refused = client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify"))
+    environment.setenv("MINIO_ENDPOINT", s3_server)
+    forget()
+
+    assert refused.status_code == 503
+    assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
+    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]

@@ -1,0 +1,45 @@
+"""What each function may import before its first request: a cold start pays for all of it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, SECRET
+
+ORM = {"sqlalchemy", "sqlmodel", "pydantic"}
+CLOUD = {"boto3", "botocore", "lightkube", "httpx2", "urllib3", "requests"}
+NEVER = {"alembic", "cryptography", "kubernetes", "httpx", "rich", "typer", "numpy"}
+BUDGET = {
+    "heartbeat": ORM | CLOUD | {"psycopg", "cloudevents.sdk"},
+    "event": CLOUD,
+    "done": CLOUD,
+    "jobs": CLOUD,
+    "presign": CLOUD,
+    "cancel": CLOUD,
+    "create_job": CLOUD,
+    "sweep": CLOUD,
+    "uploads": ORM | CLOUD | {"psycopg"},
+}
+
+
+@pytest.mark.parametrize("function", BUDGET)
+def test_a_function_imports_only_what_its_own_path_needs(function: str) -> None:
+    code = f"import sys; import functions.{function}; print('\\n'.join(sys.modules))"
+    environment = {**os.environ, "JWT_SECRETS": f"test:{SECRET}"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+
+    imported = {name.partition(".")[0] for name in result.stdout.split()}
+    assert imported & (BUDGET[function] | NEVER) == set()
+
+
+def test_every_function_has_a_budget() -> None:
+    import functions.front
+
+    served = {
+        name for name, value in vars(functions.front).items() if callable(value) and hasattr(value, "__wrapped__")
+    }
+    assert served == set(BUDGET)

@@ -1,0 +1,141 @@
+"""What is logged can be read by people and programs, and by strangers: no secret is in it."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from functions import logs, tokens
+from functions.states import State
+from tests.conftest import ROOT, SECRET, api_headers, callback_headers, eventually, free_ports, is_up
+from tests.unit.vendors import FIXTURES
+
+
+@pytest.fixture
+def lines(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Collect what is logged, in the format that the test's parameter names."""
+    output = io.StringIO()
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(logs._Line(as_json=request.param == "json"))
+    logger = logging.getLogger("stoker")
+    kept = logger.handlers[:]
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logs.about.set({"function": "done", "trace_id": "f" * 32})
+    yield output.getvalue
+    logger.handlers[:] = kept
+
+
+@pytest.mark.parametrize("lines", ["json"], indirect=True)
+def test_in_production_each_line_is_one_json_object_with_function_job_and_trace(lines: Callable[[], str]) -> None:
+    logs.bind(job_id="job-1")
+    logs.log(logging.WARNING, "refused\n{fake}", status=409, detail='quote " and\nnewline')
+    (line,) = map(json.loads, lines().splitlines())
+
+    assert line["message"] == f"[TRACE:{'f' * 32}] refused\n{{fake}}"
+    assert {name: line[name] for name in ("severity", "function", "job_id", "status")} == {
+        "severity": "WARNING",
+        "function": "done",
+        "job_id": "job-1",
+        "status": 409,
+    }
+
+
+@pytest.mark.parametrize("lines", ["text"], indirect=True)
+def test_on_a_terminal_no_value_can_pretend_to_be_a_line_of_its_own(lines: Callable[[], str]) -> None:
+    logs.log(logging.INFO, "refused", detail="x\n2026-01-01T00:00:00Z INFO    all is well\x1b[2J")
+    first, second = lines().splitlines()
+
+    assert f"[TRACE:{'f' * 32}] refused function=done" in first
+    assert second.startswith("  | ")
+    assert "\x1b" not in lines()
+
+
+@pytest.mark.parametrize("lines", ["json"], indirect=True)
+def test_a_failure_is_logged_with_its_traceback_in_one_line(lines: Callable[[], str]) -> None:
+    try:
+        {}["x"]  # type: ignore[index]  # it is what fails
+    except KeyError:
+        logs.log(logging.ERROR, "failed", exc_info=True)
+
+    assert "KeyError: 'x'" in json.loads(lines())["error"]
+
+
+MARKER = "secret-storage-key-marker"
+
+
+@pytest.mark.usefixtures("sqlite", "no_trainer_left")
+def test_no_secret_and_no_token_is_ever_logged(a_job: Any, tmp_path: Path) -> None:
+    job_id = a_job(State.RUNNING)
+    good, api = callback_headers(job_id), api_headers()
+    shown = [good["Authorization"], api["Authorization"], "Bearer forged.token-marker.x"]
+    port = free_ports(1)[0]
+    address = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "MINIO_ENDPOINT": "http://127.0.0.1:9",
+        "MINIO_ACCESS_KEY": MARKER,
+        "MINIO_SECRET_KEY": MARKER,
+        "THREADS": "4",
+    }
+    command = [str(Path(sys.executable).parent / "functions-framework"), "--source", str(ROOT / "functions/front.py")]
+    with (tmp_path / "log").open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--target", "front", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, cwd=ROOT, stdout=output, stderr=output,
+        )  # fmt: skip
+        try:
+            eventually(lambda: is_up(address))
+            for authorization in shown:
+                headers = {"Authorization": authorization, "Content-Type": "application/json"}
+                for path, body in requests(job_id):
+                    httpx.post(
+                        f"{address}{path}?token={shown[0].split()[1]}", content=body, headers=headers, timeout=60
+                    )
+                httpx.get(f"{address}/v1/jobs/{job_id}/artifacts", headers=headers, timeout=60)
+        finally:
+            process.terminate()
+            process.wait()
+
+    log = (tmp_path / "log").read_text()
+    assert log.count("[TRACE:") > 10
+    assert job_id in log
+    assert [secret for secret in (SECRET, MARKER, *(one.split(" ")[1] for one in shown)) if secret in log] == []
+    for line in log.splitlines():
+        assert not line.startswith("{") or json.loads(line)["function"]
+
+
+def requests(job_id: str) -> list[tuple[str, bytes]]:
+    """Return good and bad requests, which meet every kind of answer."""
+    return [
+        (f"/v1/jobs/{job_id}/heartbeat", b'{"epoch": 1}'),
+        (f"/v1/jobs/{job_id}/event", b'{"type": "nonsense"}'),
+        (f"/v1/jobs/{job_id}/presign", f'{{"method": "GET", "key": "logs/job-{job_id}/x"}}'.encode()),
+        (f"/v1/jobs/{job_id}/presign", b'{"method": "GET", "key": "datasets/other.zip"}'),
+        ("/v1/jobs/none/done", b'{"status": "SUCCEEDED"}'),
+        ("/v1/jobs", b"{"),
+        (
+            "/v1/jobs",
+            b'{"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": false}}',
+        ),
+        ("/v1/jobs", FIXTURES["aws_put"]),
+        ("/v1/sweep", b""),
+    ]
+
+
+def test_a_weak_or_missing_secret_stops_a_function_at_its_start(environment: pytest.MonkeyPatch) -> None:
+    for secrets, said in [("", "JWT_SECRETS: set it"), ("a:short", "weak"), ("a:" + "x" * 64, "weak")]:
+        environment.setenv("JWT_SECRETS", secrets)
+        tokens.keys.cache_clear()
+        with pytest.raises(ValueError, match=said) as refused:
+            tokens.keys()
+        assert "short" not in str(refused.value)
+    tokens.keys.cache_clear()
