@@ -45,9 +45,9 @@ class _Line(logging.Formatter):
             line = {"at": at, "severity": record.levelname, "message": f"{trace} {record.getMessage()}", **fields}
             return json.dumps(line, default=str)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name != "trace_id")
-        line = f"{at} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().translate(_VISIBLE)
+        shown = f"{at} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().translate(_VISIBLE)
         # One call, one line: a newline in a value must not look like a line of ours.
-        return line.replace("\n", "\n  | ")
+        return shown.replace("\n", "\n  | ")
 
 
 def start(log_format: str) -> None:

@@ -28,7 +28,8 @@ def call(name: str, body: dict[str, Any]) -> dict[str, Any]:
                 print(f"{name}: {error.code}", flush=True)
                 sys.exit(0)
         except OSError:
-            pass
+            if stopping:
+                sys.exit(143)
         time.sleep(0.1)
 
 

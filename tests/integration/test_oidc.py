@@ -1,0 +1,129 @@
+"""Tokens of an OIDC issuer, as Knative Eventing sends them: a real small issuer with real RSA keys."""
+
+import hmac
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from jwt.utils import base64url_encode
+
+from functions import tokens
+from tests.conftest import seconds
+
+pytestmark = [pytest.mark.oidc, pytest.mark.usefixtures("sqlite")]
+SUBJECT = "system:serviceaccount:stoker:create-job-oidc"
+
+
+class Issuer(ThreadingHTTPServer):
+    """Discovery and keys, and the private key that signs."""
+
+    def __init__(self) -> None:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        super().__init__(("127.0.0.1", 0), _Documents)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
+        self.documents = {
+            "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
+            "/keys": {"keys": [public | {"kid": "one", "use": "sig", "alg": "RS256"}]},
+        }
+
+    def token(self, *, key: Any = None, algorithm: str = "RS256", kid: str = "one", **changes: Any) -> str:
+        """Sign a good token, but for the changes."""
+        now = tokens.now()
+        claims = {"iss": self.url, "aud": "stoker", "sub": SUBJECT, "iat": now, "exp": now + seconds(60)}
+        return jwt.encode(claims | changes, key or self.key, algorithm, headers={"kid": kid})
+
+
+class _Documents(BaseHTTPRequestHandler):
+    server: Issuer
+
+    def do_GET(self) -> None:
+        document = json.dumps(self.server.documents[self.path]).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(document)))
+        self.end_headers()
+        self.wfile.write(document)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class says so
+        """Say nothing."""
+
+
+@pytest.fixture
+def issuer(environment: pytest.MonkeyPatch) -> Iterator[Issuer]:
+    server = Issuer()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    environment.setenv("OIDC_ISSUER", server.url)
+    environment.setenv("OIDC_SUBJECTS", "system:serviceaccount:stoker:*")
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def sweep(function: Callable[[str], Any]) -> Callable[[str], int]:
+    client = function("sweep")
+    return lambda token: client.post("/", headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def test_a_token_of_the_issuer_is_accepted(issuer: Issuer, sweep: Callable[[str], int]) -> None:
+    assert sweep(issuer.token()) == 204
+
+
+def test_any_other_token_is_refused(issuer: Issuer, sweep: Callable[[str], int]) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    public = issuer.key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    stranger = Issuer()
+    refused = {
+        "audience": issuer.token(aud="somebody"),
+        "issuer": issuer.token(iss="http://elsewhere"),
+        "expired": issuer.token(exp=tokens.now() - seconds(60)),
+        "subject": issuer.token(sub="system:serviceaccount:default:default"),
+        "key": issuer.token(key=stranger.key),
+        "kid": issuer.token(kid="two"),
+        "its public key as our secret": confused(issuer.token(), public),
+        "none": jwt.encode({"iss": issuer.url, "aud": "stoker", "sub": SUBJECT}, None, "none", headers={"kid": "one"}),
+    }
+    stranger.server_close()
+
+    assert {name: sweep(token) for name, token in refused.items()} == dict.fromkeys(refused, 401)
+
+
+def confused(token: str, public_key: bytes) -> str:
+    """Sign again with the public key for a shared secret, which PyJWT itself refuses to do."""
+    head, body = jwt.get_unverified_header(token) | {"alg": "HS256"}, token.split(".")[1]
+    signed = f"{base64url_encode(json.dumps(head).encode()).decode()}.{body}"
+    signature = hmac.digest(public_key, signed.encode(), "sha256")
+    return f"{signed}.{base64url_encode(signature).decode()}"
+
+
+def test_nobody_is_let_in_where_no_subject_is_named(
+    issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("OIDC_SUBJECTS", "")
+    from tests.conftest import forget
+
+    forget()
+    assert sweep(issuer.token()) == 401
+
+
+def test_an_issuer_that_is_away_is_503(
+    issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch
+) -> None:
+    token = issuer.token()
+    environment.setenv("OIDC_ISSUER", "http://127.0.0.1:9")
+    from tests.conftest import forget
+
+    forget()
+    assert sweep(token) == 503
