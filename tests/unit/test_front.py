@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions import web
+from functions import logs, web
 from tests.conftest import api_headers, callback_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite")
@@ -16,18 +16,26 @@ def front(function: Callable[[str], Any]) -> Any:
     return function("front")
 
 
-def routes() -> list[tuple[str, str]]:
+def routes() -> list[tuple[str, str, str]]:
+    """Return each route of each function, but for the bare one that several share."""
     import functions.front  # noqa: F401 -- it fills the table
 
-    found = {tuple(route.split(maxsplit=1)) for own in web._routes.values() for route in own}
-    return sorted((method, path) for method, path in found if path != "/")
+    found = [(own.__name__, *route.split(maxsplit=1)) for own, routes in web._routes.items() for route in routes]
+    return sorted((name, method, path) for name, method, path in found if path != "/")
 
 
-@pytest.mark.parametrize(("method", "path"), routes())
-def test_every_route_of_every_function_is_reached(front: Any, method: str, path: str) -> None:
+@pytest.mark.parametrize(("name", "method", "path"), routes())
+def test_every_route_of_every_function_reaches_that_function(front: Any, name: str, method: str, path: str) -> None:
     answer = front.open(_filled(path), method=method)
 
     assert answer.status_code == 401, answer.json
+    assert logs.about.get()["function"] == name
+
+
+def test_a_bare_post_reaches_create_job(front: Any) -> None:
+    front.post("/")
+
+    assert logs.about.get()["function"] == "create_job"
 
 
 def _filled(path: str) -> str:

@@ -9,18 +9,19 @@ import pytest
 from tests.conftest import ROOT, SECRET
 
 ORM = {"sqlalchemy", "sqlmodel", "pydantic"}
-CLOUD = {"boto3", "botocore", "lightkube", "httpx2", "urllib3", "requests"}
+#: imported by the first request that needs them: storage, launchers, the sink
+LATER = {"boto3", "botocore", "lightkube", "httpx2", "urllib3", "requests", "psutil"}
 NEVER = {"alembic", "cryptography", "kubernetes", "httpx", "rich", "typer", "numpy"}
 BUDGET = {
-    "heartbeat": ORM | CLOUD | {"psycopg", "cloudevents.sdk"},
-    "event": CLOUD,
-    "done": CLOUD,
-    "jobs": CLOUD,
-    "presign": CLOUD,
-    "cancel": CLOUD,
-    "create_job": CLOUD,
-    "sweep": CLOUD,
-    "uploads": ORM | CLOUD | {"psycopg"},
+    "heartbeat": ORM | LATER | {"psycopg"},
+    "event": LATER,
+    "done": LATER,
+    "jobs": LATER,
+    "presign": LATER,
+    "cancel": LATER,
+    "create_job": LATER,
+    "sweep": LATER,
+    "uploads": ORM | LATER | {"psycopg"},
 }
 
 
