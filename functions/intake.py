@@ -26,7 +26,7 @@ def deliver(headers: Headers, body: bytes, *, at: datetime) -> None:
     text = body.decode("utf-8", "replace")
     with rejecting(text, at=at):
         for found in _read(headers, body):
-            with rejecting(text, at=at):
+            with logs.apart(), rejecting(text, at=at):
                 _take(found, at=at)
 
 

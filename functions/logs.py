@@ -6,7 +6,8 @@ What is logged is named field by field; headers, bodies and URLs with queries ne
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -23,6 +24,16 @@ _logger = logging.getLogger("stoker")
 def bind(**fields: str) -> None:
     """Add fields to every line that this request logs from here on."""
     about.set({**about.get(), **fields})
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Forget at the end of the block what was bound in it: where one request is about several things in turn."""
+    kept = about.set(about.get())
+    try:
+        yield
+    finally:
+        about.reset(kept)
 
 
 def log(level: int, message: str, *, exc_info: bool = False, **fields: Any) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functions import intake, launcher, notifications, outbox, storage, store, store_read, store_sweep
 from functions.errors import Refusal, WrongState
 from functions.launcher import Launcher, Phase, Status
-from functions.logs import bind, log
+from functions.logs import apart, bind, log
 from functions.notifications import Upload
 from functions.settings import settings
 from functions.states import FINAL, RETRY, Reason, Retry, State
@@ -50,6 +50,7 @@ def look(job_id: str, *, at: datetime) -> None:
         _guarded(lambda: _look_after(job, launcher.chosen(), awake_at=awake_at, at=at))
 
 
+@apart()
 def _guarded(step: Callable[[], None]) -> None:
     try:
         step()
@@ -139,5 +140,5 @@ def _find_uploads(at: datetime) -> None:
     ]
     by_identity = {notifications.identity(upload): upload for upload in found}
     for identity in by_identity.keys() - store_sweep.known(by_identity.keys()):
-        with intake.rejecting(by_identity[identity].key, at=at, identity=identity):
+        with apart(), intake.rejecting(by_identity[identity].key, at=at, identity=identity):
             intake.upload(by_identity[identity], at=at)

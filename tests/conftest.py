@@ -26,7 +26,7 @@ import boto3  # noqa: E402 -- after the environment is scrubbed
 import httpx  # noqa: E402
 import psycopg  # noqa: E402
 
-from functions import launch_local, session, settings, storage, store, tokens  # noqa: E402
+from functions import launch_local, logs, session, settings, storage, store, tokens  # noqa: E402
 from functions.callback import Call, Delivery, Said  # noqa: E402
 from functions.spec import Spec  # noqa: E402
 from functions.states import FINAL, Reason, State  # noqa: E402
@@ -121,6 +121,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pyt
     monkeypatch.setenv("TRAINERS", str(trainers))
     monkeypatch.setenv("LOCAL_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("STORAGE_BUCKET", BUCKET)
+    logs.about.set({"function": "test", "trace_id": uuid4().hex})  # as in a request, and of no other test's
     forget()
     yield monkeypatch
     forget()

@@ -1,12 +1,10 @@
-"""sweep, with real trainers, a real S3 server and a real sink: what it puts right, and what it leaves alone."""
+"""sweep, with real trainers, and a real S3 server: what it puts right, and what it leaves alone."""
 
-import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -18,10 +16,19 @@ from functions.callback import Said
 from functions.errors import WrongState
 from functions.launch_local import Local
 from functions.launcher import Phase
-from functions.states import Reason, State
+from functions.states import FINAL, Reason, State
 from functions.store_heartbeat import Beat, record
 from functions.tables import Job
-from tests.conftest import BUCKET, api_headers, call, claim, eventually, seconds, served_and_up
+from tests.conftest import (
+    api_headers,
+    call,
+    callback_headers,
+    claim,
+    eventually,
+    free_ports,
+    seconds,
+    served_and_up,
+)
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 WAITS = {"calls": False, "seconds": 600}
@@ -114,6 +121,41 @@ def test_an_exit_without_done_fails_the_job_with_the_codes_reason(
     sweep(now + seconds(1))
 
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, reason)
+
+
+@pytest.mark.parametrize(("code", "launches"), [(74, 2), (65, 1), (78, 1), (1, 1)])
+def test_only_what_another_start_can_mend_is_started_again(
+    planned: Any, now: datetime, code: int, launches: int
+) -> None:
+    job = planned({"calls": False, "exit": code}, attempt_limit=2)
+    sweep(now)
+    gone(job)
+    sweep(now + seconds(1))
+
+    assert read(job.id).launch == launches
+    assert (read(job.id).state == State.FAILED) == (launches == 1)
+
+
+def test_a_trainer_killed_in_mid_training_is_started_again_and_succeeds(planned: Any) -> None:
+    job = planned({"epochs": 3, "killed_in_attempts": [1]}, attempt_limit=2)
+    port = free_ports(1)[0]
+    with served_and_up("front", port, BACKEND_BASE_URL=f"http://127.0.0.1:{port}") as (_, address):
+
+        def ended() -> bool:
+            assert httpx.post(f"{address}/v1/sweep", headers=api_headers(), timeout=30).status_code == 204
+            return read(job.id).state in FINAL
+
+        eventually(ended)
+        late = httpx.post(
+            f"{address}/v1/jobs/{job.id}/heartbeat",
+            json={"epoch": 1, "attempt": 1},
+            headers=callback_headers(job.id),
+            timeout=30,
+        )
+
+    assert (read(job.id).state, read(job.id).attempt) == (State.SUCCEEDED, 2)
+    assert types(job.id).count("retrying") == 1
+    assert late.status_code == 409
 
 
 def test_a_lost_trainer_is_started_again_as_often_as_allowed_and_the_old_attempt_is_fenced(
@@ -233,21 +275,16 @@ def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_ma
     assert read(job.id).state == State.SUCCEEDED
 
 
-def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: datetime) -> None:
-    metadata = {
-        "stoker-framework": "stub",
-        "stoker-model": "stub-1",
-        "stoker-hyperparameters": json.dumps(WAITS),
-    }
-    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=metadata)
-    s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=metadata | {"stoker-epochs": "many"})
-    sweep(now + seconds(10))
-    assert store_read.jobs({}, cursor=None, limit=10)[0] == []
+def test_a_trainer_of_a_job_that_never_was_is_stopped(planned: Any, now: datetime) -> None:
+    known = running(planned(), at=now)
+    environment = launcher.environment(known, at=now)
+    Local().stop(known.id)
+    eventually(lambda: not Local().list())
+    Local().submit(Job(**known.model_dump() | {"id": "stranger"}), environment)
+    assert Local().list() == {"stranger"}
 
-    for minute in (2, 3, 4):
-        sweep(now + timedelta(minutes=minute))
-    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["cats"]
-    assert [row.reason.partition(":")[0] for row in store_read.rejected_events(after=0, limit=9)[0]] == ["epochs"]
+    sweep(now)
+    eventually(lambda: not Local().list())
 
 
 def test_two_sweeps_at_once_do_no_work_twice(planned: Any) -> None:
@@ -268,67 +305,6 @@ def test_two_sweeps_at_once_do_no_work_twice(planned: Any) -> None:
 
     assert statuses == [204] * 4
     assert len(Local().list()) == 1
-
-
-class _Sink(ThreadingHTTPServer):
-    """A Broker that keeps what it was sent, and answers as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Recorder)
-        self.taken: list[tuple[str, int, str]] = []
-        self.answer: Callable[[str], int] = lambda _subject: 202
-
-
-class _Recorder(BaseHTTPRequestHandler):
-    server: _Sink
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.answer(self.headers["ce-subject"])
-        if status == 202:
-            kind = self.headers["ce-type"].removeprefix("dev.stoker.job.")
-            self.server.taken.append((self.headers["ce-subject"], int(self.headers["ce-sequence"]), kind))
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class says so
-        """Say nothing."""
-
-
-@pytest.fixture
-def sink(environment: pytest.MonkeyPatch) -> Iterator[_Sink]:
-    server = _Sink()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    environment.setenv("K_SINK", f"http://127.0.0.1:{server.server_port}/")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
-    done, failed = a_job(State.SUCCEEDED, at=now), a_job(State.FAILED, at=now)
-    sweep(now)
-    sweep(now + seconds(60))
-
-    def told(job_id: str) -> list[tuple[int, str]]:
-        return [(sequence, kind) for subject, sequence, kind in sink.taken if subject == job_id]
-
-    assert told(done) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "succeeded")]
-    assert told(failed) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "failed")]
-
-
-def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
-    refused, other = a_job(State.SUCCEEDED, at=now), a_job(State.SUCCEEDED, at=now)
-    sink.answer = lambda subject: 503 if subject == refused else 202
-    sweep(now)
-    assert {subject for subject, _, _ in sink.taken} == {other}
-
-    sink.answer = lambda _subject: 202
-    sweep(now + seconds(60))
-    assert [sequence for subject, sequence, _ in sink.taken if subject == refused] == [1, 2, 3, 4]
 
 
 def test_a_sink_that_is_away_stops_nothing_else(

@@ -1,0 +1,55 @@
+"""Uploads whose notification was lost: sweep finds them in the bucket, and each is still one job."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from functions import intake, logs, store_read, sweeping, tokens
+from tests.conftest import BUCKET, seconds
+from tests.unit.vendors import FIXTURES, PLAIN
+
+pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
+ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+
+
+@pytest.fixture
+def now() -> datetime:
+    return tokens.now()
+
+
+def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: datetime) -> None:
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
+    s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=ASKED | {"stoker-epochs": "many"})
+    sweeping.once(at=now + seconds(10))
+    assert store_read.jobs({}, cursor=None, limit=10)[0] == []
+
+    for minute in (2, 3, 4):
+        sweeping.once(at=now + timedelta(minutes=minute))
+    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["cats"]
+    assert [row.reason.partition(":")[0] for row in store_read.rejected_events(after=0, limit=9)[0]] == ["epochs"]
+
+
+def test_an_upload_that_sweep_finds_is_no_part_of_another_jobs_trace(s3: Any, a_job: Any, now: datetime) -> None:
+    other = store_read.job(a_job(at=now))
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
+    sweeping.once(at=now + timedelta(minutes=2))
+
+    (found,), _ = store_read.jobs({"dataset_id": "cats"}, cursor=None, limit=10)
+    assert found.trace_id == logs.about.get()["trace_id"] != other.trace_id
+
+
+def test_an_upload_that_sweep_has_found_is_no_second_job_when_its_notification_comes_late(
+    s3: Any, now: datetime
+) -> None:
+    put = s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=b"x", Metadata=ASKED)
+    for minute in (2, 3):
+        sweeping.once(at=now + timedelta(minutes=minute))
+    said = json.loads(FIXTURES["aws_put"])
+    said["Records"][0]["s3"]["object"] |= {"eTag": put["ETag"].strip('"')}
+    said["Records"][0]["s3"]["object"].pop("versionId", None)
+    intake.deliver(PLAIN, json.dumps(said).encode(), at=now + timedelta(minutes=4))
+
+    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
+    assert store_read.rejected_events(after=0, limit=9)[0] == []

@@ -1,0 +1,85 @@
+"""The outbox, through sweep to a real HTTP sink: every move of every job, in order, at least once."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from functions import sweeping, tokens
+from functions.states import State
+from tests.conftest import seconds
+
+pytestmark = pytest.mark.usefixtures("sqlite", "s3")
+
+
+@pytest.fixture
+def now() -> datetime:
+    return tokens.now()
+
+
+def sweep(at: datetime) -> None:
+    sweeping.once(at=at)
+
+
+class _Sink(ThreadingHTTPServer):
+    """A Broker that keeps what it was sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Recorder)
+        self.taken: list[tuple[str, int, str]] = []
+        self.answer: Callable[[str], int] = lambda _subject: 202
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    server: _Sink
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.server.answer(self.headers["ce-subject"])
+        if status == 202:
+            kind = self.headers["ce-type"].removeprefix("dev.stoker.job.")
+            self.server.taken.append((self.headers["ce-subject"], int(self.headers["ce-sequence"]), kind))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class says so
+        """Say nothing."""
+
+
+@pytest.fixture
+def sink(environment: pytest.MonkeyPatch) -> Iterator[_Sink]:
+    server = _Sink()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    environment.setenv("K_SINK", f"http://127.0.0.1:{server.server_port}/")
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
+    done, failed = a_job(State.SUCCEEDED, at=now), a_job(State.FAILED, at=now)
+    sweep(now)
+    sweep(now + seconds(60))
+
+    def told(job_id: str) -> list[tuple[int, str]]:
+        return [(sequence, kind) for subject, sequence, kind in sink.taken if subject == job_id]
+
+    assert told(done) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "succeeded")]
+    assert told(failed) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "failed")]
+
+
+def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
+    refused, other = a_job(State.SUCCEEDED, at=now), a_job(State.SUCCEEDED, at=now)
+    sink.answer = lambda subject: 503 if subject == refused else 202
+    sweep(now)
+    assert {subject for subject, _, _ in sink.taken} == {other}
+
+    sink.answer = lambda _subject: 202
+    sweep(now + seconds(60))
+    assert [sequence for subject, sequence, _ in sink.taken if subject == refused] == [1, 2, 3, 4]
