@@ -158,12 +158,16 @@ def test_a_caller_without_a_good_token_is_not_let_in(client: Any, authorization:
     answer = client.post("/v1/jobs", json=GOOD, headers={"Authorization": authorization()})
 
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert (answer.content_type, bool(answer.json["detail"])) == ("application/problem+json", True)
     assert jobs() == []
 
 
 @pytest.mark.parametrize("scope", ["jobs:read", "datasets:notify"])
 def test_a_token_without_the_scope_to_write_makes_no_job(client: Any, scope: str) -> None:
-    assert client.post("/v1/jobs", json=GOOD, headers=api_headers(scope)).status_code == 403
+    answer = client.post("/v1/jobs", json=GOOD, headers=api_headers(scope))
+
+    assert (answer.status_code, answer.content_type) == (403, "application/problem+json")
+    assert "jobs:write" in answer.json["detail"]
     assert jobs() == []
 
 
