@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.1
 _LOG_LINES = 20
 _INTERRUPTED = 130
 #: what of the artifacts gets its link shown; the rest is counted
-_SHOWN = ("best.pt", "metrics.csv", "results.png", ".log")
+_SHOWN = ("best.pt", "metrics.csv", "results.png", "curves.png", ".log")
 
 
 class DemoError(Exception):

@@ -22,7 +22,7 @@ class Demo(NamedTuple):
 DEMOS: Mapping[str, Demo] = {
     "ultralytics": Demo(
         "a YOLO detector learns to find handwritten digits, from scratch",
-        digits.write,
+        digits.write_strewn,
         "digits-detection-1.zip",
         {
             "framework": "ultralytics",
@@ -45,6 +45,32 @@ DEMOS: Mapping[str, Demo] = {
                     "hsv_h": 0.0,
                     "hsv_s": 0.0,
                     "nbs": 16,
+                }
+            ),
+        },
+    ),
+    "timm": Demo(
+        "a classifier learns to tell handwritten digits apart, from scratch",
+        digits.write_classes,
+        "digits-classification-1.zip",
+        {
+            "framework": "timm",
+            "model": "test_resnet",
+            "epochs": "12",
+            "batch-size": "64",
+            "image-size": "32",
+            "learning-rate": "0.004",
+            "device": "cpu",
+            "workers": "0",
+            # A mirrored digit is none, and of a small picture there is little to crop.
+            "hyperparameters": json.dumps(
+                {
+                    "pretrained": False,
+                    "opt": "adamw",
+                    "weight_decay": 0.05,
+                    "hflip": 0.0,
+                    "scale": [0.7, 1.0],
+                    "color_jitter": 0.2,
                 }
             ),
         },

@@ -1,7 +1,9 @@
-"""A dataset to try things with: handwritten digits, strewn over small dark pictures, as YOLO detection wants them."""
+"""Datasets to try things with, of the handwritten digits that scikit-learn ships: to find, and to tell apart."""
 
 import io
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ _TRAIN_DIGITS = 1400
 _SIDE = 128  # pixels, of a picture
 _DIGIT_SIDES = (28, 49)  # pixels, of a digit: from, to
 _MOST_DIGITS = 3
+_CLASS_SIDE = 32  # pixels, of a digit alone
 _NOISE = 40  # of 255
 _PLACES_TRIED = 20
 _BRIGHTEST = 16  # of scikit-learn's digits
@@ -25,18 +28,34 @@ _ZIP_TIME = (2026, 1, 1, 0, 0, 0)
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def write(path: Path, count: int = IMAGES, seed: int = 1) -> None:
-    """Write the dataset as a zip, in the way of ``data.yaml``, ``images/{train,val}``, ``labels/{train,val}``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+def write_classes(path: Path) -> None:
+    """Write the digits one by one as a zip of ``{train,val}/{digit}/``, for classification."""
+    digits = load_digits()
+    with _whole_zip(path) as archive:
+        for number, (image, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+            split = "train" if number < _TRAIN_DIGITS else "val"
+            _add(archive, f"{split}/{digit}/{number:04}.png", _png(_scaled(image, _CLASS_SIDE)))
+
+
+def write_strewn(path: Path, count: int = IMAGES, seed: int = 1) -> None:
+    """Write digits strewn over small dark pictures as a zip, for detection, in the way of ``data.yaml``, ``images/{train,val}``, ``labels/{train,val}``."""
     random, digits = np.random.default_rng(seed), load_digits()
-    with zipfile.ZipFile(part, "w") as archive:
+    with _whole_zip(path) as archive:
         for number in range(count):
             split = "train" if number < count * _TRAIN_SHARE else "val"
             picture, labels = _draw(random, digits, split)
             _add(archive, f"images/{split}/{number:04}.png", _png(picture))
             _add(archive, f"labels/{split}/{number:04}.txt", labels.encode())
         _add(archive, "data.yaml", _data_yaml().encode())
+
+
+@contextmanager
+def _whole_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Write an archive that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with zipfile.ZipFile(part, "w") as archive:
+        yield archive
     part.replace(path)
 
 

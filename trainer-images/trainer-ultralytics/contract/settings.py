@@ -113,7 +113,7 @@ class Settings:
             image_size=size or None,
             learning_rate=rate or None,
             seed=_number(env, "SEED", int, 0, low=0),
-            device=_match(env, "DEVICE", r"cpu|mps|\d+(,\d+)*", default="") or None,
+            device=_match(env, "DEVICE", r"mps|(cpu|\d+)(,(cpu|\d+))*", default="") or None,
             workers=_number(env, "WORKERS", int, 2, low=0),
             hyperparameters=_json_object(env, "HYPERPARAMETERS"),
             checkpoint_key=_match(env, "CHECKPOINT_KEY", r"(?!.*\.\.)\w[\w +=@./-]*", default="") or None,

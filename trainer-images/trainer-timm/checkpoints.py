@@ -1,0 +1,101 @@
+"""last.pt, which has all that a resume needs, and best.pt, which has all that a prediction needs.
+
+Both hold tensors and plain values only, and are read with ``weights_only``: a checkpoint cannot run code.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from utils import ConfigInvalidError, Contract
+
+if TYPE_CHECKING:
+    from train import Run
+
+log = logging.getLogger("checkpoints")
+
+
+def save(run: "Run", about: dict[str, Any]) -> None:
+    """Write what an epoch has come to, and store it when it is time; the best one first, since last.pt counts on it."""
+    contract = run.contract
+    if contract is None:
+        return
+    best, last = contract.scratch / "best.pt", contract.scratch / "last.pt"
+    if run.is_best():
+        kept = run.ema.module if run.ema is not None else run.model
+        _write(best, about | {"state_dict": kept.state_dict(), "epoch": run.epoch, "metrics": run.history[-1]})
+    _write(last, about | _state(run))
+    if contract.is_time_to_save(last):
+        save_now(contract)
+
+
+def save_now(contract: Contract) -> None:
+    """Store what was written last."""
+    best, last = contract.scratch / "best.pt", contract.scratch / "last.pt"
+    if last.exists() and (not best.exists() or contract.save_checkpoint(best, now=True)):
+        contract.save_checkpoint(last, now=True)
+
+
+def _state(run: "Run") -> dict[str, Any]:
+    return {
+        "epoch": run.epoch,
+        "history": run.history,
+        "state_dict": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "state_dict_ema": run.ema.module.state_dict() if run.ema is not None else None,
+        "scheduler": run.scheduler.state_dict() if run.scheduler is not None else None,
+        "scaler": run.scaler.state_dict() if run.scaler is not None else None,
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write a file that is whole or not there."""
+    part = path.with_suffix(".part")
+    torch.save(content, part)
+    part.rename(path)
+
+
+def resume(run: "Run", folder: Path, about: dict[str, Any]) -> None:
+    """Go on from last.pt; the best one so far is fetched, too.
+
+    Raises:
+        ConfigInvalidError: it is of another model or of other classes.
+    """
+    content = read(folder / "last.pt")
+    for name, what in (("model_name", "MODEL_NAME"), ("classes", "the dataset's classes")):
+        if content[name] != about[name]:
+            raise ConfigInvalidError(
+                f"last.pt in storage is of another job: {what}: {content[name]} is not {about[name]}"
+            )
+    run.model.load_state_dict(content["state_dict"])
+    run.optimizer.load_state_dict(content["optimizer"])
+    for part, name in (
+        (run.ema and run.ema.module, "state_dict_ema"),
+        (run.scheduler, "scheduler"),
+        (run.scaler, "scaler"),
+    ):
+        if part is not None and content[name] is not None:
+            part.load_state_dict(content[name])
+    run.epoch, run.history = content["epoch"], content["history"]
+    if run.contract is not None:
+        best = run.contract.scratch / "best.pt"
+        if not run.contract.download(run.contract.key("checkpoints", "best.pt"), best):
+            _write(best, about | {"state_dict": content["state_dict"], "epoch": run.epoch, "metrics": run.history[-1]})
+        run.contract.event("log", f"goes on after epoch {run.epoch}", epoch=run.epoch)
+        log.info("goes on after epoch %d", run.epoch)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint of ours. Raises: ConfigInvalidError."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a pickle can fail in any way
+        raise ConfigInvalidError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from error
+    if (
+        not isinstance(content, dict)
+        or not {"model_name", "model_kwargs", "classes", "data_config", "state_dict"} <= content.keys()
+    ):
+        raise ConfigInvalidError(f"{path.name} is no checkpoint of this trainer: name a best.pt that it has stored")
+    return content

@@ -1,0 +1,1 @@
+"""What ``utils`` is made of: the same files, byte for byte, in every trainer."""

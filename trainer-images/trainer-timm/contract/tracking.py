@@ -1,0 +1,106 @@
+"""MLflow, when MLFLOW_TRACKING_URI is set: a thread of its own, so that neither its failing nor its hanging is felt."""
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("tracking")
+
+PENDING_LIMIT = 10_000
+PARAM_LIMIT_CHARACTERS = 500
+NEVER_HEARD_SECONDS = 5.0  # how long an MLflow that has not answered once is waited for
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+
+
+class Tracking:
+    """One MLflow run a job, the same one for all its attempts. Without an address, nothing happens."""
+
+    def __init__(self, address: str | None, *, experiment: str, job_id: str) -> None:
+        self._address, self._experiment, self._job_id = address, experiment, job_id
+        self._pending: queue.Queue[Callable[[], None]] = queue.Queue(PENDING_LIMIT)
+        self._idle = threading.Event()
+        self._client: Any = None
+        self._run_id = ""
+        if address:
+            threading.Thread(target=self._work, name="mlflow", daemon=True).start()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log settings."""
+        words = {name: str(value)[:PARAM_LIMIT_CHARACTERS] for name, value in values.items() if value is not None}
+        self._later(lambda: self._log_params(words))
+
+    def metrics(self, values: Mapping[str, float], epoch: int) -> None:
+        """Log an epoch's metrics."""
+        at_ms, kept = int(time.time() * 1000), dict(values)
+        self._later(lambda: self._log_metrics(kept, at_ms, epoch))
+
+    def artifact(self, path: Path) -> None:
+        """Store a file with the run."""
+        self._later(lambda: self._client.log_artifact(self._run_id, str(path)))
+
+    def end(self, status: str, within_seconds: float = 60.0) -> None:
+        """Close the run (FINISHED, FAILED, KILLED), and wait a little for what is still pending."""
+        if self._address:
+            within_seconds = within_seconds if self._run_id else min(within_seconds, NEVER_HEARD_SECONDS)
+            self._later(lambda: self._client.set_terminated(self._run_id, status))
+            self._later(self._idle.set)
+            if not self._idle.wait(within_seconds):
+                log.warning("MLflow did not take everything in time")
+
+    def _later(self, action: Callable[[], None]) -> None:
+        if self._address:
+            try:
+                self._pending.put_nowait(action)
+            except queue.Full:
+                log.warning("MLflow is too slow; something is left out")
+
+    def _work(self) -> None:
+        while True:
+            action = self._pending.get()
+            try:
+                if action != self._idle.set:
+                    self._open()
+                action()
+            except Exception as error:  # noqa: BLE001 -- a tracker that dies must not end a training
+                log.warning("MLflow failed: %s", type(error).__name__)
+
+    def _open(self) -> None:
+        if self._run_id:
+            return
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        from mlflow.entities import ViewType
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(self._address)
+        found = self._client.get_experiment_by_name(self._experiment)
+        experiment_id = found.experiment_id if found else self._client.create_experiment(self._experiment)
+        mine = f"tags.stoker_job_id = '{self._job_id}'"
+        runs = self._client.search_runs([experiment_id], mine, ViewType.ACTIVE_ONLY, max_results=1)
+        if runs:
+            self._client.update_run(runs[0].info.run_id, status="RUNNING")
+        tags = {"stoker_job_id": self._job_id}
+        run = runs[0] if runs else self._client.create_run(experiment_id, tags=tags, run_name=f"job-{self._job_id}")
+        self._run_id = run.info.run_id
+
+    def _log_params(self, words: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        self._client.log_batch(self._run_id, params=[Param(name, value) for name, value in words.items()])
+
+    def _log_metrics(self, values: dict[str, float], at_ms: int, epoch: int) -> None:
+        from mlflow.entities import Metric
+
+        # MLflow takes no brackets in names.
+        named = {name.replace("(", "_").replace(")", ""): value for name, value in values.items()}
+        self._client.log_batch(self._run_id, metrics=[Metric(n, v, at_ms, epoch) for n, v in named.items()])

@@ -1,0 +1,154 @@
+"""Datasets from strangers: a zip of class folders, fetched, unpacked and looked through before anything learns.
+
+Either ``train/<class>/…`` and ``val/<class>/…``, or ``<class>/…`` alone, of which a share is kept for validation.
+"""
+
+import os
+import random
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from contract.archive import limit, unpack
+from utils import Contract, DatasetInvalidError
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+#: pictures that are not read here: named instead of being left out in silence
+FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+VALIDATION = ("val", "validation", "valid", "test")
+FEWEST = 2
+Sample = tuple[Path, int]
+
+
+class Data(NamedTuple):
+    """Pictures with their class's number, and the classes' names by number."""
+
+    train: list[Sample]
+    val: list[Sample]
+    classes: list[str]
+
+
+def fetch(contract: Contract, *, val_share: float) -> Data:
+    """Return the dataset, checked.
+
+    Raises:
+        DatasetInvalidError: the message names the file or folder.
+    """
+    folder = unpacked(contract)
+    data = listed(folder, val_share=val_share, seed=contract.settings.seed)
+    check_images(contract, (path for path, _ in (*data.train, *data.val)), folder)
+    return data
+
+
+def unpacked(contract: Contract) -> Path:
+    """Fetch and unpack the pictures of the dataset. Raises: DatasetInvalidError."""
+    key = f"datasets/{contract.settings.dataset_id}.zip"
+    archive, folder = contract.scratch / "dataset.zip", contract.scratch / "dataset"
+    if not contract.download(key, archive):
+        raise DatasetInvalidError(f"there is no dataset at {key}")
+    left_out = unpack(archive, folder, _wanted, contract.check)
+    archive.unlink()
+    folder.mkdir(exist_ok=True)
+    if left_out:
+        contract.event("log", f"{left_out} files of the dataset are no pictures and were left out")
+    return folder
+
+
+def _wanted(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES | FOREIGN_SUFFIXES
+
+
+def listed(folder: Path, *, val_share: float, seed: int) -> Data:
+    """Return what is in a folder that was unpacked: the same list for the same seed. Raises: DatasetInvalidError."""
+    root = _root(folder)
+    val = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
+    if (root / "train").is_dir():
+        if val is None:
+            raise DatasetInvalidError(f"train/ is there, but none of {', '.join(f'{name}/' for name in VALIDATION)}")
+        classes = _classes(root / "train")
+        strange = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in classes)
+        if strange:
+            raise DatasetInvalidError(f"{val.name}/{strange[0]}: a class that train/ does not have")
+        samples = _samples(val, classes)
+        if not samples:
+            raise DatasetInvalidError(f"{val.name}/ holds no pictures in folders of classes")
+        return Data(_samples(root / "train", classes, each=1), samples, classes)
+    classes = _classes(root)
+    return _split(_samples(root, classes, each=FEWEST), classes, val_share=val_share, seed=seed)
+
+
+def _root(folder: Path) -> Path:
+    """Return the folder of the classes: the archive's, or the only one in it, unless that is a class itself."""
+    inside = list(folder.iterdir())
+    is_wrapped = len(inside) == 1 and inside[0].name != "train" and all(path.is_dir() for path in inside[0].glob("*"))
+    return inside[0] if is_wrapped and inside[0].is_dir() else folder
+
+
+def _classes(folder: Path) -> list[str]:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(names) < FEWEST:
+        raise DatasetInvalidError(
+            f"{len(names)} classes (folders of pictures); {FEWEST} or more are needed: train/<class>/ and val/<class>/"
+        )
+    return names
+
+
+def _samples(folder: Path, classes: list[str], *, each: int = 0) -> list[Sample]:
+    samples = []
+    for number, name in enumerate(classes):
+        found = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        foreign = [path for path in found if path.suffix.lower() in FOREIGN_SUFFIXES]
+        if foreign:
+            raise DatasetInvalidError(
+                f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} pictures are not read; "
+                f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        if len(found) < each:
+            raise DatasetInvalidError(f"{name}/ holds {len(found)} pictures; {each} or more are needed")
+        samples += [(path, number) for path in found]
+    return samples
+
+
+def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed: int) -> Data:
+    """Keep a share of each class, one picture at least, for validation."""
+    train, val = [], []
+    for number in range(len(classes)):
+        mine = [sample for sample in samples if sample[1] == number]
+        random.Random(f"{seed}/{number}").shuffle(mine)  # noqa: S311 -- a choice that must come out the same again
+        count = min(max(round(len(mine) * val_share), 1), len(mine) - 1)
+        val += mine[:count]
+        train += mine[count:]
+    return Data(sorted(train), sorted(val), classes)
+
+
+def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
+    """Decode each picture once. Raises: DatasetInvalidError."""
+    limit_pixels = limit(os.environ, "DATASET_PIXEL_LIMIT", 100_000_000)
+    Image.init()  # else the rarer formats are not known yet
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and its message names the file
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        try:
+            for _ in pool.map(lambda path: _check_image(path, root, limit_pixels), images):
+                contract.check()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
+    name = path.relative_to(root)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > limit_pixels:
+                raise DatasetInvalidError(f"{name}: {width}x{height} pixels are more than {limit_pixels}")
+            image.draft("RGB", (64, 64))  # a JPEG is read whole, but not computed in full
+            image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise DatasetInvalidError(f"{name}: not a picture of the kinds {', '.join(FORMATS)}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error

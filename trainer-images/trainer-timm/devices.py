@@ -1,0 +1,160 @@
+"""Where a training runs: one device, or several with a process each, which meet as torchrun's do."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from utils import ConfigInvalidError, Contract, GpuMemoryError, TrainerError
+
+if TYPE_CHECKING:
+    import torch
+
+    from options import Options
+
+JOIN_SECONDS = 300.0
+_LEAVE_SECONDS = 5.0
+_RANK, _FOLDER, _DEVICE = "RANK", "TRAINING_FOLDER", "TRAINING_DEVICE"
+
+
+class Place(NamedTuple):
+    """One process of a training: its rank among ``world``, its device, and the folder that all of them share."""
+
+    rank: int
+    world: int
+    name: str
+    folder: Path
+
+    @property
+    def device(self) -> "torch.device":
+        """Return the device as torch has it."""
+        import torch
+
+        return torch.device(self.name)
+
+
+def places(asked: str | None, folder: Path) -> list[Place]:
+    """Return a place for each device that DEVICE names; one, the best there is, when it names none.
+
+    Raises:
+        ConfigInvalidError: there is no such device.
+    """
+    import torch
+
+    if not asked:
+        return [Place(0, 1, "cuda:0" if torch.cuda.is_available() else "cpu", folder)]
+    names = [word.strip() for word in asked.split(",")]
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for name in names:
+        if name.isdecimal() and int(name) >= count:
+            raise ConfigInvalidError(f"DEVICE={asked!r}: there is no GPU {name}; {count} are visible")
+        if not re.fullmatch(r"\d+|cpu|mps", name):
+            raise ConfigInvalidError(f"DEVICE={asked!r}: use cpu, mps, or numbers of GPUs such as 0,1")
+    if "mps" in names and (len(names) > 1 or not torch.backends.mps.is_available()):
+        raise ConfigInvalidError(f"DEVICE={asked!r}: mps is one device, of a Mac")
+    return [
+        Place(rank, len(names), f"cuda:{name}" if name.isdecimal() else name, folder) for rank, name in enumerate(names)
+    ]
+
+
+@contextmanager
+def others(places: list[Place], contract: Contract) -> Iterator[None]:
+    """Run the processes of all ranks but 0 while the block runs; they leave when it does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), _FOLDER: str(contract.scratch)}
+    os.environ |= shared
+    # What calls back and what stores is rank 0 alone: the others do not even get the means.
+    secret = re.compile(r"CALLBACK_TOKEN|.*(SECRET|ACCESS_KEY)")
+    environment = {name: value for name, value in os.environ.items() if not secret.match(name)}
+    processes = [
+        subprocess.Popen(  # noqa: S603 -- this very script
+            [sys.executable, sys.argv[0]],
+            env=environment | {_RANK: str(place.rank), "WORLD_SIZE": str(place.world), _DEVICE: place.name},
+        )
+        for place in places[1:]
+    ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGKILL if process.poll() is None else signal.SIGTERM)
+        for process in processes:
+            process.wait(_LEAVE_SECONDS)
+
+
+def is_follower() -> bool:
+    """Say whether this process was started by ``others``."""
+    return int(os.environ.get(_RANK, "0")) > 0
+
+
+def of_environment(env: Mapping[str, str]) -> Place:
+    """Return the place of a process that ``others`` has started."""
+    return Place(int(env[_RANK]), int(env["WORLD_SIZE"]), env[_DEVICE], Path(env[_FOLDER]))
+
+
+def join(place: Place) -> "torch.device":
+    """Meet the other processes, if there are any; return the device."""
+    import torch
+
+    # Bit for bit the same again, where torch can.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    if place.device.type == "cuda":
+        torch.cuda.set_device(place.device)
+    if place.world > 1:
+        torch.distributed.init_process_group(
+            "nccl" if place.device.type == "cuda" else "gloo",
+            rank=place.rank,
+            world_size=place.world,
+            timeout=timedelta(seconds=JOIN_SECONDS),
+        )
+    return place.device
+
+
+def autocast(options: "Options", device: "torch.device") -> Any:
+    """Return the context of a forward pass."""
+    import torch
+
+    if not options.amp:
+        return nullcontext()
+    is_half = options.amp_dtype == "float16" and device.type == "cuda"
+    return torch.autocast(device.type, dtype=torch.float16 if is_half else torch.bfloat16)
+
+
+def summed(*figures: "torch.Tensor", place: Place) -> tuple["torch.Tensor", ...]:
+    """Return each figure's sum over all processes."""
+    import torch
+
+    if place.world > 1:
+        for figure in figures:
+            torch.distributed.all_reduce(figure)
+    return figures
+
+
+def mean(total: "torch.Tensor", count: int, place: Place) -> float:
+    """Return a mean over all processes, of which each brings a sum and a count."""
+    import torch
+
+    total, seen = summed(total, torch.tensor(count, device=total.device), place=place)
+    return float(total) / max(int(seen), 1)
+
+
+def explained(error: Exception) -> Exception:
+    """Return the contract's own error for what torch raises."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return GpuMemoryError(f"use a smaller BATCH_SIZE or IMAGE_SIZE: {str(error).splitlines()[0]}")
+    if isinstance(error, torch.distributed.DistError):
+        return TrainerError(f"the processes lost each other: {str(error).splitlines()[0]}")
+    return error

@@ -1,0 +1,92 @@
+"""Look through a dataset's pictures with trained weights: environment in, callbacks and storage out (contract v1)."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dataset
+import devices
+from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
+
+HEARTBEAT_SECONDS = 2.0  # between two, at least
+BEST = 5
+
+
+def predict(contract: Contract) -> Mapping[str, float]:
+    """Write predictions.jsonl, a line a picture, with the five likeliest classes; return the counts."""
+    settings = contract.settings
+    place = devices.places(settings.device, contract.scratch)[0]
+    if not settings.checkpoint_key:
+        raise ConfigInvalidError("CHECKPOINT_KEY is missing: name the weights to predict with")
+    if settings.hyperparameters:
+        raise ConfigInvalidError(f"HYPERPARAMETERS: a prediction takes none, not {min(settings.hyperparameters)}")
+    model, transform, classes, mode = loaded(contract, settings.checkpoint_key, place)
+    root = dataset.unpacked(contract)
+    images = sorted(path for path in root.rglob("*") if path.is_file())
+    if not images:
+        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no pictures")
+    dataset.check_images(contract, images, root)
+
+    table, began, told_at = contract.scratch / "predictions.jsonl", time.monotonic(), 0.0
+    with table.open("w", encoding="utf-8") as lines:
+        found = seen(contract, model, transform, images, mode, place)
+        for number, (path, scores) in enumerate(found, start=1):
+            likeliest = [{"class": classes[index], "probability": round(score, 6)} for index, score in scores]
+            lines.write(json.dumps({"file": str(path.relative_to(root)), "top": likeliest}, ensure_ascii=False) + "\n")
+            if time.monotonic() - told_at > HEARTBEAT_SECONDS or number == len(images):
+                told_at = time.monotonic()
+                eta_seconds = (told_at - began) / number * (len(images) - number)
+                contract.heartbeat(step=number, metrics={"images": number}, eta_seconds=eta_seconds)
+    contract.save_result(table)
+    return {"images": len(images)}
+
+
+def loaded(contract: Contract, key: str, place: devices.Place) -> tuple[Any, Any, list[str], str]:
+    """Return the model, its transform, the classes and the pictures' mode. Raises: ConfigInvalidError."""
+    from timm.data import create_transform
+
+    import checkpoints
+    import model as models
+
+    path = contract.scratch / "start" / Path(key).name
+    if not contract.download(key, path):
+        raise ConfigInvalidError(f"CHECKPOINT_KEY: there is nothing at {key}")
+    content = checkpoints.read(path)
+    models.check_name(content["model_name"])
+    model = models.build(content["model_name"], content["model_kwargs"])
+    try:
+        model.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise ConfigInvalidError(f"{key}: its weights do not fit its model: {str(error).splitlines()[0]}") from error
+    config = content["data_config"]
+    if contract.settings.image_size:
+        config |= {"input_size": (config["input_size"][0], *[contract.settings.image_size] * 2)}
+    mode = "L" if config["input_size"][0] == 1 else "RGB"
+    return model.to(place.device).eval(), create_transform(**config), content["classes"], mode
+
+
+def seen(
+    contract: Contract, model: Any, transform: Any, images: list[Path], mode: str, place: devices.Place
+) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
+    """Yield each picture with the numbers and the probabilities of its likeliest classes."""
+    import torch
+
+    from recipe import opened
+
+    size = contract.settings.batch_size
+    for start in range(0, len(images), size):
+        chunk = images[start : start + size]
+        contract.check()
+        batch = torch.stack([transform(opened(path, mode)) for path in chunk]).to(place.device)
+        with torch.inference_mode():
+            chances = model(batch).softmax(dim=1)
+        best = chances.topk(min(BEST, chances.shape[1]), dim=1)
+        for path, numbers, scores in zip(chunk, best.indices.tolist(), best.values.tolist(), strict=True):
+            yield path, list(zip(numbers, scores, strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(run(predict))

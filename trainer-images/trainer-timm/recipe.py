@@ -1,0 +1,162 @@
+"""What timm makes of the options: loaders, loss, optimizer, schedule."""
+
+from pathlib import Path
+from typing import Any
+
+import timm.loss
+import torch
+from PIL import Image
+from timm.data import FastCollateMixup, create_loader
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+
+from dataset import Data, Sample
+from options import Options
+from utils import ConfigInvalidError, Settings
+
+
+class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
+    """The pictures of one split; ``create_loader`` sets ``transform``."""
+
+    def __init__(self, samples: list[Sample], *, in_chans: int) -> None:
+        self.samples, self.mode = samples, "L" if in_chans == 1 else "RGB"
+        self.transform: Any = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        path, label = self.samples[index]
+        return self.transform(opened(path, self.mode)), label
+
+
+def opened(path: Path, mode: str) -> Image.Image:
+    """Return a picture, decoded."""
+    with Image.open(path) as image:
+        return image.convert(mode)
+
+
+def loaders(
+    data: Data, settings: Settings, options: Options, config: dict[str, Any], device: torch.device, *, world: int
+) -> tuple[Any, Any]:
+    """Return the loaders of train and val, which put batches on the device."""
+    shared = {
+        "input_size": config["input_size"],
+        "mean": config["mean"],
+        "std": config["std"],
+        "num_workers": settings.workers,
+        "distributed": world > 1,
+        "crop_pct": config["crop_pct"],
+        "crop_mode": config["crop_mode"],
+        "pin_memory": device.type == "cuda",
+        "device": device,
+        # Each epoch's workers are new, so that what they do follows from the seed and the epoch alone.
+        "persistent_workers": False,
+    }
+    # A loader leaves the last, smaller batch out; of a dataset smaller than a batch nothing would be left.
+    batch_size = min(settings.batch_size, max(len(data.train) // world, 1))
+    mixup = mixer(options, len(data.classes)) if options.has_mixup else None
+    train = create_loader(
+        Pictures(data.train, in_chans=options.in_chans),
+        batch_size=batch_size,
+        is_training=True,
+        no_aug=options.no_aug,
+        re_prob=options.reprob,
+        re_mode=options.remode,
+        re_count=options.recount,
+        train_crop_mode=options.train_crop_mode,
+        scale=options.scale,
+        ratio=options.ratio,
+        hflip=options.hflip,
+        vflip=options.vflip,
+        color_jitter=options.color_jitter,
+        color_jitter_prob=options.color_jitter_prob,
+        grayscale_prob=options.grayscale_prob,
+        gaussian_blur_prob=options.gaussian_blur_prob,
+        auto_augment=options.aa,
+        interpolation=options.train_interpolation,
+        collate_fn=mixup,
+        **shared,
+    )
+    val = create_loader(
+        Pictures(data.val, in_chans=options.in_chans),
+        batch_size=settings.batch_size,
+        is_training=False,
+        interpolation=config["interpolation"],
+        **shared,
+    )
+    return train, val
+
+
+def mixer(options: Options, classes: int) -> FastCollateMixup:
+    """Return what mixes the pictures of a batch."""
+    return FastCollateMixup(
+        mixup_alpha=options.mixup,
+        cutmix_alpha=options.cutmix,
+        cutmix_minmax=options.cutmix_minmax,
+        prob=options.mixup_prob,
+        switch_prob=options.mixup_switch_prob,
+        mode=options.mixup_mode,
+        label_smoothing=options.smoothing,
+        num_classes=classes,
+    )
+
+
+def loss(options: Options) -> Any:
+    """Return the training's loss, as timm's train.py chooses it."""
+    if options.bce_loss:
+        return timm.loss.BinaryCrossEntropy(
+            smoothing=0.0 if options.has_mixup else options.smoothing, target_threshold=options.bce_target_thresh
+        )
+    if options.has_mixup:
+        return timm.loss.SoftTargetCrossEntropy()
+    return timm.loss.LabelSmoothingCrossEntropy(options.smoothing) if options.smoothing else torch.nn.CrossEntropyLoss()
+
+
+def optimizer(model: torch.nn.Module, options: Options, lr: float) -> torch.optim.Optimizer:
+    """Return the optimizer. Raises: ConfigInvalidError."""
+    made: torch.optim.Optimizer
+    more = {"eps": options.opt_eps, "betas": tuple(options.opt_betas) if options.opt_betas else None}
+    try:
+        made = create_optimizer_v2(
+            model,
+            opt=options.opt,
+            lr=lr,
+            weight_decay=options.weight_decay,
+            momentum=options.momentum,
+            layer_decay=options.layer_decay,
+            **{name: value for name, value in more.items() if value is not None},
+        )
+    except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
+        raise ConfigInvalidError(f"HYPERPARAMETERS: opt={options.opt}: {error}") from error
+    return made
+
+
+def scheduler(made: torch.optim.Optimizer, options: Options, *, epochs: int, updates: int) -> Scheduler | None:
+    """Return the learning rate's schedule over ``epochs`` epochs of ``updates`` updates; None: it stays."""
+    warmup = min(5, epochs // 10) if options.warmup_epochs is None else options.warmup_epochs
+    if options.sched == "none":
+        return None
+    if warmup + options.cooldown_epochs >= epochs and warmup + options.cooldown_epochs > 0:
+        raise ConfigInvalidError(f"HYPERPARAMETERS: warmup_epochs and cooldown_epochs leave nothing of {epochs} epochs")
+    return create_scheduler_v2(
+        made,
+        sched=options.sched,
+        num_epochs=epochs - options.cooldown_epochs,
+        decay_epochs=options.decay_epochs,
+        decay_milestones=options.decay_milestones,
+        cooldown_epochs=options.cooldown_epochs,
+        patience_epochs=options.patience_epochs,
+        decay_rate=options.decay_rate,
+        min_lr=options.min_lr,
+        warmup_lr=options.warmup_lr,
+        warmup_epochs=warmup,
+        warmup_prefix=options.warmup_prefix,
+        cycle_mul=options.lr_cycle_mul,
+        cycle_decay=options.lr_cycle_decay,
+        cycle_limit=options.lr_cycle_limit,
+        k_decay=options.lr_k_decay,
+        step_on_epochs=not options.sched_on_updates,
+        updates_per_epoch=updates,
+    )[0]

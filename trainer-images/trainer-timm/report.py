@@ -1,0 +1,77 @@
+"""What a training leaves to look at: metrics.csv, per_class.csv, classes.json, curves and a confusion matrix."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_NAMED_CLASSES = 40  # more names than this cannot be read on a picture
+
+
+def write(folder: Path, history: list[dict[str, float]], confusion: Any, classes: list[str]) -> list[Path]:
+    """Write all of it; ``confusion`` is (classes, classes), rows what it is, columns what was seen."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = _per_class(np.asarray(confusion), classes)
+    (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False), encoding="utf-8")
+    return [
+        _table(folder / "metrics.csv", history),
+        _table(folder / "per_class.csv", rows),
+        folder / "classes.json",
+        _curves(folder / "curves.png", history),
+        _matrix(folder / "confusion_matrix.png", np.asarray(confusion), classes),
+    ]
+
+
+def _table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+def _per_class(confusion: Any, classes: list[str]) -> list[dict[str, Any]]:
+    """Return precision, recall and F1 of each class; what cannot be said of a class is left empty."""
+    rows = []
+    for number, name in enumerate(classes):
+        right, seen, real = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
+        scores = {
+            "precision": right / seen if seen else None,
+            "recall": right / real if real else None,
+            "f1": 2 * right / (seen + real) if seen + real else None,
+        }
+        rounded = {key: None if value is None else round(float(value), 4) for key, value in scores.items()}
+        rows.append({"class": name, **rounded, "pictures": int(real)})
+    return rows
+
+
+def _curves(path: Path, history: list[dict[str, float]]) -> Path:
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    left, right = figure.subplots(1, 2)
+    for axes, names in ((left, ("train/loss", "val/loss")), (right, ("top1", "top5"))):
+        for name in names:
+            axes.plot(epochs, [row[name] for row in history], label=name, marker="." if len(epochs) < 30 else "")  # noqa: PLR2004 -- points that can be told apart
+        axes.set_xlabel("epoch")
+        axes.legend()
+    figure.savefig(path)
+    return path
+
+
+def _matrix(path: Path, confusion: Any, classes: list[str]) -> Path:
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the row")
+    axes.set_xlabel("seen as")
+    axes.set_ylabel("is")
+    if len(classes) <= _NAMED_CLASSES:
+        # A name from a stranger's zip is no formula.
+        plain = [name[:30].replace("$", r"\$") for name in classes]
+        axes.set_xticks(range(len(classes)), plain, rotation=90)
+        axes.set_yticks(range(len(classes)), plain)
+    figure.savefig(path)
+    return path

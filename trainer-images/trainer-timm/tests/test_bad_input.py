@@ -1,0 +1,223 @@
+"""Settings and datasets that cannot be used: the exit code, the reason, and a message that names what to change."""
+
+import io
+import json
+import os
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import Trainer
+from pictures import dataset as good
+from pictures import flat, picture, zipped
+from PIL import Image
+
+import dataset
+import options
+from utils import ConfigInvalidError, DatasetInvalidError
+
+Files = dict[str, bytes]
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "said"),
+    [
+        ({"weight_decy": 0.1}, "weight_decay?"),
+        ({"opt": "adamwx"}, "opt: timm has no adamwx; adamw?"),
+        ({"smoothing": 1.5}, "smoothing"),
+        ({"mixup": "much"}, "mixup"),
+        ({"sched": "zigzag"}, "sched"),
+        ({"lr": 0.1}, "LEARNING_RATE"),
+        ({"batch_size": 3}, "BATCH_SIZE"),
+        ({"scale": [1]}, "scale"),
+        ({"amp": 1}, "amp"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_used_is_named(hyperparameters: dict[str, Any], said: str) -> None:
+    settings: Any = SimpleNamespace(hyperparameters=hyperparameters)
+
+    with pytest.raises(ConfigInvalidError) as refused:
+        options.read(settings)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MODEL_NAME": "resnt18"}, "resnet18?"),
+        ({"MODEL_NAME": "test_resnet.nothing"}, "no weights 'nothing'"),
+        ({"DEVICE": "7"}, "there is no GPU 7"),
+        ({"CHECKPOINT_KEY": "models/none.pt"}, "there is nothing at models/none.pt"),
+        ({"TASK": "predict"}, "predict.py"),
+        ({"HYPERPARAMETERS": '{"model_kwargs": {"colour": 1}}'}, "colour"),
+        ({"HYPERPARAMETERS": '{"pretrained": false, "warmup_epochs": 2}'}, "warmup_epochs"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_cannot_be_used_ends_with_78_and_its_name(
+    trainer: Trainer, variables: dict[str, str], said: str
+) -> None:
+    trainer.upload(good())
+
+    assert trainer.run(variables) == 78, trainer.output
+
+    error = trainer.functions.heard[-1].body["error"]
+    assert error["reason"] == "config_invalid"
+    assert said in error["message"]
+
+
+def test_a_pickle_that_would_run_code_is_refused(trainer: Trainer) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, ("touch /tmp/stoker-was-here",)
+
+    trainer.upload(good())
+    trainer.bucket.put("models/evil.pt", pickle.dumps({"state_dict": Evil()}))
+
+    assert trainer.run(CHECKPOINT_KEY="models/evil.pt") == 78, trainer.output
+    assert not Path("/tmp/stoker-was-here").exists()
+
+
+def gif() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(file, "GIF")
+    return file.getvalue()
+
+
+def huge() -> bytes:
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "PNG")
+    return file.getvalue()
+
+
+DATASETS: dict[str, tuple[Callable[[], Files], str]] = {
+    "nothing in it": (dict, "0 classes"),
+    "no folders": (lambda: {"a.png": picture(1, 0)}, "0 classes"),
+    "one class": (lambda: {f"cats/{n}.png": picture(n, 0) for n in range(4)}, "1 classes"),
+    "a class without pictures": (lambda: flat() | {"empty/readme.txt": b""}, ""),
+    "a class with one picture": (lambda: flat() | {"few/1.png": picture(1, 0)}, "few/ holds 1 pictures"),
+    "train alone": (lambda: good(val=0), "train/ is there"),
+    "a class of val alone": (lambda: good() | {"val/round/1.png": picture(1, 0)}, "val/round"),
+    "a truncated picture": (lambda: good() | {"train/tall/x.png": picture(1, 0)[:200]}, "train/tall/x.png: broken"),
+    "text named png": (lambda: good() | {"train/tall/x.png": b"hello"}, "train/tall/x.png: not a picture"),
+    "a gif named png": (lambda: good() | {"val/wide/x.png": gif()}, "val/wide/x.png: not a picture"),
+    "a gif": (lambda: good() | {"train/tall/x.gif": gif()}, "tall/x.gif: .gif pictures are not read"),
+    "a huge picture": (lambda: good() | {"train/tall/x.png": huge()}, "train/tall/x.png: 20000x20000 pixels"),
+    "an empty picture": (lambda: good() | {"train/tall/x.png": b""}, "train/tall/x.png"),
+}
+
+
+class Quiet:
+    """A contract whose dataset is at hand."""
+
+    def __init__(self, folder: Path, archive: Path) -> None:
+        self.scratch, self.archive = folder, archive
+        self.settings = SimpleNamespace(dataset_id="d", seed=0)
+
+    def check(self) -> None:
+        pass
+
+    def event(self, *_said: Any, **_data: Any) -> None:
+        pass
+
+    def download(self, _key: str, path: Path) -> bool:
+        path.write_bytes(self.archive.read_bytes())
+        return True
+
+
+def fetch(folder: Path, archive: Path) -> dataset.Data:
+    contract: Any = Quiet(folder, archive)
+    return dataset.fetch(contract, val_share=0.2)
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name][1]])
+def test_a_dataset_that_cannot_be_used_names_the_file(tmp_path: Path, name: str) -> None:
+    files, said = DATASETS[name]
+
+    with pytest.raises(DatasetInvalidError) as refused:
+        fetch(tmp_path, zipped(files(), tmp_path / "given.zip"))
+    assert said in str(refused.value)
+
+
+def test_a_folder_without_pictures_is_no_class(tmp_path: Path) -> None:
+    files, _ = DATASETS["a class without pictures"]
+
+    assert fetch(tmp_path, zipped(files(), tmp_path / "given.zip")).classes == ["tall", "wide"]
+
+
+def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr, info.create_system = mode << 16, 3
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "content"),
+    [
+        (entry("../../evil.png"), b"x"),
+        (entry("/etc/evil.png"), b"x"),
+        (entry("train/tall/../../../evil.png"), b"x"),
+        (entry("C:\\evil.png"), b"x"),
+        (entry("train/tall/link.png", stat.S_IFLNK | 0o777), b"/etc/passwd"),
+        (entry("train/tall/bomb.png"), b"\0" * 50_000_000),
+        (entry("train/tall/a\nb.png"), b"x"),
+    ],
+    ids=lambda value: getattr(value, "filename", None),
+)
+def test_a_hostile_archive_is_refused_before_anything_is_written(
+    tmp_path: Path, info: zipfile.ZipInfo, content: bytes
+) -> None:
+    archive = zipped(good(), tmp_path / "given.zip")
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as more:
+        more.writestr(info, content, zipfile.ZIP_DEFLATED)
+    (tmp_path / "scratch").mkdir()
+
+    with pytest.raises(DatasetInvalidError):
+        fetch(tmp_path / "scratch", archive)
+    assert not (tmp_path / "evil.png").exists()
+
+
+def test_too_many_files_or_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = zipped(good(), tmp_path / "given.zip")
+    for name, limit in (("DATASET_FILE_LIMIT", "5"), ("DATASET_BYTES_LIMIT", "1000")):
+        monkeypatch.setenv(name, limit)
+        with pytest.raises(DatasetInvalidError):
+            fetch(tmp_path, archive)
+        monkeypatch.delenv(name)
+
+
+def test_names_in_any_writing_are_classes_and_a_zip_in_the_zip_is_left_out(tmp_path: Path) -> None:
+    files = {f"{name}/{n}.png": picture(n, 0) for name in ("猫", "собака", "$x^2$") for n in range(3)}
+    files["nested.zip"] = zipped(good(), tmp_path / "inner.zip").read_bytes()
+
+    assert set(fetch(tmp_path, zipped(files, tmp_path / "given.zip")).classes) == {"猫", "собака", "$x^2$"}
+
+
+def test_a_bad_dataset_ends_with_65_and_leaves_no_scratch(trainer: Trainer) -> None:
+    trainer.upload(DATASETS["a truncated picture"][0]())
+
+    assert trainer.run() == 65, trainer.output
+
+    error = trainer.functions.heard[-1].body["error"]
+    assert (error["reason"], "train/tall/x.png" in error["message"]) == ("dataset_invalid", True)
+    assert not list((trainer.folder / "scratch").iterdir())
+
+
+def test_the_split_is_the_same_for_a_seed_and_keeps_a_share_of_each_class(tmp_path: Path) -> None:
+    archive = zipped(flat(), tmp_path / "given.zip")
+    one = fetch(tmp_path, archive)
+    again = dataset.listed(tmp_path / "dataset", val_share=0.2, seed=0)
+    other = dataset.listed(tmp_path / "dataset", val_share=0.2, seed=1)
+
+    assert one == again
+    assert one.val != other.val
+    assert sorted(label for _, label in one.val) == [0, 0, 1, 1]
+    assert not {path for path, _ in one.train} & {path for path, _ in one.val}
+    assert json.dumps(one.classes) == '["tall", "wide"]'

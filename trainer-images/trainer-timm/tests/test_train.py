@@ -1,0 +1,210 @@
+"""Whole trainings, each a real process with a real model."""
+
+import csv
+import io
+import json
+
+import pytest
+import torch
+from conftest import SECRET_KEY, TOKEN, Trainer
+from pictures import dataset, flat
+
+
+def rows(trainer: Trainer, name: str = "metrics.csv") -> list[dict[str, str]]:
+    content = trainer.stored(f"results/job-{{id}}/{name}")
+    assert content is not None
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def checkpoint(trainer: Trainer, name: str = "last.pt") -> dict[str, object]:
+    content = trainer.stored(f"checkpoints/job-{{id}}/{name}")
+    assert content is not None
+    loaded: dict[str, object] = torch.load(io.BytesIO(content), weights_only=True)
+    return loaded
+
+
+def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+
+    assert trainer.run() == 0, trainer.output
+
+    heard = trainer.functions.heard
+    assert (heard[0].call, heard[0].body) == ("event", {"type": "started"})
+    beats = trainer.functions.bodies("heartbeat")
+    assert [beat["epoch"] for beat in beats if "epoch" in beat] == [1, 2]
+    assert {"train/loss", "val/loss", "top1", "top5", "lr"} == beats[-1]["metrics"].keys()
+    assert beats[-1]["attempt"] == 1
+    done = heard[-1]
+    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    assert {"top1", "top5"} <= done.body["metrics"].keys()
+    assert [row["epoch"] for row in rows(trainer)] == ["1", "2"]
+    assert [row["class"] for row in rows(trainer, "per_class.csv")] == ["tall", "wide"]
+    for key in done.body["artifacts"]:
+        assert trainer.stored(key), key
+    stored = {key.rpartition("/")[2] for key in done.body["artifacts"]}
+    assert stored == {
+        "best.pt", "last.pt", "metrics.csv", "per_class.csv", "classes.json", "curves.png", "confusion_matrix.png",
+    }  # fmt: skip
+    assert checkpoint(trainer, "best.pt")["classes"] == ["tall", "wide"]
+    assert "weights: none, from scratch" in trainer.output
+
+
+def test_every_line_has_trace_and_job_and_no_secret_and_the_scratch_is_empty(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+
+    assert trainer.run(EPOCHS="1") == 0, trainer.output
+
+    log = trainer.stored("logs/job-{id}/attempt-1.log")
+    assert log is not None
+    for text in (trainer.output, log.decode()):
+        for one in text.splitlines():
+            assert f"[TRACE:{trainer.trace_id}] job={trainer.job_id} " in one
+        assert not any(secret in text for secret in (TOKEN, SECRET_KEY, "X-Amz-Signature=", "X-Amz-Credential="))
+    assert not list((trainer.folder / "scratch").iterdir())
+
+
+def test_without_credentials_all_goes_through_presigned_links(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    none: dict[str, str | None] = {"MINIO_ENDPOINT": None, "MINIO_ACCESS_KEY": None, "MINIO_SECRET_KEY": None}
+
+    assert trainer.run(none, EPOCHS="1", STORAGE_TYPE="presigned") == 0, trainer.output
+
+    assert trainer.stored("checkpoints/job-{id}/best.pt")
+    assert {body["method"] for body in trainer.functions.bodies("presign")} == {"GET", "PUT"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"opt": "adamw", "sched": "step", "decay_epochs": 1, "clip_grad": 1.0, "clip_mode": "agc", "layer_decay": 0.7},
+        {"mixup": 0.2, "cutmix": 1.0, "mixup_off_epoch": 1, "aa": "rand-m3", "reprob": 0.2, "opt": "lookahead_adam"},
+        {"amp": True, "amp_dtype": "bfloat16", "model_ema": True, "grad_accum_steps": 2, "channels_last": True},
+        {"in_chans": 1, "bce_loss": True, "smoothing": 0.0, "sched": "plateau", "warmup_epochs": 1, "drop": 0.1},
+        {"sched": "none", "no_aug": True, "sched_on_updates": True},
+    ],
+    ids=lambda options: "-".join(options)[:40],
+)
+def test_timms_options_do_what_they_say(trainer: Trainer, options: dict[str, object]) -> None:
+    trainer.upload(dataset())
+
+    assert trainer.run(HYPERPARAMETERS=json.dumps({"pretrained": False, **options})) == 0, trainer.output
+
+    assert len(rows(trainer)) == 2
+
+
+def test_a_transformer_takes_the_pictures_size_and_one_folder_is_split_by_the_seed(trainer: Trainer) -> None:
+    trainer.upload(flat())
+
+    assert trainer.run(MODEL_NAME="test_vit", IMAGE_SIZE="64", EPOCHS="1") == 0, trainer.output
+
+    assert [int(row["pictures"]) for row in rows(trainer, "per_class.csv")] == [2, 2]
+
+
+def test_the_same_seed_is_the_same_training_and_another_is_another(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    weights = []
+    for seed in ("1", "1", "2"):
+        assert trainer.run(SEED=seed, EPOCHS="1", HYPERPARAMETERS='{"pretrained": false, "model_ema": true}') == 0
+        weights.append(checkpoint(trainer))
+        trainer.bucket.client.delete_object(Bucket="stoker", Key=f"checkpoints/job-{trainer.job_id}/last.pt")
+
+    assert differing(weights[0], weights[1]) == []
+    assert differing(weights[0], weights[2])
+
+
+def differing(one: dict[str, object], other: dict[str, object]) -> list[str]:
+    """Return the names of tensors that differ in any bit, of the model, its average and the optimizer."""
+
+    def tensors(content: object, name: str) -> dict[str, torch.Tensor]:
+        if isinstance(content, torch.Tensor):
+            return {name: content}
+        if isinstance(content, dict):
+            return {key: value for part in content for key, value in tensors(content[part], f"{name}/{part}").items()}
+        return {}
+
+    first, second = tensors(one, ""), tensors(other, "")
+    assert first.keys() == second.keys()
+    return [name for name in first if not torch.equal(first[name], second[name])]
+
+
+@pytest.mark.parametrize("with_", ["SIGKILL", "SIGTERM"])
+def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer: Trainer, with_: str) -> None:
+    import signal
+
+    from conftest import eventually
+
+    options = {"pretrained": False, "opt": "adamw", "model_ema": True, "mixup": 0.2, "hflip": 0.5, "drop": 0.1}
+    variables = {"EPOCHS": "4", "WORKERS": "1", "HYPERPARAMETERS": json.dumps(options)}
+    trainer.upload(dataset(train=24))
+    assert trainer.run(variables) == 0, trainer.output
+    whole = checkpoint(trainer)
+    for name in ("last.pt", "best.pt"):
+        trainer.bucket.client.delete_object(Bucket="stoker", Key=f"checkpoints/job-{trainer.job_id}/{name}")
+    trainer.functions.heard.clear()
+
+    killed = trainer.start(variables)
+    eventually(lambda: any(beat.get("epoch") == 2 for beat in trainer.functions.bodies("heartbeat")))
+    eventually(lambda: trainer.stored("checkpoints/job-{id}/last.pt"))
+    killed.send_signal(getattr(signal, with_))
+    assert killed.wait(60) == (-9 if with_ == "SIGKILL" else 143)
+    assert 1 <= checkpoint(trainer)["epoch"] < 4  # type: ignore[operator]  # an int
+    assert trainer.run(variables) == 0, trainer.output
+
+    assert "goes on after epoch" in trainer.output
+    assert checkpoint(trainer)["epoch"] == 4
+    assert differing(whole, checkpoint(trainer)) == []
+    assert [row["epoch"] for row in rows(trainer)] == ["1", "2", "3", "4"]
+
+
+def test_two_processes_call_back_as_one(trainer: Trainer) -> None:
+    trainer.upload(dataset(val=5))
+
+    assert trainer.run(DEVICE="cpu,cpu") == 0, trainer.output
+
+    assert [beat["epoch"] for beat in trainer.functions.bodies("heartbeat") if "epoch" in beat] == [1, 2]
+    assert [call.call for call in trainer.functions.heard].count("done") == 1
+    assert len(rows(trainer)) == 2
+
+
+def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Trainer) -> None:
+    trainer.upload(dataset(kinds=3))
+    assert trainer.run(EPOCHS="1") == 0, trainer.output
+    first = f"checkpoints/job-{trainer.job_id}/best.pt"
+    trainer.bucket.put("models/mine.pt", trainer.bucket.get(first) or b"")
+    trainer.job_id += "b"
+    trainer.upload(dataset())
+
+    assert trainer.run(EPOCHS="1", CHECKPOINT_KEY="models/mine.pt") == 0, trainer.output
+
+    assert "weights: models/mine.pt" in trainer.output
+    assert "the rest is new" in trainer.output
+
+
+def test_a_hub_that_is_out_of_reach_costs_seconds_and_is_said(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    variables = {"MODEL_NAME": "test_resnet.r160_in1k", "HYPERPARAMETERS": "{}", "HF_ENDPOINT": "http://127.0.0.1:9"}
+
+    assert trainer.run(variables, EPOCHS="1") == 0, trainer.output
+
+    warnings = [body for body in trainer.functions.bodies("event") if body["type"] == "warning"]
+    assert ["hub cannot be reached" in body["message"] for body in warnings] == [True]
+
+
+def test_a_prediction_names_the_likeliest_classes_of_each_picture(trainer: Trainer) -> None:
+    trainer.upload(dataset(kinds=3))
+    assert trainer.run(EPOCHS="1") == 0, trainer.output
+    key = f"checkpoints/job-{trainer.job_id}/best.pt"
+    trainer.upload({name.replace("val/", "new/"): content for name, content in dataset(train=0).items()})
+
+    assert trainer.run({"HYPERPARAMETERS": "{}"}, script="predict.py", TASK="predict", CHECKPOINT_KEY=key) == 0, (
+        trainer.output
+    )
+
+    content = trainer.stored("results/job-{id}/predictions.jsonl")
+    assert content is not None
+    lines = [json.loads(line) for line in content.decode().splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        assert {one["class"] for one in line["top"]} == {"tall", "wide", "square"}
+        assert sum(one["probability"] for one in line["top"]) == pytest.approx(1, abs=1e-4)
+    assert trainer.functions.heard[-1].body["metrics"] == {"images": 6}

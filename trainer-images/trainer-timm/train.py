@@ -1,0 +1,278 @@
+"""Train a classifier of timm on one dataset: environment in, callbacks and storage out (contract v1).
+
+Read it top to bottom: ``train`` sets up, ``fit`` goes through the epochs, ``train_epoch`` through the batches.
+All randomness of an epoch follows from the seed, the epoch and the rank, so that a training that was killed and
+resumed ends with the same weights as one that was not.
+"""
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import devices
+import options as read_options
+from contract.tracking import Tracking
+from utils import ConfigInvalidError, Contract, Stopped, run
+
+log = logging.getLogger("train")
+
+
+@dataclass
+class Run:
+    """One training's parts and figures, on one process of ``world``."""
+
+    contract: Contract | None  #: of rank 0 alone
+    options: read_options.Options
+    place: devices.Place
+    model: Any  #: without the wrapper of several processes
+    ema: Any
+    optimizer: Any
+    scheduler: Any
+    scaler: Any
+    epoch: int = 0  #: finished
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def is_best(self) -> bool:
+        """Whether the last epoch is the best so far: by top-1, the earlier one of two that are alike."""
+        *earlier, last = [row["top1"] for row in self.history]
+        return last > max(earlier, default=-1.0)
+
+
+def train(contract: Contract) -> Mapping[str, float]:
+    """Train, on from the last checkpoint if there is one; return the best epoch's metrics."""
+    settings = contract.settings
+    if settings.task != "train":
+        raise ConfigInvalidError(f"TASK={settings.task} is another script's: start {settings.task}.py")
+    places = devices.places(settings.device, contract.scratch)  # exits 78 and names the device
+    chosen = read_options.read(settings)  # exits 78 and names the option
+    import checkpoints
+    import dataset
+    import model
+    import report
+
+    model.check_name(settings.model_name)
+    data = dataset.fetch(contract, val_share=chosen.val_share)  # exits 65 and names the file
+    tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.identity.job_id)
+    tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **settings.hyperparameters})
+    is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
+    try:
+        with devices.others(places, contract):
+            done, confusion = fit(contract, contract.settings, chosen, data, places[0], tracking, is_resumed=is_resumed)
+    except Stopped:
+        checkpoints.save_now(contract)
+        tracking.end("KILLED", within_seconds=1)
+        raise
+    except Exception as error:
+        tracking.end("FAILED", within_seconds=10)
+        raise devices.explained(error) from error
+    for path in (contract.scratch / "best.pt", contract.scratch / "last.pt"):
+        contract.save_result(path, kind="checkpoints")
+    for path in report.write(contract.scratch / "report", done.history, confusion, data.classes):
+        contract.save_result(path)
+        tracking.artifact(path)
+    tracking.end("FINISHED")
+    best = max(done.history, key=lambda row: row["top1"])
+    return {name: best[name] for name in ("top1", "top5", "val/loss", "train/loss")} | {"best_epoch": best["epoch"]}
+
+
+def fit(
+    contract: Contract | None,
+    settings: Any,
+    options: read_options.Options,
+    data: Any,
+    place: devices.Place,
+    tracking: Tracking | None = None,
+    *,
+    is_resumed: bool,
+) -> tuple[Run, Any]:
+    """Go through the epochs; return the run, and the confusion matrix of the last validation."""
+    import torch
+    from timm.utils import ModelEmaV3, NativeScaler
+
+    import checkpoints
+    import model as models
+    import recipe
+
+    seed_all(settings.seed, 0, place.rank)
+    device = devices.join(place)
+    kwargs = models.arguments(
+        options, classes=len(data.classes), image_size=settings.image_size, name=settings.model_name
+    )
+    # The other processes get rank 0's weights when they join.
+    is_new = contract is not None and not is_resumed
+    bare = models.start(contract, options, kwargs) if is_new else models.build(settings.model_name, kwargs)  # type: ignore[arg-type]  # not None
+    config = models.data_config(bare, options, settings.image_size)
+    model = models.prepared(bare, options, device, world=place.world)
+    train_loader, val_loader = recipe.loaders(data, settings, options, config, device, world=place.world)
+    updates = -(-len(train_loader) // options.grad_accum_steps)
+    batch = train_loader.loader.batch_size * place.world * options.grad_accum_steps
+    optimizer = recipe.optimizer(model, options, read_options.learning_rate(settings, options, batch=batch))
+    has_scaler = options.amp and options.amp_dtype == "float16" and device.type == "cuda"
+    run = Run(
+        contract,
+        options,
+        place,
+        model,
+        ModelEmaV3(model, decay=options.model_ema_decay, use_warmup=options.model_ema_warmup)
+        if options.model_ema
+        else None,
+        optimizer,
+        recipe.scheduler(optimizer, options, epochs=settings.epochs, updates=updates),
+        NativeScaler(device.type) if has_scaler else None,
+    )
+    about = {"model_name": settings.model_name, "model_kwargs": kwargs, "classes": data.classes, "data_config": config}
+    if is_resumed:
+        checkpoints.resume(run, place.folder, about)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model) if place.world > 1 else model
+    loss = recipe.loss(options).to(device)
+
+    confusion = None
+    for epoch in range(run.epoch, settings.epochs):
+        began = time.monotonic()
+        seed_all(settings.seed, epoch + 1, place.rank)
+        if place.world > 1:
+            train_loader.sampler.set_epoch(epoch)
+        if options.mixup_off_epoch and epoch >= options.mixup_off_epoch:
+            train_loader.mixup_enabled = False
+        figures = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
+        figures |= train_epoch(run, wrapped, train_loader, loss, epoch, updates)
+        measured, confusion = validate(run, val_loader, len(data.classes))
+        figures |= measured | {"seconds": time.monotonic() - began}
+        run.history.append(figures)
+        run.epoch = epoch + 1
+        if run.scheduler is not None:
+            run.scheduler.step(epoch + 1, figures["top1"])
+        if contract is not None:
+            checkpoints.save(run, about)
+            tell(contract, tracking, run, settings.epochs)
+    if confusion is None:  # all epochs were done before; only the end was missing
+        _, confusion = validate(run, val_loader, len(data.classes))
+    return run, confusion
+
+
+def train_epoch(run: Run, model: Any, loader: Any, loss_of: Any, epoch: int, updates: int) -> dict[str, float]:
+    """Go through the batches once."""
+    import torch
+    from timm.models import model_parameters
+    from timm.utils import dispatch_clip_grad
+
+    options, optimizer, device = run.options, run.optimizer, run.place.device
+    accum, count = options.grad_accum_steps, len(loader)
+    parameters = model_parameters(run.model, exclude_head="agc" in options.clip_mode)
+    parameters = list(parameters)
+    total, seen = torch.zeros((), device=device), 0
+    model.train()
+    optimizer.zero_grad()
+    for number, (pictures, targets) in enumerate(loader):
+        if options.channels_last:
+            pictures = pictures.contiguous(memory_format=torch.channels_last)  # noqa: PLW2901 -- the same, laid out otherwise
+        is_update = (number + 1) % accum == 0 or number + 1 == count
+        # The last step of an epoch may gather fewer batches than the others.
+        of_step = count % accum if number >= count - count % accum else accum
+        with model.no_sync() if run.place.world > 1 and not is_update else nullcontext():
+            with devices.autocast(options, device):
+                loss = loss_of(model(pictures), targets) / of_step
+            if run.scaler is not None:
+                run.scaler(
+                    loss,
+                    optimizer,
+                    clip_grad=options.clip_grad,
+                    clip_mode=options.clip_mode,
+                    parameters=parameters,
+                    need_update=is_update,
+                )
+            else:
+                loss.backward()
+                if is_update:
+                    if options.clip_grad is not None:
+                        dispatch_clip_grad(parameters, value=options.clip_grad, mode=options.clip_mode)
+                    optimizer.step()
+        total += loss.detach() * of_step * len(pictures)
+        seen += len(pictures)
+        if is_update:
+            optimizer.zero_grad()
+            done = epoch * updates + number // accum + 1
+            if run.ema is not None:
+                run.ema.update(run.model, step=done)
+            if run.scheduler is not None:
+                run.scheduler.step_update(num_updates=done)
+        if run.contract is not None:
+            run.contract.check()
+            run.contract.progress(epoch * count + number + 1)
+    return {"train/loss": devices.mean(total, seen, run.place)}
+
+
+def validate(run: Run, loader: Any, classes: int) -> tuple[dict[str, float], Any]:
+    """Return loss, top-1 and top-5 in percent, and the confusion matrix (rows: what it is; columns: what was seen)."""
+    import torch
+
+    model = run.ema.module if run.ema is not None else run.model
+    device = run.place.device
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    total, top5 = torch.zeros((), device=device), torch.zeros((), device=device)
+    model.eval()
+    with torch.inference_mode():
+        for pictures, targets in loader:
+            with devices.autocast(run.options, device):
+                scores = model(pictures)
+            total += torch.nn.functional.cross_entropy(scores.float(), targets, reduction="sum")
+            ranked = scores.topk(min(5, classes), dim=1).indices
+            top5 += (ranked == targets[:, None]).any(dim=1).sum()
+            confusion.index_put_((targets, ranked[:, 0]), torch.ones_like(targets), accumulate=True)
+            if run.contract is not None:
+                run.contract.check()
+    total, top5, confusion = devices.summed(total, top5, confusion, place=run.place)
+    seen = int(confusion.sum())
+    right = int(confusion.diagonal().sum())
+    figures = {"val/loss": float(total) / seen, "top1": 100 * right / seen, "top5": 100 * float(top5) / seen}
+    return figures, confusion.cpu().numpy()
+
+
+def tell(contract: Contract, tracking: Tracking | None, run: Run, epochs: int) -> None:
+    """Tell the functions and MLflow of a finished epoch."""
+    metrics = {name: value for name, value in run.history[-1].items() if name not in {"epoch", "seconds"}}
+    eta_seconds = (epochs - run.epoch) * run.history[-1]["seconds"]
+    contract.heartbeat(epoch=run.epoch, epochs=epochs, metrics=metrics, eta_seconds=eta_seconds)
+    if tracking is not None:
+        tracking.metrics(contract.finite(metrics), run.epoch)
+    log.info(
+        "epoch %d of %d: %s", run.epoch, epochs, " ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+    )
+
+
+def seed_all(seed: int, epoch: int, rank: int) -> None:
+    """Make all that is random in an epoch follow from these three."""
+    import torch
+
+    number = int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002 -- timm draws from the global generator
+    torch.manual_seed(number)
+
+
+def follow() -> None:
+    """Be one of the other processes of a training on several devices: no callbacks, no storage."""
+    import os
+
+    import dataset
+    from utils import Settings
+
+    settings = Settings.from_environ(os.environ)
+    chosen, place = read_options.read(settings), devices.of_environment(os.environ)
+    data = dataset.listed(place.folder / "dataset", val_share=chosen.val_share, seed=settings.seed)
+    with suppress(KeyboardInterrupt):
+        fit(None, settings, chosen, data, place, is_resumed=(place.folder / "last.pt").exists())
+
+
+if __name__ == "__main__":
+    if devices.is_follower():
+        follow()
+    else:
+        sys.exit(run(train))
