@@ -38,7 +38,10 @@ def write_classes(path: Path) -> None:
 
 
 def write_strewn(path: Path, count: int = IMAGES, seed: int = 1) -> None:
-    """Write digits strewn over small dark pictures as a zip, for detection, in the way of ``data.yaml``, ``images/{train,val}``, ``labels/{train,val}``."""
+    """Write digits strewn over small dark pictures as a zip, for detection.
+
+    In the way of ``data.yaml``, ``images/{train,val}``, ``labels/{train,val}``.
+    """
     random, digits = np.random.default_rng(seed), load_digits()
     with _whole_zip(path) as archive:
         for number in range(count):

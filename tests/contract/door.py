@@ -1,0 +1,170 @@
+"""What stands between a trainer and the real functions: it writes down every call, and plays the faults of a network."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+_CHUNK_BYTES = 1 << 16
+
+
+class Fault(NamedTuple):
+    """What happens to one call."""
+
+    kind: str  #: away (never arrives) | lost (arrives, its answer does not) | status | slow | twice
+    status: int = 503
+    seconds: float = 0.0
+
+
+class Call(NamedTuple):
+    """One call as the trainer made it, and the answer that it got (None: none)."""
+
+    at: float
+    name: str
+    body: dict[str, Any] | None
+    size_bytes: int
+    headers: dict[str, str]
+    status: int | None
+    answer: dict[str, Any]
+    fault: Fault | None
+
+
+@dataclass
+class Door:
+    """The address that a trainer is given; ``fault`` is asked for each call, with its name and how many came before."""
+
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    fault: Callable[[str, int], Fault | None] = lambda _name, _before: None
+
+    def named(self, *names: str) -> list[Call]:
+        """Return the calls of these names, in order."""
+        return [call for call in self.calls if call.name in names]
+
+
+@contextmanager
+def opened(functions_url: str) -> Iterator[Door]:
+    """Open a door to the functions."""
+    door, behind, lock = Door(), urlsplit(functions_url), threading.Lock()
+    seen: dict[str, int] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            at, name = time.monotonic(), self.path.rpartition("/")[2]
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with lock:
+                fault = door.fault(name, seen.get(name, 0))
+                seen[name] = seen.get(name, 0) + 1
+            status, answer = self._through(body, fault)
+            headers = {key.lower(): value for key, value in self.headers.items()}
+            with lock:
+                said = Call(at, name, _json(body), len(body), headers, status, _json(answer) or {}, fault)
+                door.calls.append(said)
+            if status is None:
+                self.close_connection = True
+                with suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self._reply(status, answer, fault)
+
+        def _through(self, body: bytes, fault: Fault | None) -> tuple[int | None, bytes]:
+            kind = fault.kind if fault else ""
+            if fault and kind == "status":
+                return fault.status, json.dumps({"title": "played", "status": fault.status}).encode()
+            if kind == "away":
+                return None, b""
+            for _ in range(1 if kind == "twice" else 0):
+                _forward(behind.netloc, self.path, body, dict(self.headers.items()))
+            status, answer = _forward(behind.netloc, self.path, body, dict(self.headers.items()))
+            if fault and kind == "slow":
+                time.sleep(fault.seconds)
+            return (None, answer) if kind == "lost" else (status, answer)
+
+        def _reply(self, status: int, answer: bytes, fault: Fault | None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            if fault and fault.kind == "status" and fault.seconds:
+                self.send_header("Retry-After", f"{fault.seconds:g}")
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(answer)
+
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 -- its base class says so
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    door.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield door
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _forward(where: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    kept = {key: value for key, value in headers.items() if key.lower() not in {"host", "connection"}}
+    with closing(http.client.HTTPConnection(where, timeout=60)) as connection:
+        connection.request("POST", path, body, kept)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def _json(content: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+@dataclass
+class Pipe:
+    """The address of a storage that can be cut off; what passes is not looked at."""
+
+    url: str = ""
+    is_cut: bool = False
+
+
+@contextmanager
+def piped(storage_url: str) -> Iterator[Pipe]:
+    """Lay a pipe to the storage."""
+    behind = urlsplit(storage_url)
+    pipe, listener = Pipe(), socket.create_server(("127.0.0.1", 0))
+    pipe.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while not pipe.is_cut and (chunk := source.recv(_CHUNK_BYTES)):
+                sink.sendall(chunk)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                if pipe.is_cut:
+                    near.close()
+                    continue
+                far = socket.create_connection((behind.hostname, behind.port))
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=copy, args=(one, other), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield pipe
+    finally:
+        listener.close()

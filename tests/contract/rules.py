@@ -1,0 +1,278 @@
+"""The contract's rules, one row each: what is wanted, in which run it shows, and what a run that breaks it looks like.
+
+A check returns what is wrong, in words, or None.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tests.contract.scenarios import AWAY_SECONDS, RETRY_AFTER_SECONDS, accepted
+from tests.contract.stand import STORAGE_SECRET, Run
+
+Check = Callable[..., str | None]
+GRACE_SECONDS = 30.0
+STOP_SECONDS = 30.0
+_BODY_LIMIT_BYTES = 64 * 1024
+_CLOCK_ERROR_SECONDS = 0.2
+
+
+class Rule(NamedTuple):
+    """One row."""
+
+    name: str
+    is_required: bool
+    sentence: str
+    scenario: str
+    check: Check
+
+
+def _started_first(run: Run) -> str | None:
+    first = run.calls[0] if run.calls else None
+    is_it = first is not None and first.name == "event" and (first.body or {}).get("type") == "started"
+    return None if is_it else f"the first call was {_said(first)}"
+
+
+def _attempt(run: Run) -> str | None:
+    without = [call for call in run.calls[1:] if call.name != "presign" and (call.body or {}).get("attempt") != 1]
+    return f"{_said(without[0])} did not name attempt 1" if without else None
+
+
+def _epochs(run: Run) -> str | None:
+    epochs = [(call.body or {})["epoch"] for call in run.beats]
+    wanted = int(run.job["epochs"] or 0) or max(epochs, default=0)
+    if epochs != sorted(epochs):
+        return f"epochs went back: {epochs}"
+    return None if wanted and wanted in epochs else f"the last epoch, {wanted or '?'}, was in no heartbeat: {epochs}"
+
+
+def _in_time(run: Run) -> str | None:
+    """Heartbeats may come a little late, while a framework is imported; twice the time is too late."""
+    at = [call.at for call in run.calls if call.name != "presign"]
+    gaps = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    return f"{max(gaps):.1f} s passed without a callback; HEARTBEAT_SECONDS was 1" if max(gaps, default=9) > 3 else None
+
+
+def _done_once(run: Run) -> str | None:
+    heard = accepted(run.dones)
+    if len(heard) != 1:
+        return f"done was heard {len(heard)} times"
+    return None if run.job["state"] == "SUCCEEDED" else f"the job is {run.job['state']}"
+
+
+def _artifacts(run: Run) -> str | None:
+    told = (run.dones[-1].body or {}).get("artifacts") if run.dones else None
+    if not told:
+        return "done named no artifacts"
+    missing = [key for key in told if key not in run.stored]
+    return f"done named {missing[0]}, which is not in storage" if missing else None
+
+
+def _prefixes(run: Run) -> str | None:
+    return f"wrote {run.strange[0]}, which is not below its own prefixes" if run.strange else None
+
+
+def _checkpoints(run: Run) -> str | None:
+    missing = [name for name in ("last.pt", "best.pt") if f"checkpoints/job-{run.job_id}/{name}" not in run.stored]
+    return f"there is no checkpoints/job-{run.job_id}/{missing[0]}" if missing else None
+
+
+def _log(run: Run) -> str | None:
+    return None if f"logs/job-{run.job_id}/attempt-1.log" in run.stored else "there is no logs/job-{id}/attempt-1.log"
+
+
+def _trace(run: Run) -> str | None:
+    lines = [line for text in _texts(run) for line in text.splitlines() if line.strip()]
+    without = [line for line in lines if f"[TRACE:{run.trace_id}]" not in line]
+    if not lines:
+        return "nothing was printed"
+    return f"this line has no [TRACE:…]: {without[0][:80]!r}" if without else None
+
+
+def _secrets(run: Run) -> str | None:
+    secrets = {
+        "its callback token": run.token,
+        "the storage's secret": STORAGE_SECRET,
+        "a presigned link": "Signature=",
+    }
+    secrets |= {"its new token": call.answer["token"] for call in run.calls if call.answer.get("token")}
+    found = [what for what, secret in secrets.items() for text in _texts(run) if secret in text]
+    return f"the log holds {found[0]}" if found else None
+
+
+def _bodies(run: Run) -> str | None:
+    for call in run.calls:
+        if call.size_bytes > _BODY_LIMIT_BYTES or call.body is None or (call.status or 0) in {413, 415, 422}:
+            return f"{_said(call)} was no usable body: {call.answer.get('detail', call.size_bytes)}"
+    return None
+
+
+def _renewal(run: Run) -> str | None:
+    offered = next((number for number, call in enumerate(run.calls) if call.answer.get("token")), None)
+    if offered is None:
+        return "no heartbeat came that could be answered with a new token"
+    new = f"Bearer {run.calls[offered].answer['token']}"
+    later = [call for call in run.calls[offered + 2 :] if call.name == "done"]
+    tokens = {f"Bearer {call.answer['token']}" for call in run.calls if call.answer.get("token")}
+    used = [call for call in later if call.headers.get("authorization") in tokens | {new}]
+    return None if used else "done still came with the old token"
+
+
+def _survives(run: Run) -> str | None:
+    if run.exit_code != 0 or run.job["state"] != "SUCCEEDED":
+        return f"exit code {run.exit_code}, the job is {run.job['state']}"
+    return None
+
+
+def _same_id(run: Run) -> str | None:
+    if run.job["attempt"] != 1:
+        return f"a started whose answer was lost was sent again as another: the job is at attempt {run.job['attempt']}"
+    ids = {_id(call) for call in run.dones}
+    return (
+        None if len(ids) == 1 and None not in ids else "done was sent again without the same ce-id or Idempotency-Key"
+    )
+
+
+def _retry_after(run: Run) -> str | None:
+    busy = [call for call in run.calls if call.status == 429]
+    if not busy:
+        return f"no heartbeat met the 429; {len(run.beats)} came"
+    later = [call.at for call in run.calls if call.at > busy[0].at and call.name != "presign"]
+    early = [at for at in later if at - busy[0].at < RETRY_AFTER_SECONDS - _CLOCK_ERROR_SECONDS]
+    return (
+        f"called again after {early[0] - busy[0].at:.1f} s; Retry-After was {RETRY_AFTER_SECONDS:g} s"
+        if early
+        else None
+    )
+
+
+def _goes_on(run: Run) -> str | None:
+    """A trainer that waits for the functions idles a GPU."""
+    away = [call.at for call in run.calls if call.fault and call.fault.kind == "away"]
+    if not away:
+        return "no call fell into the outage: it ended too soon"
+    if len(away) < 2:
+        return f"nothing was tried again during {AWAY_SECONDS:g} s of outage"
+    return None
+
+
+def _interrupted(first: Run, _second: Run) -> str | None:
+    if first.signalled_at is None or first.exit_code == 0:
+        return "it had ended before SIGTERM came: name more epochs"
+    took = first.ended_at - first.signalled_at
+    if first.exit_code != 143:
+        return f"exit code {first.exit_code} after {took:.0f} s, not 143"
+    if took > GRACE_SECONDS:
+        return f"it took {took:.0f} s to leave; the grace is {GRACE_SECONDS:g} s"
+    types = [(call.body or {}).get("type") for call in first.door.named("event")]
+    return None if "interrupted" in types else "no interrupted was sent"
+
+
+def _saved_on_term(first: Run, _second: Run) -> str | None:
+    return None if f"checkpoints/job-{first.job_id}/last.pt" in first.stored else "there is no last.pt in storage"
+
+
+def _resumes(first: Run, second: Run) -> str | None:
+    before = max(((call.body or {})["epoch"] for call in first.beats), default=0)
+    after = min(((call.body or {})["epoch"] for call in second.beats), default=0)
+    if second.exit_code != 0 or second.job["state"] != "SUCCEEDED":
+        return f"the second start ended with exit code {second.exit_code}, the job is {second.job['state']}"
+    # What was not stored yet may be done again; the very first epoch, once stored, may not.
+    return None if after > 1 or before == 0 else f"it began again with epoch {after}, though {before} were done"
+
+
+def _second_attempt(_first: Run, second: Run) -> str | None:
+    answer = next((call.answer for call in second.calls if (call.body or {}).get("type") == "started"), {})
+    return None if answer.get("attempt") == 2 else "the second start did not claim the job"
+
+
+def _stops(run: Run) -> str | None:
+    if run.signalled_at is None or run.exit_code is None:
+        return f"it went on for more than {STOP_SECONDS:g} s after its job was cancelled"
+    took = run.ended_at - run.signalled_at
+    if took > STOP_SECONDS:
+        return f"it went on for {took:.0f} s after its job was cancelled"
+    return (
+        None if run.job["state"] == "CANCELLED" else f"the job is {run.job['state']}: it ended before it was cancelled"
+    )
+
+
+def _no_crash(run: Run) -> str | None:
+    if run.exit_code is None:
+        return "it never ended"
+    return "an exception reached the training" if "Traceback" in run.output else None
+
+
+def _exit_of_dataset(run: Run) -> str | None:
+    return None if run.exit_code == 65 else f"exit code {run.exit_code}, not 65"
+
+
+def _reason_of_dataset(run: Run) -> str | None:
+    return None if run.job["reason"] == "dataset_invalid" else f"the job is {run.job['state']}, {run.job['reason']}"
+
+
+def _exit_of_settings(run: Run) -> str | None:
+    return None if run.exit_code in range(64, 79) else f"exit code {run.exit_code}, not 64 to 78"
+
+
+def _reason_of_settings(run: Run) -> str | None:
+    return None if run.job["reason"] == "config_invalid" else f"the job is {run.job['state']}, {run.job['reason']}"
+
+
+def _texts(run: Run) -> list[str]:
+    return [run.output, *(text.decode(errors="replace") for key, text in run.stored.items() if key.startswith("logs/"))]
+
+
+def _id(call: object) -> str | None:
+    headers: Mapping[str, str] = call.headers  # type: ignore[attr-defined]  # a Call
+    return headers.get("ce-id") or headers.get("idempotency-key")
+
+
+def _said(call: object) -> str:
+    if call is None:
+        return "none"
+    body = getattr(call, "body", None) or {}
+    return f"{getattr(call, 'name', '?')} {body.get('type', '')}".strip()
+
+
+REQUIRED, RECOMMENDED = True, False
+RULES: tuple[Rule, ...] = (
+    Rule("started-first", REQUIRED, "the first call is the event started", "plain", _started_first),
+    Rule("heartbeat-by-epoch", REQUIRED, "each epoch has a heartbeat, in order, to the last", "plain", _epochs),
+    Rule("heartbeat-by-time", RECOMMENDED, "no silence longer than HEARTBEAT_SECONDS", "plain", _in_time),
+    Rule("done-once", REQUIRED, "done is heard once, and the job SUCCEEDED", "plain", _done_once),
+    Rule("artifacts-exist", REQUIRED, "what done names is in storage", "plain", _artifacts),
+    Rule("own-prefixes", REQUIRED, "nothing is written but below the job's own prefixes", "plain", _prefixes),
+    Rule("checkpoints", REQUIRED, "last.pt and best.pt are stored", "plain", _checkpoints),
+    Rule("exit-0", REQUIRED, "the exit code of success is 0", "plain", _survives),
+    Rule("usable-bodies", REQUIRED, "every body is JSON that the functions take, of 64 KiB at most", "plain", _bodies),
+    Rule("trace-in-lines", REQUIRED, "every line of the log has [TRACE:<TRACE_ID>]", "plain", _trace),
+    Rule("no-secrets", REQUIRED, "neither token nor storage secret nor presigned link is in a log", "plain", _secrets),
+    Rule("token-renewal", REQUIRED, "a token from a heartbeat's answer is used from then on", "plain", _renewal),
+    Rule("attempt", RECOMMENDED, "calls name the attempt that started was given", "plain", _attempt),
+    Rule("log-stored", RECOMMENDED, "the log is stored as logs/job-{id}/attempt-{n}.log", "plain", _log),
+    Rule("outage", REQUIRED, "an outage of the functions, 500 and 503 change nothing", "rough", _survives),
+    Rule("retries", REQUIRED, "what was not heard is tried again", "rough", _goes_on),
+    Rule("same-id", RECOMMENDED, "a call that is tried again keeps its ce-id or Idempotency-Key", "rough", _same_id),
+    Rule("retry-after", RECOMMENDED, "Retry-After is waited for", "rough", _retry_after),
+    Rule("sigterm", REQUIRED, "SIGTERM: interrupted is sent, exit code 143, within the grace", "stopped", _interrupted),
+    Rule("sigterm-saves", REQUIRED, "SIGTERM: last.pt is in storage", "stopped", _saved_on_term),
+    Rule("resume", REQUIRED, "a second start goes on from last.pt", "stopped", _resumes),
+    Rule("second-attempt", REQUIRED, "a second start claims the job again", "stopped", _second_attempt),
+    Rule("resume-after-kill", REQUIRED, "after SIGKILL, too, a second start goes on", "killed", _resumes),
+    Rule("conflict-stops", REQUIRED, "409 stops the training", "cancelled", _stops),
+    Rule("refused-token", REQUIRED, "401 raises nothing into the training", "refused", _no_crash),
+    Rule("exit-65", REQUIRED, "a dataset that cannot be used: exit code 65", "bad_dataset", _exit_of_dataset),
+    Rule("dataset-invalid", RECOMMENDED, "and done with the reason dataset_invalid", "bad_dataset", _reason_of_dataset),
+    Rule("exit-78", REQUIRED, "a setting that cannot be used: exit code 64 to 78", "bad_settings", _exit_of_settings),
+    Rule("config-invalid", RECOMMENDED, "and done with the reason config_invalid", "bad_settings", _reason_of_settings),
+    Rule(
+        "storage-outage", RECOMMENDED, "a storage that is away for a while changes nothing", "storage_away", _survives
+    ),
+)
+
+
+def broken(rule: Rule, runs: list[Run]) -> str | None:
+    """Return what is wrong with the runs of a rule's scenario; None where it is kept."""
+    text = rule.check(*runs)
+    return re.sub(r"\s+", " ", text) if text else None
