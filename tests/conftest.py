@@ -159,7 +159,14 @@ def sqlite(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a real S3 server; yields its address."""
-    folder = tmp_path_factory.mktemp("s3")
+    with s3_running(tmp_path_factory.mktemp("s3")) as address:
+        yield address
+
+
+@contextmanager
+def s3_running(folder: Path) -> Iterator[str]:
+    """Run a real S3 server with its files in a folder; yields its address."""
+    folder.mkdir(exist_ok=True)
     s3, master, volume, filer, admin, iceberg, metrics = free_ports(7)
     command = [
         str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",

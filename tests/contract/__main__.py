@@ -14,10 +14,11 @@ from rich.table import Table
 
 from tests.contract.rules import RULES, broken
 from tests.contract.scenarios import SCENARIOS
-from tests.contract.stand import Trainer, of_image, read, standing
+from tests.contract.stand import Stand, Trainer, of_image, read, standing
 
 SHIPPED = Path(__file__).parent / "trainers"
 _KEPT, _BROKEN, _UNABLE = 0, 1, 2
+Finding = dict[str, object]
 
 
 def main(
@@ -31,29 +32,34 @@ def main(
     path = Path(trainer) if trainer.endswith(".json") else SHIPPED / f"{trainer}.json"
     rules = [rule for rule in RULES if only in {"", rule.name, rule.scenario}]
     try:
-        tried = read(path)
+        asked = read(path)
     except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         raise typer.Exit(_UNABLE) from error
     if not rules:
         print(f"--only {only}: there is no such rule or run", file=sys.stderr)
         raise typer.Exit(_UNABLE)
-    found = findings(of_image(tried, engine, image) if image else tried, {rule.name for rule in rules})
+    found = findings(of_image(asked, engine, image) if image else asked, {rule.name for rule in rules})
     _show(path.stem, found)
     if report is not None:
         report.write_text(json.dumps({"trainer": path.stem, "rules": found}, indent=1))
     raise typer.Exit(_BROKEN if any(one["broken"] and one["is_required"] for one in found) else _KEPT)
 
 
-def findings(trainer: Trainer, names: set[str]) -> list[dict[str, object]]:
-    """Run what these rules need, and return each rule with what is wrong."""
-    wanted = [rule for rule in RULES if rule.name in names]
+def findings(trainer: Trainer, names: set[str]) -> list[Finding]:
+    """Put up a stand, and try a trainer there."""
     with tempfile.TemporaryDirectory(prefix="stoker-contract-") as folder, standing(trainer, Path(folder)) as stand:
-        runs = {}
-        for name in dict.fromkeys(rule.scenario for rule in wanted):
-            began = time.monotonic()
-            runs[name] = SCENARIOS[name](stand)
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        return tried(stand, names)
+
+
+def tried(stand: Stand, names: set[str]) -> list[Finding]:
+    """Do the runs that these rules need, and return each rule with what is wrong."""
+    wanted = [rule for rule in RULES if rule.name in names]
+    runs = {}
+    for name in dict.fromkeys(rule.scenario for rule in wanted):
+        began = time.monotonic()
+        runs[name] = SCENARIOS[name](stand)
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return [
         {
             "rule": rule.name,
@@ -66,7 +72,7 @@ def findings(trainer: Trainer, names: set[str]) -> list[dict[str, object]]:
     ]
 
 
-def _show(name: str, found: list[dict[str, object]]) -> None:
+def _show(name: str, found: list[Finding]) -> None:
     table = Table("rule", "", "what it asks", "kept", title=f"{name} and the contract, v1")
     for one in found:
         need = "required" if one["is_required"] else "recommended"

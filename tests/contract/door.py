@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class Door:
 
 
 @contextmanager
-def opened(functions_url: str) -> Iterator[Door]:
+def opened(functions_url: str) -> Iterator[Door]:  # noqa: C901 -- a handler's class reads best where its door is
     """Open a door to the functions."""
     door, behind, lock = Door(), urlsplit(functions_url), threading.Lock()
     seen: dict[str, int] = {}
@@ -140,9 +141,7 @@ class Pipe:
 @contextmanager
 def piped(storage_url: str) -> Iterator[Pipe]:
     """Lay a pipe to the storage."""
-    behind = urlsplit(storage_url)
-    pipe, listener = Pipe(), socket.create_server(("127.0.0.1", 0))
-    pipe.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    behind, pipe = urlsplit(storage_url), Pipe()
 
     def copy(source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -152,19 +151,22 @@ def piped(storage_url: str) -> Iterator[Pipe]:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                if pipe.is_cut:
-                    near.close()
-                    continue
-                far = socket.create_connection((behind.hostname, behind.port))
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=copy, args=(one, other), daemon=True).start()
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if pipe.is_cut:
+                return
+            with socket.create_connection((behind.hostname, behind.port)) as far:
+                back = threading.Thread(target=copy, args=(far, self.request), daemon=True)
+                back.start()
+                copy(self.request, far)
+                back.join()
 
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield pipe
-    finally:
-        listener.close()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        pipe.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield pipe
+        finally:
+            pipe.is_cut = True
+            server.shutdown()

@@ -87,9 +87,9 @@ def cancelled(stand: Stand) -> list[Run]:
 
 
 def refused(stand: Stand) -> list[Run]:
-    """The token is refused from the first heartbeat on."""
+    """The token is refused by heartbeat and done."""
     with stand.started(stand.new_job(), DONE_RETRY_SECONDS="3") as (run, process):
-        run.door.fault = lambda name, _before: None if name == "event" else Fault("status", 401)
+        run.door.fault = lambda name, _before: Fault("status", 401) if name in {"heartbeat", "done"} else None
         _until(lambda: False, process, stand.trainer.seconds)
     return [run]
 

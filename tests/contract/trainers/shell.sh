@@ -12,11 +12,10 @@ call() { # name, body: tried again for as long as nobody answers; 409 means stop
         *200) break ;;
         *409) say "409: stops"; exit 0 ;;
         *401 | *404 | *422) say "$1 was refused"; break ;;
+        *) sleep 2 ;;
         esac
-        sleep 2
     done
-    new=$(printf '%s' "$answer" | field token)
-    CALLBACK_TOKEN=${new:-$CALLBACK_TOKEN}
+    new=$(printf '%s' "$answer" | field token) && CALLBACK_TOKEN=${new:-$CALLBACK_TOKEN}
 }
 object() { # method, key, file
     call presign "{\"method\": \"$1\", \"key\": \"$2\"}"

@@ -90,7 +90,7 @@ def transfer(method: str, key: str, content: bytes | None = None) -> bytes | Non
 
 def end(code: int, reason: str = "", message: str = "") -> None:
     """Say done, store the log, leave."""
-    named = [] if BROKEN == "nothing" else [f"checkpoints/job-{JOB}/best.pt", f"checkpoints/job-{JOB}/last.pt"]
+    named = [f"checkpoints/job-{JOB}/best.pt", f"checkpoints/job-{JOB}/last.pt"]
     named = [*named, f"results/job-{JOB}/none.csv"] if BROKEN == "artifacts-exist" else named
     if reason:
         call("done", {"status": "FAILED", "error": {"reason": reason, "message": message}})
@@ -131,10 +131,9 @@ def train() -> None:
     last = f"checkpoints/job-{JOB}/last.pt"
     done = int((None if BROKEN in {"resume", "resume-after-kill"} else transfer("GET", last)) or 0)
     if BROKEN == "own-prefixes":
-        call("presign", {"method": "PUT", "key": f"checkpoints/job-{JOB}/x"})
         write_elsewhere()
     for epoch in range(done + 1, int(ENV["EPOCHS"]) + 1):
-        wait = time.monotonic() + (6 if BROKEN == "heartbeat-by-time" and epoch == 2 else 0.25)
+        wait = time.monotonic() + (6 if BROKEN == "heartbeat-by-time" and epoch == 2 else 0.1)
         while time.monotonic() < wait:
             time.sleep(0.02)
             if terminated and BROKEN not in {"sigterm", "sigterm-saves"}:
@@ -156,8 +155,8 @@ def train() -> None:
 
 
 def write_elsewhere() -> None:
-    """Write beside the job's own prefixes, with credentials that only the kit's stub was given."""
-    request = urllib.request.Request(ENV["ELSEWHERE"], b"x", method="PUT")
+    """Write beside the job's own prefixes, by a link that only this trainer was given."""
+    request = urllib.request.Request(ENV["ELSEWHERE"], b"x", {"Content-Type": ""}, method="PUT")
     urllib.request.urlopen(request, timeout=10).close()
 
 
