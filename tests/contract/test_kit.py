@@ -1,6 +1,9 @@
 """The kit finds each broken rule, and passes a trainer that keeps them all, even one of forty lines of shell."""
 
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -53,12 +56,14 @@ def test_a_trainer_that_breaks_a_rule_fails_that_rule(stand: Stand, rule: str) -
     assert found <= {rule} | FOLLOWS.get(rule, set())
 
 
-@pytest.mark.parametrize("name", ["stub", "shell"])
+@pytest.mark.parametrize("name", ["stub", "shell", "softmax"])
 def test_a_trainer_that_keeps_the_contract_passes(stand: Stand, name: str) -> None:
     stand.trainer = read(SHIPPED / f"{name}.json")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # softmax needs numpy
+    stand.trainer = msgspec.structs.replace(stand.trainer, variables=stand.trainer.variables | {"PATH": path})
     found = tried(stand, NAMES)
 
-    assert [one["rule"] for one in found if one["broken"] and (one["is_required"] or name == "stub")] == []
+    assert [one["rule"] for one in found if one["broken"] and (one["is_required"] or name != "shell")] == []
 
 
 def test_the_shell_trainer_is_shorter_than_forty_lines() -> None:

@@ -76,3 +76,11 @@ def test_no_document_or_source_names_what_is_not_ours_to_name() -> None:
     for file in tracked:
         urls = set(re.findall(r"https?://([^/\"]+)", (ROOT / file).read_text()))
         assert urls <= {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}, file
+
+
+def test_the_plugin_guides_example_is_the_file_that_is_tried() -> None:
+    guide = (ROOT / "docs/PLUGIN_GUIDE.md").read_text()
+    code = (ROOT / "examples/trainer-softmax/train.py").read_text()
+
+    assert f"```python\n{code}```" in guide
+    assert len(code.splitlines()) < 100

@@ -1,0 +1,1 @@
+../../trainer-images/trainer-timm/utils.py
