@@ -1,0 +1,151 @@
+"""A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager. There is no kubelet: tests say what a node would."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from lightkube import Client
+from lightkube.resources.batch_v1 import Job as ClusterJob
+from lightkube.resources.core_v1 import Pod
+
+from functions import launch_kubernetes
+from tests.conftest import ROOT, eventually, free_ports
+
+BINARIES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stoker/kubernetes-v1.35.4"
+NAMESPACE = "stoker-trainers"
+TOKEN = "the-administrator-of-a-test"
+
+
+@contextmanager
+def running(folder: Path, name: str, *flags: str) -> Iterator[None]:
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([str(BINARIES / name), *flags], cwd=folder, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run a control plane with our manifests applied; yields the folder with its kubeconfig."""
+    folder = tmp_path_factory.mktemp("cluster")
+    store, peer, api, manager = free_ports(4)
+    for command in (["genrsa", "-out", "sa.key", "2048"], ["rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub"]):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+    (folder / "tokens.csv").write_text(f"{TOKEN},administrator,1,system:masters\n")
+    write_kubeconfig(folder / "kubeconfig", f"https://127.0.0.1:{api}")
+    here = f"http://127.0.0.1:{store}"
+    with ExitStack() as parts:
+        parts.enter_context(
+            running(
+                folder, "etcd", "--data-dir=etcd", f"--listen-client-urls={here}", f"--advertise-client-urls={here}",
+                f"--listen-peer-urls=http://127.0.0.1:{peer}", f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+                f"--initial-cluster=default=http://127.0.0.1:{peer}", "--unsafe-no-fsync",
+            )
+        )  # fmt: skip
+        parts.enter_context(
+            running(
+                folder, "kube-apiserver", f"--etcd-servers={here}", "--cert-dir=certs", "--bind-address=127.0.0.1",
+                f"--secure-port={api}", "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC",
+                "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=sa.pub",
+                "--service-account-signing-key-file=sa.key", "--token-auth-file=tokens.csv",
+            )
+        )  # fmt: skip
+        eventually(lambda: is_ready(api), within_seconds=60)
+        parts.enter_context(
+            running(
+                folder, "kube-controller-manager", "--kubeconfig=kubeconfig", f"--secure-port={manager}",
+                "--service-account-private-key-file=sa.key", "--use-service-account-credentials", "--leader-elect=false",
+            )
+        )  # fmt: skip
+        files = [word for file in ("trainers", "rights", "policy") for word in ("-f", manifest(file))]
+        eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files) == 0)
+        yield folder
+
+
+def is_ready(port: int) -> bool:
+    try:
+        answer = httpx.get(
+            f"https://127.0.0.1:{port}/readyz", verify=False, headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+    except httpx.TransportError:
+        return False
+    return answer.is_success
+
+
+def manifest(name: str) -> str:
+    return str(ROOT / f"knative/base/{name}.yaml")
+
+
+def write_kubeconfig(path: Path, server: str) -> None:
+    path.write_text(
+        f"""apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "{server}", insecure-skip-tls-verify: true}}}}]
+users: [{{name: u, user: {{token: {TOKEN}}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+"""
+    )
+
+
+def kubectl(folder: Path, *words: str) -> int:
+    command = [str(BINARIES / "kubectl"), f"--kubeconfig={folder}/kubeconfig", *words]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+
+
+@pytest.fixture
+def kubernetes(cluster: Path, environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Client]:
+    """Let the functions launch into the cluster; yields a client of it. What is left there is deleted."""
+    (tmp_path / "trainers.json").write_text('{"stub": {"image": "registry.example.com/stub:1"}}')
+    environment.setenv("LAUNCHER", "kubernetes")
+    environment.setenv("KUBECONFIG", str(cluster / "kubeconfig"))
+    launch_kubernetes._client.cache_clear()
+    client = Client(namespace=NAMESPACE)
+    eventually(lambda: [*client.list(ClusterJob)] == [])
+    yield client
+    kubectl(
+        cluster, "delete", "jobs,pods,secrets", "--all", "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false"
+    )
+    eventually(lambda: [*client.list(Pod)] == [] and [*client.list(ClusterJob)] == [])
+    client.close()
+    launch_kubernetes._client().close()
+    launch_kubernetes._client.cache_clear()
+
+
+@pytest.fixture
+def node(kubernetes: Client) -> Callable[..., Pod]:
+    """Say of a job's newest pod what a kubelet or the scheduler would."""
+
+    def say(job_id: str, phase: str, **status: Any) -> Pod:
+        def found() -> Pod | None:
+            pods = [*kubernetes.list(Pod, labels={"stoker.dev/job-id": job_id})]
+            pods = [pod for pod in pods if (pod.status and pod.status.phase) == "Pending"] or pods
+            return pods[-1] if pods else None
+
+        pod: Pod = eventually(found)
+        assert pod.metadata is not None
+        change = {"status": {"phase": phase, "startTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **status}}
+        kubernetes.patch(Pod.Status, pod.metadata.name or "", change)
+        return pod
+
+    return say
+
+
+def container(**state: Any) -> dict[str, Any]:
+    """Return the status of the trainer's container."""
+    about = {"name": "trainer", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    return {"containerStatuses": [about | {"state": state}]}
+
+
+def condition(type_: str, *, status: str = "True", **more: str) -> dict[str, Any]:
+    """Return a pod's condition."""
+    return {"conditions": [{"type": type_, "status": status, **more}]}

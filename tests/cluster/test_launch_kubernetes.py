@@ -1,0 +1,326 @@
+"""The Kubernetes launcher and sweep against a real API server and the real Job controller."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightkube import ApiError, Client
+from lightkube.resources.batch_v1 import Job as ClusterJob
+from lightkube.resources.core_v1 import Namespace, Pod, ResourceQuota, Secret
+
+from functions import kubernetes_objects as objects
+from functions import launch_kubernetes, launcher, store, store_read, sweeping, tokens
+from functions.launch_kubernetes import Kubernetes
+from functions.launcher import LaunchRejectedError, Phase
+from functions.states import Reason, State
+from functions.tables import Job
+from tests.cluster.conftest import BINARIES, NAMESPACE, condition, container
+from tests.conftest import api_headers, call, claim, eventually, seconds
+
+pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def new(kubernetes: Client, a_job: Callable[..., str]) -> Callable[..., Job]:
+    del kubernetes
+    return lambda **fields: store_read.job(a_job(at=tokens.now(), **fields))
+
+
+def submit(job: Job) -> launcher.Status:
+    return Kubernetes().submit(job, launcher.environment(job, at=tokens.now()))
+
+
+def names(found: Any) -> list[str]:
+    return [one.metadata.name for one in found]
+
+
+def failed(job: Job) -> launcher.Status:
+    """Wait until the Job controller has seen the pod's end."""
+    return eventually(lambda: status if (status := Kubernetes().inspect(job)).phase == Phase.ENDED else None)  # type: ignore[no-any-return]
+
+
+def test_a_launch_is_one_job_one_secret_and_one_pod_however_often_it_is_submitted(new: Any, kubernetes: Client) -> None:
+    job = new(epochs=3, gpus=2)
+    assert [submit(job).phase for _ in range(2)] == [Phase.WAITING] * 2
+    (pod,) = eventually(lambda: [*kubernetes.list(Pod)])
+
+    assert names(kubernetes.list(ClusterJob)) == [f"stoker-{job.id}-1"]
+    (secret,) = kubernetes.list(Secret)
+    assert secret.metadata is not None
+    assert [owner.kind for owner in secret.metadata.ownerReferences or []] == ["Job"]
+    variables = {one.name: one.value for one in pod.spec.containers[0].env}
+    assert {name: variables[name] for name in ("JOB_ID", "EPOCHS", "DEVICE", "CALLBACK_TOKEN_FILE")} == {
+        "JOB_ID": job.id,
+        "EPOCHS": "3",
+        "DEVICE": "0,1",
+        "CALLBACK_TOKEN_FILE": "/var/run/stoker/token",
+    }
+    assert "CALLBACK_TOKEN" not in variables
+    assert "MINIO_SECRET_KEY" in variables
+    assert variables["MINIO_SECRET_KEY"] is None  # by reference
+    assert pod.spec.containers[0].resources.limits["nvidia.com/gpu"] == "2"
+
+
+def test_a_crash_between_job_and_secret_heals(new: Any, kubernetes: Client) -> None:
+    job = new()
+    kubernetes.create(objects.job_object(job, launcher.environment(job, at=tokens.now())))
+    assert [*kubernetes.list(Secret)] == []
+
+    submit(job)
+    assert names(kubernetes.list(Secret)) == [f"stoker-{job.id}-1"]
+
+
+def test_stopping_leaves_neither_job_nor_pod_nor_secret(new: Any, kubernetes: Client) -> None:
+    job, other = new(), new()
+    submit(job)
+    submit(other)
+    eventually(lambda: len([*kubernetes.list(Pod)]) == 2)
+    Kubernetes().stop(job.id)
+    Kubernetes().stop(job.id)
+
+    eventually(lambda: len([*kubernetes.list(Pod)]) == 1 and len([*kubernetes.list(Secret)]) == 1)
+    assert Kubernetes().list() == {other.id}
+
+
+@pytest.mark.parametrize(
+    ("status", "phase", "message", "reason"),
+    [
+        (
+            condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes: no nvidia.com/gpu"),
+            Phase.WAITING, "nvidia.com/gpu", Reason.UNSCHEDULABLE,
+        ),
+        (container(waiting={"reason": "ImagePullBackOff", "message": "no such image"}), Phase.WAITING, "no such image", Reason.IMAGE_PULL),
+        (container(waiting={"reason": "CreateContainerConfigError", "message": "secret not found"}), Phase.WAITING, "secret not found", None),
+        (container(running={}), Phase.RUNNING, None, None),
+    ],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_a_pod_that_has_not_ended_says_why_it_waits(  # noqa: PLR0913, PLR0917 -- a table's columns
+    new: Any, node: Any, status: Any, phase: Phase, message: str | None, reason: Reason | None
+) -> None:
+    job = new()
+    submit(job)
+    node(job.id, "Running" if phase == Phase.RUNNING else "Pending", **status)
+
+    found = Kubernetes().inspect(job)
+    assert (found.phase, found.reason) == (phase, reason)
+    assert (message or "") in (found.message or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (container(terminated={"exitCode": 137, "reason": "OOMKilled"}), Reason.OOM_HOST),
+        (container(terminated={"exitCode": 65, "reason": "Error"}), Reason.DATASET_INVALID),
+        (container(terminated={"exitCode": 78, "reason": "Error"}), Reason.CONFIG_INVALID),
+        (container(terminated={"exitCode": 74, "reason": "Error"}), Reason.STORAGE_ERROR),
+        (container(terminated={"exitCode": 1, "reason": "Error"}), Reason.TRAINER_ERROR),
+        ({"reason": "Evicted", "message": "Pod ephemeral local storage usage exceeds the total limit"}, Reason.EVICTED),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_pod_that_failed_fails_its_job_with_the_reason(new: Any, node: Any, status: Any, reason: Reason) -> None:
+    job = new()
+    submit(job)
+    node(job.id, "Failed", **status)
+
+    assert failed(job).reason == reason
+    sweeping.once(at=tokens.now())
+    after = store_read.job(job.id)
+    assert (after.state, after.reason) == (State.FAILED, reason)
+
+
+def test_a_disruption_costs_no_attempt_the_pod_is_made_anew(new: Any, node: Any, kubernetes: Client) -> None:
+    job = new()
+    submit(job)
+    terminated = container(terminated={"exitCode": 143, "reason": "Error"})
+    first = node(job.id, "Failed", **terminated, **condition("DisruptionTarget", reason="PreemptionByScheduler"))
+
+    assert first.metadata is not None
+    eventually(lambda: [name for name in names(kubernetes.list(Pod)) if name != first.metadata.name])
+    assert Kubernetes().inspect(job).phase == Phase.WAITING
+
+
+def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_while(
+    new: Any, node: Any, environment: pytest.MonkeyPatch, kubernetes: Client
+) -> None:
+    environment.setenv("IMAGE_PULL_SECONDS", "1")
+    job = new()
+    submit(job)
+    node(job.id, "Pending", **container(waiting={"reason": "ErrImagePull", "message": "not found"}))
+    failed(job)
+    sweeping.once(at=tokens.now())
+    assert (store_read.job(job.id).state, store_read.job(job.id).reason) == (State.FAILED, Reason.IMAGE_PULL)
+
+    sweeping.once(at=tokens.now() + seconds(60))
+    eventually(lambda: [*kubernetes.list(ClusterJob)] == [])
+
+
+def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node: Any) -> None:
+    job = new(longest_pending_seconds=1)
+    submit(job)
+    said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    node(job.id, "Pending", **said)
+    sweeping.once(at=tokens.now() + seconds(2))
+
+    after = store_read.job(job.id)
+    assert (after.state, after.reason) == (State.FAILED, Reason.UNSCHEDULABLE)
+    assert "0/1 nodes are available" in (after.message or "")
+
+
+def test_a_job_deleted_behind_our_back_is_submitted_again_or_lost(new: Any, kubernetes: Client) -> None:
+    waiting, started = new(), new()
+    for job in (waiting, started):
+        launcher.launch(job, at=tokens.now())
+    claim(started.id, at=tokens.now())
+    for job in (waiting, started):
+        Kubernetes().stop(job.id)
+    sweeping.once(at=tokens.now())
+    eventually(lambda: names(kubernetes.list(ClusterJob)) == [f"stoker-{waiting.id}-1"])
+
+    sweeping.once(at=tokens.now() + seconds(90))
+    assert (store_read.job(started.id).state, store_read.job(started.id).reason) == (State.FAILED, Reason.LOST)
+
+
+def test_a_lost_trainer_is_launched_again_and_the_old_job_is_gone(new: Any, node: Any, kubernetes: Client) -> None:
+    job = new(attempt_limit=2)
+    launcher.launch(job, at=tokens.now())
+    claim(job.id, at=tokens.now())
+    node(job.id, "Failed", **container(terminated={"exitCode": 74, "reason": "Error"}))
+    failed(job)
+    sweeping.once(at=tokens.now())
+
+    assert (store_read.job(job.id).state, store_read.job(job.id).launch) == (State.RUNNING, 2)
+    eventually(lambda: names(kubernetes.list(ClusterJob)) == [f"stoker-{job.id}-2"])
+
+
+def test_a_job_without_a_row_is_stopped(new: Any, kubernetes: Client) -> None:
+    job = new()
+    submit(job)
+    store.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
+    sweeping.once(at=tokens.now())
+
+    eventually(lambda: [*kubernetes.list(ClusterJob)] == [])
+
+
+def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
+    new: Any, node: Any, function: Callable[[str], Any]
+) -> None:
+    job = new()
+    sweeping.once(at=tokens.now())
+    launcher.launch(job, at=tokens.now())
+    node(job.id, "Failed", **container(terminated={"exitCode": 137, "reason": "OOMKilled"}))
+    failed(job)
+    event = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "https://kubernetes.default.svc",
+        "ce-type": "dev.knative.apiserver.ref.update",
+        "ce-subject": f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/stoker-{job.id}-1",
+    }
+    answer = function("sweep").post("/", json={}, headers=api_headers() | event)
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert store_read.job(job.id).reason == Reason.OOM_HOST
+
+
+def test_an_exhausted_quota_is_waited_for(new: Any, kubernetes: Client) -> None:
+    change = {"spec": {"hard": {"count/jobs.batch": "0"}}}
+    kubernetes.patch(ResourceQuota, "trainers", change)
+    eventually(lambda: kubernetes.get(ResourceQuota, "trainers").status.hard["count/jobs.batch"] == "0")  # type: ignore[union-attr,index]  # the controller fills them
+    job = new()
+    status = submit(job)
+    kubernetes.patch(ResourceQuota, "trainers", {"spec": {"hard": {"count/jobs.batch": "2000"}}})
+
+    assert (status.phase, "exceeded quota" in (status.message or "")) == (Phase.WAITING, True)
+
+
+def test_a_job_that_the_policy_refuses_is_never_tried_again(
+    new: Any, kubernetes: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new()
+    made = objects.job_object(job, launcher.environment(job, at=tokens.now()))
+    assert made.spec is not None
+    made.spec.template.spec.serviceAccountName = "default"  # type: ignore[union-attr]  # it has one
+    monkeypatch.setattr(objects, "job_object", lambda _job, _environment: made)
+
+    with pytest.raises(LaunchRejectedError, match="ServiceAccount trainer"):
+        submit(job)
+    assert [*kubernetes.list(ClusterJob)] == []
+
+
+def test_a_pod_that_is_not_restricted_is_refused_by_the_namespace(kubernetes: Client) -> None:
+    bare = Pod.from_dict({"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "x", "image": "x"}]}})
+
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        kubernetes.create(bare)  # type: ignore[call-overload]  # from_dict's type is too wide
+
+
+def test_an_api_server_that_is_away_leaves_the_job_for_the_next_sweep(
+    new: Any, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tests.cluster.conftest import write_kubeconfig
+    from tests.conftest import forget
+
+    job = new()
+    write_kubeconfig(tmp_path / "away", "https://127.0.0.1:9")
+    kept = launch_kubernetes._client()
+    launch_kubernetes._client.cache_clear()
+    environment.setenv("KUBECONFIG", str(tmp_path / "away"))
+    assert launcher.launch(job, at=tokens.now()).state == State.PENDING
+    launch_kubernetes._client().close()
+    launch_kubernetes._client.cache_clear()
+    kept.close()
+    forget()
+
+
+RIGHTS = {
+    "create-job": {"create jobs", "get jobs", "list jobs", "delete jobs", "create secrets"},
+    "cancel": {"list jobs", "delete jobs"},
+    "sweep": {"create jobs", "get jobs", "list jobs", "delete jobs", "create secrets", "get pods", "list pods"},
+    "callbacks": set(),
+}
+ASKED = {f"{verb} {what}" for verb in ("create", "get", "list", "delete", "patch") for what in ("jobs", "secrets", "pods", "roles", "pods --subresource=exec")}  # fmt: skip
+
+
+@pytest.mark.parametrize("account", RIGHTS)
+def test_a_function_can_do_what_it_needs_and_nothing_else(cluster: Path, kubernetes: Client, account: str) -> None:
+    assert kubernetes.get(Namespace, NAMESPACE)
+
+    def can(what: str) -> bool:
+        command = [
+            str(BINARIES / "kubectl"),
+            f"--kubeconfig={cluster}/kubeconfig",
+            "auth",
+            "can-i",
+            *what.split(),
+            "-n",
+            NAMESPACE,
+        ]
+        asked = [*command, f"--as=system:serviceaccount:stoker:{account}"]
+        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+    assert {what for what in ASKED if can(what)} == RIGHTS[account]
+
+
+def test_a_job_on_several_nodes_is_an_indexed_job(new: Any, kubernetes: Client) -> None:
+    job = new(nodes=3, gpus=1)
+    submit(job)
+    pods = eventually(lambda: found if len(found := [*kubernetes.list(Pod)]) == 3 else None)
+
+    addresses = {one.value for pod in pods for one in pod.spec.containers[0].env if one.name == "MASTER_ADDR"}
+    assert addresses == {f"stoker-{job.id}-1-0.trainers"}
+
+
+def test_a_job_for_a_queue_waits_suspended(new: Any, kubernetes: Client) -> None:
+    job = new(queue="gpu", priority="high", gpu_type="NVIDIA-H100")
+    status = submit(job)
+    (made,) = kubernetes.list(ClusterJob)
+
+    assert (status.phase, status.message) == (Phase.WAITING, "waits for quota of its queue")
+    assert made.metadata is not None
+    assert made.metadata.labels["kueue.x-k8s.io/queue-name"] == "gpu"  # type: ignore[index]  # it has labels
+    assert made.spec.template.spec.nodeSelector == {"nvidia.com/gpu.product": "NVIDIA-H100"}  # type: ignore[union-attr]  # as above
+    assert call(job.id)
