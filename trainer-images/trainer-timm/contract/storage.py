@@ -28,8 +28,8 @@ class RefusedError(Exception):
 
 def signer(endpoint: str, key: str, secret: str, bucket: str, region: str) -> Callable[[str, str], str]:
     """Return what turns (GET | PUT, key) into a link, with path-style addresses."""
-    import boto3
-    from botocore.config import Config
+    import boto3  # noqa: PLC0415 -- not needed, nor waited for, where the functions sign
+    from botocore.config import Config  # noqa: PLC0415
 
     try:
         client = boto3.client(

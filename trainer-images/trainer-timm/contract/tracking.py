@@ -79,8 +79,8 @@ class Tracking:
             return
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        from mlflow.entities import ViewType
-        from mlflow.tracking import MlflowClient
+        from mlflow.entities import ViewType  # noqa: PLC0415 -- a second that only its users should wait
+        from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
         self._client = MlflowClient(self._address)
         found = self._client.get_experiment_by_name(self._experiment)
@@ -94,12 +94,12 @@ class Tracking:
         self._run_id = run.info.run_id
 
     def _log_params(self, words: dict[str, str]) -> None:
-        from mlflow.entities import Param
+        from mlflow.entities import Param  # noqa: PLC0415
 
         self._client.log_batch(self._run_id, params=[Param(name, value) for name, value in words.items()])
 
     def _log_metrics(self, values: dict[str, float], at_ms: int, epoch: int) -> None:
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric  # noqa: PLC0415
 
         # MLflow takes no brackets in names.
         named = {name.replace("(", "_").replace(")", ""): value for name, value in values.items()}
