@@ -122,7 +122,7 @@ endpoint = "{variables["STOKER_URL"]}/v1/jobs"
 bearer_token = "{token}"
 timeout_seconds = 10
 max_retries = 10
-event_types = ["create", "update"]
+event_types = ["create", "update", "rename"]
 path_prefixes = ["/buckets/{BUCKET}/datasets/"]
 """
     )
