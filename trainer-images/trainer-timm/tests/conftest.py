@@ -1,6 +1,7 @@
 """Real parts: an S3 server, an HTTP server in the functions' place, and the trainer as a process of its own."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -36,21 +37,22 @@ def eventually(condition: Callable[[], Any], *, within_seconds: float = 60) -> A
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free, as are those 10000 above: weed takes those for gRPC."""
+    """Return ports that are free, as are those 10000 above, which weed takes for gRPC: none of them is one of these."""
     ports: list[int] = []
     while len(ports) < count:
-        with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1]
-            if port > 50_000 or port in ports:
-                port = 20_000 + port % 20_000
-            try:
-                high.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            if port not in ports:
-                ports.append(port)
+        port = random.randrange(20_000, 30_000)
+        if port not in ports and is_free(port) and is_free(port + 10_000):
+            ports.append(port)
     return ports
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass
