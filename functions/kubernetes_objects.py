@@ -61,21 +61,20 @@ def job_name_of(pod: Pod) -> str:
 
 def job_object(job: Job, environment: dict[str, str]) -> ClusterJob:
     """Return the Job. Its pod waits for the Secret, which needs the Job's uid and so comes second."""
-    nodes = job.spec.get("nodes", 1)
-    labels = _labels(job)
-    return cast("ClusterJob", ClusterJob.from_dict(_job(job, nodes, labels, _pod(job, environment))))
+    return cast("ClusterJob", ClusterJob.from_dict(_job(job, _pod(job, environment))))
 
 
-def _job(job: Job, nodes: int, labels: dict[str, str], pod: dict[str, Any]) -> dict[str, Any]:
+def _job(job: Job, pod: dict[str, Any]) -> dict[str, Any]:
+    nodes, labels, kueue = job.spec.get("nodes", 1), _labels(job), _kueue(job)
     return {
         "metadata": {
             "name": name(job),
-            "labels": labels | _kueue(job),
+            "labels": labels | kueue,
             "annotations": {"stoker.dev/trace-id": job.trace_id},
         },
         "spec": {
             # Kueue lets it go; without a queue it starts at once.
-            "suspend": "queue" in job.spec or bool(settings().kueue_queue),
+            "suspend": bool(kueue),
             "completions": nodes,
             "parallelism": nodes,
             "completionMode": "Indexed" if nodes > 1 else "NonIndexed",

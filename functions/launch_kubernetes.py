@@ -64,14 +64,17 @@ class Kubernetes:
     def inspect(self, job: Job) -> Status:
         """Say how this launch stands, by its Job and its pods; after ``list``, as they were then."""
         name = objects.name(job)
-        with _outages():
-            found = self._seen.jobs.get(name) if self._seen else None
-            # What the listing does not have may have been made since.
-            pods = self._seen.pods[name] if self._seen and found else _pods({objects.JOB_ID: job.id})[name]
-            found = found or _job(name)
-        if found is None:
-            return Status(Phase.ABSENT)
-        return kubernetes_status.of(found, pods, image_pull_seconds=settings().image_pull_seconds, at=datetime.now(UTC))
+        seen = self._seen
+        # What the listing does not have may have been made since.
+        if seen is None or name not in seen.jobs:
+            with _outages():
+                found = _job(name)
+                if found is None:
+                    return Status(Phase.ABSENT)
+                seen = _Seen({name: found}, _pods({objects.JOB_ID: job.id}))
+        return kubernetes_status.of(
+            seen.jobs[name], seen.pods[name], image_pull_seconds=settings().image_pull_seconds, at=datetime.now(UTC)
+        )
 
     def list(self) -> set[str]:
         """Return the jobs with a Job that has not ended."""

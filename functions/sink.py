@@ -1,8 +1,8 @@
 """The Broker, or whatever else ``K_SINK`` names: where our events go."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
+from functions import tokens
 from functions.errors import Busy
 from functions.settings import settings
 
@@ -18,14 +18,9 @@ def post(headers: Mapping[str, str], body: bytes) -> int:
     import urllib3  # noqa: PLC0415 -- only where there is a sink
 
     now = settings()
-    # Read each time: the kubelet renews it.
-    token = (
-        {"Authorization": f"Bearer {Path(now.k_sink_token_file).read_text().strip()}"} if now.k_sink_token_file else {}
-    )
+    given = {**headers, **tokens.headers_of(now.k_sink_token_file)}
     try:
-        answer = urllib3.request(
-            "POST", now.k_sink, body=body, headers={**headers, **token}, timeout=_TIMEOUT_SECONDS, retries=False
-        )
+        answer = urllib3.request("POST", now.k_sink, body=body, headers=given, timeout=_TIMEOUT_SECONDS, retries=False)
     except urllib3.exceptions.HTTPError as error:
         raise Busy(f"the sink is away: {type(error).__name__}") from error
     return answer.status

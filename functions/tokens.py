@@ -143,13 +143,16 @@ def _issuer_keys() -> jwt.PyJWKClient:
 
     now = settings()
     context = ssl.create_default_context(cafile=now.oidc_ca_file)
-    headers = (
-        {"Authorization": f"Bearer {Path(now.oidc_token_file).read_text().strip()}"} if now.oidc_token_file else {}
-    )
+    headers = headers_of(now.oidc_token_file)
     where = now.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
     request = urllib.request.Request(where, headers=headers)  # noqa: S310 -- the operator's own address
     with urllib.request.urlopen(request, timeout=5, context=context) as answer:  # noqa: S310 -- as above
         return jwt.PyJWKClient(json.load(answer)["jwks_uri"], headers=headers, timeout=5, ssl_context=context)
+
+
+def headers_of(token_file: str) -> dict[str, str]:
+    """Return the header that shows others the token in a file, which the kubelet renews; none without a file."""
+    return {"Authorization": f"Bearer {Path(token_file).read_text().strip()}"} if token_file else {}
 
 
 def now() -> datetime:
