@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("checkpoints")
 
 
-def save(run: "Run", about: dict[str, Any]) -> None:
+def save(contract: Contract, run: "Run", about: dict[str, Any]) -> None:
     """Write what an epoch has come to, and store it when it is time; the best one first, since last.pt counts on it."""
-    contract = run.contract
-    if contract is None:
-        return
     best, last = contract.scratch / "best.pt", contract.scratch / "last.pt"
     if run.is_best():
         kept = run.ema.module if run.ema is not None else run.model

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -86,7 +85,7 @@ def others(places: list[Place], contract: Contract) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            process.send_signal(signal.SIGKILL if process.poll() is None else signal.SIGTERM)
+            process.kill()
         for process in processes:
             process.wait(_LEAVE_SECONDS)
 

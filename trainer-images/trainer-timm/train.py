@@ -64,7 +64,7 @@ def train(contract: Contract) -> Mapping[str, float]:
     is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
     try:
         with devices.others(places, contract):
-            done, confusion = fit(contract, contract.settings, chosen, data, places[0], tracking, is_resumed=is_resumed)
+            done, confusion = fit(contract, settings, chosen, data, places[0], tracking, is_resumed=is_resumed)
     except Stopped:
         checkpoints.save_now(contract)
         tracking.end("KILLED", within_seconds=1)
@@ -150,7 +150,7 @@ def fit(
         if run.scheduler is not None:
             run.scheduler.step(epoch + 1, figures["top1"])
         if contract is not None:
-            checkpoints.save(run, about)
+            checkpoints.save(contract, run, about)
             tell(contract, tracking, run, settings.epochs)
     if confusion is None:  # all epochs were done before; only the end was missing
         _, confusion = validate(run, val_loader, len(data.classes))
@@ -165,8 +165,7 @@ def train_epoch(run: Run, model: Any, loader: Any, loss_of: Any, epoch: int, upd
 
     options, optimizer, device = run.options, run.optimizer, run.place.device
     accum, count = options.grad_accum_steps, len(loader)
-    parameters = model_parameters(run.model, exclude_head="agc" in options.clip_mode)
-    parameters = list(parameters)
+    parameters = list(model_parameters(run.model, exclude_head="agc" in options.clip_mode))
     total, seen = torch.zeros((), device=device), 0
     model.train()
     optimizer.zero_grad()
