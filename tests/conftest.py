@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socketserver import BaseServer
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -80,7 +83,7 @@ def postgresql_server(postgresql: "PostgresServer") -> str:
     url: str = postgresql.get_uri().replace("/postgres?", "/{}?")
     with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_stoker")
-    _migrate(url.format("template_stoker"))
+    migrate(url.format("template_stoker"))
     return url
 
 
@@ -88,11 +91,12 @@ def postgresql_server(postgresql: "PostgresServer") -> str:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make one migrated SQLite file to copy from."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    _migrate(f"sqlite:///{path}")
+    migrate(f"sqlite:///{path}")
     return path
 
 
-def _migrate(url: str) -> None:
+def migrate(url: str) -> None:
+    """Make the tables of a store."""
     subprocess.run(
         [sys.executable, "-m", "functions.migrate"], env={**os.environ, "DATABASE_URL": url}, check=True, cwd=ROOT
     )
@@ -219,6 +223,12 @@ def s3(s3_server: str, environment: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
+def now() -> datetime:
+    """Return one moment for all of a test."""
+    return tokens.now()
+
+
+@pytest.fixture
 def a_job() -> Callable[..., str]:
     """Make a job in any state by the moves that lead there."""
     numbers = itertools.count(1)
@@ -263,7 +273,12 @@ def function() -> Callable[[str], Any]:
 
 @contextmanager
 def served(
-    source: Path, target: str, port: int = 0, **environment: str
+    source: Path,
+    target: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    port: int = 0,
+    output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Serve a function in a process of its own, as its image does; yields the process and its address."""
     port = port or free_ports(1)[0]
@@ -271,9 +286,7 @@ def served(
     command = [program, "--source", str(source), "--target", target, "--host", "127.0.0.1", "--port", str(port)]
     variables = {**os.environ, "WORKERS": "1", "THREADS": "8", **environment}
     variables.pop("FUNCTION_TARGET", None)
-    process = subprocess.Popen(
-        command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
     try:
         yield process, f"http://127.0.0.1:{port}"
     finally:
@@ -283,11 +296,17 @@ def served(
 
 
 @contextmanager
-def served_and_up(name: str, port: int = 0, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Serve one of our functions, and wait until it answers."""
-    with served(ROOT / f"functions/{name}.py", name, port, **environment) as (process, address):
+def served_and_up(
+    name: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    port: int = 0,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+) -> Iterator[str]:
+    """Serve one of our functions, and wait until it answers; yields its address."""
+    with served(ROOT / f"functions/{name}.py", name, environment, port=port, output=output) as (_, address):
         eventually(lambda: is_up(address))
-        yield process, address
+        yield address
 
 
 def is_up(address: str) -> bool:
@@ -296,6 +315,19 @@ def is_up(address: str) -> bool:
         return httpx.get(f"{address}/healthz").is_success
     except httpx.TransportError:
         return False
+
+
+@contextmanager
+def answering(server: BaseServer) -> Iterator[None]:
+    """Let a server of the test's own answer, in a thread."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def callback_headers(job_id: str, **headers: str) -> dict[str, str]:

@@ -16,8 +16,8 @@ from functions.launch_kubernetes import Kubernetes
 from functions.launcher import LaunchRejectedError, Phase
 from functions.states import Reason, State
 from functions.tables import Job
-from tests.cluster.conftest import BINARIES, NAMESPACE, condition, container
-from tests.conftest import api_headers, call, claim, eventually, seconds
+from tests.cluster.conftest import BINARIES, NAMESPACE, condition, container, write_kubeconfig
+from tests.conftest import api_headers, claim, eventually, forget, seconds
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
 
@@ -261,9 +261,6 @@ def test_a_pod_that_is_not_restricted_is_refused_by_the_namespace(kubernetes: Cl
 def test_an_api_server_that_is_away_leaves_the_job_for_the_next_sweep(
     new: Any, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tests.cluster.conftest import write_kubeconfig
-    from tests.conftest import forget
-
     job = new()
     write_kubeconfig(tmp_path / "away", "https://127.0.0.1:9")
     kept = launch_kubernetes._client()
@@ -322,5 +319,5 @@ def test_a_job_for_a_queue_waits_suspended(new: Any, kubernetes: Client) -> None
     assert (status.phase, status.message) == (Phase.WAITING, "waits for quota of its queue")
     assert made.metadata is not None
     assert made.metadata.labels["kueue.x-k8s.io/queue-name"] == "gpu"  # type: ignore[index]  # it has labels
+    assert made.metadata.labels["kueue.x-k8s.io/priority-class"] == "high"  # type: ignore[index]  # as above
     assert made.spec.template.spec.nodeSelector == {"nvidia.com/gpu.product": "NVIDIA-H100"}  # type: ignore[union-attr]  # as above
-    assert call(job.id)

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tests.conftest import answering
+
 _CHUNK_BYTES = 1 << 16
 
 
@@ -105,13 +107,9 @@ def opened(functions_url: str) -> Iterator[Door]:  # noqa: C901 -- a handler's c
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     door.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(server):
         yield door
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _forward(where: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -161,12 +159,10 @@ def piped(storage_url: str) -> Iterator[Pipe]:
                 copy(self.request, far)
                 back.join()
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = False
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        pipe.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    pipe.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with answering(server):
         try:
             yield pipe
         finally:
             pipe.is_cut = True
-            server.shutdown()

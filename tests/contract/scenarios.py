@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 
-from tests.contract.door import Call, Fault
+from tests.contract.door import Fault
 from tests.contract.stand import Run, Stand
 
 AWAY_SECONDS = 5.0
@@ -33,7 +33,7 @@ def rough(stand: Stand) -> list[Run]:
         ("done", 0): Fault("lost"),
         ("done", 1): Fault("status", 503, 1.0),
     }
-    with stand.started(stand.new_job()) as (run, process):
+    with stand.started(stand.new_job()) as (run, _):
         away_until: list[float] = []
 
         def fault(name: str, before: int) -> Fault | None:
@@ -44,7 +44,6 @@ def rough(stand: Stand) -> list[Run]:
             return faults.get((name, before))
 
         run.door.fault = fault
-        process.wait(stand.trainer.seconds)
     return [run]
 
 
@@ -56,7 +55,6 @@ def stopped(stand: Stand) -> list[Run]:
         first.signalled_at = time.monotonic()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        _until(lambda: False, process, 45)
     with stand.started(job) as (second, _):
         pass
     return [first, second]
@@ -66,9 +64,7 @@ def killed(stand: Stand) -> list[Run]:
     """SIGKILL once a checkpoint is stored; then the same job is started again."""
     job = stand.new_job(attempt_limit=3)
     with stand.started(job) as (first, process):
-        _until(
-            lambda: f"checkpoints/job-{first.job_id}/last.pt" in _stored(stand, first), process, stand.trainer.seconds
-        )
+        _until(lambda: stand.keys(f"checkpoints/job-{first.job_id}/last.pt"), process, stand.trainer.seconds)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     with stand.started(job) as (second, _):
@@ -82,15 +78,13 @@ def cancelled(stand: Stand) -> list[Run]:
         _until(lambda: run.beats, process, stand.trainer.seconds)
         run.signalled_at = time.monotonic()
         stand.cancel(run.job_id)
-        _until(lambda: False, process, 45)
     return [run]
 
 
 def refused(stand: Stand) -> list[Run]:
     """The token is refused by heartbeat and done."""
-    with stand.started(stand.new_job(), DONE_RETRY_SECONDS="3") as (run, process):
+    with stand.started(stand.new_job(), DONE_RETRY_SECONDS="3") as (run, _):
         run.door.fault = lambda name, _before: Fault("status", 401) if name in {"heartbeat", "done"} else None
-        _until(lambda: False, process, stand.trainer.seconds)
     return [run]
 
 
@@ -130,13 +124,3 @@ def _until(condition: Callable[[], object], process: "subprocess.Popen[bytes]", 
     end = time.monotonic() + seconds
     while not condition() and process.poll() is None and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
-
-
-def _stored(stand: Stand, run: Run) -> list[str]:
-    pages = stand.storage.list_objects_v2(Bucket="stoker", Prefix=f"checkpoints/job-{run.job_id}/")
-    return [found["Key"] for found in pages.get("Contents", [])]
-
-
-def accepted(calls: list[Call]) -> list[Call]:
-    """Return the calls that the functions have taken."""
-    return [call for call in calls if call.status == 200]

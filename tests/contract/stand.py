@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import jwt
 import msgspec
 
 from infra.local import digits
-from tests.conftest import BUCKET, ROOT, SECRET, api_headers, s3_client, s3_running, served_and_up
+from tests.conftest import BUCKET, SECRET, api_headers, migrate, s3_client, s3_running, served_and_up
 from tests.contract.door import Call, Door, Pipe, opened, piped
 
 #: what no log may hold
@@ -68,7 +67,6 @@ class Run:
     trace_id: str
     token: str
     door: Door
-    pipe: Pipe
     output: str = ""
     exit_code: int | None = None
     began_at: float = field(default_factory=time.monotonic)
@@ -128,8 +126,8 @@ class Stand:
         self.pipe.is_cut = False
         with opened(self.functions_url) as door:
             token = _token(job["id"], is_old=is_old_token)
-            run = Run(job["id"], job["trace_id"], token, door, self.pipe)
-            before = set(self._keys(""))
+            run = Run(job["id"], job["trace_id"], token, door)
+            before = set(self.keys())
             environment = self._environment(run, variables)
             scratch = self.folder / f"scratch-{uuid4().hex[:8]}"
             scratch.mkdir()
@@ -183,14 +181,15 @@ class Stand:
             **variables,
         }
 
-    def _keys(self, prefix: str) -> list[str]:
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return what is in the bucket."""
         pages = self.storage.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
     def _collect(self, run: Run, output: Path, before: set[str]) -> None:
         run.output = output.read_text(errors="replace")
         run.job = self.job(run.job_id)
-        for key in self._keys(""):
+        for key in self.keys():
             if key.split("/")[0] in {"checkpoints", "results", "logs"} and key.split("/")[1] == f"job-{run.job_id}":
                 run.stored[key] = self.storage.get_object(Bucket=BUCKET, Key=key)["Body"].read()
             elif key not in before:
@@ -225,11 +224,11 @@ def standing(trainer: Trainer, folder: Path) -> Iterator[Stand]:
             "MINIO_ACCESS_KEY": "test-key",
             "MINIO_SECRET_KEY": STORAGE_SECRET,
         }
-        subprocess.run([sys.executable, "-m", "functions.migrate"], env=os.environ | settings, check=True, cwd=ROOT)
+        migrate(settings["DATABASE_URL"])
         storage = s3_client(s3)
         storage.put_object(Bucket=BUCKET, Key="datasets/kit.zip", Body=_dataset(trainer, folder).read_bytes())
         storage.put_object(Bucket=BUCKET, Key="datasets/broken.zip", Body=b"this is no zip archive")
-        with served_and_up("front", 0, **settings) as (_, address):
+        with served_and_up("front", settings) as address:
             yield Stand(trainer, address, storage, pipe, folder)
         storage.close()
 

@@ -49,7 +49,7 @@ def deliver(address: str, bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
 @pytest.fixture
 def create_job() -> Iterator[str]:
     """Serve create-job as a cluster that has scaled up does: by two processes, of 8 threads each."""
-    with served_and_up("create_job", WORKERS="2") as (_, address):
+    with served_and_up("create_job", {"WORKERS": "2"}) as address:
         yield address
 
 

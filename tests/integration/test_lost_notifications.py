@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 
-from functions import intake, logs, store_read, sweeping, tokens
+from functions import intake, logs, store_read, sweeping
 from tests.conftest import BUCKET, seconds
 from tests.unit.vendors import FIXTURES, PLAIN
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
-
-
-@pytest.fixture
-def now() -> datetime:
-    return tokens.now()
 
 
 def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: datetime) -> None:

@@ -2,7 +2,6 @@
 
 import hmac
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from jwt.utils import base64url_encode
 
 from functions import tokens
-from tests.conftest import seconds
+from tests.conftest import answering, forget, seconds
 
 pytestmark = [pytest.mark.oidc, pytest.mark.usefixtures("sqlite")]
 SUBJECT = "system:serviceaccount:stoker:create-job-oidc"
@@ -58,14 +57,10 @@ class _Documents(BaseHTTPRequestHandler):
 @pytest.fixture
 def issuer(environment: pytest.MonkeyPatch) -> Iterator[Issuer]:
     server = Issuer()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     environment.setenv("OIDC_ISSUER", server.url)
     environment.setenv("OIDC_SUBJECTS", "system:serviceaccount:stoker:*")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(server):
+        yield server
 
 
 @pytest.fixture
@@ -112,8 +107,6 @@ def test_nobody_is_let_in_where_no_subject_is_named(
     issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("OIDC_SUBJECTS", "")
-    from tests.conftest import forget
-
     forget()
     assert sweep(issuer.token()) == 401
 
@@ -123,7 +116,5 @@ def test_an_issuer_that_is_away_is_503(
 ) -> None:
     token = issuer.token()
     environment.setenv("OIDC_ISSUER", "http://127.0.0.1:9")
-    from tests.conftest import forget
-
     forget()
     assert sweep(token) == 503

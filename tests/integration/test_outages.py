@@ -90,7 +90,7 @@ def test_postgresql_stopped_in_mid_training_and_started_again_loses_no_callback(
 ) -> None:
     job_id = a_job(hyperparameters={"epochs": EPOCHS})
     path, headers = f"/v1/jobs/{job_id}/heartbeat", callback_headers(job_id)
-    with served_and_up("front") as (_, address), httpx.Client(base_url=address, timeout=30) as client:
+    with served_and_up("front") as address, httpx.Client(base_url=address, timeout=30) as client:
         environment.setenv("BACKEND_BASE_URL", address)
         forget()
         launcher.launch(store_read.job(job_id), at=tokens.now())

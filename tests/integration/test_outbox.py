@@ -1,6 +1,5 @@
 """The outbox, through sweep to a real HTTP sink: every move of every job, in order, at least once."""
 
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,16 +7,11 @@ from typing import Any
 
 import pytest
 
-from functions import sweeping, tokens
+from functions import sweeping
 from functions.states import State
-from tests.conftest import seconds
+from tests.conftest import answering, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3")
-
-
-@pytest.fixture
-def now() -> datetime:
-    return tokens.now()
 
 
 def sweep(at: datetime) -> None:
@@ -53,13 +47,9 @@ class _Recorder(BaseHTTPRequestHandler):
 @pytest.fixture
 def sink(environment: pytest.MonkeyPatch) -> Iterator[_Sink]:
     server = _Sink()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     environment.setenv("K_SINK", f"http://127.0.0.1:{server.server_port}/")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(server):
+        yield server
 
 
 def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:

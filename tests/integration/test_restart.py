@@ -26,7 +26,7 @@ class Functions:
         self.start()
 
     def start(self) -> None:
-        self.serving.enter_context(served_and_up("front", self.port, BACKEND_BASE_URL=self.address))
+        self.serving.enter_context(served_and_up("front", {"BACKEND_BASE_URL": self.address}, port=self.port))
 
     def kill(self) -> None:
         """Leave them no time for anything: it is SIGKILL that ``served`` ends with."""

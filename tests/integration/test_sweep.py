@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from functions import launch_local, launcher, store, store_read, sweeping, tokens
+from functions import launch_local, launcher, store, store_read, sweeping
 from functions.callback import Said
 from functions.errors import WrongState
 from functions.launch_local import Local
@@ -32,11 +32,6 @@ from tests.conftest import (
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 WAITS = {"calls": False, "seconds": 600}
-
-
-@pytest.fixture
-def now() -> datetime:
-    return tokens.now()
 
 
 @pytest.fixture
@@ -139,7 +134,7 @@ def test_only_what_another_start_can_mend_is_started_again(
 def test_a_trainer_killed_in_mid_training_is_started_again_and_succeeds(planned: Any) -> None:
     job = planned({"epochs": 3, "killed_in_attempts": [1]}, attempt_limit=2)
     port = free_ports(1)[0]
-    with served_and_up("front", port, BACKEND_BASE_URL=f"http://127.0.0.1:{port}") as (_, address):
+    with served_and_up("front", {"BACKEND_BASE_URL": f"http://127.0.0.1:{port}"}, port=port) as address:
 
         def ended() -> bool:
             assert httpx.post(f"{address}/v1/sweep", headers=api_headers(), timeout=30).status_code == 204
@@ -289,7 +284,7 @@ def test_a_trainer_of_a_job_that_never_was_is_stopped(planned: Any, now: datetim
 
 def test_two_sweeps_at_once_do_no_work_twice(planned: Any) -> None:
     planned()
-    with served_and_up("sweep") as (_, address):
+    with served_and_up("sweep") as address:
         together = threading.Barrier(4)
 
         def one() -> None:

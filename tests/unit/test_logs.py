@@ -3,9 +3,6 @@
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 
 from functions import logs, tokens
 from functions.states import State
-from tests.conftest import ROOT, SECRET, api_headers, callback_headers, eventually, free_ports, is_up
+from tests.conftest import SECRET, api_headers, callback_headers, served_and_up
 from tests.unit.vendors import FIXTURES
 
 
@@ -79,34 +76,16 @@ def test_no_secret_and_no_token_is_ever_logged(a_job: Any, tmp_path: Path, chang
     job_id = a_job(State.RUNNING)
     good, api = callback_headers(job_id), api_headers()
     shown = [good["Authorization"], api["Authorization"], "Bearer forged.token-marker.x"]
-    port = free_ports(1)[0]
-    address = f"http://127.0.0.1:{port}"
-    environment = {
-        **os.environ,
-        "MINIO_ENDPOINT": "http://127.0.0.1:9",
-        "MINIO_ACCESS_KEY": MARKER,
-        "MINIO_SECRET_KEY": MARKER,
-        "THREADS": "4",
-        **changes,
-    }
-    command = [str(Path(sys.executable).parent / "functions-framework"), "--source", str(ROOT / "functions/front.py")]
-    with (tmp_path / "log").open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--target", "front", "--host", "127.0.0.1", "--port", str(port)],
-            env=environment, cwd=ROOT, stdout=output, stderr=output,
-        )  # fmt: skip
-        try:
-            eventually(lambda: is_up(address))
-            for authorization in shown:
-                headers = {"Authorization": authorization, "Content-Type": "application/json"}
-                for path, body in requests(job_id):
-                    httpx.post(
-                        f"{address}{path}?token={shown[0].split()[1]}", content=body, headers=headers, timeout=60
-                    )
-                httpx.get(f"{address}/v1/jobs/{job_id}/artifacts", headers=headers, timeout=60)
-        finally:
-            process.terminate()
-            process.wait()
+    storage = {"MINIO_ENDPOINT": "http://127.0.0.1:9", "MINIO_ACCESS_KEY": MARKER, "MINIO_SECRET_KEY": MARKER}
+    with (
+        (tmp_path / "log").open("wb") as output,
+        served_and_up("front", storage | changes, output=output) as address,
+    ):
+        for authorization in shown:
+            headers = {"Authorization": authorization, "Content-Type": "application/json"}
+            for path, body in requests(job_id):
+                httpx.post(f"{address}{path}?token={shown[0].split()[1]}", content=body, headers=headers, timeout=60)
+            httpx.get(f"{address}/v1/jobs/{job_id}/artifacts", headers=headers, timeout=60)
 
     log = (tmp_path / "log").read_text()
     assert log.count("[TRACE:") > 10

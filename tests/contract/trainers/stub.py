@@ -16,7 +16,6 @@ from typing import Any
 
 ENV, BROKEN = os.environ, os.environ.get("BROKEN", "")
 JOB = ENV["JOB_ID"]
-FIRST = 0.05
 token, attempt, terminated = ENV["CALLBACK_TOKEN"], 0, False
 log: list[str] = []
 
