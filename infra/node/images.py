@@ -17,6 +17,7 @@ STUB = "stoker.local/trainer-stub:1"
 ENVOY = "stoker.local/envoy:1.40"
 POSTGRES = "stoker.local/postgres:15"
 STORAGE = "stoker.local/seaweedfs:1"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 PACKAGES = "python3,python3-pip,python-is-python3,ca-certificates"
 BUILDAH = ("buildah", "--root", CACHE / "buildah", "--runroot", "/run/stoker-buildah", "--storage-driver", "overlay")
 HERE = Path(__file__).parent / "images"
@@ -58,7 +59,7 @@ def build(name: str, dockerfile: Path, folder: Path | None = None, programs: dic
         run(
             *BUILDAH, "build", "--isolation", "chroot", "--layers", "--build-arg", f"BASE={BASE}", "--tag", name,
             # What the machine trusts, its builds trust: a company's proxy, for one.
-            "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro",
+            "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro",
             "--file", dockerfile, folder or made,
         )  # fmt: skip
     import_image(name)
