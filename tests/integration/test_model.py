@@ -1,0 +1,299 @@
+"""The store does what a few lines of plain Python do, whatever order calls come in, on SQLite and PostgreSQL.
+
+``HYPOTHESIS_PROFILE=thorough`` tries many more orders than the main run has time for.
+"""
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from sqlmodel import col, select
+
+from functions import store, store_heartbeat, store_read, store_sweep
+from functions.callback import Said
+from functions.errors import Unusable, WrongState
+from functions.session import read
+from functions.spec import Spec
+from functions.states import FINAL, NEXT, Reason, State
+from functions.store_heartbeat import Beat
+from functions.tables import Job, JobEvent, Outbox
+from tests.conftest import NOW, call, seconds
+
+pytestmark = pytest.mark.usefixtures("database_url")
+
+for name, examples, steps in (("quick", 40, 25), ("thorough", 2_000, 60)):
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+
+SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits", attempt_limit=3)
+WAITING = {State.PENDING, State.QUEUED}
+#: the clock jumps both ways
+MOMENTS = st.integers(-100_000, 100_000).map(lambda count: NOW + seconds(count))
+#: few, so that the same call is often made again
+IDS = st.sampled_from([f"call-{number}" for number in range(12)])
+ATTEMPTS = st.none() | st.integers(0, 4)
+STEPS = st.none() | st.integers(0, 5)
+
+
+@dataclass
+class Model:
+    """A job as the contract has it."""
+
+    state: State = State.PENDING
+    history: list[State] = field(default_factory=lambda: [State.PENDING])
+    attempt: int = 0
+    launch: int = 1
+    epoch: int | None = None
+    step: int | None = None
+    heartbeat_at: datetime | None = None
+    liveness: str | None = None
+    #: the attempt that each call was answered with first
+    answered: dict[str, int] = field(default_factory=dict)
+
+    def move(self, to: State, at: datetime) -> None:
+        self.state = to
+        self.history.append(to)
+        if to == State.RUNNING:
+            self.heartbeat_at, self.liveness = at, "live"
+        elif to in FINAL:
+            self.liveness = None
+
+    def refusal(self, id_: str, attempt: int | None) -> type[Exception] | None:
+        """Return why a callback is refused, or None."""
+        if id_ in self.answered:
+            return None
+        if self.state in FINAL:
+            return WrongState
+        if attempt is not None and attempt != self.attempt:
+            return Unusable if attempt > self.attempt else WrongState
+        return None
+
+    def hear(self, id_: str, at: datetime) -> None:
+        """Count a sign of life."""
+        if self.state in WAITING:
+            self.move(State.RUNNING, at)
+        self.heartbeat_at, self.liveness = at, "live"
+        self.answered[id_] = self.attempt
+
+
+def outcome(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except (WrongState, Unusable) as refusal:
+        return type(refusal)
+
+
+def furthest(values: Sequence[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+class Store(RuleBasedStateMachine):
+    jobs: Bundle[str] = Bundle("jobs")
+    #: a job as somebody has read it, who acts on it later
+    readings: Bundle[tuple[str, Job]] = Bundle("readings")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, Model] = {}
+        self.identities: dict[str, str] = {}
+        self.own = uuid4().hex  # one database serves all examples
+
+    @rule(target=jobs, identity=st.none() | st.sampled_from(["a", "b"]), at=MOMENTS)
+    def create(self, identity: str | None, at: datetime) -> str:
+        whole = None if identity is None else f"{self.own}-{identity}"
+        job, is_new = store.create(SPEC, identity=whole, trace_id="0" * 32, at=at)
+        assert is_new == (whole not in self.identities)
+        if whole is not None:
+            assert self.identities.setdefault(whole, job.id) == job.id
+        if is_new:
+            self.models[job.id] = Model()
+        return job.id
+
+    @rule(job=jobs, id_=IDS, at=MOMENTS)
+    def claim(self, job: str, id_: str, at: datetime) -> None:
+        model = self.models[job]
+        got = outcome(lambda: store.claim(call(job, id_), Said("started", None, None), at=at))
+        if refusal := model.refusal(id_, None):
+            assert got == refusal
+            return
+        if id_ not in model.answered:
+            model.attempt += 1
+            model.epoch = model.step = None
+            model.hear(id_, at)
+        assert got.attempt == model.answered[id_]
+
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, at=MOMENTS)
+    def event(self, job: str, id_: str, attempt: int | None, at: datetime) -> None:
+        model = self.models[job]
+        got = outcome(lambda: store.record_event(call(job, id_, attempt), Said("note", None, None), at=at))
+        if refusal := model.refusal(id_, attempt):
+            assert got == refusal
+            return
+        if id_ not in model.answered:
+            model.hear(id_, at)
+        assert got.attempt == model.answered[id_]
+
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, epoch=STEPS, step=STEPS, at=MOMENTS)
+    def heartbeat(  # noqa: PLR0913, PLR0917 -- what a heartbeat has
+        self, job: str, id_: str, attempt: int | None, epoch: int | None, step: int | None, at: datetime
+    ) -> None:
+        model = self.models[job]
+        got = outcome(lambda: store_heartbeat.record(call(job, id_, attempt), Beat(epoch=epoch, step=step), at=at))
+        assert got == (model.refusal(id_, attempt) or State.RUNNING)
+        if got == State.RUNNING and id_ not in model.answered:
+            model.hear(id_, at)
+            model.epoch, model.step = furthest([model.epoch, epoch]), furthest([model.step, step])
+
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, to=st.sampled_from([State.SUCCEEDED, State.FAILED]), at=MOMENTS)
+    def done(self, job: str, id_: str, attempt: int | None, to: State, at: datetime) -> None:
+        model = self.models[job]
+        reason = Reason.TRAINER_ERROR if to == State.FAILED else None
+        asked = call(job, id_, attempt)
+        got = outcome(lambda: store.finish(asked, to, at=at, metrics=None, artifacts=None, reason=reason))
+        if refusal := model.refusal(id_, attempt):
+            assert got == refusal
+        elif id_ not in model.answered:
+            model.answered[id_] = model.attempt
+            model.move(to, at)
+            assert got.state == to
+
+    @rule(job=jobs, to=st.sampled_from([State.QUEUED, State.RUNNING, State.FAILED, State.CANCELLED]), at=MOMENTS)
+    def move(self, job: str, to: State, at: datetime) -> None:
+        model = self.models[job]
+        got = outcome(lambda: store.move(job, to, at=at, reason=Reason.LOST if to == State.FAILED else None))
+        if to in NEXT[model.state]:
+            model.move(to, at)
+            assert got.state == to
+        else:
+            assert got == WrongState
+
+    @rule(target=readings, job=jobs)
+    def look(self, job: str) -> tuple[str, Job]:
+        return job, store_read.job(job)
+
+    @rule(reading=readings, at=MOMENTS)
+    def fail_unheard(self, reading: tuple[str, Job], at: datetime) -> None:
+        job, seen = reading
+        model = self.models[job]
+        still = store.unheard_since(seen)
+        got = outcome(lambda: store.move(job, State.FAILED, at=at, reason=Reason.LOST, still=still))
+        if model.state not in FINAL and (seen.launch, seen.heartbeat_at) == (model.launch, model.heartbeat_at):
+            model.move(State.FAILED, at)
+            assert got.state == State.FAILED
+        else:
+            assert got == WrongState
+
+    @rule(reading=readings, at=MOMENTS)
+    def relaunch(self, reading: tuple[str, Job], at: datetime) -> None:
+        job, seen = reading
+        model = self.models[job]
+        may = model.state not in FINAL and seen.launch == model.launch < SPEC.attempt_limit
+        assert (store_sweep.relaunch(seen, "again", at=at) is not None) == may
+        if may:
+            model.launch += 1
+            model.heartbeat_at = at
+
+    @rule(job=jobs, since=MOMENTS, at=MOMENTS)
+    def note_silence(self, job: str, since: datetime, at: datetime) -> None:
+        model = self.models[job]
+        is_news = model.liveness == "live" and model.heartbeat_at is not None and model.heartbeat_at < since
+        assert store_sweep.note_silence(job, since=since, at=at) == is_news
+        if is_news:
+            model.liveness = "silent"
+
+    @rule(job=jobs, at=MOMENTS)
+    def submitted(self, job: str, at: datetime) -> None:
+        store_sweep.submitted(job, "waits", at=at)
+
+    @invariant()
+    def the_store_is_as_the_model(self) -> None:
+        for job_id, model in self.models.items():
+            job, events = check(job_id)
+            assert [row.type for row in events if row.kind == "state"] == model.history
+            assert {row.ce_id: row.attempt for row in events if row.ce_id} == model.answered
+            for name in ("state", "attempt", "launch", "epoch", "step", "heartbeat_at", "liveness"):
+                assert getattr(job, name) == getattr(model, name), name
+
+
+def check(job_id: str) -> tuple[Job, Sequence[JobEvent]]:
+    """Assert what holds of every job at every moment; return it and its events."""
+    with read() as session:
+        job = session.exec(select(Job).where(Job.id == job_id)).one()
+        events = session.exec(select(JobEvent).where(JobEvent.job_id == job_id).order_by(col(JobEvent.id))).all()
+        told = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(col(Outbox.id))).all()
+    history = [State(row.type) for row in events if row.kind == "state"]
+    assert history[0] == State.PENDING
+    assert history[-1] == job.state
+    assert all(after in NEXT[before] for before, after in pairwise(history))
+    assert sum(state in FINAL for state in history) == (job.state in FINAL)
+    expected = [(number, f"dev.stoker.job.{state.lower()}") for number, state in enumerate(history, 1)]
+    assert [(row.sequence, row.type) for row in told] == expected
+    assert job.sequence == len(expected)
+
+    assert [row.attempt for row in events if row.type == "started"] == list(range(1, job.attempt + 1))
+    of_trainers = [row.attempt for row in events if row.ce_id]
+    assert of_trainers == sorted(of_trainers)  # fenced: no word of an old attempt after a newer one's first
+    beats = [row for row in events if row.kind == "heartbeat" and row.attempt == job.attempt]
+    assert job.epoch == furthest([row.epoch for row in beats])
+    assert job.step == furthest([row.step for row in beats])
+    return job, events
+
+
+def test_the_store_does_what_the_model_does() -> None:
+    run_state_machine_as_test(Store, settings=settings.get_profile(PROFILE))
+
+
+def act(job: str, dice: random.Random) -> None:
+    """Do one thing of all that can happen to a job."""
+    at = NOW + seconds(dice.randint(-1_000, 1_000))
+    asked = call(job, f"call-{dice.randint(0, 60)}", dice.choice([None, None, 0, 1, 2, 3]))
+    beat = Beat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
+    things: dict[Callable[[], Any], int] = {
+        lambda: store.claim(asked, Said("started", None, None), at=at): 2,
+        lambda: store.record_event(asked, Said("note", None, None), at=at): 4,
+        lambda: store_heartbeat.record(asked, beat, at=at): 8,
+        lambda: store.move(job, State.QUEUED, at=at): 2,
+        lambda: store_sweep.relaunch(store_read.job(job), "again", at=at): 1,
+        lambda: store_sweep.note_silence(job, since=at, at=at): 1,
+        lambda: store_sweep.submitted(job, "waits", at=at): 1,
+        # Rare, or the job would have ended before much could happen to it.
+        lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, at=at, metrics=None, artifacts=None): 1,
+        lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, at=at): 1,
+    }
+    with suppress(WrongState, Unusable):
+        dice.choices(list(things), list(things.values()))[0]()
+
+
+@pytest.mark.parametrize("seed", range(20 if PROFILE == "thorough" else 2))
+def test_the_invariants_hold_under_many_threads(seed: int) -> None:
+    jobs = [store.create(SPEC, identity=None, trace_id="0" * 32, at=NOW)[0].id for _ in range(3)]
+
+    def play(number: int) -> None:
+        dice = random.Random(f"{seed}-{number}")
+        try:
+            for _ in range(40):
+                act(dice.choice(jobs), dice)
+        finally:
+            store_heartbeat._forget_connection()
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(play, range(6)))
+
+    assert min(len(check(job)[1]) for job in jobs) > 1
