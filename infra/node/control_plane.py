@@ -6,7 +6,15 @@ import httpx
 
 from infra.node import daemons
 from infra.node.layout import (
-    API_SERVER, BINARIES, KUBECONFIG, NODE, NODE_ADDRESS, POD_RANGE, SERVICE_RANGE, STATE, run,
+    API_SERVER,
+    BINARIES,
+    KUBECONFIG,
+    NODE,
+    NODE_ADDRESS,
+    POD_RANGE,
+    SERVICE_RANGE,
+    STATE,
+    run,
 )  # fmt: skip
 
 KEYS = STATE / "keys"
@@ -62,7 +70,16 @@ def make_keys() -> None:
     certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "365"]
     run("openssl", "genrsa", "-out", "accounts.key", "2048", cwd=KEYS)
     run("openssl", "rsa", "-in", "accounts.key", "-pubout", "-out", "accounts.pub", cwd=KEYS)
-    run(*certificate, "-subj", "/O=system:masters/CN=kube-apiserver", "-keyout", "client.key", "-out", "client.crt", cwd=KEYS)
+    run(
+        *certificate,
+        "-subj",
+        "/O=system:masters/CN=kube-apiserver",
+        "-keyout",
+        "client.key",
+        "-out",
+        "client.crt",
+        cwd=KEYS,
+    )
     rows = []
     for name, (user, group) in USERS.items():
         token = secrets.token_hex(16)

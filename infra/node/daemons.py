@@ -24,8 +24,13 @@ def start(name: str, *command: str | Path, healthy: Callable[[], bool], within_s
         PIDS.mkdir(parents=True, exist_ok=True)
         LOGS.mkdir(parents=True, exist_ok=True)
         with (LOGS / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 -- our own daemons
-                [str(word) for word in command], cwd=STATE, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                cwd=STATE,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         (PIDS / name).write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}")
     wait(f"{name} to be healthy (its log: {LOGS / name}.log)", healthy, within_seconds, during=lambda: alive(name))

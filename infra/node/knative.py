@@ -34,9 +34,9 @@ def start() -> None:
     """Install Serving, Kourier and Eventing; all their Deployments are available when this returns."""
     everything = [*manifests()]
     first = {"CustomResourceDefinition", "Namespace"}
-    apply(as_yaml(found for found in everything if found["kind"] in first))
+    apply(yaml.safe_dump_all(found for found in everything if found["kind"] in first))
     kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    apply(as_yaml(found for found in everything if found["kind"] not in first))
+    apply(yaml.safe_dump_all(found for found in everything if found["kind"] not in first))
     for namespace in ("knative-serving", "kourier-system", "knative-eventing"):
         kubectl("wait", "--for=condition=Available", "deployment", "--all", "-n", namespace, "--timeout=300s")
 
@@ -84,8 +84,3 @@ def adapted(manifest: dict[str, Any]) -> dict[str, Any]:
     text = text.replace('"docker.io/envoyproxy/envoy:v1.36-latest"', f'"{images.ENVOY}"')
     found: dict[str, Any] = json.loads(text)
     return found
-
-
-def as_yaml(found: Iterator[dict[str, Any]]) -> str:
-    """Return manifests as one text."""
-    return yaml.safe_dump_all(found)

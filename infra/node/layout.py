@@ -33,7 +33,9 @@ def run(*command: str | Path, given: str | None = None, cwd: Path | None = None)
     Raises:
         SystemExit: it failed; with what it said.
     """
-    done = subprocess.run([str(word) for word in command], input=given, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], input=given, cwd=cwd, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         words = " ".join(str(word) for word in command)
         raise SystemExit(f"{words}: exit {done.returncode}\n{done.stderr[-4000:] or done.stdout[-4000:]}")

@@ -8,7 +8,18 @@ from pathlib import Path
 from infra.node import daemons
 from infra.node.control_plane import KEYS, answers
 from infra.node.layout import (
-    BINARIES, CACHE, CONTAINERD, DNS_SERVICE, NODE, NODE_ADDRESS, POD_RANGE, SERVICE_RANGE, SOCKETS, STATE, kubectl, run,
+    BINARIES,
+    CACHE,
+    CONTAINERD,
+    DNS_SERVICE,
+    NODE,
+    NODE_ADDRESS,
+    POD_RANGE,
+    SERVICE_RANGE,
+    SOCKETS,
+    STATE,
+    kubectl,
+    run,
 )  # fmt: skip
 
 PAUSE = "stoker.local/pause:1"
@@ -60,6 +71,8 @@ state = "{SOCKETS}/containerd"
   address = "{CONTAINERD}"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
+  # Inside of a virtual machine or container, even root may not ask to be spared by the OOM killer more than it is.
+  restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{STATE}/cni"
