@@ -43,7 +43,9 @@ def start() -> None:
 
 def manifests() -> Iterator[dict[str, Any]]:
     """Yield what is installed, in the order of Knative's own file names."""
-    modules = {**folders("knative"), **folders("kourier")}
+    modules = folders("kourier", "knative.dev/net-kourier") | folders(
+        "knative", *(f"knative.dev/{name}" for name in ("serving", "eventing", "networking", "caching"))
+    )
     serving, eventing = modules["knative.dev/serving"], modules["knative.dev/eventing"]
     kourier, networking, caching = (modules[f"knative.dev/{name}"] for name in ("net-kourier", "networking", "caching"))
     sources = [
@@ -63,10 +65,10 @@ def manifests() -> Iterator[dict[str, Any]]:
                 yield adapted(found)
 
 
-def folders(name: str) -> dict[str, Path]:
-    """Return where Go keeps the modules of one of our go.mod files."""
-    lines = run("go", "list", "-m", "-f", "{{.Path}} {{.Dir}}", "all", cwd=MODULES / name).splitlines()
-    return {path: Path(folder) for path, _, folder in (line.partition(" ") for line in lines) if folder}
+def folders(name: str, *modules: str) -> dict[str, Path]:
+    """Return where Go keeps modules that one of our go.mod files asks for."""
+    lines = run("go", "list", "-m", "-f", "{{.Path}} {{.Dir}}", *modules, cwd=MODULES / name).splitlines()
+    return {path: Path(folder) for path, _, folder in (line.partition(" ") for line in lines)}
 
 
 def adapted(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +79,8 @@ def adapted(manifest: dict[str, Any]) -> dict[str, Any]:
         # Its checksum is of the whole text, which we have not changed.
     if manifest["kind"] == "Deployment":
         for container in manifest["spec"]["template"]["spec"]["containers"]:
-            container.get("resources", {}).pop("requests", None)
+            # Said, not left out: what has limits only, asks for as much.
+            container.setdefault("resources", {})["requests"] = {"cpu": "10m", "memory": "30Mi"}
     text = json.dumps(manifest)
     for package in sorted(images.knative_packages(), reverse=True):
         text = text.replace(f'"ko://{package}"', f'"{images.knative(package)}"')
