@@ -162,7 +162,9 @@ def remove_traces() -> None:
         place = line.split()[1]
         if place.startswith((str(STATE), str(SOCKETS))):
             run("umount", "--lazy", place)
-    for name in (INTERFACE, "stoker-pods"):
+    # A pod's end of the bridge goes with its bridge's end.
+    ends = [path.name for path in Path("/sys/class/net/stoker-pods/brif").glob("*")]
+    for name in (*ends, INTERFACE, "stoker-pods"):
         if Path("/sys/class/net", name).exists():
             run("ip", "link", "delete", name)
     with suppress(SystemExit):
