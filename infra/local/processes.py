@@ -1,4 +1,7 @@
-"""Detached processes: each in a session of its own, known by its pid and the time it was created, with a log."""
+"""Detached processes: each in a session of its own, known by its pid and the time it was created, with a log.
+
+``home`` is the folder of their pid files and logs: the local stack's, unless another is given.
+"""
 
 import json
 import os
@@ -11,22 +14,25 @@ from pathlib import Path
 
 import psutil
 
-from client.home import home
+import client.home
 
 _LOOK_SECONDS = 0.05
 _CLOCK_ERROR_SECONDS = 1.0
 
 
-def log_file(name: str) -> Path:
+def log_file(name: str, *, home: Path | None = None) -> Path:
     """Return where a process of this name writes."""
-    return home() / "logs" / f"{name}.log"
+    return (home or client.home.home()) / "logs" / f"{name}.log"
 
 
-def start(name: str, command: Sequence[str], environment: Mapping[str, str], *, folder: Path) -> None:
+def start(
+    name: str, command: Sequence[str], environment: Mapping[str, str], *, folder: Path, home: Path | None = None
+) -> None:
     """Start a process that outlives this one; its log is appended to."""
     folder.mkdir(parents=True, exist_ok=True)
-    log_file(name).parent.mkdir(parents=True, exist_ok=True)
-    with log_file(name).open("ab") as output:
+    log = log_file(name, home=home)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 -- the stack's own commands
             command,
             cwd=folder,
@@ -36,13 +42,13 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str], *, 
             stderr=output,
             start_new_session=True,
         )
-    _write(_pid_file(name), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
+    _write(_pid_file(name, home), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
 
 
-def running(name: str) -> psutil.Process | None:
+def running(name: str, *, home: Path | None = None) -> psutil.Process | None:
     """Return the process of this name, or None; a stale file, or another process with its pid, is none."""
     try:
-        known = json.loads(_pid_file(name).read_text())
+        known = json.loads(_pid_file(name, home).read_text())
         process = psutil.Process(known["pid"])
         is_same = abs(process.create_time() - known["created_at"]) < _CLOCK_ERROR_SECONDS
         is_alive = is_same and process.status() != psutil.STATUS_ZOMBIE
@@ -51,9 +57,9 @@ def running(name: str) -> psutil.Process | None:
     return process if is_alive else None
 
 
-def stop(name: str, *, grace_seconds: float) -> bool:
+def stop(name: str, *, grace_seconds: float, home: Path | None = None) -> bool:
     """End a process and all of its session, gently first; say whether there was one."""
-    process = running(name)
+    process = running(name, home=home)
     if process is not None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -61,7 +67,7 @@ def stop(name: str, *, grace_seconds: float) -> bool:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         _wait_for_group(process.pid, grace_seconds)
-    _pid_file(name).unlink(missing_ok=True)
+    _pid_file(name, home).unlink(missing_ok=True)
     return process is not None
 
 
@@ -91,8 +97,8 @@ def _is_member(process: psutil.Process, group: int) -> bool:
         return False
 
 
-def _pid_file(name: str) -> Path:
-    return home() / "run" / f"{name}.json"
+def _pid_file(name: str, home: Path | None) -> Path:
+    return (home or client.home.home()) / "run" / f"{name}.json"
 
 
 def _write(path: Path, content: Mapping[str, float]) -> None:

@@ -64,7 +64,7 @@ def down() -> None:
 
 
 def status() -> None:
-    """Print what runs, and which pods are not well; exit 1 unless all of it runs."""
+    """Print what runs, and the pods; exit 1 unless all of it runs."""
     running = {name: daemons.alive(name) for name in DAEMONS}
     for name, alive in running.items():
         print(f"{name:26} {'running' if alive else 'stopped'}")

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra.node.layout import BINARIES, CACHE, CONTAINERD, KNATIVE, PROJECT, run
+from infra.node.layout import BINARIES, CACHE, KNATIVE, PROJECT, ctr, run
 from infra.node.machine import PAUSE
 
 #: what the functions' and trainers' images stand on here; elsewhere, it is an official Python image
@@ -25,13 +25,12 @@ HERE = Path(__file__).parent / "images"
 
 def build_all() -> None:
     """Build and import each image that is not there yet, or whose files changed."""
-    if not present(PAUSE):
+    held = present()
+    if PAUSE not in held:
         build(PAUSE, HERE / "pause.Dockerfile", programs={"catatonit": Path(shutil.which("catatonit") or "")})
-    if not present(DNS):
-        build(DNS, HERE / "binary.Dockerfile", programs={"main": BINARIES / "coredns"})
-    for package in knative_packages():
-        if not present(knative(package)):
-            build(knative(package), HERE / "binary.Dockerfile", programs={"main": KNATIVE / package})
+    for name, program in {DNS: BINARIES / "coredns", **knative_programs()}.items():
+        if name not in held:
+            build(name, HERE / "binary.Dockerfile", programs={"main": program})
     if not known(BASE):
         make_base()
     build(ENVOY, HERE / "envoy.Dockerfile", programs={"envoy": envoy()})
@@ -41,13 +40,13 @@ def build_all() -> None:
     build(STUB, HERE / "stub.Dockerfile", folder=PROJECT / "tests/contract/trainers")
 
 
-def knative_packages() -> list[str]:
-    """Return the Go packages of Knative's programs, by which its manifests name its images."""
-    return sorted(str(path.relative_to(KNATIVE)) for path in KNATIVE.rglob("*") if path.is_file())
+def knative_programs() -> dict[str, Path]:
+    """Return Knative's programs by the names of their images."""
+    return {knative(str(path.relative_to(KNATIVE))): path for path in KNATIVE.rglob("*") if path.is_file()}
 
 
 def knative(package: str) -> str:
-    """Return the name of the image of one of Knative's programs."""
+    """Return the name of the image of one of Knative's programs, by its Go package."""
     return f"stoker.local/{package}:v0.50.0"
 
 
@@ -69,18 +68,18 @@ def import_image(name: str) -> None:
     """Hand an image to containerd, unless it has it already."""
     digest = run(*BUILDAH, "inspect", "--type", "image", "--format", "{{.FromImageID}}", name).strip()
     imported = CACHE / "imported" / name.replace("/", "_")
-    if present(name) and imported.exists() and imported.read_text() == digest:
+    if name in present() and imported.exists() and imported.read_text() == digest:
         return
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         run(*BUILDAH, "push", name, f"docker-archive:{folder}/image.tar:{name}")
-        run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "import", f"{folder}/image.tar")
+        ctr("images", "import", f"{folder}/image.tar")
     imported.parent.mkdir(exist_ok=True)
     imported.write_text(digest)
 
 
-def present(name: str) -> bool:
-    """Say whether containerd has an image of this name."""
-    return name in run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "list", "--quiet").split()
+def present() -> set[str]:
+    """Return the names of the images that containerd has."""
+    return set(ctr("images", "list", "--quiet").split())
 
 
 def known(name: str) -> bool:

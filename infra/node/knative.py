@@ -1,6 +1,7 @@
 """Knative's own manifests, from the Go modules that its programs were built from, with our images in place of ``ko://``."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from infra.node import images
 from infra.node.layout import HERE, apply, kubectl, run
 
 MODULES = HERE.parent / "kubernetes"
-#: one program each that needs nothing, or that nobody here calls
-UNUSED = {"job-sink", "request-reply", "activator-pdb", "webhook-pdb", "eventing-webhook-pdb"}
+#: programs that nobody here calls, with all that is named after them
+UNUSED = {"job-sink", "request-reply"}
+#: for several nodes, or for a metrics server
 UNUSED_KINDS = {"HorizontalPodAutoscaler", "PodDisruptionBudget"}
 #: what differs from Knative's defaults, by ConfigMap
 SETTINGS = {
@@ -74,16 +76,12 @@ def folders(name: str, *modules: str) -> dict[str, Path]:
 def adapted(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest with images that the node has, our settings, and requests that fit on two cores."""
     if manifest["kind"] == "ConfigMap":
-        more = SETTINGS.get(manifest["metadata"]["name"], {})
-        manifest["data"] = {**(manifest.get("data") or {}), **more}
-        # Its checksum is of the whole text, which we have not changed.
+        manifest["data"] = (manifest.get("data") or {}) | SETTINGS.get(manifest["metadata"]["name"], {})
     if manifest["kind"] == "Deployment":
         for container in manifest["spec"]["template"]["spec"]["containers"]:
             # Said, not left out: what has limits only, asks for as much.
             container.setdefault("resources", {})["requests"] = {"cpu": "10m", "memory": "30Mi"}
-    text = json.dumps(manifest)
-    for package in sorted(images.knative_packages(), reverse=True):
-        text = text.replace(f'"ko://{package}"', f'"{images.knative(package)}"')
+    text = re.sub('"ko://([^"]+)"', lambda found: f'"{images.knative(found[1])}"', json.dumps(manifest))
     text = text.replace('"docker.io/envoyproxy/envoy:v1.36-latest"', f'"{images.ENVOY}"')
-    found: dict[str, Any] = json.loads(text)
-    return found
+    mine: dict[str, Any] = json.loads(text)
+    return mine

@@ -13,7 +13,6 @@ KNATIVE = CACHE / "knative-v0.50.0"
 STATE = Path("/var/lib/stoker-node")
 #: sockets, whose paths must be short
 SOCKETS = Path("/run/stoker-node")
-LOGS = STATE / "logs"
 KUBECONFIG = STATE / "kubeconfig"
 CONTAINERD = SOCKETS / "containerd.sock"
 
@@ -22,7 +21,6 @@ NODE = "stoker-node"
 NODE_ADDRESS = "10.250.0.1"
 POD_RANGE = "10.244.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
-API_SERVICE = "10.96.0.1"
 DNS_SERVICE = "10.96.0.10"
 API_SERVER = f"https://{NODE_ADDRESS}:6443"
 
@@ -45,6 +43,11 @@ def run(*command: str | Path, given: str | None = None, cwd: Path | None = None)
 def kubectl(*words: str, given: str | None = None) -> str:
     """Return what kubectl printed, as the node's administrator."""
     return run(BINARIES / "kubectl", f"--kubeconfig={KUBECONFIG}", *words, given=given)
+
+
+def ctr(*words: str | Path) -> str:
+    """Return what containerd's own client printed, of the images and containers that the kubelet sees."""
+    return run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", *words)
 
 
 def apply(manifests: str) -> None:

@@ -18,9 +18,10 @@ from infra.node.layout import (
     SERVICE_RANGE,
     SOCKETS,
     STATE,
+    ctr,
     kubectl,
     run,
-)  # fmt: skip
+)
 
 PAUSE = "stoker.local/pause:1"
 INTERFACE = "stoker-node"
@@ -84,7 +85,7 @@ state = "{SOCKETS}/containerd"
 def responds() -> bool:
     """Say whether containerd answers."""
     with suppress(SystemExit):
-        run("ctr", "--address", CONTAINERD, "version")
+        ctr("version")
         return True
     return False
 
@@ -147,13 +148,12 @@ def stop_pods() -> None:
     if not CONTAINERD.exists() or not responds():
         return
     daemons.stop("kubelet")
-    ctr = ("ctr", "--address", CONTAINERD, "--namespace", "k8s.io")
-    for task in run(*ctr, "tasks", "list", "--quiet").split():
+    for task in ctr("tasks", "list", "--quiet").split():
         with suppress(SystemExit):
-            run(*ctr, "tasks", "delete", "--force", task)
-    for container in run(*ctr, "containers", "list", "--quiet").split():
+            ctr("tasks", "delete", "--force", task)
+    for container in ctr("containers", "list", "--quiet").split():
         with suppress(SystemExit):
-            run(*ctr, "containers", "delete", container)
+            ctr("containers", "delete", container)
 
 
 def remove_traces() -> None:
@@ -167,10 +167,9 @@ def remove_traces() -> None:
     for name in (*ends, INTERFACE, "stoker-pods"):
         if Path("/sys/class/net", name).exists():
             run("ip", "link", "delete", name)
-    with suppress(SystemExit):
-        run(BINARIES / "kube-proxy", "--cleanup")
-    with suppress(SystemExit):
-        run(BINARIES / "kube-router", "--cleanup-config")
+    for program, flag in (("kube-proxy", "--cleanup"), ("kube-router", "--cleanup-config")):
+        with suppress(SystemExit):
+            run(BINARIES / program, flag)
 
 
 def missing_programs() -> list[str]:

@@ -1,6 +1,5 @@
 """A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager. There is no kubelet: tests say what a node would."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,9 +14,9 @@ from lightkube.resources.batch_v1 import Job as ClusterJob
 from lightkube.resources.core_v1 import Pod
 
 from functions import launch_kubernetes
+from infra.node.layout import BINARIES
 from tests.conftest import ROOT, eventually, free_ports
 
-BINARIES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stoker/kubernetes-v1.35.4"
 NAMESPACE = "stoker-trainers"
 TOKEN = "the-administrator-of-a-test"
 

@@ -16,7 +16,8 @@ from functions.launch_kubernetes import Kubernetes
 from functions.launcher import LaunchRejectedError, Phase
 from functions.states import Reason, State
 from functions.tables import Job
-from tests.cluster.conftest import BINARIES, NAMESPACE, condition, container, write_kubeconfig
+from infra.node.layout import BINARIES
+from tests.cluster.conftest import NAMESPACE, condition, container, write_kubeconfig
 from tests.conftest import api_headers, claim, eventually, forget, seconds
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
