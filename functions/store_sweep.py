@@ -19,16 +19,21 @@ def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> dat
     Returns since when the control plane has been awake (every clock of silence starts no earlier), or None
     when another sweep has the turn. A gap of ``away_after`` between two sweeps counts as having been away.
     """
-    first = SweepTurn(id=1, taken_until=at + lasting, swept_at=at, awake_at=at)
+    until = at + lasting
+    first = SweepTurn(id=1, taken_until=until, swept_at=at, awake_at=at)
     with write() as session:
         turn: SweepTurn | None = session.scalar(
             update(SweepTurn)
-            .where(col(SweepTurn.id) == 1, col(SweepTurn.taken_until) <= at)
-            .values(taken_until=at + lasting)
+            .where(
+                col(SweepTurn.id) == 1,
+                # No turn lasts beyond that: what claims to was taken by a clock that was ahead.
+                or_(col(SweepTurn.taken_until) <= at, col(SweepTurn.taken_until) > until),
+            )
+            .values(taken_until=until)
             .returning(SweepTurn)
         )
         if turn is not None:
-            turn.awake_at = turn.awake_at if at - turn.swept_at < away_after else at
+            turn.awake_at = min(turn.awake_at, at) if abs(at - turn.swept_at) < away_after else at
             turn.swept_at = at
             return turn.awake_at
         if session.get(SweepTurn, 1) is not None:
@@ -41,10 +46,11 @@ def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> dat
     return at
 
 
-def end_turn(*, at: datetime) -> None:
-    """Give the turn back."""
+def end_turn(*, at: datetime, lasting: timedelta) -> None:
+    """Give back the turn that was taken then, unless it ran out and is another sweep's by now."""
+    mine = col(SweepTurn.taken_until) == at + lasting
     with write() as session:
-        session.execute(update(SweepTurn).where(col(SweepTurn.id) == 1).values(taken_until=at))
+        session.execute(update(SweepTurn).where(col(SweepTurn.id) == 1, mine).values(taken_until=at))
 
 
 def awake_at() -> datetime | None:
@@ -80,7 +86,10 @@ def submitted(job_id: str, message: str | None, *, at: datetime) -> None:
 
 
 def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
-    """Count another start of a job whose trainer has ended; None when it moved on, or was counted by another."""
+    """Count another start of a job whose trainer has ended; None when it moved on, or was counted by another.
+
+    It is to be submitted then: until that is noted, sweep does it again.
+    """
     with write() as session:
         again = session.scalar(
             update(Job)
@@ -90,7 +99,7 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
                 col(Job.launch) == job.launch,
                 col(Job.launch) < Job.attempt_limit,
             )
-            .values(launch=Job.launch + 1, heartbeat_at=at, progress_at=at)
+            .values(launch=Job.launch + 1, submitted_at=None, heartbeat_at=at, progress_at=at)
             .returning(Job)
         )
         if again is not None:

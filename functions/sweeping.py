@@ -35,7 +35,7 @@ def once(*, at: datetime) -> None:
         for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at)):
             _guarded(step)
     finally:
-        store_sweep.end_turn(at=at)
+        store_sweep.end_turn(at=at, lasting=TURN)
 
 
 def look(job_id: str, *, at: datetime) -> None:
@@ -71,7 +71,7 @@ def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: dateti
     elif overdue is not None:
         store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), at=at)
         launcher.stop(job.id)
-    elif status.phase == Phase.WAITING or (status.phase == Phase.ABSENT and job.state != State.RUNNING):
+    elif status.phase == Phase.WAITING or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
         launcher.launch(job, at=at)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
@@ -114,6 +114,11 @@ def _clock_said(job: Job, reason: Reason, status: Status) -> str:
     }.get(reason, ("no trainer called back within", "longest_pending_seconds"))
     waits = status.message or job.message if job.state != State.RUNNING else None
     return f"{said} {launcher.seconds(job, clock):g} s" + (f"; it {waits}" if waits else "")
+
+
+def _is_unsubmitted(job: Job) -> bool:
+    """Say whether it is the launcher's turn: it never ran, or a crash came between counting a start and starting."""
+    return job.state != State.RUNNING or (job.launch > 1 and job.submitted_at is None)
 
 
 def _is_lost(job: Job, *, awake_at: datetime, at: datetime) -> bool:

@@ -106,7 +106,7 @@ class Job(SQLModel, table=True):
     artifacts: list[str] = _json()
 
     created_at: datetime = _moment(nullable=False)
-    #: when it was last handed to the launcher
+    #: when this launch was last handed to the launcher
     submitted_at: datetime | None = _moment()
     queued_at: datetime | None = _moment()
     started_at: datetime | None = _moment()

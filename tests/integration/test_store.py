@@ -279,7 +279,7 @@ def test_one_sweep_at_a_time_has_the_turn() -> None:
     assert store_sweep.take_turn(at=NOW, lasting=lasting, away_after=away) == NOW
     assert store_sweep.take_turn(at=NOW + seconds(1), lasting=lasting, away_after=away) is None
 
-    store_sweep.end_turn(at=NOW + seconds(2))
+    store_sweep.end_turn(at=NOW, lasting=lasting)
 
     taken = race(*[lambda: store_sweep.take_turn(at=NOW + seconds(3), lasting=lasting, away_after=away)] * 6)
     assert sorted(map(str, taken)) == sorted(map(str, [NOW, None, None, None, None, None]))
