@@ -38,7 +38,18 @@ def start() -> None:
     first = {"CustomResourceDefinition", "Namespace"}
     apply(yaml.safe_dump_all(found for found in everything if found["kind"] in first))
     kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    apply(yaml.safe_dump_all(found for found in everything if found["kind"] not in first))
+    rest = yaml.safe_dump_all(found for found in everything if found["kind"] not in first)
+    try:
+        apply(rest)
+    except SystemExit:
+        # A start that was cut off has left webhooks that are registered and do not answer; they do not guard Deployments.
+        wait_until_available()
+        apply(rest)
+    wait_until_available()
+
+
+def wait_until_available() -> None:
+    """Wait until all Deployments of Knative are available."""
     for namespace in ("knative-serving", "kourier-system", "knative-eventing"):
         kubectl("wait", "--for=condition=Available", "deployment", "--all", "-n", namespace, "--timeout=300s")
 
