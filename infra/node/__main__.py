@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from infra.node import control_plane, daemons, images, knative, machine
+from infra.node import control_plane, daemons, images, knative, machine, stoker
 from infra.node.layout import HERE, KUBECONFIG, SOCKETS, STATE, apply, kubectl, run
 
 #: started from top to bottom, stopped from bottom to top
@@ -30,6 +30,7 @@ def up() -> None:
     step("proxies", machine.start_proxies)
     step("DNS", start_dns)
     step("Knative", knative.start)
+    step("Stoker", stoker.start)
     print(f"\nexport KUBECONFIG={KUBECONFIG}")
 
 

@@ -41,7 +41,7 @@ def start() -> None:
     )  # fmt: skip
     daemons.start(
         "kube-apiserver", BINARIES / "kube-apiserver", f"--etcd-servers={ETCD}", f"--cert-dir={STATE}/certs",
-        f"--advertise-address={NODE_ADDRESS}", "--secure-port=6443", f"--service-cluster-ip-range={SERVICE_RANGE}",
+        f"--advertise-address={NODE_ADDRESS}", "--kubelet-preferred-address-types=InternalIP", "--secure-port=6443", f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged",
         "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={KEYS}/accounts.pub",
         f"--service-account-signing-key-file={KEYS}/accounts.key", f"--token-auth-file={STATE}/tokens.csv",

@@ -16,7 +16,8 @@ from typing import Any
 
 ENV, BROKEN = os.environ, os.environ.get("BROKEN", "")
 JOB = ENV["JOB_ID"]
-token, attempt, terminated = ENV["CALLBACK_TOKEN"], 0, False
+token = ENV.get("CALLBACK_TOKEN") or Path(ENV["CALLBACK_TOKEN_FILE"]).read_text().strip()
+attempt, terminated = 0, False
 log: list[str] = []
 
 

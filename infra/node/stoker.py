@@ -1,0 +1,49 @@
+"""Stoker itself: keys made at the first start, then the unmodified overlay for throw-away clusters."""
+
+import secrets
+from contextlib import suppress
+
+from infra.node.layout import PROJECT, apply, kubectl
+
+NAMESPACE = "stoker"
+OVERLAY = PROJECT / "knative/overlays/kind"
+
+
+def start() -> None:
+    """Install it; all functions are Ready when this returns."""
+    if not has("namespace", NAMESPACE):
+        kubectl("create", "namespace", NAMESPACE)
+    if not has("secret", "stoker"):
+        make_secrets()
+    # A Job's template cannot be changed: an upgrade runs a new one.
+    kubectl("delete", "job", "migrate", "-n", NAMESPACE, "--ignore-not-found")
+    apply(kubectl("kustomize", str(OVERLAY)))
+    kubectl("wait", "--for=condition=Complete", "job/migrate", "-n", NAMESPACE, "--timeout=180s")
+    kubectl("wait", "--for=condition=Ready", "ksvc", "--all", "-n", NAMESPACE, "--timeout=180s")
+
+
+def has(kind: str, name: str) -> bool:
+    """Say whether the cluster has an object."""
+    with suppress(SystemExit):
+        kubectl("get", kind, name, "-n", NAMESPACE)
+        return True
+    return False
+
+
+def make_secrets() -> None:
+    """Make what the overlay takes by reference: the keys of tokens, and the passwords of database and storage."""
+    password = secrets.token_hex(16)
+    make("postgres", POSTGRES_PASSWORD=password)
+    make(
+        "stoker",
+        DATABASE_URL=f"postgresql://stoker:{password}@postgres/postgres",
+        JWT_SECRETS=f"node:{secrets.token_urlsafe(48)}",
+        MINIO_ACCESS_KEY=secrets.token_hex(10),
+        MINIO_SECRET_KEY=secrets.token_urlsafe(30),
+    )
+
+
+def make(name: str, **values: str) -> None:
+    """Make one Secret."""
+    lines = "".join(f"  {key}: {value}\n" for key, value in values.items())
+    apply(f"apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\nstringData:\n{lines}")
