@@ -50,10 +50,8 @@ def keep_turn(*, at: datetime, until: datetime, lasting: timedelta) -> bool:
     """Prolong the turn that was taken, or last kept, at a moment; False when it ran out and is another's by now."""
     mine = col(SweepTurn.taken_until) == at + lasting
     with write() as session:
-        kept = session.scalar(
-            update(SweepTurn).where(col(SweepTurn.id) == 1, mine).values(taken_until=until).returning(SweepTurn.id)
-        )
-        return kept is not None
+        turn = update(SweepTurn).where(col(SweepTurn.id) == 1, mine).values(taken_until=until).returning(SweepTurn)
+        return session.scalar(turn) is not None
 
 
 def end_turn(*, at: datetime, lasting: timedelta) -> None:

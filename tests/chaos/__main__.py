@@ -29,6 +29,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     jobs: Annotated[int, typer.Option(min=1, help="How many jobs.")] = 300,
     seed: Annotated[int | None, typer.Option(help="What jobs and faults are drawn from; a new one, if none.")] = None,
+    minutes: Annotated[float, typer.Option(help="Ask for no more jobs after so long; the rest is judged.")] = 1e6,
     report: Annotated[Path | None, typer.Option(help="A JSON file to write.")] = None,
 ) -> None:
     """Run, judge, print; the exit code is 1 when a check is broken."""
@@ -38,13 +39,13 @@ def main(
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     home = Path(tempfile.mkdtemp(prefix=f"stoker-chaos-{seed}-"))
     began = time.monotonic()
-    run = Run(jobs, seed, home)
+    run = Run(jobs, seed, home, minutes)
     verdict = run.all(_REST_SECONDS)
-    minutes = (time.monotonic() - began) / 60
+    took = (time.monotonic() - began) / 60
     content = {
         "seed": seed,
         "jobs": Counter(work.kind for work in run.works),
-        "minutes": round(minutes, 1),
+        "minutes": round(took, 1),
         "faults": _faults(run),
         "seen": _seen(run),
         "broken": verdict,
@@ -65,8 +66,10 @@ def _faults(run: Run) -> dict[str, int]:
     deaths = _lines(run.home / "deaths.log")
     counts["function killed between two lines"] = len(deaths)
     counts.update(run.counts)
-    counts.update(f"trainer {line.split(' ', 2)[2]}" for line in _lines(run.home / "trainers.log") if " dies by " in line)
-    return dict(sorted((name, count) for name, count in counts.items() if name != "call passed on" and "answered" not in name))
+    counts.update(
+        f"trainer {line.split(' ', 2)[2]}" for line in _lines(run.home / "trainers.log") if " dies by " in line
+    )
+    return dict(sorted((name, count) for name, count in counts.items() if name != "call passed on"))
 
 
 def _seen(run: Run) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def _seen(run: Run) -> dict[str, Any]:
         "events delivered": sum(map(len, run.sink.taken.values())),
         "events refused by the sink": run.sink.refusals,
         "lines at which functions died": len({line.split(" ")[1] for line in _lines(run.home / "deaths.log")}),
-        **{name: count for name, count in sorted(run.counts.items()) if "answered" in name},
+        **{f"sweeps answered {status or 'by nothing'}": count for status, count in sorted(run.sweeps.items())},
     }
 
 

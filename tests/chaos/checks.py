@@ -141,7 +141,9 @@ def _illegal(seen: Seen) -> Iterator[str]:
 
 
 def _heartbeats(seen: Seen) -> Iterator[str]:
-    query = "SELECT job_id, attempt, count(*), max(epoch) AS epoch FROM job_event WHERE kind = 'heartbeat' GROUP BY 1, 2"
+    query = (
+        "SELECT job_id, attempt, count(*), max(epoch) AS epoch FROM job_event WHERE kind = 'heartbeat' GROUP BY 1, 2"
+    )
     found = {(row.job_id, row.attempt): (row.count, row.epoch) for row in seen.rows(query)}
     for work, job in seen.pairs:
         if job.state == State.SUCCEEDED:

@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 REPLICAS = ("front-a", "front-b", "sweep")
 #: an average of so many jobs lies between two faults of the machinery
-JOBS_A_FAULT = 12
+JOBS_A_FAULT = 25
 KINDS = {
     "plain": 700,
     "stores": 60,
@@ -62,7 +62,7 @@ FAULTS = {
     "control plane away for ten minutes": 2,
 }
 OUTAGE_SECONDS = 600.0
-_LONGEST_FREEZE_SECONDS = 4.0
+_LONGEST_FREEZE_SECONDS = 3.0
 _LONGEST_JUMP_SECONDS = 1200.0
 
 
@@ -76,7 +76,7 @@ def works(count: int, seed: int) -> list[Work]:
 
 
 def _work(number: int, kind: str, dice: random.Random) -> Work:
-    epochs = dice.randint(1, 3)
+    epochs = dice.randint(1, 2)
     plan: dict[str, Any] = {"epochs": epochs, "pause": round(dice.uniform(0, 0.3), 3)}
     #: after how many epochs it dies; before it has even said started, half the time that this is 0
     at = [dice.randint(-1, epochs), dice.randint(-1, epochs)]

@@ -17,6 +17,10 @@ _AGAIN_SECONDS = 0.3
 _EMPTY_ZIP = b"PK\5\6" + bytes(18)
 
 
+class RefusedError(Exception):
+    """Something that no retry can mend."""
+
+
 def dataset_id(seed: int, work: Work) -> str:
     """Return a name that no other job's dataset has."""
     return f"chaos-{seed}-{work.number}"
@@ -69,7 +73,7 @@ def _heard(
         if status in good:
             return dict(json.loads(answer))
         if status not in {0, 500, 502, 503}:
-            raise AssertionError(f"{path}: {status} {answer!r}")
+            raise RefusedError(f"{path}: {status} {answer!r}")
         time.sleep(_AGAIN_SECONDS)
 
 

@@ -20,7 +20,7 @@ from tests.chaos.plan import Work, faults, works
 from tests.chaos.sink import Sink, listening
 from tests.chaos.stack import SLOTS, Stack
 
-SWEEP_SECONDS = 0.7
+SWEEP_SECONDS = 1.0
 #: so many jobs are on their way at most: enough for a queue before the launcher's slots
 OPEN_LIMIT = 2 * SLOTS
 _CALLERS = 6
@@ -30,15 +30,19 @@ _LOOK_SECONDS = 0.25
 class Run:
     """What a run knows of itself."""
 
-    def __init__(self, jobs: int, seed: int, home: Path) -> None:
-        self.seed, self.home = seed, home
+    def __init__(self, jobs: int, seed: int, home: Path, minutes: float) -> None:
+        self.seed, self.home, self.minutes = seed, home, minutes
         self.works, self.plan = works(jobs, seed), faults(jobs, seed)
         #: by the job's number, when the API or the bucket took it; and its id, where that is told at once
         self.accepted: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
+        #: by status, 0 for none
+        self.sweeps: Counter[int] = Counter()
+        #: requests that no retry could mend
+        self.refused: list[str] = []
         self.open = 0
         self.unsent = 0
-        self.calm, self.over = threading.Event(), threading.Event()
+        self.asked, self.calm, self.over = threading.Event(), threading.Event(), threading.Event()
         self.began = time.monotonic()
         self.stack: Stack
         self.sink: Sink
@@ -59,9 +63,10 @@ class Run:
                 _thread(self._bring_faults, "faults"),
             ]
             self._ask_for_all()
+            self.asked.set()
             threads[-1].join()
             self._rest(rest_seconds)
-            return judge(self._seen())
+            return judge(self._seen()) | {"requests refused": self.refused}
 
     def _seen(self) -> Seen:
         """Return what there is to judge by, as it is now."""
@@ -78,7 +83,11 @@ class Run:
     def _ask_for_all(self) -> None:
         waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         callers = [_thread(lambda: self._ask(waiting), "ask") for _ in range(_CALLERS)]
+        end = time.monotonic() + self.minutes * 60
         for work in self.works:
+            if time.monotonic() > end:
+                self.works = self.works[: work.number]
+                break
             while self.open + waiting.qsize() >= OPEN_LIMIT:
                 time.sleep(0.02)
             waiting.put(work)
@@ -89,19 +98,28 @@ class Run:
 
     def _ask(self, waiting: "queue.SimpleQueue[Work | None]") -> None:
         while (work := waiting.get()) is not None:
-            self.accepted[work.number] = requests.ask(self.stack.variables, self.seed, work)
+            try:
+                self.accepted[work.number] = requests.ask(self.stack.variables, self.seed, work)
+            except requests.RefusedError as refused:
+                self.refused.append(str(refused))
+                continue
             if work.cancel_after_seconds is not None:
                 _thread(lambda work=work: self._cancel(work), "cancel")  # type: ignore[misc]
 
     def _cancel(self, work: Work) -> None:
         time.sleep(work.cancel_after_seconds or 0)
-        requests.cancel(self.stack.variables, self.accepted[work.number])
+        try:
+            requests.cancel(self.stack.variables, self.accepted[work.number])
+        except requests.RefusedError as refused:
+            self.refused.append(str(refused))
 
     def _bring_faults(self) -> None:
         hands = Faults(self.stack, self.sink)
         for fault in self.plan:
-            while len(self.accepted) < fault.after:
+            while len(self.accepted) < fault.after and not self.asked.is_set():
                 time.sleep(0.02)
+            if self.asked.is_set():
+                break
             hands.bring(fault)
             self.counts[fault.kind] += 1
         hands.take_back()
@@ -111,7 +129,7 @@ class Run:
     def _sweep(self) -> None:
         while not self.over.wait(SWEEP_SECONDS):
             answer = requests.sweep(self.stack.variables, self.stack.ports["sweep"])
-            self.counts[f"sweep answered {answer}"] += 1
+            self.sweeps[answer] += 1
 
     def _mend(self) -> None:
         while not self.over.wait(0.3):
@@ -127,7 +145,7 @@ class Run:
                     for number in itertools.count():
                         row = connection.execute(query.encode()).fetchone()
                         self.open, self.unsent = row or (0, 0)
-                        if number % 40 == 0:
+                        if number % 120 == 0:
                             self._say()
                         if self.over.wait(_LOOK_SECONDS):
                             return
@@ -137,7 +155,7 @@ class Run:
     def _say(self) -> None:
         minutes = (time.monotonic() - self.began) / 60
         line = {"minutes": round(minutes, 1), "accepted": len(self.accepted), "open": self.open, "unsent": self.unsent}
-        print(json.dumps(line | {"faults": sum(self.counts[fault.kind] for fault in self.plan[:1])}), flush=True)
+        print(json.dumps(line | {"faults": self.counts.total()}), flush=True)
 
     def _rest(self, seconds: float) -> None:
         """Wait until no job is open, and all events are told."""

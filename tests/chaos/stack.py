@@ -19,7 +19,7 @@ from tests.chaos.plan import REPLICAS
 
 #: simulated time that has to be waited out for a trainer that does not listen
 STOP_GRACE_SECONDS = 2
-SLOTS = 24
+SLOTS = 40
 #: the functions' clocks run so many times as fast as ours: sweep's turns, silence and delays come into play
 CLOCK_RATE = 10
 _READY_SECONDS = 60.0

@@ -15,7 +15,7 @@ from typing import Any
 
 ENV = os.environ
 HOME, JOB = ENV["CHAOS_HOME"], ENV["JOB_ID"]
-LAUNCH = int(os.path.basename(os.path.dirname(os.getcwd())))  # noqa: PTH119, PTH120 -- pathlib costs a start 10 ms
+LAUNCH = int(os.path.basename(os.path.dirname(os.getcwd())))  # noqa: PTH109, PTH119, PTH120 -- pathlib costs a start 10 ms
 PLAN: dict[str, Any] = json.loads(ENV["HYPERPARAMETERS"])
 #: longer than the functions are ever away, in a run
 PATIENCE_SECONDS = 150.0
@@ -50,10 +50,10 @@ def exchange(address: str, method: str, path: str, headers: dict[str, str], body
         while part := connection.recv(65536):
             answer += part
     head, _, content = answer.partition(b"\r\n\r\n")
-    words = head.split(maxsplit=2)
-    if len(words) < 2:
-        raise OSError("closed without an answer")
-    return int(words[1]), content
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    if not head or len(content) < int(lengths[0] if lengths else 0):
+        raise OSError("closed before the end of the answer: who answered was killed")
+    return int(head.split(maxsplit=2)[1]), content
 
 
 def call(name: str, **body: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def call(name: str, **body: Any) -> dict[str, Any]:
         "ce-type": f"trainer.{name}",
         "ce-specversion": "1.0",
     }
-    content, end = json.dumps(body).encode(), time.monotonic() + PATIENCE_SECONDS
+    content, end, wait = json.dumps(body).encode(), time.monotonic() + PATIENCE_SECONDS, 0.1
     while time.monotonic() < end:
         try:
             status, answer = exchange(
@@ -84,7 +84,8 @@ def call(name: str, **body: Any) -> dict[str, Any]:
         if status not in {0, 429, 500, 502, 503}:
             say(f"refused {name} {status} {answer.decode()}")
             sys.exit(1)
-        time.sleep(0.2)
+        time.sleep(wait)
+        wait = min(2 * wait, 1.5)
     say(f"unheard {name}")
     sys.exit(1)
 
@@ -108,7 +109,7 @@ def transfer(method: str, key: str, content: bytes = b"") -> bytes | None:
 def die(epoch: int, attempt: int) -> None:
     """Die, if this launch is to die here."""
     deaths = PLAN.get("deaths", [])
-    how, at = deaths[LAUNCH - 1] if LAUNCH <= len(deaths) else ("", None)
+    how, at = deaths[LAUNCH - 1] if len(deaths) >= LAUNCH else ("", None)
     if at != epoch:
         return
     say(f"dies by {how}")

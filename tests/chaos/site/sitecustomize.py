@@ -62,7 +62,7 @@ def _begin(home: Path, seed: str, replica: str) -> None:
         finally:
             sys.settrace(None)
 
-    flask.Flask.__call__ = call  # type: ignore[method-assign]
+    flask.Flask.__call__ = call  # type: ignore[method-assign, assignment]  # the same, by other names
 
 
 def _shifted(now: Callable[[], datetime]) -> type[datetime]:
