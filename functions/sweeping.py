@@ -72,7 +72,7 @@ def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: dateti
         store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), at=at)
         launcher.stop(job.id)
     elif status.phase == Phase.WAITING or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
-        launcher.launch(job, at=at)
+        launcher.launch(job, at=at, waits=status.message)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
     elif job.state == State.RUNNING:
