@@ -28,6 +28,9 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: dict[str, list[str]] = {}
     image: str = ""
     resources: Resources = Resources()
+    #: labels of the nodes that it may run on, and taints that it bears besides the GPU's, as Kubernetes writes them
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer knows; anything else is refused at once
     models: tuple[str, ...] = ("*",)
@@ -81,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True):
     #: how old an upload must be before sweep takes its notification for lost, and how far back it looks
     upload_grace_seconds: Positive = 60.0
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+    #: how long after a job's end its events stay in the store, before they go to the bucket; 0: for ever
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 
     k_sink: str = ""
     #: a file with the token that the sink wants to see

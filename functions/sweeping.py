@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from functions import intake, launcher, notifications, outbox, storage, store, store_read, store_sweep
+from functions import intake, launcher, notifications, outbox, retention, storage, store, store_read, store_sweep
 from functions.errors import Refusal, WrongState
 from functions.launcher import Launcher, Phase, Status
 from functions.logs import apart, bind, log
@@ -36,7 +36,7 @@ def once(*, at: datetime) -> None:
         for job in store_sweep.open_jobs():
             turn.keep()
             _guarded(lambda job=job: _look_after(job, launchers, awake_at=awake_at, at=at))  # type: ignore[misc]
-        for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at)):
+        for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at), lambda: retention.run(at=at)):
             turn.keep()
             _guarded(step)
     finally:
@@ -93,7 +93,7 @@ def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: dateti
         store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), at=at)
         launcher.stop(job.id)
     elif status.phase == Phase.WAITING or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
-        launcher.launch(job, at=at)
+        launcher.launch(job, at=at, waits=status.message)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
     elif job.state == State.RUNNING:

@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,8 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
 
 def _of_issuer(token: str) -> dict[str, Any]:
     try:
-        key = _issuer_keys().get_signing_key_from_jwt(token)
+        bearer = headers_of(settings().oidc_token_file).get("Authorization")
+        key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
     except (OSError, jwt.PyJWKClientConnectionError) as error:
         raise Busy("the issuer of this token is away") from error
     claims = jwt.decode(
@@ -143,15 +144,16 @@ def _of_issuer(token: str) -> dict[str, Any]:
     return claims | {"scope": settings().oidc_scope}
 
 
-@cache
-def _issuer_keys() -> jwt.PyJWKClient:
+# By the token that fetches them, which the kubelet renews within the hour: a function that is always warm sees many.
+@lru_cache(maxsize=1)
+def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
     import json  # noqa: PLC0415 -- only where an issuer is configured
     import ssl  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
 
     now = settings()
     context = ssl.create_default_context(cafile=now.oidc_ca_file)
-    headers = headers_of(now.oidc_token_file)
+    headers = {"Authorization": bearer} if bearer else {}
     where = now.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
     request = urllib.request.Request(where, headers=headers)  # noqa: S310 -- the operator's own address
     with urllib.request.urlopen(request, timeout=5, context=context) as answer:  # noqa: S310 -- as above

@@ -1,0 +1,48 @@
+"""The custom resource definitions that our manifests are written for, from the Go modules of those who wrote them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+#: checked by Go against its public log of checksums
+MODULES = {
+    "sigs.k8s.io/gateway-api@v1.4.1": "config/crd/standard/*.yaml",
+    "sigs.k8s.io/kueue@v0.17.0": "config/components/crd/bases/*.yaml",
+    "github.com/external-secrets/external-secrets@v0.16.2": "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+}
+#: at the versions of the node's own go.mod
+KNATIVE = {
+    "knative.dev/serving": "config/core/300-resources/service.yaml",
+    "knative.dev/eventing": "config/core/resources/*.yaml",
+}
+
+
+def files() -> list[Path]:
+    """Return the files, downloaded into Go's cache if they are not there."""
+    folders = _download(ROOT / "infra/kubernetes/knative", *KNATIVE) | _download(Path("/"), *MODULES)
+    return [
+        file
+        for module, pattern in (KNATIVE | MODULES).items()
+        for file in sorted(folders[module.partition("@")[0]].glob(pattern))
+        if file.name != "kustomization.yaml"
+    ]
+
+
+def _download(where: Path, *modules: str) -> dict[str, Path]:
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", *modules],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    decoder, text, found = json.JSONDecoder(), done.stdout.strip(), {}
+    while text:
+        module, end = decoder.raw_decode(text)
+        found[module["Path"]] = Path(module["Dir"])
+        text = text[end:].lstrip()
+    return found
