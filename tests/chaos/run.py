@@ -23,7 +23,7 @@ from tests.chaos.stack import SLOTS, Stack
 SWEEP_SECONDS = 1.0
 #: so many jobs are on their way at most: enough for a queue before the launcher's slots
 OPEN_LIMIT = 2 * SLOTS
-_CALLERS = 6
+_CALLERS = 16
 _LOOK_SECONDS = 0.25
 
 
@@ -77,7 +77,7 @@ class Run:
             self.home,
             self.stack.postgresql.get_uri(),
             self.sink.taken,
-            subreaper.trainers(),
+            list(subreaper.trainers().values()),
         )
 
     def _ask_for_all(self) -> None:
