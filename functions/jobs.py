@@ -70,7 +70,10 @@ def _page(asked: JobsQuery) -> web.Answer:
 
 def _events(job_id: str, asked: EventsQuery) -> web.Answer:
     found, next_after = store_read.events(job_id, kind=asked.kind, after=asked.after, limit=asked.limit)
-    return {"events": [views.event_json(row) for row in found], "next_after": next_after}
+    answer = {"events": [views.event_json(row) for row in found], "next_after": next_after}
+    archive_key = None if found else store_read.archive_key(job_id)
+    # Retention has moved all of them: one object, gzip of JSON lines, each with its job_id.
+    return answer | ({"archive": {"key": archive_key, "url": storage.link("GET", archive_key)}} if archive_key else {})
 
 
 def _rejected(asked: RejectedQuery) -> web.Answer:

@@ -84,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True):
     #: how old an upload must be before sweep takes its notification for lost, and how far back it looks
     upload_grace_seconds: Positive = 60.0
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+    #: how long after a job's end its events stay in the store, before they go to the bucket; 0: for ever
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 
     k_sink: str = ""
     #: a file with the token that the sink wants to see

@@ -44,6 +44,16 @@ def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -
     return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
 
 
+def keep(key: str, content: bytes) -> None:
+    """Write one object of our own; the same key again replaces it.
+
+    Raises:
+        Busy: the storage is away.
+    """
+    with _refusals():
+        _client().put_object(Bucket=bucket(), Key=key, Body=content, ContentType="application/gzip")
+
+
 def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str]]:
     """Return bucket, key and ETag of the datasets uploaded between ``before - horizon`` and ``before``.
 

@@ -54,6 +54,12 @@ def _position(cursor: str) -> tuple[datetime, str]:
         raise unusable_field("cursor", "use the next_cursor of the page before") from error
 
 
+def archive_key(job_id: str) -> str | None:
+    """Return the object that a job's events have been moved to; None while they are in the store."""
+    with read() as session:
+        return session.exec(select(Job.archive_key).where(Job.id == job_id)).first()
+
+
 def events(job_id: str, *, kind: str | None, after: int, limit: int) -> tuple[list[JobEvent], int | None]:
     """Return a job's events after an event's id, oldest first, and the id to go on from (None: these are all).
 

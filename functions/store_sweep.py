@@ -1,16 +1,19 @@
 """What only sweep needs: whose turn it is, the open jobs, silence, the outbox; and what create-job rejects."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, update
+from sqlalchemy import or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from functions.session import read, write
 from functions.states import FINAL, State
-from functions.tables import Job, JobEvent, Outbox, RejectedEvent, SweepTurn
+from functions.tables import IS_OPEN, Job, JobEvent, Outbox, RejectedEvent, SweepTurn
+
+#: PostgreSQL takes 65,535 parameters in a statement, SQLite 32,766
+_AT_A_TIME = 5_000
 
 
 def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> datetime | None:
@@ -62,16 +65,24 @@ def awake_at() -> datetime | None:
 def open_jobs() -> list[Job]:
     """Return the jobs that have not ended, oldest first."""
     with read() as session:
-        return list(
-            session.exec(select(Job).where(col(Job.state).not_in(FINAL)).order_by(col(Job.created_at), col(Job.id)))
-        )
+        return list(session.exec(select(Job).where(text(IS_OPEN)).order_by(col(Job.created_at), col(Job.id))))
 
 
 def open_or_ended_since(moment: datetime, job_ids: Collection[str]) -> set[str]:
     """Return those of these jobs that exist, and have not ended or only after a moment."""
     is_so = or_(col(Job.state).not_in(FINAL), col(Job.finished_at) > moment)
     with read() as session:
-        return set(session.exec(select(Job.id).where(col(Job.id).in_(job_ids), is_so)))
+        return {
+            job_id
+            for some in _chunks(job_ids)
+            for job_id in session.exec(select(Job.id).where(col(Job.id).in_(some), is_so))
+        }
+
+
+def _chunks(values: Collection[str]) -> Iterator[list[str]]:
+    every = list(values)
+    for start in range(0, len(every), _AT_A_TIME):
+        yield every[start : start + _AT_A_TIME]
 
 
 def submitted(job_id: str, message: str | None, *, at: datetime) -> None:
@@ -131,9 +142,13 @@ def note_silence(job_id: str, *, since: datetime, at: datetime) -> bool:
 def known(identities: Collection[str]) -> set[str]:
     """Return those of these identities that a job, or a rejected event, has already."""
     with read() as session:
-        jobs = session.exec(select(Job.identity).where(col(Job.identity).in_(identities)))
-        rejected = session.exec(select(RejectedEvent.identity).where(col(RejectedEvent.identity).in_(identities)))
-        return {identity for identity in (*jobs, *rejected) if identity is not None}
+        return {
+            identity
+            for some in _chunks(identities)
+            for column in (col(Job.identity), col(RejectedEvent.identity))
+            for identity in session.exec(select(column).where(column.in_(some)))
+            if identity is not None
+        }
 
 
 def reject(reason: str, body: str, *, at: datetime, identity: str | None = None) -> None:

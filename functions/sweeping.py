@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from functions import intake, launcher, notifications, outbox, storage, store, store_read, store_sweep
+from functions import intake, launcher, notifications, outbox, retention, storage, store, store_read, store_sweep
 from functions.errors import Refusal, WrongState
 from functions.launcher import Launcher, Phase, Status
 from functions.logs import apart, bind, log
@@ -32,7 +32,7 @@ def once(*, at: datetime) -> None:
         _guarded(lambda: _stop_orphans(launchers, at=at))
         for job in store_sweep.open_jobs():
             _guarded(lambda job=job: _look_after(job, launchers, awake_at=awake_at, at=at))  # type: ignore[misc]
-        for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at)):
+        for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at), lambda: retention.run(at=at)):
             _guarded(step)
     finally:
         store_sweep.end_turn(at=at, lasting=TURN)

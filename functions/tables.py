@@ -55,6 +55,15 @@ def _one_of(values: frozenset[str]) -> str:
     return ", ".join(f"'{value}'" for value in sorted(values))
 
 
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+#: Of jobs that have not ended. In words, not parameters: a partial index serves only a query that says the same.
+IS_OPEN = f"state NOT IN ({_one_of(FINAL)})"
+IS_ARCHIVABLE = "finished_at IS NOT NULL AND archive_key IS NULL"
+
+
 class Job(SQLModel, table=True):
     """One row a job: the present."""
 
@@ -64,14 +73,16 @@ class Job(SQLModel, table=True):
         CheckConstraint("(reason IS NOT NULL) = (state = 'FAILED')", name="job_reason_iff_failed"),
         CheckConstraint(f"reason IN ({_one_of(frozenset(Reason))})", name="job_reason_known"),
         UniqueConstraint("identity", name="job_identity_once"),
+        # A page of jobs, by each filter: it reads as many rows as it shows, also where few jobs are so.
         Index("job_newest", "created_at", "id"),
+        Index("job_by_state", "state", "created_at", "id"),
+        Index("job_by_framework", "framework", "created_at", "id"),
+        Index("job_by_dataset", "dataset_id", "created_at", "id"),
         # What sweep reads: it stays as small as the work at hand, however many jobs have ended.
-        Index(
-            "job_open",
-            "created_at",
-            sqlite_where=text(f"state NOT IN ({_one_of(FINAL)})"),
-            postgresql_where=text(f"state NOT IN ({_one_of(FINAL)})"),
-        ),
+        Index("job_open", "created_at", **_where(IS_OPEN)),
+        Index("job_unarchived", "finished_at", "id", **_where(IS_ARCHIVABLE)),
+        # Room in each page for a row's next version: a heartbeat then touches no index.
+        {"postgresql_with": {"fillfactor": 80}},
     )
 
     id: str = Field(primary_key=True)
@@ -86,7 +97,7 @@ class Job(SQLModel, table=True):
 
     framework: str
     task: str
-    dataset_id: str = Field(index=True)
+    dataset_id: str
     model_name: str
     spec: dict[str, Any] = _json()
     trace_id: str
@@ -114,6 +125,9 @@ class Job(SQLModel, table=True):
     heartbeat_at: datetime | None = _moment()
     #: when the epoch or step last moved
     progress_at: datetime | None = _moment()
+
+    #: the object that its events went to, once retention has moved them out of the store
+    archive_key: str | None = None
 
 
 class JobEvent(SQLModel, table=True):
@@ -147,7 +161,8 @@ class Outbox(SQLModel, table=True):
 
     __table_args__ = (
         UniqueConstraint("job_id", "sequence", name="outbox_in_order"),
-        Index("outbox_unsent", "id", sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL")),
+        Index("outbox_unsent", "id", **_where("sent_at IS NULL")),
+        Index("outbox_sent", "sent_at", **_where("sent_at IS NOT NULL")),
     )
 
     id: int | None = _serial()

@@ -8,12 +8,17 @@ from functions.tables import Job, JobEvent, RejectedEvent
 
 def job_json(job: Job) -> dict[str, Any]:
     """Return a job as the world sees it."""
-    return _shown(job.model_dump(exclude={"identity", "sequence", "submitted_at", "launch"}))
+    return _shown(job.model_dump(exclude={"identity", "sequence", "submitted_at", "launch", "archive_key"}))
 
 
 def event_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
     """Return an event as the world sees it."""
     return _shown(row.model_dump(exclude={"job_id", "ce_source", "ce_id", "identity"}))
+
+
+def archived_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
+    """Return an event whole, as the archive keeps it."""
+    return _shown(row.model_dump())
 
 
 def rfc3339(moment: datetime) -> str:

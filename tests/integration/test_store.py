@@ -300,3 +300,11 @@ def test_the_same_rejected_event_is_kept_once() -> None:
 
     found, _ = store_read.rejected_events(after=0, limit=10)
     assert len(found) == 2
+
+
+def test_more_are_asked_for_at_once_than_a_statement_takes_parameters(a_job: Any) -> None:
+    job_id, strangers = a_job(), {f"stranger-{number}" for number in range(70_000)}
+    store.create(SPEC, identity="this one", trace_id="0" * 32, at=NOW)
+
+    assert store_sweep.known({*strangers, "this one"}) == {"this one"}
+    assert store_sweep.open_or_ended_since(NOW, {*strangers, job_id}) == {job_id}

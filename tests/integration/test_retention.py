@@ -1,0 +1,196 @@
+"""retention, with a real S3 server: what is over for long goes to the bucket whole, and then only leaves the store."""
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from functions import retention, store, store_read, store_retention, store_sweep
+from functions.errors import Busy
+from functions.session import read, write
+from functions.states import State
+from functions.store_heartbeat import Beat, record
+from functions.tables import Outbox
+from tests.conftest import BUCKET, NOW, api_headers, call, forget, seconds
+
+pytestmark = pytest.mark.usefixtures("database_url")
+DAY = timedelta(days=1)
+LATER = NOW + 40 * DAY
+
+
+@pytest.fixture(autouse=True)
+def thirty_days(environment: pytest.MonkeyPatch, s3: Any) -> None:
+    del s3
+    environment.setenv("RETENTION_DAYS", "30")
+    forget()
+
+
+@pytest.fixture
+def ended(a_job: Callable[..., str]) -> Callable[..., str]:
+    """Make a job that ran some epochs, and ended on some day."""
+
+    def make(day: int = 0, epochs: int = 2) -> str:
+        job_id = a_job(State.RUNNING, at=NOW + day * DAY)
+        for epoch in range(1, epochs + 1):
+            record(call(job_id), Beat(epoch=epoch, metrics={"loss": 1 / epoch}), at=NOW + day * DAY + seconds(epoch))
+        store.move(job_id, State.SUCCEEDED, at=NOW + day * DAY + seconds(60))
+        return job_id
+
+    return make
+
+
+def objects(s3: Any) -> dict[str, list[dict[str, Any]]]:
+    """Return what the archive holds, by key, in order of time."""
+    found = s3.list_objects_v2(Bucket=BUCKET, Prefix="archive/").get("Contents", [])
+    return {
+        one["Key"]: [
+            json.loads(line)
+            for line in gzip.decompress(s3.get_object(Bucket=BUCKET, Key=one["Key"])["Body"].read()).splitlines()
+        ]
+        for one in found
+    }
+
+
+def events(job_id: str) -> list[Any]:
+    return store_read.events(job_id, kind=None, after=0, limit=500)[0]
+
+
+def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any, a_job: Any, s3: Any) -> None:
+    old, young, running = ended(), ended(day=20), a_job(State.RUNNING)
+    before = [(row.id, row.type, row.epoch, row.metrics) for row in events(old)]
+    kept = len(events(young)), len(events(running))
+    retention.run(at=LATER)
+
+    ((key, lines),) = objects(s3).items()
+    assert key.startswith("archive/events/2026-01-01/")
+    assert [(line["id"], line["type"], line["epoch"], line["metrics"]) for line in lines] == before
+    assert {line["job_id"] for line in lines} == {old}
+    assert (events(old), store_read.archive_key(old)) == ([], key)
+    assert (len(events(young)), len(events(running))) == kept
+    assert store_read.archive_key(young) is None
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 10, 5_000])
+def test_every_event_is_archived_once_whatever_a_batch_holds(ended: Any, s3: Any, batch: int) -> None:
+    jobs = [ended(epochs=epochs) for epochs in (0, 12, 1, 3)]
+    before = sorted((row.job_id, row.id) for job_id in jobs for row in events(job_id))
+    retention.run(at=LATER, batch=batch)
+
+    lines = [(key, line) for key, lines in objects(s3).items() for line in lines]
+    assert sorted((line["job_id"], line["id"]) for _, line in lines) == before
+    assert all(store_read.archive_key(line["job_id"]) == key for key, line in lines)
+    assert [row for job_id in jobs for row in events(job_id)] == []
+
+
+def test_a_crash_between_the_upload_and_the_deletion_repeats_the_same(
+    ended: Any, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended()
+    with monkeypatch.context() as crash:
+        crash.setattr(store_retention, "archived", _crash)
+        with pytest.raises(KeyboardInterrupt):
+            retention.run(at=LATER)
+    first = objects(s3)
+    assert len(events(job_id)) == len(next(iter(first.values())))
+
+    retention.run(at=LATER)
+    assert objects(s3) == first
+    assert events(job_id) == []
+
+
+def _crash(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_sweep_that_was_slow_overwrites_nothing_that_another_has_moved(ended: Any, s3: Any) -> None:
+    first, second = ended(), ended(day=1)
+    slow = store_retention.oldest_ended(before=NOW + DAY, limit=100)
+    assert slow is not None
+    retention.run(at=LATER)
+    before, key = objects(s3), store_read.archive_key(first)
+    late = retention._kept("events", slow.ended_at, slow.events)
+    store_retention.archived(slow.job_ids, late)
+
+    assert before.items() <= objects(s3).items()
+    assert store_read.archive_key(first) == store_read.archive_key(second) == key
+
+
+def test_while_the_storage_is_away_nothing_leaves_the_store(ended: Any, environment: pytest.MonkeyPatch) -> None:
+    job_id = ended()
+    before = len(events(job_id))
+    environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
+    forget()
+    with pytest.raises(Busy):
+        retention.run(at=LATER)
+
+    assert len(events(job_id)) == before
+
+
+def test_without_a_setting_everything_stays(ended: Any, environment: pytest.MonkeyPatch, s3: Any) -> None:
+    job_id = ended()
+    environment.setenv("RETENTION_DAYS", "0")
+    forget()
+    retention.run(at=LATER)
+
+    assert events(job_id)
+    assert objects(s3) == {}
+
+
+def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: Any) -> None:
+    job_id = ended()
+    with read() as session:
+        sent, *unsent = session.exec(select(Outbox.id).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
+    store_sweep.sent(sent or 0, at=NOW)
+    retention.run(at=LATER, batch=1)
+
+    with read() as session:
+        assert list(session.exec(select(Outbox.id).order_by(col(Outbox.id)))) == unsent
+
+
+def test_old_rejected_events_move_but_none_that_sweep_still_looks_for(environment: pytest.MonkeyPatch, s3: Any) -> None:
+    environment.setenv("RETENTION_DAYS", "1")
+    forget()
+    for day in (0, 1, 9):
+        store_sweep.reject(f"reason {day}", "{}", at=NOW + day * DAY)
+    retention.run(at=NOW + 10 * DAY, batch=1)
+
+    lines = [line for found in objects(s3).values() for line in found]
+    assert sorted(line["reason"] for line in lines) == ["reason 0", "reason 1"]
+    assert [row.reason for row in store_read.rejected_events(after=0, limit=10)[0]] == ["reason 9"]
+
+
+def test_the_events_of_such_a_job_are_answered_with_a_link_to_them(ended: Any, function: Any) -> None:
+    import httpx
+
+    job_id, client = ended(), function("jobs")
+    path = f"/v1/jobs/{job_id}/events"
+    before = client.get(path, headers=api_headers()).json
+    assert "archive" not in before
+    retention.run(at=LATER)
+    after = client.get(path, headers=api_headers()).json
+
+    assert (after["events"], after["next_after"]) == ([], None)
+    lines = [json.loads(line) for line in gzip.decompress(httpx.get(after["archive"]["url"]).content).splitlines()]
+    ours = [line for line in lines if line["job_id"] == job_id]
+    hidden = ("job_id", "ce_source", "ce_id")
+    assert [{name: line[name] for name in line if name not in hidden} for line in ours] == before["events"]
+    assert client.get(f"/v1/jobs/{job_id}", headers=api_headers()).json["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_heartbeat_does_not_wait_for_retention(
+    ended: Any, a_job: Any, database_url: str, environment: pytest.MonkeyPatch
+) -> None:
+    """In PostgreSQL; SQLite has one writer at a time, whoever it is."""
+    old, running = ended(), a_job(State.RUNNING)
+    separator = "&" if "?" in database_url else "?"
+    environment.setenv("DATABASE_URL", f"{database_url}{separator}options=-c%20lock_timeout%3D1s")
+    forget()
+    with write() as session:
+        store_retention.forget_events(session, [old], "archive/events/x")
+        record(call(running), Beat(epoch=3), at=NOW)  # or: canceling statement due to lock timeout
+        assert len([row for row in events(running) if row.epoch == 3]) == 1
