@@ -66,9 +66,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 "--service-account-private-key-file=sa.key", "--use-service-account-credentials", "--leader-elect=false",
             )
         )  # fmt: skip
-        files = [*map(manifest, ("trainers", "rights", "policy")), *map(str, definitions.files())]
-        words = [word for file in files for word in ("-f", file)]
-        eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *words).returncode == 0)
+        files = [word for file in ("trainers", "rights", "policy") for word in ("-f", manifest(file))]
+        eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files).returncode == 0)
+        kubectl(folder, "apply", "--server-side", "-f", "-", given=definitions.manifests()).check_returncode()
         kubectl(folder, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s").check_returncode()
         yield folder
 

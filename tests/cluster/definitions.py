@@ -3,6 +3,9 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.conftest import ROOT
 
@@ -19,8 +22,28 @@ KNATIVE = {
 }
 
 
-def files() -> list[Path]:
-    """Return the files, downloaded into Go's cache if they are not there."""
+def manifests() -> str:
+    """Return them so that a field which they do not name is unknown, though some let anything pass beside what they name."""
+    found = [one for file in _files() for one in yaml.safe_load_all(file.read_text()) if one]
+    return yaml.safe_dump_all(_strict(one) for one in found)
+
+
+def _strict(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    named = {key: _strict(value) for key, value in schema.items()}
+    if "x-kubernetes-preserve-unknown-fields" in named and isinstance(named.get("properties"), dict):
+        del named["x-kubernetes-preserve-unknown-fields"]
+        if "deadLetterSink" in named["properties"]:
+            named["properties"]["timeout"] = {
+                "type": "string"
+            }  # in Go's types, and on by default; only the schema lacks it
+    return named
+
+
+def _files() -> list[Path]:
     folders = _download(ROOT / "infra/kubernetes/knative", *KNATIVE) | _download(Path("/"), *MODULES)
     return [
         file

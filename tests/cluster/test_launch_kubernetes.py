@@ -10,6 +10,7 @@ import pytest
 from lightkube import ApiError, Client
 from lightkube.resources.batch_v1 import Job as ClusterJob
 from lightkube.resources.core_v1 import Namespace, Pod, ResourceQuota, Secret
+from lightkube.types import PatchType
 
 from functions import kubernetes_objects as objects
 from functions import launch_kubernetes, launcher, store, store_read, sweeping, tokens
@@ -289,7 +290,9 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Client) -> 
         "message": why,
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    kubernetes.patch(launch_kubernetes._Workload.Status, "job-1", {"status": {"conditions": [pending]}})
+    kubernetes.patch(
+        launch_kubernetes._Workload.Status, "job-1", {"status": {"conditions": [pending]}}, patch_type=PatchType.MERGE
+    )
 
     found = Kubernetes()
     found.list()
