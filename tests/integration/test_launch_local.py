@@ -188,7 +188,12 @@ def test_nobody_looks_at_launches_that_have_ended(planned: Any, monkeypatch: pyt
     submit(alive)
     looked_at: list[Path] = []
     look = launch_local._is_alive_run
-    monkeypatch.setattr(launch_local, "_is_alive_run", lambda run: looked_at.append(run) or look(run))
+
+    def watched(run: Path) -> bool:
+        looked_at.append(run)
+        return look(run)
+
+    monkeypatch.setattr(launch_local, "_is_alive_run", watched)
 
     assert Local().list() == {alive.id}
     assert looked_at == [launch_local._run(alive)]
