@@ -122,7 +122,9 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": now.backend_base_url,
-        "CALLBACK_TOKEN": tokens.mint_callback(job.id, seconds(job, "longest_running_seconds"), at=at),
+        "CALLBACK_TOKEN": tokens.mint_callback(
+            job.id, seconds(job, "longest_running_seconds"), at=at, launch=job.launch
+        ),
         "TASK": job.task,
         "DATASET_ID": job.dataset_id,
         "MODEL_NAME": job.model_name,

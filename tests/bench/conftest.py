@@ -1,18 +1,20 @@
 """What all benchmarks share: figures as ratios to a baseline of the same run, and one table of them at the end."""
 
 import json
+import os
 import statistics
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, forget
 
 RESULTS = ROOT / ".stoker/bench.json"
+TABLE = ROOT / ".stoker/bench.md"
+#: a few minutes for a look, instead of what the documents quote
+QUICK = bool(os.environ.get("QUICK"))
 
 
 class Figure(NamedTuple):
@@ -23,6 +25,8 @@ class Figure(NamedTuple):
     unit: str
     values: list[float]
     baseline_values: list[float]
+    #: such as "<= 1.1"; empty where there is none
+    goal: str = ""
 
     @property
     def ratios(self) -> list[float]:
@@ -39,30 +43,62 @@ def report() -> Callable[[Figure], None]:
     return _FIGURES.append
 
 
+@pytest.fixture
+def store_of(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let this process's store be another one."""
+
+    def use(url: str) -> None:
+        environment.setenv("DATABASE_URL", url)
+        forget()
+
+    return use
+
+
 def pytest_terminal_summary() -> None:
-    """Print the table, and keep it as JSON."""
+    """Print the table as Markdown, and keep both; figures of earlier runs stay until they are measured again."""
     if not _FIGURES:
         return
-    table = Table("what", "median", "baseline", "median", "ratio", "quartiles", "turns")
-    for figure in _FIGURES:
+    kept = {figure.name: figure for figure in _kept()}
+    kept |= {figure.name: figure for figure in _FIGURES}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([figure._asdict() for figure in kept.values()], indent=1))
+    TABLE.write_text(markdown(kept.values()))
+    print(f"\n{markdown(_FIGURES)}\nThe whole table: {TABLE.relative_to(ROOT)}")
+
+
+def _kept() -> list[Figure]:
+    return [Figure(**one) for one in json.loads(RESULTS.read_text())] if RESULTS.exists() else []
+
+
+def markdown(figures: Iterable[Figure]) -> str:
+    """Return figures as a table: ratios are the median of the turns' own, beside the quartiles."""
+    head = ["what", "median", "baseline", "median", "ratio", "quartiles", "turns", "goal"]
+    rows = [head, ["---"] * len(head)]
+    for figure in figures:
         low, middle, high = statistics.quantiles(figure.ratios, n=4)
-        table.add_row(
+        rows.append([
             figure.name,
             f"{statistics.median(figure.values):.4g} {figure.unit}",
             figure.baseline,
             f"{statistics.median(figure.baseline_values):.4g} {figure.unit}",
             f"{middle:.2f}",
-            f"{low:.2f}-{high:.2f}",
+            f"{low:.2f} to {high:.2f}",
             str(len(figure.values)),
-        )
-    Console(width=140).print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([figure._asdict() for figure in _FIGURES], indent=1))
+            figure.goal,
+        ])  # fmt: skip
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def by_turns(turns: int, *measures: Callable[[], float]) -> list[list[float]]:
-    """Measure one after the other, again and again, so that whatever slows the machine down slows all of them down."""
-    rounds = [[measure() for measure in measures] for _ in range(turns)]
+    """Measure one after the other, again and again, so that whatever slows the machine down slows all of them down.
+
+    Every other turn goes the other way round: who comes second finds caches warm, and disks busy.
+    """
+    rounds: list[list[float]] = []
+    for turn in range(turns):
+        order = range(len(measures)) if turn % 2 == 0 else range(len(measures) - 1, -1, -1)
+        taken = {place: measures[place]() for place in order}
+        rounds.append([taken[place] for place in range(len(measures))])
     return [list(column) for column in zip(*rounds, strict=True)]
 
 
@@ -71,4 +107,11 @@ def seconds_to(answer: Callable[[], bool], *, within: float = 60) -> float:
     began = time.perf_counter()
     while not answer():
         assert time.perf_counter() - began < within, f"no answer within {within} s"
+    return time.perf_counter() - began
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
+    began = time.perf_counter()
+    call()
     return time.perf_counter() - began

@@ -13,7 +13,7 @@ from botocore.config import Config
 
 from client.minting import mint
 from infra.node.layout import kubectl
-from tests.conftest import eventually
+from tests import conftest
 
 STOKER, TRAINERS = "stoker", "stoker-trainers"
 FUNCTIONS = ("create-job", "heartbeat", "event", "done", "cancel", "jobs", "presign", "sweep", "uploads")
@@ -76,6 +76,11 @@ def dataset(bucket: Any) -> str:
         Metadata={"stoker-framework": "stub", "stoker-model": "stub", "stoker-epochs": "1"},
     )
     return "here"
+
+
+def eventually(condition: Callable[[], Any], *, within_seconds: float) -> Any:
+    """Return the condition's first true value, asked for twice a second: each look at a cluster is a process."""
+    return conftest.eventually(condition, within_seconds=within_seconds, every_seconds=0.5)
 
 
 #: an empty archive, which is one all the same

@@ -7,8 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import eventually
-from tests.node.conftest import STOKER, left_of, said
+from tests.node.conftest import STOKER, eventually, left_of, said
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from infra.node.layout import NODE, ctr, kubectl
-from tests.conftest import eventually
-from tests.node.conftest import STOKER, ZIP, get, said
+from tests.node.conftest import STOKER, ZIP, eventually, get, said
 
 CREATE_JOB = ("-l", "serving.knative.dev/service=create-job")
 pytestmark = pytest.mark.timeout(600)

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from infra.node.layout import kubectl
-from tests.conftest import eventually
-from tests.node.conftest import TRAINERS, get, said
+from tests.node.conftest import TRAINERS, eventually, get, said
 
 COUNT = 200
 

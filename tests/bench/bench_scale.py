@@ -1,0 +1,236 @@
+"""Scale: what a step costs beside a million finished jobs, against the same step where only the open ones are."""
+
+import itertools
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, event
+
+from functions import store, store_heartbeat, store_read, sweeping, tokens
+from functions.spec import Spec
+from functions.store_heartbeat import Beat, record
+from tests.bench import filled
+from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of
+from tests.conftest import ROOT, call
+
+FINISHED = 20_000 if QUICK else 1_000_000
+RUNNING = 1_000 if QUICK else 10_000
+TURNS = 5 if QUICK else 21
+SWEEP_TURNS = 5 if QUICK else 9
+#: of one step in a turn, whose median counts
+TIMES = 50 if QUICK else 200
+PLANS = ROOT / ".stoker/bench-plans.txt"
+SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits", epochs=8)
+Use = Callable[[str], None]
+
+
+@contextmanager
+def database(server: str) -> Iterator[str]:
+    """Make an empty store; yields its URL."""
+    name = f"bench_{uuid4().hex}"
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_stoker".encode())
+        yield server.format(name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+class Stores(NamedTuple):
+    """Two stores with the same open jobs, one of them with all that has ended besides."""
+
+    large: str
+    small: str
+    running: list[str]
+    at: datetime
+
+
+@pytest.fixture(scope="module")
+def stores(postgresql_server: str) -> Iterator[Stores]:
+    at = tokens.now()
+    with database(postgresql_server) as large, database(postgresql_server) as small:
+        took = seconds_of(partial(filled.fill, large, finished=FINISHED, running=RUNNING, at=at))
+        print(f"\nfilled with {FINISHED:,} finished jobs, {FINISHED * filled.EVENTS_A_JOB:,} events in {took:.0f} s")
+        filled.fill(small, finished=0, running=RUNNING, at=at)
+        with psycopg.connect(small) as connection:
+            running = [row[0] for row in connection.execute("SELECT id FROM job ORDER BY id")]
+        yield Stores(large, small, running, at)
+
+
+def steps(stores: Stores) -> dict[str, Callable[[], object]]:
+    at = stores.at
+    shuffled = random.Random(0).sample(stores.running, len(stores.running))
+    jobs, numbers = itertools.cycle(shuffled), itertools.count(1)
+    page = partial(store_read.jobs, cursor=None, limit=50)
+    return {
+        "heartbeat": lambda: record(call(next(jobs)), Beat(epoch=8, metrics={"loss": 0.25}), at=at),
+        "create": lambda: store.create(SPEC, identity=f"bench-{next(numbers)}", trace_id="0" * 32, at=at),
+        "list page": lambda: page({}),
+        "list page by state": lambda: page({"state": "RUNNING"}),
+        "one job": lambda: store_read.job(next(jobs)),
+        "events page": lambda: store_read.events(next(jobs), kind=None, after=0, limit=10),
+    }
+
+
+def median_of(use: Use, url: str, step: Callable[[], object]) -> float:
+    use(url)
+    for _ in range(10):  # a connection, its prepared statements, SQLAlchemy's caches
+        step()
+    return statistics.median(seconds_of(step) for _ in range(TIMES))
+
+
+@pytest.mark.timeout(3600)
+def bench_each_step_beside_finished_jobs(store_of: Use, stores: Stores, report: Callable[[Figure], None]) -> None:
+    for name, step in steps(stores).items():
+        there, alone = by_turns(
+            TURNS, partial(median_of, store_of, stores.large, step), partial(median_of, store_of, stores.small, step)
+        )
+        report(Figure(f"{name} beside {FINISHED:,} finished jobs", "open jobs only", "s", there, alone, "<= 1.1"))
+    for url in stores.large, stores.small:  # what create has made is no part of the other steps
+        with psycopg.connect(url) as connection:
+            made = "SELECT id FROM job WHERE state = 'PENDING'"
+            connection.execute(f"DELETE FROM outbox WHERE job_id IN ({made})".encode())
+            connection.execute(f"DELETE FROM job_event WHERE job_id IN ({made})".encode())
+            connection.execute("DELETE FROM job WHERE state = 'PENDING'")
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.timeout(3600)
+def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Callable[[Figure], None]) -> None:
+    def sweep(url: str) -> float:
+        store_of(url)
+        store_read.jobs({}, cursor=None, limit=1)
+        return seconds_of(lambda: sweeping.once(at=stores.at + timedelta(seconds=30)))
+
+    by_turns(1, partial(sweep, stores.large), partial(sweep, stores.small))
+    there, alone = by_turns(SWEEP_TURNS, partial(sweep, stores.large), partial(sweep, stores.small))
+    name = f"sweep of {RUNNING:,} running beside {FINISHED:,} finished jobs"
+    report(Figure(name, "open jobs only", "s", there, alone, "<= 1.1"))
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.timeout(600)
+def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
+    """No step reads a table from one end to the other, however many jobs there are."""
+    asked: dict[str, tuple[str, Any]] = {}
+    current = [""]
+
+    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.split(maxsplit=1)[0] in {"SELECT", "UPDATE", "DELETE"}:
+            asked.setdefault(statement, (current[0], parameters))
+
+    store_of(stores.large)
+    page = partial(store_read.jobs, cursor=None, limit=50)
+    looks = steps(stores) | {
+        "list page by a rare framework": lambda: page({"framework": "rare"}),
+        "list page by dataset": lambda: page({"dataset_id": "dataset-7"}),
+        "list page by two": lambda: page({"state": "FAILED", "framework": "rare"}),
+        "sweep": lambda: sweeping.once(at=stores.at + timedelta(seconds=30)),
+    }
+    event.listen(Engine, "before_cursor_execute", keep)
+    try:
+        for name, look in looks.items():
+            current[0] = name
+            look()
+    finally:
+        event.remove(Engine, "before_cursor_execute", keep)
+    beat = {
+        "epoch": 8,
+        "epochs": 8,
+        "step": None,
+        "eta_seconds": None,
+        "metrics": None,
+        "attempt": None,
+        "at": stores.at,
+    }
+    asked[store_heartbeat._psycopg(store_heartbeat._BEAT)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
+
+    plans, pages = [], defaultdict[str, list[tuple[int, int]]](list)
+    for statement, (name, parameters) in asked.items():
+        rows, touched = zip(*(explained(url, statement, parameters) for url in stores[:2]), strict=True)
+        pages[name].append(touched)
+        said = f"{name}: {' '.join(statement.split())[:150]}\n{touched[0]} pages; {touched[1]} beside open jobs only"
+        plans.append("\n  ".join([said, *rows[0]]))
+    for name, touched_each in pages.items():
+        large, small = (sum(column) for column in zip(*touched_each, strict=True))
+        print(f"{name}: {large} pages of 8 KiB; {small} beside open jobs only")
+    PLANS.parent.mkdir(exist_ok=True)
+    PLANS.write_text("\n\n".join(plans) + "\n")
+    print(f"{len(plans)} plans: {PLANS.relative_to(ROOT)}")
+    assert [plan for plan in plans if re.search(r"Seq Scan on (job|job_event|outbox)\b", plan)] == []
+
+
+def explained(url: str, statement: str, parameters: Any) -> tuple[list[str], int]:
+    """Return a statement's plan, and how many pages it has touched."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}".encode(), parameters).fetchall()
+        connection.rollback()
+    top = next(row for (row,) in rows if "Buffers:" in row)
+    return [row for (row,) in rows], sum(map(int, re.findall(r"(?:hit|read)=(\d+)", top)))
+
+
+# As sweep does it, one turn after the other without a pause.
+_RETENTION = """
+import sys
+from functions import retention, store_retention, tokens
+forget = store_retention.archived
+def archived(job_ids, key):
+    forget(job_ids, key)
+    print(len(job_ids), flush=True)
+store_retention.archived = archived
+while True:
+    retention.run(at=tokens.now())
+"""
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.timeout(3600)
+def bench_heartbeat_during_retention(
+    environment: pytest.MonkeyPatch,
+    store_of: Use,
+    stores: Stores,
+    report: Callable[[Figure], None],
+) -> None:
+    environment.setenv("RETENTION_DAYS", "1")
+    store_of(stores.large)
+    step = steps(stores)["heartbeat"]
+    slowest: dict[str, list[float]] = {"during": [], "without": []}
+    moved: list[int] = []
+
+    def beats(when: str, enough: Callable[[], object] = lambda: True) -> float:
+        took: list[float] = []
+        while len(took) < TIMES * 5 or not enough():
+            took.append(seconds_of(step))
+        slowest[when].append(sorted(took)[len(took) * 99 // 100])
+        return statistics.median(took)
+
+    def during() -> float:
+        mover = subprocess.Popen([sys.executable, "-c", _RETENTION], cwd=ROOT, stdout=subprocess.PIPE, env=os.environ)
+        assert mover.stdout is not None
+        lines, counts = mover.stdout, [int(mover.stdout.readline())]
+        counting = threading.Thread(target=lambda: counts.extend(int(line) for line in lines))
+        counting.start()
+        took = beats("during", lambda: len(counts) > 2)
+        mover.kill()
+        counting.join()
+        moved.extend(counts)
+        return took
+
+    beats("without")
+    slowest["without"].clear()
+    measured, baseline = by_turns(TURNS // 2, during, partial(beats, "without"))
+    print(f"\nretention moved the events of {sum(moved):,} jobs meanwhile, and was killed {TURNS // 2} times")
+    report(Figure("heartbeat during retention, median", "without it", "s", measured, baseline, "<= 1.1"))
+    report(Figure("heartbeat during retention, 99th of 100", "without it", "s", slowest["during"], slowest["without"]))

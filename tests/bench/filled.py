@@ -1,0 +1,61 @@
+"""Stores as they are after years: filled by the database itself, in minutes."""
+
+from datetime import datetime, timedelta
+
+import psycopg
+
+#: of finished and of open jobs alike
+EVENTS_A_JOB = 10
+#: of the finished ones, one in so many has a framework of its own
+RARE = 20_000
+#: finished jobs are spread over so many days before now
+DAYS = 30
+
+# Ids are as random as ours. State, framework and time follow from the number, so that each filter has its share.
+_JOBS = """
+INSERT INTO job (id, identity, state, reason, liveness, framework, task, dataset_id, model_name, spec, trace_id, attempt,
+    attempt_limit, launch, sequence, epoch, epochs, metrics, artifacts, created_at, submitted_at, queued_at, started_at,
+    finished_at, heartbeat_at, progress_at)
+SELECT substr(md5(%(salt)s || n), 1, 16), '["upload","stoker","datasets/' || n || '.zip","' || md5(%(salt)s || n) || '"]',
+    state, CASE state WHEN 'FAILED' THEN 'lost' END, CASE state WHEN 'RUNNING' THEN 'live' END,
+    CASE WHEN state <> 'RUNNING' AND n %% %(rare)s = 0 THEN 'rare' ELSE 'stub' END, 'train', 'dataset-' || n %% 5000,
+    'stub-1', '{"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "epochs": 8}', md5('t' || n), 1, 1, 1,
+    CASE state WHEN 'RUNNING' THEN 3 ELSE 4 END, 8, 8, '{"loss": 0.25, "mAP50": 0.75}', '[]',
+    at, at, at, at, CASE WHEN state <> 'RUNNING' THEN at + interval '1 hour' END, heard_at, heard_at
+FROM (
+    SELECT n, CASE WHEN %(open)s THEN 'RUNNING' WHEN n %% 10 = 0 THEN 'FAILED' ELSE 'SUCCEEDED' END AS state,
+        %(at)s - (%(count)s - n) * %(apart)s - interval '2 hours' AS at,
+        CASE WHEN %(open)s THEN %(at)s ELSE %(at)s - (%(count)s - n) * %(apart)s - interval '1 hour' END AS heard_at
+    FROM generate_series(1, %(count)s) AS n
+) AS numbered
+"""
+# In the order of the indexes, which so grow at their end.
+_EVENTS = """
+INSERT INTO job_event (job_id, kind, type, attempt, epoch, metrics, ce_source, ce_id, at)
+SELECT job.id, 'heartbeat', 'heartbeat', 1, n, '{"loss": 0.25, "mAP50": 0.75, "mAP50-95": 0.5}', '/v1/jobs/' || job.id,
+    md5(job.id || n), job.started_at + n * interval '1 minute'
+FROM (SELECT id, started_at FROM job ORDER BY id) AS job CROSS JOIN generate_series(1, %(events)s) AS n
+"""
+_OUTBOX = """
+INSERT INTO outbox (job_id, sequence, type, data, trace_id, created_at, sent_at)
+SELECT id, 4, 'dev.stoker.job.succeeded', '{"state": "SUCCEEDED"}', trace_id, finished_at, finished_at
+FROM job WHERE finished_at IS NOT NULL ORDER BY id
+"""
+
+
+def fill(url: str, *, finished: int, running: int, at: datetime) -> None:
+    """Fill an empty PostgreSQL store with jobs that ended before ``at`` and jobs that run then, and their events."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        # Foreign keys are checked row by row, and here they hold by themselves.
+        connection.execute("SET session_replication_role = replica")
+        for count, is_open in ((finished, False), (running, True)):
+            days = timedelta(minutes=10) if is_open else timedelta(days=DAYS)
+            values = {
+                "count": count, "open": is_open, "at": at, "apart": days / max(count, 1), "rare": RARE,
+                "salt": "r" if is_open else "f",
+            }  # fmt: skip
+            connection.execute(_JOBS, values)
+        connection.execute(_EVENTS, {"events": EVENTS_A_JOB})
+        connection.execute(_OUTBOX)
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
