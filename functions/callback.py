@@ -16,6 +16,8 @@ class Call(NamedTuple):
     job_id: str
     delivery: Delivery
     attempt: int | None
+    #: which launch its token was made for (None: the token does not say)
+    launch: int | None = None
 
 
 class Said(NamedTuple):

@@ -22,9 +22,9 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
 @web.endpoint("POST /v1/jobs/<job_id:job_id>/event")
 def event(request: Request, job_id: str) -> web.Answer:
     """Answer with the job's state and attempt."""
-    tokens.require_callback(request, job_id)  # 401
+    claims = tokens.require_callback(request, job_id)  # 401
     body = web.body(request, Event)  # 413, 415, 422
-    call = Call(job_id, web.delivery(request, job_id), body.attempt)  # 422
+    call = Call(job_id, web.delivery(request, job_id), body.attempt, claims.get("launch"))  # 422
     said = Said(body.type, body.message, body.data)
     if said.type == "started":
         job = store.claim(call, said, at=tokens.now())  # 404, 409, 503

@@ -5,6 +5,7 @@ from flask import Request, Response
 from functions import web
 from functions.cancel import cancel
 from functions.create_job import create_job
+from functions.dead_letter import dead_letter
 from functions.done import done
 from functions.event import event
 from functions.heartbeat import heartbeat
@@ -13,7 +14,7 @@ from functions.presign import presign
 from functions.sweep import sweep
 from functions.uploads import uploads
 
-dispatch = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep, uploads)
+dispatch = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep, uploads, dead_letter)
 
 
 def front(request: Request) -> Response:

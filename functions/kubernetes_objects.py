@@ -146,8 +146,11 @@ def _pod(job: Job, environment: dict[str, str]) -> dict[str, Any]:
         "enableServiceLinks": False,
         "subdomain": SUBDOMAIN,
         "terminationGracePeriodSeconds": math.ceil(settings().stop_grace_seconds),
-        "nodeSelector": _node_selector(job),
-        "tolerations": [{"key": settings().gpu_resource, "operator": "Exists", "effect": "NoSchedule"}],
+        "nodeSelector": trainer.node_selector | _gpu_node(job),
+        "tolerations": [
+            {"key": settings().gpu_resource, "operator": "Exists", "effect": "NoSchedule"},
+            *trainer.tolerations,
+        ],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -160,7 +163,7 @@ def _pod(job: Job, environment: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _node_selector(job: Job) -> dict[str, str]:
+def _gpu_node(job: Job) -> dict[str, str]:
     gpu_type = job.spec.get("gpu_type")
     return {settings().gpu_type_label: gpu_type} if gpu_type else {}
 

@@ -4,13 +4,13 @@ A Job alone says little (``BackoffLimitExceeded``); the pods say the rest, for a
 Sources: batch/v1 and core/v1 API types; the kubelet's and the scheduler's reasons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from lightkube.models.core_v1 import ContainerStatus, PodCondition
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import Event, Pod
 
 from functions.launcher import Phase, Status
 from functions.states import Reason, reason_of_exit
@@ -35,18 +35,37 @@ def has_ended(job: Job) -> bool:
     return _condition(job.status and job.status.conditions, *_ENDS) is not None
 
 
-def of(job: Job, pods: Sequence[Pod], *, image_pull_seconds: float, at: datetime) -> Status:
-    """Return where a launch stands; ``pods`` are those of the Job, in any order."""
+def is_suspended(job: Job) -> bool:
+    """Say whether a Job waits for somebody to let it go."""
+    return bool(job.spec and job.spec.suspend)
+
+
+def of_event(event: Event) -> tuple[str, str] | None:
+    """Return the uid of the Job that an event of reason ``FailedCreate`` is about, and why it gets no pod."""
+    return (event.involvedObject.uid, event.message) if event.involvedObject.uid and event.message else None
+
+
+def of_workload(workload: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the uid of the Job that a Workload of Kueue's stands for, and what it says of its turn."""
+    uid = (workload["metadata"].get("labels") or {}).get("kueue.x-k8s.io/job-uid")
+    conditions = (workload.get("status") or {}).get("conditions") or ()
+    waits = [one for one in conditions if one["type"] in {"QuotaReserved", "Admitted"} and one["status"] == "False"]
+    return (uid, waits[0]["message"]) if uid and waits and waits[0].get("message") else None
+
+
+def of(job: Job, pods: Sequence[Pod], *, image_pull_seconds: float, at: datetime, podless: str | None = None) -> Status:
+    """Return where a launch stands; ``pods`` are those of the Job, in any order; ``podless``: why there are none."""
     ended = _condition(job.status and job.status.conditions, *_FAILED)
     newest_first = sorted(pods, key=_created, reverse=True)
     if ended is not None:
         return _failed(ended, newest_first)
     if _condition(job.status and job.status.conditions, *_COMPLETE) is not None:
         return Status(Phase.ENDED, "the trainer exited with code 0 and did not send done", reason_of_exit(0))
-    if job.spec is not None and job.spec.suspend:
-        return Status(Phase.WAITING, "waits for quota of its queue")
+    because = f": {podless}"[:_MESSAGE_LENGTH] if podless else ""
+    if is_suspended(job):
+        return Status(Phase.WAITING, f"waits for quota of its queue{because}")
     if not newest_first:
-        return Status(Phase.WAITING, "waits for its pod")
+        return Status(Phase.WAITING, f"waits for its pod{because}")
     return _of_pod(newest_first[0], image_pull_seconds=image_pull_seconds, at=at)
 
 

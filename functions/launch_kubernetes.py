@@ -4,17 +4,18 @@ Every call can be made again after a crash between any two of its steps: objects
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 from lightkube import ApiError, Client, operators
 from lightkube.core.client import LabelSelector
+from lightkube.generic_resource import create_namespaced_resource
 from lightkube.resources.batch_v1 import Job as ClusterJob
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import Event, Pod
 from lightkube.types import CascadeType
 
 from functions import kubernetes_objects as objects
@@ -29,11 +30,16 @@ _REJECTED = {400, 422}
 _CHUNK = 500
 
 
+#: Kueue's own account of a Job that waits in its queue
+_Workload = create_namespaced_resource("kueue.x-k8s.io", "v1beta2", "Workload", "workloads")
+
+
 class _Seen(NamedTuple):
-    """All of our Jobs, and their pods by the Job's name, at one moment."""
+    """All of our Jobs, their pods by the Job's name, and why some have none by the Job's uid, at one moment."""
 
     jobs: dict[str, ClusterJob]
     pods: dict[str, list[Pod]]
+    podless: dict[str, str]
 
 
 class Kubernetes:
@@ -71,9 +77,13 @@ class Kubernetes:
                 found = _job(name)
                 if found is None:
                     return Status(Phase.ABSENT)
-                seen = _Seen({name: found}, _pods({objects.JOB_ID: job.id}))
+                seen = _look({name: found}, {objects.JOB_ID: job.id})
         return kubernetes_status.of(
-            seen.jobs[name], seen.pods[name], image_pull_seconds=settings().image_pull_seconds, at=datetime.now(UTC)
+            seen.jobs[name],
+            seen.pods[name],
+            podless=seen.podless.get(objects.uid_of(seen.jobs[name])),
+            image_pull_seconds=settings().image_pull_seconds,
+            at=datetime.now(UTC),
         )
 
     def list(self) -> set[str]:
@@ -81,7 +91,7 @@ class Kubernetes:
         with _outages():
             found = _client().list(ClusterJob, labels={**objects.MANAGED_BY}, chunk_size=_CHUNK)
             jobs = {objects.name_of(one): one for one in found}
-            self._seen = _Seen(jobs, _pods({**objects.MANAGED_BY}))
+            self._seen = _look(jobs, {**objects.MANAGED_BY})
         alive = {name for name, one in jobs.items() if not kubernetes_status.has_ended(one)}
         return {job_id for job_id in map(objects.job_id_of, alive) if job_id is not None}
 
@@ -131,6 +141,28 @@ def _job(name: str) -> ClusterJob | None:
         if error.status.code != _NOT_FOUND:
             raise
         return None
+
+
+def _look(jobs: dict[str, ClusterJob], labels: LabelSelector) -> _Seen:
+    pods = _pods(labels)
+    open_ones = [one for name, one in jobs.items() if not pods[name] and not kubernetes_status.has_ended(one)]
+    podless: dict[str, str] = {}
+    if any(kubernetes_status.is_suspended(one) for one in open_ones):
+        podless |= _said(_Workload, kubernetes_status.of_workload)
+    if not all(kubernetes_status.is_suspended(one) for one in open_ones):
+        podless |= _said(Event, kubernetes_status.of_event, fields={"reason": "FailedCreate"})
+    return _Seen(jobs, pods, podless)
+
+
+def _said(kind: Any, read: Callable[[Any], tuple[str, str] | None], **selectors: Any) -> dict[str, str]:
+    """Return what objects of a kind say of Jobs, by the Job's uid; nothing where there are none, or we may not look."""
+    try:
+        found = [read(one) for one in _client().list(kind, chunk_size=_CHUNK, **selectors)]
+    except ApiError as error:
+        if error.status.code not in {_FORBIDDEN, _NOT_FOUND}:
+            raise
+        return {}
+    return dict(one for one in found if one is not None)
 
 
 def _pods(labels: LabelSelector) -> dict[str, list[Pod]]:

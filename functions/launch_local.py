@@ -7,14 +7,18 @@ Below ``LOCAL_RUNS_DIR``, each launch has a folder of its own::
                       exit.json      the trainer's exit code, once it has ended
                       trainer.log    what it printed
                       scratch/       its working folder, removed at its end
+
+and ``.open/{job_id}.{launch}`` names each launch that may be alive, so that nobody looks through those that have ended.
 """
 
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,8 +48,9 @@ class Local:
             if status.phase in {Phase.RUNNING, Phase.ENDED}:
                 return status
             limit = settings().local_job_limit
-            if len(self.list()) >= limit:
+            if len(_forget_ended()) >= limit:
                 return Status(Phase.WAITING, f"waits for one of {limit} slots")
+            (_open() / f"{job.id}.{job.launch}").touch()
             _start(run, command, environment)
         return Status(Phase.RUNNING)
 
@@ -55,7 +60,7 @@ class Local:
             is_first = not (run / "stop.json").exists()
             if is_first:
                 # Before the signal: a supervisor that has not written its pid yet looks for it afterwards.
-                (run / "stop.json").write_text(json.dumps({"at": time.time()}))
+                _write(run / "stop.json", {"at": time.time()})
             process = _read(run / "process.json")
             if process is not None and _is_locked(run / "alive.lock"):
                 _signal(process["supervisor_pid"], signal.SIGTERM)
@@ -80,7 +85,7 @@ class Local:
 
     def list(self) -> set[str]:
         """Return the jobs with a supervisor or a trainer alive."""
-        return {run.parent.name for run in _runs().glob("*/*/") if _is_locked(run / "alive.lock") or _orphan(run)}
+        return {run.parent.name for run in _open_runs() if _is_alive_run(run)}
 
 
 def _command(job: Job) -> list[str]:
@@ -142,6 +147,48 @@ def _runs() -> Path:
 
 def _run(job: Job) -> Path:
     return _runs() / job.id / str(job.launch)
+
+
+def _open() -> Path:
+    """Return the folder that names the launches which may be alive."""
+    folder = _runs() / ".open"
+    if not folder.exists():  # these runs are of a release that had none
+        part = Path(tempfile.mkdtemp(prefix=".open-", dir=_runs()))
+        for run in _runs().glob("*/*/"):
+            (part / f"{run.parent.name}.{run.name}").touch()
+        try:
+            part.rename(folder)
+        except OSError:  # another was quicker
+            shutil.rmtree(part)
+    return folder
+
+
+def _open_runs() -> Iterator[Path]:
+    for name in os.listdir(_open()):  # noqa: PTH208 -- names are all that is wanted
+        job_id, _, launch = name.rpartition(".")
+        yield _runs() / job_id / launch
+
+
+def _forget_ended() -> list[Path]:
+    """Take those that have ended out of ``.open``, and return those that are alive; only under the lock of submit."""
+    alive = []
+    for run in _open_runs():
+        if _is_alive_run(run):
+            alive.append(run)
+        else:
+            (_open() / f"{run.parent.name}.{run.name}").unlink(missing_ok=True)
+    return alive
+
+
+def _is_alive_run(run: Path) -> bool:
+    return _is_locked(run / "alive.lock") or _orphan(run)
+
+
+def _write(path: Path, content: dict[str, float]) -> None:
+    # Whole or not there: half a file would make every later look at this run fail.
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -22,15 +22,20 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
     """Run a trainer to its end."""
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    supervisor_pid = os.getpid()
+
+    def write_pids() -> None:
+        pids = {"supervisor_pid": supervisor_pid, "trainer_pid": os.getpid()}
+        _write(run / "process.json", pids | {"trainer_created": psutil.Process().create_time()})
+
     try:
-        trainer = subprocess.Popen(command, start_new_session=True)  # noqa: S603 -- the operator's own command
-    except OSError as error:
+        # By the trainer itself, before it is one, and still holding the lock: were it for us to write, then our death
+        # would leave a trainer that nobody knows of, and the launch would be started once more.
+        trainer = subprocess.Popen(command, start_new_session=True, preexec_fn=write_pids)  # noqa: S603, PLW1509 -- the operator's own command; no threads here
+    except (OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)  # noqa: T201 -- into trainer.log
         _write(run / "exit.json", {"code": _CANNOT_EXECUTE})
         return
-    created = psutil.Process(trainer.pid).create_time()
-    pids = {"supervisor_pid": os.getpid(), "trainer_pid": trainer.pid, "trainer_created": created}
-    _write(run / "process.json", pids)
     if (run / "stop.json").exists():
         stopping.append(signal.SIGTERM)
     while not stopping and _runs_on(trainer, _LOOK_SECONDS):

@@ -63,10 +63,11 @@ def chosen() -> Launcher:
     return Local()
 
 
-def launch(job: Job, *, at: datetime) -> Job:
+def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     """Hand an open job to the launcher, and write down what became of it; safe to repeat after any crash.
 
-    What goes wrong for now leaves the job as it is: sweep tries again.
+    What goes wrong for now leaves the job as it is: sweep tries again. ``waits`` is what a look at it has just found
+    it to wait for, which is more than submitting it once more can tell.
     """
     try:
         status = chosen().submit(job, environment(job, at=at))
@@ -75,9 +76,10 @@ def launch(job: Job, *, at: datetime) -> Job:
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
         return job
-    store_sweep.submitted(job.id, status.message, at=at)
+    message = waits or status.message if status.phase == Phase.WAITING else status.message
+    store_sweep.submitted(job.id, message, at=at)
     if job.state == State.PENDING:
-        return _moved(job, State.QUEUED, status.message, None, at=at)
+        return _moved(job, State.QUEUED, message, None, at=at)
     return job
 
 
@@ -120,7 +122,9 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": now.backend_base_url,
-        "CALLBACK_TOKEN": tokens.mint_callback(job.id, seconds(job, "longest_running_seconds"), at=at),
+        "CALLBACK_TOKEN": tokens.mint_callback(
+            job.id, seconds(job, "longest_running_seconds"), at=at, launch=job.launch
+        ),
         "TASK": job.task,
         "DATASET_ID": job.dataset_id,
         "MODEL_NAME": job.model_name,

@@ -2,35 +2,56 @@
 
 import json
 import logging
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 
-from functions import cloudevent, sink, store_sweep
+from functions import cloudevent, sink, store_outbox
 from functions.logs import log
 from functions.settings import settings
 from functions.tables import Outbox
 from functions.views import rfc3339
 
-BATCH = 500
+#: rows that are read, and marked as delivered, in one transaction; after a crash, so many are told again at most
+BATCH = 100
+#: what one sweep spends on it, whatever is in the outbox
+BUDGET_SECONDS = 20.0
+#: where there is no sink, the outbox waits so long for one to be configured
+KEPT_WITHOUT_SINK = timedelta(days=1)
 
 
 def deliver(*, at: datetime) -> None:
-    """Send what has not been sent; after a failure the same job's later events wait for the next sweep.
+    """Send what has not been sent; after a refusal the same job's later events wait for the next sweep.
 
     Raises:
         Busy: the sink is away.
     """
     if not settings().k_sink:
+        store_outbox.forget_unsent(before=at - KEPT_WITHOUT_SINK)
         return
+    end = time.monotonic() + BUDGET_SECONDS
     held: set[str] = set()
-    for row in store_sweep.unsent(BATCH):
-        if row.job_id in held:
-            continue
-        status = sink.post(_headers(row), json.dumps(row.data).encode())
-        if 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
-            store_sweep.sent(row.id or 0, at=at)
-        else:
-            held.add(row.job_id)
-            log(logging.WARNING, "the sink refused an event", status=status, job_id=row.job_id)
+    rows = store_outbox.unsent(after=0, limit=BATCH)
+    while rows and time.monotonic() < end:
+        _deliver(rows, held, at=at)
+        rows = store_outbox.unsent(after=rows[-1].id or 0, limit=BATCH)
+
+
+def _deliver(rows: list[Outbox], held: set[str], *, at: datetime) -> None:
+    """Send one batch in order, but for the jobs in ``held``, of which an earlier event was refused."""
+    delivered: list[int] = []
+    try:
+        for row in rows:
+            if row.job_id in held:
+                continue
+            status = sink.post(_headers(row), json.dumps(row.data).encode())
+            if 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
+                delivered.append(row.id or 0)
+            else:
+                held.add(row.job_id)
+                log(logging.WARNING, "the sink refused an event", status=status, job_id=row.job_id)
+    finally:
+        if delivered:
+            store_outbox.sent(delivered, at=at)
 
 
 def _headers(row: Outbox) -> dict[str, str]:

@@ -28,6 +28,9 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: dict[str, list[str]] = {}
     image: str = ""
     resources: Resources = Resources()
+    #: labels of the nodes that it may run on, and taints that it bears besides the GPU's, as Kubernetes writes them
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer knows; anything else is refused at once
     models: tuple[str, ...] = ("*",)

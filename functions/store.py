@@ -89,17 +89,19 @@ def unheard_since(job: Job) -> ColumnElement[bool]:
 def claim(call: Call, said: Said, *, at: datetime) -> Job:
     """Give the job to the trainer's process that has just started: a new attempt, counted from 1.
 
-    The same call again answers with the attempt that it was given first.
+    The same call again answers with the attempt that it was given first. A call that comes so late that its job
+    has been launched again claims nothing: its process is dead, and the job another's.
 
     Raises:
         NotFound, WrongState: as ``move``.
     """
+    is_last_launch = col(Job.launch) == (Job.launch if call.launch is None else call.launch)
 
     def start(session: Session) -> Job | None:
-        _move(session, call.job_id, State.RUNNING, at=at, values={"message": None})
+        _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=is_last_launch)
         job: Job | None = session.scalar(
             update(Job)
-            .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING)
+            .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, is_last_launch)
             .values(attempt=Job.attempt + 1, epoch=None, step=None, heartbeat_at=at, progress_at=at, liveness="live")
             .returning(Job)
         )
@@ -278,6 +280,8 @@ def _answered_before(session: Session, call: Call, to: State) -> Job:
         session.expunge(job)
         job.attempt = first.attempt
         return job
+    if job is not None and call.launch is not None and call.launch < job.launch:
+        raise WrongState(f"launch {call.launch} has been replaced by launch {job.launch}; stop", state=job.state)
     raise _miss(session, call.job_id, to, call.attempt)
 
 

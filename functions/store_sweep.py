@@ -1,4 +1,4 @@
-"""What only sweep needs: whose turn it is, the open jobs, silence, the outbox; and what create-job rejects."""
+"""What only sweep needs: whose turn it is, the open jobs, silence; and what create-job rejects."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from functions.session import read, write
 from functions.states import FINAL, State
-from functions.tables import IS_OPEN, Job, JobEvent, Outbox, RejectedEvent, SweepTurn
+from functions.tables import IS_OPEN, Job, JobEvent, RejectedEvent, SweepTurn
 
 #: PostgreSQL takes 65,535 parameters in a statement, SQLite 32,766
 _AT_A_TIME = 5_000
@@ -47,6 +47,14 @@ def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> dat
     except IntegrityError:  # another sweep was first to be the first
         return None
     return at
+
+
+def keep_turn(*, at: datetime, until: datetime, lasting: timedelta) -> bool:
+    """Prolong the turn that was taken, or last kept, at a moment; False when it ran out and is another's by now."""
+    mine = col(SweepTurn.taken_until) == at + lasting
+    with write() as session:
+        turn = update(SweepTurn).where(col(SweepTurn.id) == 1, mine).values(taken_until=until).returning(SweepTurn)
+        return session.scalar(turn) is not None
 
 
 def end_turn(*, at: datetime, lasting: timedelta) -> None:
@@ -165,17 +173,3 @@ def reject(reason: str, body: str, *, at: datetime, identity: str | None = None)
 
 def _storable(said: str) -> str:
     return said.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def unsent(limit: int) -> list[Outbox]:
-    """Return the oldest outbox rows that have not been delivered."""
-    with read() as session:
-        return list(
-            session.exec(select(Outbox).where(col(Outbox.sent_at).is_(None)).order_by(col(Outbox.id)).limit(limit))
-        )
-
-
-def sent(outbox_id: int, *, at: datetime) -> None:
-    """Note that an outbox row was delivered."""
-    with write() as session:
-        session.execute(update(Outbox).where(col(Outbox.id) == outbox_id).values(sent_at=at))

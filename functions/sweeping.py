@@ -1,6 +1,7 @@
 """What one sweep does, step by step; each step is safe to repeat, and none stops the others by failing."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -13,7 +14,8 @@ from functions.settings import settings
 from functions.states import FINAL, RETRY, Reason, Retry, State
 from functions.tables import Job
 
-TURN = timedelta(minutes=5)
+#: how long a sweep that was killed keeps the next from its work; one that is alive keeps its turn
+TURN = timedelta(minutes=1)
 #: sweeps are a minute apart at most; no sweep for this long means that the control plane was away
 AWAY_AFTER = timedelta(minutes=3)
 
@@ -27,15 +29,34 @@ def once(*, at: datetime) -> None:
     awake_at = store_sweep.take_turn(at=at, lasting=TURN, away_after=AWAY_AFTER)
     if awake_at is None:
         return
+    turn = _Turn(at)
     try:
         launchers = launcher.chosen()
         _guarded(lambda: _stop_orphans(launchers, at=at))
         for job in store_sweep.open_jobs():
+            turn.keep()
             _guarded(lambda job=job: _look_after(job, launchers, awake_at=awake_at, at=at))  # type: ignore[misc]
         for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at), lambda: retention.run(at=at)):
+            turn.keep()
             _guarded(step)
     finally:
-        store_sweep.end_turn(at=at, lasting=TURN)
+        store_sweep.end_turn(at=turn.kept_at, lasting=TURN)
+
+
+class _Turn:
+    """The turn to sweep, from the moment that it was taken or last kept."""
+
+    def __init__(self, at: datetime) -> None:
+        self.kept_at, self._since = at, time.monotonic()
+
+    def keep(self) -> None:
+        """Prolong it now and then. Should it be another's by now, both go on: each step is safe to repeat."""
+        passed = timedelta(seconds=time.monotonic() - self._since)
+        if passed > TURN / 3:
+            now = self.kept_at + passed
+            if store_sweep.keep_turn(at=self.kept_at, until=now + TURN, lasting=TURN):
+                self.kept_at = now
+            self._since += passed.total_seconds()
 
 
 def look(job_id: str, *, at: datetime) -> None:
@@ -72,7 +93,7 @@ def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: dateti
         store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), at=at)
         launcher.stop(job.id)
     elif status.phase == Phase.WAITING or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
-        launcher.launch(job, at=at)
+        launcher.launch(job, at=at, waits=status.message)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
     elif job.state == State.RUNNING:

@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ ISSUER = "stoker"
 SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
 _SHORTEST_SECRET_BYTES = 32
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
+#: how far the clock of the replica that made a token may be ahead of the one that is shown it
+_CLOCK_ERROR_SECONDS = 3600
 
 
 @cache
@@ -39,10 +41,14 @@ def keys() -> dict[str, str]:
     return {kid: secret for kid, _, secret in pairs}
 
 
-def mint_callback(job_id: str, running_seconds: float, *, at: datetime) -> str:
-    """Return a trainer's token for one job, good for the job's time limit but for 6 h at least and 24 h at most."""
+def mint_callback(job_id: str, running_seconds: float, *, at: datetime, launch: int | None = None) -> str:
+    """Return a trainer's token for one job, good for the job's time limit but for 6 h at least and 24 h at most.
+
+    With ``launch``, its bearer can claim the job for as long as that is the job's last launch.
+    """
     lifetime = min(max(running_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
-    return _mint({"aud": "callback", "job_id": job_id}, lifetime, at=at)
+    of_launch = {} if launch is None else {"launch": launch}
+    return _mint({"aud": "callback", "job_id": job_id, **of_launch}, lifetime, at=at)
 
 
 def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:
@@ -79,7 +85,7 @@ def renewed(claims: dict[str, Any], *, at: datetime) -> str | None:
     """Return a fresh callback token once less than half of the life of one with these claims is left, else None."""
     if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
         return None
-    return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], at=at)
+    return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], at=at, launch=claims.get("launch"))
 
 
 def require_api(request: "Request", *scopes: str) -> str:
@@ -107,17 +113,20 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
         secret = keys().get(header.get("kid", ""))
         if secret is None:
             raise Unauthenticated("the token's kid is not one of ours (any more)")
-        required = ["iss", "aud", "iat", "exp"]
-        return jwt.decode(
-            token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=5, options={"require": required}
-        )
+        # PyJWT refuses any iat of the future: replicas' clocks differ, and a trainer has no other token to try.
+        options: Any = {"require": ["iss", "aud", "iat", "exp"], "verify_iat": False}
+        claims = jwt.decode(token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=5, options=options)
+        if float(claims["iat"]) > now().timestamp() + _CLOCK_ERROR_SECONDS:
+            raise Unauthenticated("the token is not yet valid")
     except (jwt.PyJWTError, UnicodeError, ValueError, TypeError) as error:
         raise Unauthenticated(f"token refused: {error}") from error
+    return claims
 
 
 def _of_issuer(token: str) -> dict[str, Any]:
     try:
-        key = _issuer_keys().get_signing_key_from_jwt(token)
+        bearer = headers_of(settings().oidc_token_file).get("Authorization")
+        key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
     except (OSError, jwt.PyJWKClientConnectionError) as error:
         raise Busy("the issuer of this token is away") from error
     claims = jwt.decode(
@@ -135,15 +144,16 @@ def _of_issuer(token: str) -> dict[str, Any]:
     return claims | {"scope": settings().oidc_scope}
 
 
-@cache
-def _issuer_keys() -> jwt.PyJWKClient:
+# By the token that fetches them, which the kubelet renews within the hour: a function that is always warm sees many.
+@lru_cache(maxsize=1)
+def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
     import json  # noqa: PLC0415 -- only where an issuer is configured
     import ssl  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
 
     now = settings()
     context = ssl.create_default_context(cafile=now.oidc_ca_file)
-    headers = headers_of(now.oidc_token_file)
+    headers = {"Authorization": bearer} if bearer else {}
     where = now.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
     request = urllib.request.Request(where, headers=headers)  # noqa: S310 -- the operator's own address
     with urllib.request.urlopen(request, timeout=5, context=context) as answer:  # noqa: S310 -- as above

@@ -45,12 +45,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUCKET = "stoker"
 
 
-def eventually(condition: Callable[[], Any], *, within_seconds: float = 20) -> Any:
+def eventually(condition: Callable[[], Any], *, within_seconds: float = 20, every_seconds: float = 0.02) -> Any:
     """Return the condition's first true value; fail when there is none in time."""
     end = time.monotonic() + within_seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {within_seconds} s"
-        time.sleep(0.02)
+        time.sleep(every_seconds)
     return value
 
 

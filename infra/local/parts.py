@@ -111,21 +111,24 @@ def timer() -> Part:
 
 def write_notification(variables: Mapping[str, str]) -> None:
     """Tell the S3 server to tell create-job of uploads, with a token for that alone."""
-    token = mint(variables["JWT_SECRETS"], "storage", "datasets:notify", _WEBHOOK_TOKEN_SECONDS)
     path = home() / "s3" / "notification.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    path.write_text(
-        f"""[notification.webhook]
+    path.write_text(notification(f"{variables['STOKER_URL']}/v1/jobs", variables["JWT_SECRETS"]))
+
+
+def notification(endpoint: str, jwt_secrets: str) -> str:
+    """Return SeaweedFS' settings that make it tell an endpoint of uploads, with a token for that alone."""
+    token = mint(jwt_secrets, "storage", "datasets:notify", _WEBHOOK_TOKEN_SECONDS)
+    return f"""[notification.webhook]
 enabled = true
-endpoint = "{variables["STOKER_URL"]}/v1/jobs"
+endpoint = "{endpoint}"
 bearer_token = "{token}"
 timeout_seconds = 10
 max_retries = 10
 event_types = ["create", "update", "rename"]
 path_prefixes = ["/buckets/{BUCKET}/datasets/"]
 """
-    )
 
 
 def _program(name: str) -> str:

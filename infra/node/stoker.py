@@ -1,8 +1,10 @@
 """Stoker itself: keys made at the first start, then the unmodified overlay for throw-away clusters."""
 
+import json
 import secrets
 from contextlib import suppress
 
+from infra.local import parts
 from infra.node.layout import PROJECT, apply, kubectl
 
 NAMESPACE = "stoker"
@@ -32,18 +34,20 @@ def has(kind: str, name: str) -> bool:
 
 def make_secrets() -> None:
     """Make what the overlay takes by reference: the keys of tokens, and the passwords of database and storage."""
-    password = secrets.token_hex(16)
+    password, jwt_secrets = secrets.token_hex(16), f"node:{secrets.token_urlsafe(48)}"
     make("postgres", POSTGRES_PASSWORD=password)
     make(
         "stoker",
         DATABASE_URL=f"postgresql://stoker:{password}@postgres/postgres",
-        JWT_SECRETS=f"node:{secrets.token_urlsafe(48)}",
+        JWT_SECRETS=jwt_secrets,
         MINIO_ACCESS_KEY=secrets.token_hex(10),
         MINIO_SECRET_KEY=secrets.token_urlsafe(30),
     )
+    uploads = f"http://uploads.{NAMESPACE}.svc.cluster.local/v1/uploads"
+    make("storage-notification", **{"notification.toml": parts.notification(uploads, jwt_secrets)})
 
 
 def make(name: str, **values: str) -> None:
     """Make one Secret."""
-    lines = "".join(f"  {key}: {value}\n" for key, value in values.items())
-    apply(f"apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\nstringData:\n{lines}")
+    metadata = {"name": name, "namespace": NAMESPACE}
+    apply(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}))

@@ -15,6 +15,7 @@ from lightkube.resources.core_v1 import Pod
 
 from functions import launch_kubernetes
 from infra.node.layout import BINARIES
+from tests.cluster import definitions
 from tests.conftest import ROOT, eventually, free_ports
 
 NAMESPACE = "stoker-trainers"
@@ -66,7 +67,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             )
         )  # fmt: skip
         files = [word for file in ("trainers", "rights", "policy") for word in ("-f", manifest(file))]
-        eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files) == 0)
+        eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files).returncode == 0)
+        kubectl(folder, "apply", "--server-side", "-f", "-", given=definitions.manifests()).check_returncode()
+        kubectl(folder, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s").check_returncode()
         yield folder
 
 
@@ -96,9 +99,9 @@ current-context: x
     )
 
 
-def kubectl(folder: Path, *words: str) -> int:
+def kubectl(folder: Path, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(BINARIES / "kubectl"), f"--kubeconfig={folder}/kubeconfig", *words]
-    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The Kubernetes launcher and sweep against a real API server and the real Job controller."""
 
+import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from lightkube import ApiError, Client
 from lightkube.resources.batch_v1 import Job as ClusterJob
 from lightkube.resources.core_v1 import Namespace, Pod, ResourceQuota, Secret
+from lightkube.types import PatchType
 
 from functions import kubernetes_objects as objects
 from functions import launch_kubernetes, launcher, store, store_read, sweeping, tokens
@@ -27,6 +29,20 @@ pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
 def new(kubernetes: Client, a_job: Callable[..., str]) -> Callable[..., Job]:
     del kubernetes
     return lambda **fields: store_read.job(a_job(at=tokens.now(), **fields))
+
+
+@pytest.fixture
+def quota(kubernetes: Client) -> Iterator[Callable[[str, str], None]]:
+    """Limit the trainers' namespace for one test; it is limited when the call returns."""
+    before = kubernetes.get(ResourceQuota, "trainers").spec
+    assert before is not None
+
+    def limit(what: str, hard: str) -> None:
+        kubernetes.patch(ResourceQuota, "trainers", {"spec": {"hard": {what: hard}}})
+        eventually(lambda: kubernetes.get(ResourceQuota, "trainers").status.hard[what] == hard)  # type: ignore[union-attr,index]  # the controller fills them
+
+    yield limit
+    kubernetes.patch(ResourceQuota, "trainers", {"spec": {"hard": before.hard}})
 
 
 def submit(job: Job) -> launcher.Status:
@@ -227,15 +243,83 @@ def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
     assert store_read.job(job.id).reason == Reason.OOM_HOST
 
 
-def test_an_exhausted_quota_is_waited_for(new: Any, kubernetes: Client) -> None:
-    change = {"spec": {"hard": {"count/jobs.batch": "0"}}}
-    kubernetes.patch(ResourceQuota, "trainers", change)
-    eventually(lambda: kubernetes.get(ResourceQuota, "trainers").status.hard["count/jobs.batch"] == "0")  # type: ignore[union-attr,index]  # the controller fills them
+def test_an_exhausted_quota_is_waited_for(new: Any, quota: Any) -> None:
+    quota("count/jobs.batch", "0")
     job = new()
     status = submit(job)
-    kubernetes.patch(ResourceQuota, "trainers", {"spec": {"hard": {"count/jobs.batch": "2000"}}})
 
     assert (status.phase, "exceeded quota" in (status.message or "")) == (Phase.WAITING, True)
+
+
+def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None:
+    job = new()
+    launcher.launch(job, at=tokens.now())
+    said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    node(job.id, "Pending", **said)
+    sweeping.once(at=tokens.now())
+
+    after = store_read.job(job.id)
+    assert (after.state, after.message) == (State.QUEUED, "waits for a node: 0/1 nodes are available")
+
+
+def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
+    job = new(gpus=1)
+    quota("requests.nvidia.com/gpu", "0")
+    submit(job)
+    status = eventually(lambda: found if "exceeded" in ((found := Kubernetes().inspect(job)).message or "") else None)
+    sweeping.once(at=tokens.now())
+
+    assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.WAITING, True)
+    assert "exceeded quota" in (store_read.job(job.id).message or "")
+
+
+def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Client) -> None:
+    job = new(queue="trainers", gpus=1)
+    submit(job)
+    (made,) = kubernetes.list(ClusterJob)
+    workload = {
+        "metadata": {"name": "job-1", "labels": {"kueue.x-k8s.io/job-uid": objects.uid_of(made)}},
+        "spec": {"podSets": [{"name": "main", "count": 1, "template": {"spec": {"containers": [{"name": "x", "image": "x"}]}}}]},
+    }  # fmt: skip
+    kubernetes.create(launch_kubernetes._Workload(workload))
+    why = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor l4, 1 more needed"
+    pending = {
+        "type": "QuotaReserved",
+        "status": "False",
+        "reason": "Pending",
+        "message": why,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    kubernetes.patch(
+        launch_kubernetes._Workload.Status, "job-1", {"status": {"conditions": [pending]}}, patch_type=PatchType.MERGE
+    )
+
+    found = Kubernetes()
+    found.list()
+    assert found.inspect(job) == (Phase.WAITING, f"waits for quota of its queue: {why}", None)
+    kubernetes.delete(launch_kubernetes._Workload, "job-1")
+
+
+def test_a_trainer_runs_where_its_registration_says(
+    new: Any, kubernetes: Client, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spot = {"key": "example.com/spot", "operator": "Exists", "effect": "NoSchedule"}
+    registered = {
+        "image": "registry.example.com/stub:1",
+        "node_selector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [spot],
+    }
+    (tmp_path / "placed.json").write_text(json.dumps({"stub": registered}))
+    environment.setenv("TRAINERS", str(tmp_path / "placed.json"))
+    forget()
+    submit(new(gpu_type="NVIDIA-L4"))
+    (made,) = kubernetes.list(ClusterJob)
+
+    assert made.spec is not None
+    pod = made.spec.template.spec
+    assert pod is not None
+    assert pod.nodeSelector == {"kubernetes.io/arch": "amd64", "nvidia.com/gpu.product": "NVIDIA-L4"}
+    assert [one.key for one in pod.tolerations or []] == ["nvidia.com/gpu", "example.com/spot"]
 
 
 def test_a_job_that_the_policy_refuses_is_never_tried_again(

@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 from tests.conftest import answering
 
 _CHUNK_BYTES = 1 << 16
+_LOOK_SECONDS = 0.02
 
 
 class Fault(NamedTuple):
     """What happens to one call."""
 
-    kind: str  #: away (never arrives) | lost (arrives, its answer does not) | status | slow | twice
+    #: away (never arrives) | lost (arrives, its answer does not) | status | slow | twice | held (until it is another)
+    kind: str
     status: int = 503
     seconds: float = 0.0
 
@@ -30,6 +32,7 @@ class Call(NamedTuple):
     """One call as the trainer made it, and the answer that it got (None: none)."""
 
     at: float
+    answered_at: float
     name: str
     body: dict[str, Any] | None
     size_bytes: int
@@ -41,36 +44,53 @@ class Call(NamedTuple):
 
 @dataclass
 class Door:
-    """The address that a trainer is given; ``fault`` is asked for each call, with its name and how many came before."""
+    """The address that a trainer is given; ``fault`` is asked for each call, and again for as long as it says held."""
 
+    fault: "Faults"
     url: str = ""
     calls: list[Call] = field(default_factory=list)
-    fault: Callable[[str, int], Fault | None] = lambda _name, _before: None
 
     def named(self, *names: str) -> list[Call]:
         """Return the calls of these names, in order."""
         return [call for call in self.calls if call.name in names]
 
+    @property
+    def beats(self) -> list[Call]:
+        """The heartbeats that name an epoch."""
+        return [call for call in self.named("heartbeat") if call.body and call.body.get("epoch") is not None]
+
+
+#: what happens to a call of this name, of which so many came before
+Faults = Callable[[Door, str, int], Fault | None]
+
+
+def no_faults(_door: Door, _name: str, _before: int) -> Fault | None:
+    """All goes well."""
+    return None
+
 
 @contextmanager
-def opened(functions_url: str) -> Iterator[Door]:  # noqa: C901 -- a handler's class reads best where its door is
+def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -- a handler's class reads best where its door is
     """Open a door to the functions."""
-    door, behind, lock = Door(), urlsplit(functions_url), threading.Lock()
+    door, behind, lock = Door(fault), urlsplit(functions_url), threading.Lock()
     seen: dict[str, int] = {}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # of a trainer that was killed
+                super().handle()
+
         def do_POST(self) -> None:
             at, name = time.monotonic(), self.path.rpartition("/")[2]
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            with lock:
-                fault = door.fault(name, seen.get(name, 0))
-                seen[name] = seen.get(name, 0) + 1
+            fault = self._fault(name)
             status, answer = self._through(body, fault)
             headers = {key.lower(): value for key, value in self.headers.items()}
             with lock:
-                said = Call(at, name, _json(body), len(body), headers, status, _json(answer) or {}, fault)
+                now = time.monotonic()
+                said = Call(at, now, name, _json(body), len(body), headers, status, _json(answer) or {}, fault)
                 door.calls.append(said)
             if status is None:
                 self.close_connection = True
@@ -78,6 +98,17 @@ def opened(functions_url: str) -> Iterator[Door]:  # noqa: C901 -- a handler's c
                     self.connection.shutdown(socket.SHUT_RDWR)
                 return
             self._reply(status, answer, fault)
+
+        def _fault(self, name: str) -> Fault | None:
+            with lock:
+                before = seen.get(name, 0)
+                seen[name] = before + 1
+            while True:
+                with lock:
+                    fault = door.fault(door, name, before)
+                if fault is None or fault.kind != "held":
+                    return fault
+                time.sleep(_LOOK_SECONDS)
 
         def _through(self, body: bytes, fault: Fault | None) -> tuple[int | None, bytes]:
             kind = fault.kind if fault else ""
@@ -109,7 +140,10 @@ def opened(functions_url: str) -> Iterator[Door]:  # noqa: C901 -- a handler's c
     server.daemon_threads = True
     door.url = f"http://127.0.0.1:{server.server_port}"
     with answering(server):
-        yield door
+        try:
+            yield door
+        finally:
+            door.fault = lambda _door, _name, _before: Fault("away")  # what is still held came from a dead process
 
 
 def _forward(where: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -134,6 +168,7 @@ class Pipe:
 
     url: str = ""
     is_cut: bool = False
+    refused: int = 0  #: requests and answers that met the cut
 
 
 @contextmanager
@@ -143,7 +178,10 @@ def piped(storage_url: str) -> Iterator[Pipe]:
 
     def copy(source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            while not pipe.is_cut and (chunk := source.recv(_CHUNK_BYTES)):
+            while chunk := source.recv(_CHUNK_BYTES):
+                if pipe.is_cut:
+                    pipe.refused += 1
+                    break
                 sink.sendall(chunk)
         for end in (source, sink):
             with suppress(OSError):
@@ -152,6 +190,7 @@ def piped(storage_url: str) -> Iterator[Pipe]:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             if pipe.is_cut:
+                pipe.refused += 1
                 return
             with socket.create_connection((behind.hostname, behind.port)) as far:
                 back = threading.Thread(target=copy, args=(far, self.request), daemon=True)

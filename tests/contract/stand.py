@@ -19,7 +19,7 @@ import msgspec
 
 from infra.local import digits
 from tests.conftest import BUCKET, SECRET, api_headers, migrate, s3_client, s3_running, served_and_up
-from tests.contract.door import Call, Door, Pipe, opened, piped
+from tests.contract.door import Call, Door, Faults, Pipe, no_faults, opened, piped
 
 #: what no log may hold
 STORAGE_SECRET = "test-secret-key"
@@ -85,7 +85,7 @@ class Run:
     @property
     def beats(self) -> list[Call]:
         """The heartbeats that name an epoch."""
-        return [call for call in self.door.named("heartbeat") if call.body and call.body.get("epoch") is not None]
+        return self.door.beats
 
     @property
     def dones(self) -> list[Call]:
@@ -120,11 +120,11 @@ class Stand:
 
     @contextmanager
     def started(
-        self, job: Mapping[str, Any], *, is_old_token: bool = False, **variables: str
+        self, job: Mapping[str, Any], fault: Faults = no_faults, *, is_old_token: bool = False, **variables: str
     ) -> Iterator[tuple[Run, "subprocess.Popen[bytes]"]]:
         """Start the trainer on a job; what it left is collected when the block ends."""
         self.pipe.is_cut = False
-        with opened(self.functions_url) as door:
+        with opened(self.functions_url, fault) as door:
             token = _token(job["id"], is_old=is_old_token)
             run = Run(job["id"], job["trace_id"], token, door)
             before = set(self.keys())

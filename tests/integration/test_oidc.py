@@ -4,6 +4,7 @@ import hmac
 import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -26,10 +27,16 @@ class Issuer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Documents)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        #: who may fetch the keys: anybody, or the bearer of this token
+        self.reader = ""
+        self.publish("one")
+
+    def publish(self, kid: str) -> None:
+        """Show the key under this name, and under no other."""
         public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
         self.documents = {
             "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
-            "/keys": {"keys": [public | {"kid": "one", "use": "sig", "alg": "RS256"}]},
+            "/keys": {"keys": [public | {"kid": kid, "use": "sig", "alg": "RS256"}]},
         }
 
     def token(self, *, key: Any = None, algorithm: str = "RS256", kid: str = "one", **changes: Any) -> str:
@@ -44,7 +51,9 @@ class _Documents(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         document = json.dumps(self.server.documents[self.path]).encode()
-        self.send_response(200)
+        reader = self.server.reader
+        is_refused = reader and self.headers.get("Authorization") != f"Bearer {reader}"
+        self.send_response(401 if is_refused else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(document)))
         self.end_headers()
@@ -71,6 +80,22 @@ def sweep(function: Callable[[str], Any]) -> Callable[[str], int]:
 
 def test_a_token_of_the_issuer_is_accepted(issuer: Issuer, sweep: Callable[[str], int]) -> None:
     assert sweep(issuer.token()) == 204
+
+
+def test_the_keys_are_fetched_with_the_token_that_the_file_holds_now(
+    issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("the first hour's")
+    issuer.reader = "the first hour's"
+    environment.setenv("OIDC_TOKEN_FILE", str(file))
+    forget()
+    assert sweep(issuer.token()) == 204
+
+    file.write_text("the second hour's")
+    issuer.reader = "the second hour's"
+    issuer.publish("two")
+    assert sweep(issuer.token(kid="two")) == 204
 
 
 def test_any_other_token_is_refused(issuer: Issuer, sweep: Callable[[str], int]) -> None:

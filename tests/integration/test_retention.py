@@ -144,7 +144,7 @@ def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: A
     job_id = ended()
     with read() as session:
         sent, *unsent = session.exec(select(Outbox.id).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
-    store_sweep.sent(sent or 0, at=NOW)
+    store_outbox.sent([sent or 0], at=NOW)
     retention.run(at=LATER, batch=1)
 
     with read() as session:

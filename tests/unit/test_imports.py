@@ -22,6 +22,7 @@ BUDGET = {
     "create_job": LATER,
     "sweep": LATER,
     "uploads": ORM | LATER | {"psycopg"},
+    "dead_letter": LATER,
 }
 
 

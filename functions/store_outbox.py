@@ -1,0 +1,29 @@
+"""The outbox's rows, after ``store`` has written them: what is yet to be told, and what has been."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import delete, update
+from sqlmodel import col, select
+
+from functions.session import read, write
+from functions.tables import Outbox
+
+
+def unsent(*, after: int, limit: int) -> list[Outbox]:
+    """Return rows that have not been delivered, from an id on, oldest first."""
+    query = select(Outbox).where(col(Outbox.sent_at).is_(None), col(Outbox.id) > after)
+    with read() as session:
+        return list(session.exec(query.order_by(col(Outbox.id)).limit(limit)))
+
+
+def sent(ids: Collection[int], *, at: datetime) -> None:
+    """Note that rows were delivered."""
+    with write() as session:
+        session.execute(update(Outbox).where(col(Outbox.id).in_(ids)).values(sent_at=at))
+
+
+def forget_unsent(*, before: datetime) -> None:
+    """Drop what nobody has been told of, up to a moment."""
+    with write() as session:
+        session.execute(delete(Outbox).where(col(Outbox.sent_at).is_(None), col(Outbox.created_at) < before))

@@ -1,0 +1,111 @@
+"""What lies between the trainers and the functions: it spreads calls over replicas, and loses, doubles and holds them.
+
+``python -m tests.chaos.proxy SEED PORT FAULTS_LOG BACKEND_PORT…``. The fate of the n-th call is drawn from seed and n.
+"""
+
+import asyncio
+import itertools
+import random
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+FATES = {
+    "call passed on": 860,
+    "call lost": 30,
+    "answer lost": 30,
+    "call doubled": 30,
+    "call delayed": 30,
+    "call overtaken by later ones": 20,
+}
+_SLOWEST_SECONDS = 1.0
+_LATEST_SECONDS = 8.0
+_AWAY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Proxy:
+    """One of these listens."""
+
+    def __init__(self, seed: str, log: Path, backends: list[int]) -> None:
+        self.seed, self.log, self.backends = seed, log, backends
+        self.calls = itertools.count()
+        self.turns = itertools.count()
+        self.background: set[asyncio.Task[Any]] = set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection's one request."""
+        try:
+            answer = await self._answer(await _message(reader))
+            writer.write(answer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):  # the caller is gone, as happens to those who are killed
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: bytes) -> bytes:
+        dice = random.Random(f"{self.seed}:proxy:{next(self.calls)}")
+        fate = dice.choices(list(FATES), list(FATES.values()))[0]
+        with self.log.open("a") as log:
+            log.write(f"{fate}\n")
+        if fate == "call lost":
+            return b""
+        if fate == "call overtaken by later ones":
+            self._later(self._after(dice.uniform(0, _LATEST_SECONDS), request))
+            return b""
+        if fate == "call doubled":
+            self._later(self._forward(request))
+        if fate == "call delayed":
+            await asyncio.sleep(dice.uniform(0, _SLOWEST_SECONDS))
+        answer = await self._forward(request)
+        return b"" if fate == "answer lost" else answer
+
+    async def _after(self, seconds: float, request: bytes) -> None:
+        await asyncio.sleep(seconds)
+        await self._forward(request)
+
+    def _later(self, call: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(call)
+        self.background.add(task)  # the loop itself would let go of it
+        task.add_done_callback(self.background.discard)
+
+    async def _forward(self, request: bytes) -> bytes:
+        first = next(self.turns)
+        for backend in range(len(self.backends)):
+            port = self.backends[(first + backend) % len(self.backends)]
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:  # this replica is down: the next one
+                continue
+            try:
+                writer.write(request)
+                await writer.drain()
+                return await reader.read(-1)
+            except OSError:  # it died with the call: that may have been made or not
+                return b""
+            finally:
+                writer.close()
+        return _AWAY
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """Return one request, which then asks for its connection to be closed."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head[:-4].split(b"\r\n")
+    fields = [line.split(b":", 1) for line in lines]
+    length = next((int(value) for name, value in fields if name.lower() == b"content-length"), 0)
+    kept = [b":".join(field) for field in fields if field[0].lower() not in {b"connection", b"expect"}]
+    body = await reader.readexactly(length)
+    return b"\r\n".join([first, *kept, b"Connection: close", b"", body])
+
+
+async def _main(seed: str, port: int, log: Path, backends: list[int]) -> None:
+    proxy = Proxy(seed, log, backends)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", port, backlog=1000)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), [int(port) for port in sys.argv[4:]]))

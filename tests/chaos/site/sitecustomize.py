@@ -1,0 +1,99 @@
+"""Is imported by each function of a chaos run as it starts: gives it a clock that runs fast and jumps, and kills it between two lines.
+
+``CHAOS_HOME`` holds ``clock-{replica}``, by how many seconds this function's clock is wrong, ``lives-{replica}``,
+a byte for each of its processes so far, ``deaths.log``, and ``calm``, once there is to be no more killing.
+"""
+
+import itertools
+import math
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+#: of the requests, how many are to die, and after how many lines at most
+_CHANCE = {"front-a": 1 / 120, "front-b": 1 / 120, "sweep": 1 / 25}
+_LINES = {"front-a": 500, "front-b": 500, "sweep": 20_000}
+
+
+def _begin(home: Path, seed: str, replica: str) -> None:
+    import flask
+    import jwt.api_jwt
+
+    from functions import tokens
+
+    clock = os.open(home / f"clock-{replica}", os.O_RDONLY)
+    began, rate = float(os.environ["CHAOS_BEGAN"]), float(os.environ["CHAOS_RATE"])
+
+    def now() -> datetime:
+        wrong = float(os.pread(clock, 64, 0)) + (rate - 1) * (time.time() - began)
+        return datetime.now(UTC) + timedelta(seconds=wrong)
+
+    tokens.now = now
+    jwt.api_jwt.datetime = _shifted(now)  # type: ignore[attr-defined]  # it looks at the clock by itself
+    code = str(Path(tokens.__file__).parent)
+    serve, requests, life = flask.Flask.__call__, itertools.count(), threading.local()
+
+    def life_of_process() -> int:
+        # A worker is a fork: what was counted before is another's.
+        if getattr(life, "pid", None) != os.getpid():
+            with (home / f"lives-{replica}").open("ab") as lives:
+                lives.write(b".")
+                lives.flush()
+                life.pid, life.number = os.getpid(), lives.tell()
+        return int(life.number)
+
+    def call(app: flask.Flask, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        dice = random.Random(f"{seed}:{replica}:{life_of_process()}:{next(requests)}")
+        is_to_die = environ["REQUEST_METHOD"] == "POST" and dice.random() < _CHANCE[replica]
+        if not is_to_die or (home / "calm").exists():
+            return serve(app, environ, start_response)
+        left = int(math.exp(dice.uniform(0, math.log(_LINES[replica]))))
+        sys.settrace(_dying_after(left, code, lambda where: _die(home, replica, where)))
+        try:
+            return serve(app, environ, start_response)
+        finally:
+            sys.settrace(None)
+
+    flask.Flask.__call__ = call  # type: ignore[method-assign, assignment]  # the same, by other names
+
+
+def _shifted(now: Callable[[], datetime]) -> type[datetime]:
+    class AnyDatetime(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, datetime)
+
+    class Shifted(datetime, metaclass=AnyDatetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return now().astimezone(tz)
+
+    return Shifted
+
+
+def _dying_after(left: int, code: str, die: Callable[[str], None]) -> Callable[[FrameType, str, Any], Any]:
+    def line(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        left -= event == "line"
+        if left < 0:
+            die(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+        return line
+
+    return lambda frame, _event, _: line if frame.f_code.co_filename.startswith(code) else None
+
+
+def _die(home: Path, replica: str, where: str) -> None:
+    with (home / "deaths.log").open("a") as deaths:
+        deaths.write(f"{replica} {where}\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if "CHAOS_HOME" in os.environ:
+    _begin(Path(os.environ["CHAOS_HOME"]), os.environ["CHAOS_SEED"], os.environ["CHAOS_REPLICA"])

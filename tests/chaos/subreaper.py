@@ -1,0 +1,51 @@
+"""Makes this process the parent of all whose own has died, so that none is lost sight of, and none stays a zombie."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt() -> None:
+    """Adopt from now on; see prctl(2)."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def reaping(own: Callable[[], set[int]], until: threading.Event) -> None:
+    """Start to bury the adopted that have ended; ``own`` are others' to wait for."""
+
+    def run() -> None:
+        before: set[int] = set()
+        while not until.wait(1):
+            # Not at once: who has started a process may be about to wait for it.
+            ended = {child.pid for child in psutil.Process().children() if _is_zombie(child)} - own()
+            for pid in ended & before:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            before = ended
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def trainers() -> list[list[str]]:
+    """Return the command lines of the supervisors and trainers that are alive below this process."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            command = child.cmdline()
+            if "functions.launch_supervisor" in command or any(w.endswith("chaos/trainer.py") for w in command):
+                found.append(command)
+    return found

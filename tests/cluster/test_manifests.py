@@ -1,0 +1,135 @@
+"""Every overlay and component, as an API server takes it that knows the custom resources: strictly, and without a warning."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lightkube import Client
+from lightkube.resources.core_v1 import Pod
+
+from functions import settings
+from infra.node.layout import BINARIES, run
+from tests.cluster.conftest import kubectl
+from tests.conftest import ROOT, forget
+
+pytestmark = pytest.mark.timeout(180)
+OVERLAYS = sorted(path.parent.name for path in ROOT.glob("knative/overlays/*/kustomization.yaml"))
+COMPONENTS = sorted(path.parent.name for path in ROOT.glob("knative/components/*/kustomization.yaml"))
+#: in the overlays already
+USED = {"broker", "job-changes", "network", "one-service"}
+PRODUCTION_AND = sorted(set(COMPONENTS) - USED)
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Callable[..., str]:
+    """Render an overlay, with components that it does not name itself."""
+
+    def render(overlay: str, *components: str) -> str:
+        if not components:
+            return run(BINARIES / "kubectl", "kustomize", ROOT / "knative/overlays" / overlay)
+        made = {
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(ROOT / "knative/overlays" / overlay, tmp_path.resolve())],
+            "components": [
+                os.path.relpath(ROOT / "knative/components" / one, tmp_path.resolve()) for one in components
+            ],
+        }
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(made))
+        return run(BINARIES / "kubectl", "kustomize", tmp_path)
+
+    return render
+
+
+@pytest.fixture
+def applied(cluster: Path) -> Callable[[str], None]:
+    """Have the API server look at manifests as if they were applied; nothing is kept but namespaces."""
+    for namespace in ("kourier-system", "stoker-sources"):
+        kubectl(cluster, "create", "namespace", namespace)
+
+    def apply(manifests: str) -> None:
+        words = ("apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server", "-f", "-")
+        done = kubectl(cluster, *words, given=manifests)
+
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+
+    return apply
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_taken_strictly_and_without_a_warning(
+    overlay: str, rendered: Callable[..., str], applied: Callable[[str], None]
+) -> None:
+    applied(rendered(overlay))
+
+
+@pytest.mark.parametrize("components", [[one] for one in PRODUCTION_AND] + [PRODUCTION_AND], ids="-".join)
+def test_a_component_is_taken_with_the_production_overlay(
+    components: list[str], rendered: Callable[..., str], applied: Callable[[str], None]
+) -> None:
+    applied(rendered("production", *components))
+
+
+#: one of each kind of object
+MISSPELT = {
+    "deadLetterSink", "subscriber", "namespaceSelector", "schedule", "containerConcurrency", "backoffLimit", "parentRefs",
+    "gatewayClassName", "nominalQuota", "clusterQueue", "nodeLabels", "waitTimeSeconds", "refreshInterval", "policyTypes", "failurePolicy",
+}  # fmt: skip
+
+
+def test_a_misspelt_field_would_have_been_noticed(rendered: Callable[..., str], applied: Callable[[str], None]) -> None:
+    manifests = rendered("production", *PRODUCTION_AND)
+    for field in MISSPELT:
+        manifests = manifests.replace(f" {field}:", f" {field}Misspelt:")
+
+    with pytest.raises(AssertionError) as refused:
+        applied(manifests)
+    assert {field for field in MISSPELT if f"{field}Misspelt" not in str(refused.value)} == set()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_functions_pod_is_as_the_namespace_wants_it(
+    overlay: str, rendered: Callable[..., str], kubernetes: Client
+) -> None:
+    services = knative_services(rendered(overlay))
+    assert services
+    for service in services:
+        spec = service["spec"]["template"]["spec"]
+        plain = {key: spec[key] for key in ("containers", "volumes", "serviceAccountName", "enableServiceLinks")}
+        # The kubelet's own; Knative gives them names of its own.
+        plain["containers"][0]["ports"][0]["name"] = "user-port"
+        pod = Pod.from_dict({"metadata": {"name": service["metadata"]["name"], "namespace": "stoker"}, "spec": plain})
+        kubernetes.create(pod, namespace="stoker", dry_run=True)  # type: ignore[call-overload]  # from_dict's type is too wide
+
+
+def knative_services(manifests: str) -> list[dict[str, Any]]:
+    return [
+        found
+        for found in yaml.safe_load_all(manifests)
+        if found["kind"] == "Service" and found["apiVersion"] == "serving.knative.dev/v1"
+    ]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_settings_of_an_overlay_are_settings_that_the_functions_take(
+    overlay: str, rendered: Callable[..., str], environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    maps = {
+        found["metadata"]["name"]: found["data"]
+        for found in yaml.safe_load_all(rendered(overlay))
+        if found["kind"] == "ConfigMap"
+    }
+    file = tmp_path / "trainers.json"
+    file.write_text(maps["trainers"]["trainers.json"])
+    known = {name.upper() for name in settings.Settings.__struct_fields__}
+    assert maps["stoker"].keys() <= known
+    for name, value in maps["stoker"].items():
+        environment.setenv(name, value)
+    environment.setenv("TRAINERS", str(file))
+    forget()
+
+    assert settings.settings().launcher == "kubernetes"
+    assert all(trainer.image for trainer in settings.trainers().values())

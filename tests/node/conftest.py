@@ -1,0 +1,149 @@
+"""Stoker on the node of ``./taskw cluster:up``: what a user of it holds, an address, a token and a bucket."""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from botocore.config import Config
+
+from client.minting import mint
+from infra.node.layout import kubectl
+from tests import conftest
+
+STOKER, TRAINERS = "stoker", "stoker-trainers"
+FUNCTIONS = ("create-job", "heartbeat", "event", "done", "cancel", "jobs", "presign", "sweep", "uploads")
+FINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
+
+
+@pytest.fixture(autouse=True)
+def environment() -> None:
+    """Leave the environment as it is: the functions run in the cluster, not here."""
+
+
+def get(kind: str, *words: str, namespace: str = STOKER) -> list[dict[str, Any]]:
+    """Return objects of the cluster."""
+    items: list[dict[str, Any]] = json.loads(kubectl("get", kind, *words, "-n", namespace, "-o", "json"))["items"]
+    return items
+
+
+@pytest.fixture(scope="session")
+def secret() -> dict[str, str]:
+    """Return what the operator keeps secret."""
+    held = json.loads(kubectl("get", "secret", "stoker", "-n", STOKER, "-o", "json"))["data"]
+    return {name: base64.b64decode(value).decode() for name, value in held.items()}
+
+
+def address_of(service: str) -> str:
+    """Return where a Service of ours answers, from the node itself."""
+    spec = json.loads(kubectl("get", "service", service, "-n", STOKER, "-o", "json"))["spec"]
+    return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
+
+
+@pytest.fixture(scope="session")
+def api(secret: dict[str, str]) -> Iterator[httpx.Client]:
+    """Return a caller of the front, who may do all that a caller may."""
+    token = mint(secret["JWT_SECRETS"], "tester", "jobs:read jobs:write datasets:notify", 6 * 3600)
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=address_of("front"), headers=headers, timeout=90) as caller:
+        yield caller
+
+
+@pytest.fixture(scope="session")
+def bucket(secret: dict[str, str]) -> Any:
+    """Return a client of the cluster's storage."""
+    return boto3.client(
+        "s3",
+        endpoint_url=address_of("storage"),
+        aws_access_key_id=secret["MINIO_ACCESS_KEY"],
+        aws_secret_access_key=secret["MINIO_SECRET_KEY"],
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
+@pytest.fixture(scope="session")
+def dataset(bucket: Any) -> str:
+    """Return a dataset that no upload made a job of: it is no ``.zip`` of ``datasets/`` until a test says so."""
+    bucket.put_object(
+        Bucket=STOKER,
+        Key="datasets/here.zip",
+        Body=ZIP,
+        Metadata={"stoker-framework": "stub", "stoker-model": "stub", "stoker-epochs": "1"},
+    )
+    return "here"
+
+
+def eventually(condition: Callable[[], Any], *, within_seconds: float) -> Any:
+    """Return the condition's first true value, asked for twice a second: each look at a cluster is a process."""
+    return conftest.eventually(condition, within_seconds=within_seconds, every_seconds=0.5)
+
+
+#: an empty archive, which is one all the same
+ZIP = b"PK\x05\x06" + bytes(18)
+
+
+@pytest.fixture(scope="session")
+def submit(api: httpx.Client, dataset: str) -> Callable[..., str]:
+    """Return what asks for a job and returns its id."""
+
+    def ask(**fields: Any) -> str:
+        body = {"framework": "stub", "model_name": "stub", "dataset_id": dataset, "epochs": 3, **fields}
+        answer = api.post("/v1/jobs", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def job(api: httpx.Client) -> Callable[[str], dict[str, Any]]:
+    """Return what reads a job."""
+
+    def read(job_id: str) -> dict[str, Any]:
+        answer = api.get(f"/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def ended(job: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return what waits until a job has ended, and returns it."""
+
+    def wait(job_id: str, *, within_seconds: float = 240) -> dict[str, Any]:
+        end = time.monotonic() + within_seconds
+        while (found := job(job_id))["state"] not in FINAL:
+            assert time.monotonic() < end, f"not within {within_seconds} s: {found}"
+            time.sleep(0.5)
+        return found
+
+    return wait
+
+
+def left_of(job_id: str) -> list[str]:
+    """Return what of a job is still in the cluster: Jobs that have not ended, pods that run, and their Secrets."""
+    words = ("-n", TRAINERS, "-l", f"stoker.dev/job-id={job_id}", "-o", "json")
+    found = json.loads(kubectl("get", "jobs,pods,secrets", *words))["items"]
+    return [f"{one['kind']} {one['metadata']['name']}" for one in found]
+
+
+def freed(job_id: str, *, within_seconds: float = 90) -> None:
+    """Wait until no pod of a job holds a GPU or memory any more."""
+
+    def running() -> bool:
+        pods = get("pods", "-l", f"stoker.dev/job-id={job_id}", namespace=TRAINERS)
+        return all(pod["status"]["phase"] in {"Succeeded", "Failed"} for pod in pods)
+
+    eventually(running, within_seconds=within_seconds)
+
+
+def said(text: str) -> None:
+    """Print a measured figure where the test's reader sees it."""
+    print(f"  {text}", flush=True)

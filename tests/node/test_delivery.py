@@ -1,0 +1,120 @@
+"""Uploads while something is down, and uploads told of again and again: one job."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.node.layout import NODE, ctr, kubectl
+from tests.node.conftest import STOKER, ZIP, eventually, get, said
+
+CREATE_JOB = ("-l", "serving.knative.dev/service=create-job")
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def upload(bucket: Any) -> Callable[[], str]:
+    """Return what uploads a dataset that was never there before."""
+
+    def put() -> str:
+        name = f"delivery-{time.time_ns()}"
+        metadata = {"stoker-framework": "stub", "stoker-model": "stub", "stoker-epochs": "1"}
+        bucket.put_object(Bucket=STOKER, Key=f"datasets/{name}.zip", Body=ZIP, Metadata=metadata)
+        return name
+
+    return put
+
+
+@pytest.fixture
+def jobs(api: httpx.Client) -> Callable[[str], list[dict[str, Any]]]:
+    """Return what lists a dataset's jobs."""
+
+    def read(dataset_id: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = api.get("/v1/jobs", params={"dataset_id": dataset_id}).json()["jobs"]
+        return found
+
+    return read
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """Return the database's container, frozen and thawed by the test, and thawed after it."""
+    (pod,) = get("pods", "-l", "app.kubernetes.io/name=postgres")
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    yield container
+    if "PAUSED" in ctr("tasks", "list"):
+        ctr("tasks", "resume", container)
+
+
+def logs(function: str) -> str:
+    """Return what a function's pods have printed."""
+    words = ("-l", f"serving.knative.dev/service={function}", "-c", "function", "--tail=-1", "--prefix=false")
+    return kubectl("logs", "-n", STOKER, *words)
+
+
+def is_pending(pod: dict[str, Any]) -> bool:
+    return bool(pod["status"]["phase"] == "Pending")
+
+
+def succeeded(found: list[dict[str, Any]]) -> bool:
+    return bool(found) and all(one["state"] == "SUCCEEDED" for one in found)
+
+
+def test_the_database_is_down_when_an_upload_is_told(
+    upload: Callable[[], str], jobs: Callable[[str], list[dict[str, Any]]], database: str
+) -> None:
+    ctr("tasks", "pause", database)
+    name = upload()
+    eventually(lambda: '"status": 503' in logs("create-job"), within_seconds=120)
+    ctr("tasks", "resume", database)
+    began = time.time()
+    eventually(lambda: succeeded(jobs(name)), within_seconds=180)
+
+    assert len(jobs(name)) == 1
+    said(f"database down when told: the job had succeeded {time.time() - began:.0f} s after it was back")
+
+
+def test_the_function_is_down_when_an_upload_is_told(
+    upload: Callable[[], str], jobs: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    kubectl("cordon", NODE)  # nothing can be started any more
+    try:
+        kubectl("delete", "pods", *CREATE_JOB, "-n", STOKER)
+        name = upload()
+        # Whoever delivers it has asked for the function by now, in vain.
+        eventually(lambda: [one for one in get("pods", *CREATE_JOB) if is_pending(one)], within_seconds=120)
+        assert not [one for one in get("pods", *CREATE_JOB) if one["status"]["phase"] == "Running"]
+    finally:
+        kubectl("uncordon", NODE)
+    began = time.time()
+    eventually(lambda: succeeded(jobs(name)), within_seconds=240)
+
+    assert len(jobs(name)) == 1
+    said(f"create-job down when told: the job had succeeded {time.time() - began:.0f} s after it could start")
+
+
+def test_an_upload_that_is_delivered_twenty_times_at_once_is_one_job(
+    upload: Callable[[], str], jobs: Callable[[str], list[dict[str, Any]]], api: httpx.Client
+) -> None:
+    name = upload()
+    (job,) = eventually(lambda: jobs(name), within_seconds=60)
+    record = {
+        "eventName": "s3:ObjectCreated:Put",
+        "eventSource": "minio:s3",
+        "eventVersion": "2.0",
+        "s3": {
+            "bucket": {"name": STOKER},
+            "object": {"key": f"datasets/{name}.zip", "eTag": hashlib.md5(ZIP).hexdigest(), "size": len(ZIP)},
+        },
+    }
+    body = {"EventName": "s3:ObjectCreated:Put", "Key": f"{STOKER}/datasets/{name}.zip", "Records": [record]}
+    with ThreadPoolExecutor(20) as callers:
+        answers = list(callers.map(lambda _: api.post("/v1/uploads", json=body).status_code, range(20)))
+
+    assert set(answers) == {202}
+    eventually(lambda: succeeded(jobs(name)), within_seconds=120)
+    assert [one["id"] for one in jobs(name)] == [job["id"]]

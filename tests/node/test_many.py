@@ -1,0 +1,81 @@
+"""Two hundred jobs asked for at once: how fast they are admitted beside a bare ``kubectl create``, and that none is lost."""
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.node.layout import kubectl
+from tests.node.conftest import TRAINERS, eventually, get, said
+
+COUNT = 200
+
+
+@pytest.mark.timeout(1500)
+def test_two_hundred_jobs_at_once_are_all_admitted_and_all_end(submit: Callable[..., str], api: httpx.Client) -> None:
+    submit(dataset_id="here", epochs=1)  # create-job is awake: this is not about its cold start
+    began = time.time()
+    with ThreadPoolExecutor(32) as callers:
+        ids = list(callers.map(lambda _: submit(epochs=1), range(COUNT)))
+    took = time.time() - began
+    there = {one["metadata"]["labels"]["stoker.dev/job-id"] for one in get("jobs.batch", namespace=TRAINERS)}
+
+    assert set(ids) <= there
+    bare = created_by_kubectl(ids[0])
+    said(
+        f"{COUNT} jobs admitted in {took:.1f} s: {COUNT / took:.1f} a second; kubectl create: {COUNT / bare:.1f} a second"
+    )
+
+    wanted, states = set(ids), dict[str, str]()
+
+    def all_ended() -> bool:
+        cursor = None
+        while True:
+            page = api.get("/v1/jobs", params={"limit": 100, **({"cursor": cursor} if cursor else {})}).json()
+            states.update({one["id"]: one["state"] for one in page["jobs"] if one["id"] in wanted})
+            cursor = page["next_cursor"]
+            if len(states) == COUNT or cursor is None:
+                break
+        time.sleep(2)
+        return set(states.values()) == {"SUCCEEDED"} and len(states) == COUNT
+
+    eventually(all_ended, within_seconds=1200)
+    said(f"all {COUNT} had SUCCEEDED after {time.time() - began:.0f} s")
+
+
+def created_by_kubectl(like: str) -> float:
+    """Return the seconds that ``kubectl create`` takes for as many Jobs, and the Secret of each; all suspended, so none runs."""
+    (job,) = get("jobs.batch", "-l", f"stoker.dev/job-id={like}", namespace=TRAINERS)
+    spec = {name: value for name, value in job["spec"].items() if name not in {"selector", "manualSelector"}}
+    spec["template"]["metadata"] = {"labels": {"stoker.dev/role": "trainer"}}
+    items: list[dict[str, Any]] = []
+    for number in range(COUNT):
+        name = f"bare-{number}"
+        pod = json.loads(json.dumps(spec["template"]["spec"]).replace(job["metadata"]["name"], name))
+        template = spec["template"] | {"spec": pod}
+        labels = {"bare": "yes"}
+        items.append(
+            {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": {"name": name, "labels": labels},
+                "spec": spec | {"suspend": True, "template": template},
+            }
+        )
+        items.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": name, "labels": labels},
+                "stringData": {"token": "x" * 400},
+            }
+        )
+    began = time.time()
+    kubectl("create", "-n", TRAINERS, "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    took = time.time() - began
+    kubectl("delete", "jobs,secrets", "-l", "bare=yes", "-n", TRAINERS, "--wait=false")
+    return took

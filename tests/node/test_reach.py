@@ -1,0 +1,95 @@
+"""What a trainer's pod can reach: names, the front, the storage; not the API server, the database, or a function."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra.node.layout import NODE_ADDRESS, apply, kubectl
+from tests.node.conftest import STOKER, TRAINERS, address_of, get
+
+LOOK = """
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+try:
+    socket.create_connection((host, int(port)), 3).close()
+    print("reached")
+except socket.gaierror:
+    print("no such name")
+except OSError:
+    print("refused")
+"""
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Iterator[str]:
+    """Run a pod as a trainer's, in which one can look around."""
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "look", "namespace": TRAINERS, "labels": {"stoker.dev/role": "trainer"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "serviceAccountName": "trainer",
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "look",
+                    "image": "stoker.local/trainer-stub:1",
+                    "command": ["sleep", "600"],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
+    }
+    apply(json.dumps(manifest))
+    kubectl("wait", "--for=condition=Ready", "pod/look", "-n", TRAINERS, "--timeout=60s")
+    yield "look"
+    kubectl("delete", "pod", "look", "-n", TRAINERS, "--grace-period=1")
+
+
+def looked(pod: str, where: str) -> str:
+    return kubectl("exec", pod, "-n", TRAINERS, "--", "python", "-c", LOOK, where).strip()
+
+
+@pytest.mark.parametrize("where", ["front.stoker.svc.cluster.local:8080", "storage.stoker.svc.cluster.local:8333"])
+def test_a_trainer_reaches_what_it_needs(trainer: str, where: str) -> None:
+    assert looked(trainer, where) == "reached"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "kubernetes.default.svc.cluster.local:443",
+        f"{NODE_ADDRESS}:6443",
+        f"{NODE_ADDRESS}:10250",
+        "postgres.stoker.svc.cluster.local:5432",
+        "kourier-internal.kourier-system.svc.cluster.local:80",
+        "broker-ingress.knative-eventing.svc.cluster.local:80",
+        "activator-service.knative-serving.svc.cluster.local:80",
+    ],
+)
+def test_a_trainer_reaches_nothing_else(trainer: str, where: str) -> None:
+    assert looked(trainer, where) == "refused"
+
+
+def test_a_trainer_does_not_reach_a_pod_by_its_address(trainer: str) -> None:
+    (postgres,) = get("pods", "-l", "app.kubernetes.io/name=postgres", namespace=STOKER)
+
+    assert looked(trainer, f"{postgres['status']['podIP']}:5432") == "refused"
+
+
+def test_a_trainer_has_no_token_of_the_api_server(trainer: str) -> None:
+    here = "import pathlib; print(pathlib.Path('/var/run/secrets/kubernetes.io').exists())"
+
+    assert kubectl("exec", trainer, "-n", TRAINERS, "--", "python", "-c", here).strip() == "False"
+
+
+def test_the_node_itself_reaches_the_database(trainer: Any) -> None:
+    """What was refused above is there: only the trainer may not."""
+    import socket
+
+    del trainer
+    host, port = address_of("postgres").removeprefix("http://").rsplit(":", 1)
+    socket.create_connection((host, int(port)), 3).close()
