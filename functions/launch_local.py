@@ -155,7 +155,7 @@ def _open() -> Path:
     folder = _runs() / ".open"
     if not folder.exists():  # these runs are of a release that had none
         part = Path(tempfile.mkdtemp(prefix=".open-", dir=_runs()))
-        for run in _runs().glob("*/*/"):
+        for run in filter(_is_alive_run, _runs().glob("*/*/")):
             (part / f"{run.parent.name}.{run.name}").touch()
         try:
             part.rename(folder)
