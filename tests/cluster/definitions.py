@@ -25,7 +25,8 @@ KNATIVE = {
 def manifests() -> str:
     """Return them so that a field which they do not name is unknown, though some let anything pass beside what they name."""
     found = [one for file in _files() for one in yaml.safe_load_all(file.read_text()) if one]
-    return yaml.safe_dump_all(_strict(one) for one in found)
+    text: str = yaml.safe_dump_all(_strict(one) for one in found)
+    return text
 
 
 def _strict(schema: Any) -> Any:

@@ -281,7 +281,7 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Client) -> 
         "metadata": {"name": "job-1", "labels": {"kueue.x-k8s.io/job-uid": objects.uid_of(made)}},
         "spec": {"podSets": [{"name": "main", "count": 1, "template": {"spec": {"containers": [{"name": "x", "image": "x"}]}}}]},
     }  # fmt: skip
-    kubernetes.create(launch_kubernetes._Workload(workload))
+    kubernetes.create(launch_kubernetes._Workload.from_dict(workload))
     why = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor l4, 1 more needed"
     pending = {
         "type": "QuotaReserved",
