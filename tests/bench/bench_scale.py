@@ -155,7 +155,7 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "attempt": None,
         "at": stores.at,
     }
-    asked[store_heartbeat._psycopg(store_heartbeat._BEAT)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
+    asked[store_heartbeat._psycopg(store_heartbeat._AT_ONCE)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
 
     plans, pages = [], defaultdict[str, list[tuple[int, int]]](list)
     for statement, (name, parameters) in asked.items():

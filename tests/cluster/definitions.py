@@ -9,16 +9,16 @@ import yaml
 
 from tests.conftest import ROOT
 
-#: checked by Go against its public log of checksums
+#: by the folder of the go.mod that says which version; else by version, which Go checks against its public log
 MODULES = {
-    "sigs.k8s.io/gateway-api@v1.4.1": "config/crd/standard/*.yaml",
-    "sigs.k8s.io/kueue@v0.17.0": "config/components/crd/bases/*.yaml",
-    "github.com/external-secrets/external-secrets@v0.16.2": "config/crds/bases/external-secrets.io_externalsecrets.yaml",
-}
-#: at the versions of the node's own go.mod
-KNATIVE = {
-    "knative.dev/serving": "config/core/300-resources/service.yaml",
-    "knative.dev/eventing": "config/core/resources/*.yaml",
+    ("knative", "knative.dev/serving"): "config/core/300-resources/service.yaml",
+    ("knative", "knative.dev/eventing"): "config/core/resources/*.yaml",
+    ("kueue", "sigs.k8s.io/kueue"): "config/components/crd/bases/*.yaml",
+    ("", "sigs.k8s.io/gateway-api@v1.4.1"): "config/crd/standard/*.yaml",
+    (
+        "",
+        "github.com/external-secrets/external-secrets@v0.16.2",
+    ): "config/crds/bases/external-secrets.io_externalsecrets.yaml",
 }
 
 
@@ -45,28 +45,18 @@ def _strict(schema: Any) -> Any:
 
 
 def _files() -> list[Path]:
-    folders = _download(ROOT / "infra/kubernetes/knative", *KNATIVE) | _download(Path("/"), *MODULES)
     return [
         file
-        for module, pattern in (KNATIVE | MODULES).items()
-        for file in sorted(folders[module.partition("@")[0]].glob(pattern))
+        for (folder, module), pattern in MODULES.items()
+        for file in sorted(_downloaded(folder, module).glob(pattern))
         if file.name != "kustomization.yaml"
     ]
 
 
-def _download(where: Path, *modules: str) -> dict[str, Path]:
+def _downloaded(folder: str, module: str) -> Path:
+    where = ROOT / "infra/kubernetes" / folder if folder else "/"
     done = subprocess.run(
-        ["go", "mod", "download", "-json", *modules],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        ["go", "mod", "download", "-json", module], cwd=where, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    decoder, text, found = json.JSONDecoder(), done.stdout.strip(), {}
-    while text:
-        module, end = decoder.raw_decode(text)
-        found[module["Path"]] = Path(module["Dir"])
-        text = text[end:].lstrip()
-    return found
+    return Path(json.loads(done.stdout)["Dir"])

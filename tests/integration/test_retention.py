@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from functions import retention, store, store_read, store_retention, store_sweep
+from functions import retention, store, store_outbox, store_read, store_retention, store_sweep
 from functions.errors import Busy
 from functions.session import read, write
 from functions.states import State

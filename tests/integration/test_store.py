@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 from sqlmodel import col, select
 
@@ -16,7 +17,7 @@ from functions.spec import Spec
 from functions.states import FINAL, NEXT, Reason, State
 from functions.store_heartbeat import Beat
 from functions.tables import Job, Outbox
-from tests.conftest import NOW, call, claim, seconds
+from tests.conftest import NOW, call, claim, eventually, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits")
@@ -308,3 +309,37 @@ def test_more_are_asked_for_at_once_than_a_statement_takes_parameters(a_job: Any
 
     assert store_sweep.known({*strangers, "this one"}) == {"this one"}
     assert store_sweep.open_or_ended_since(NOW, {*strangers, job_id}) == {job_id}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("under_way", "outcome"),
+    [
+        ("state = 'SUCCEEDED', finished_at = now(), liveness = NULL", "SUCCEEDED"),
+        ("attempt = attempt + 1", "RUNNING"),
+        ("epoch = 9", None),
+    ],
+)
+def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
+    a_job: Any, database_url: str, under_way: str, outcome: str | None
+) -> None:
+    """On SQLite there is one writer at a time."""
+    job_id = a_job(State.RUNNING)
+    outcomes: list[Any] = []
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def beat() -> Any:
+        return store_heartbeat.record(call(job_id, attempt=1), Beat(epoch=3, attempt=1), at=NOW)
+
+    with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as watch:
+        other.execute(f"UPDATE job SET {under_way} WHERE id = %s".encode(), [job_id])
+        thread = threading.Thread(target=lambda: outcomes.extend(race(beat)))
+        thread.start()
+        eventually(lambda: watch.execute(waits).fetchone() == (1,))
+        other.commit()
+        thread.join()
+
+    refusal = outcomes[0].members["state"] if isinstance(outcomes[0], WrongState) else None
+    assert (refusal, timeline(job_id).count("heartbeat")) == (outcome, 0 if outcome else 1)
+    if outcome is None:
+        assert store_read.job(job_id).epoch == 9

@@ -1,0 +1,80 @@
+"""Load: the same request again and again, over connections that stay; and what one thread of it is like."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+#: the connections, and so the trainers, that call at once; gunicorn's threads are as many
+CONNECTIONS = 8
+
+
+def per_second(calls: list[Callable[[], None]], times: int) -> float:
+    """Return how many calls a second there are when each is made over and over, all at once."""
+    gate = threading.Barrier(len(calls) + 1)
+    failures: list[BaseException] = []
+
+    def go_on(call: Callable[[], None]) -> None:
+        try:
+            call()  # its connection, and what the other side prepares
+            gate.wait()
+            for _ in range(times):
+                call()
+        except BaseException as error:  # noqa: BLE001 -- told by the thread that waits
+            failures.append(error)
+            gate.abort()
+
+    threads = [threading.Thread(target=go_on, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    try:
+        gate.wait()
+    except threading.BrokenBarrierError:
+        raise failures[0] from None
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - began
+    if failures:
+        raise failures[0]
+    return len(calls) * times / took
+
+
+@contextmanager
+def posting(
+    address: str, requests: Sequence[tuple[str, object, Mapping[str, str]]]
+) -> Iterator[list[Callable[[], None]]]:
+    """Open a connection for each request (path, body, headers); yields what sends it and takes a 2xx."""
+    place = urlsplit(address)
+    with ExitStack() as stack:
+        calls: list[Callable[[], None]] = []
+        for path, body, headers in requests:
+            content = json.dumps(body).encode()
+            lines = [f"POST {path} HTTP/1.1", f"Host: {place.netloc}", f"Content-Length: {len(content)}"]
+            lines += [f"{name}: {value}" for name, value in {"Content-Type": "application/json", **headers}.items()]
+            connection = stack.enter_context(socket.create_connection((place.hostname, place.port), timeout=60))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            calls.append(partial(_post, connection, "\r\n".join([*lines, "", ""]).encode() + content))
+        yield calls
+
+
+def _post(connection: socket.socket, request: bytes) -> None:
+    connection.sendall(request)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += _some(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(maxsplit=2)[1].startswith(b"2"), answer[:500]
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < length:
+        body += _some(connection)
+
+
+def _some(connection: socket.socket) -> bytes:
+    some = connection.recv(65536)
+    assert some, "the server hung up"
+    return some
