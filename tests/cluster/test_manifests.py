@@ -113,6 +113,18 @@ def knative_services(manifests: str) -> list[dict[str, Any]]:
     ]
 
 
+def test_the_small_overlay_is_one_service_with_all_that_create_job_has(rendered: Callable[..., str]) -> None:
+    (one,) = knative_services(rendered("small"))
+    (create_job,) = (found for found in knative_services(rendered("kind")) if found["metadata"]["name"] == "create-job")
+
+    spec, other = (found["spec"]["template"]["spec"] for found in (one, create_job))
+    for each in (spec, other):
+        del each["containers"][0]["image"]
+    other["serviceAccountName"] = "sweep"
+    other["containers"][0]["env"][0]["value"] = "front"
+    assert spec == other
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_settings_of_an_overlay_are_settings_that_the_functions_take(
     overlay: str, rendered: Callable[..., str], environment: pytest.MonkeyPatch, tmp_path: Path
