@@ -20,7 +20,7 @@ from functions.tables import Job
 from tests.cluster.conftest import NAMESPACE, condition, container, write_kubeconfig
 from tests.conftest import api_headers, claim, eventually, forget, seconds
 
-pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import kubectl
 from tests.conftest import ROOT, forget
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 OVERLAYS = sorted(path.parent.name for path in ROOT.glob("knative/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(path.parent.name for path in ROOT.glob("knative/components/*/kustomization.yaml"))
 #: in the overlays already

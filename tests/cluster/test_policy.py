@@ -15,7 +15,7 @@ from functions import launcher, store_read, tokens
 from tests.cluster.conftest import NAMESPACE, kubectl
 from tests.conftest import ROOT, eventually
 
-pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
 REFUSED: Mapping[str, tuple[str, Any, str]] = {
     # what is asked for: where in the Job, the value, the policy's words

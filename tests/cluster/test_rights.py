@@ -17,7 +17,7 @@ from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import NAMESPACE, kubectl
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
 NAMESPACES = (NAMESPACE, "stoker", "kube-system", "default")
 LAUNCH = {"create jobs.batch", "get jobs.batch", "create secrets"}
@@ -122,8 +122,9 @@ def acting(
         config = yaml.safe_load((cluster / "kubeconfig").read_text())
         config["users"][0]["user"] = {"token": token}
         (tmp_path / name).write_text(yaml.safe_dump(config))
-        environment.setenv("KUBECONFIG", str(tmp_path / name))
+        launch_kubernetes._client().close()
         launch_kubernetes._client.cache_clear()
+        environment.setenv("KUBECONFIG", str(tmp_path / name))
         return Kubernetes()
 
     return as_account
