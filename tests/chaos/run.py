@@ -21,9 +21,9 @@ from tests.chaos.sink import Sink, listening
 from tests.chaos.stack import SLOTS, Stack
 
 SWEEP_SECONDS = 1.0
-#: so many jobs are on their way at most: enough for a queue before the launcher's slots
-OPEN_LIMIT = 2 * SLOTS
-_CALLERS = 16
+#: so many jobs are on their way at most: enough for a few to wait for one of the launcher's slots
+OPEN_LIMIT = SLOTS + 8
+_CALLERS = 12
 _LOOK_SECONDS = 0.25
 _FAULTS_BEHIND = 2
 

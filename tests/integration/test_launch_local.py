@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,12 @@ def test_nobody_looks_at_launches_that_have_ended(planned: Any, monkeypatch: pyt
     submit(alive)
     looked_at: list[Path] = []
     look = launch_local._is_alive_run
-    monkeypatch.setattr(launch_local, "_is_alive_run", lambda run: looked_at.append(run) or look(run))
+
+    def watched(run: Path) -> bool:
+        looked_at.append(run)
+        return look(run)
+
+    monkeypatch.setattr(launch_local, "_is_alive_run", watched)
 
     assert Local().list() == {alive.id}
     assert looked_at == [launch_local._run(alive)]
@@ -214,3 +220,26 @@ def test_a_crash_while_a_stop_is_written_down_leaves_a_job_that_can_be_stopped(
     Local().stop(job.id)
 
     assert ended(job).reason == Reason.LOST
+
+
+def test_two_who_stop_a_job_at_once_do_not_meet(planned: Any) -> None:
+    """Found by ``./taskw chaos``: a cancel that came twice, to two threads of one function."""
+    job = planned(seconds=600)
+    started(job)
+    together, failed = threading.Barrier(8), list[Exception]()
+
+    def stop() -> None:
+        together.wait()
+        try:
+            Local().stop(job.id)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=stop) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    ended(job)
