@@ -23,7 +23,11 @@ def sent(ids: Collection[int], *, at: datetime) -> None:
         session.execute(update(Outbox).where(col(Outbox.id).in_(ids)).values(sent_at=at))
 
 
-def forget_unsent(*, before: datetime) -> None:
-    """Drop what nobody has been told of, up to a moment."""
+def forget_unsent(*, before: datetime, limit: int) -> bool:
+    """Drop what nobody has been told of up to a moment, the first of it; False when none is left."""
+    # By id, which is the order of time: it reads no more than it drops, however much is younger.
+    oldest = select(Outbox.id, Outbox.created_at).where(col(Outbox.sent_at).is_(None)).order_by(col(Outbox.id))
     with write() as session:
-        session.execute(delete(Outbox).where(col(Outbox.sent_at).is_(None), col(Outbox.created_at) < before))
+        ids = [id_ for id_, created_at in session.exec(oldest.limit(limit)) if created_at < before]
+        session.execute(delete(Outbox).where(col(Outbox.id).in_(ids)))
+    return len(ids) == limit

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from functions.states import State
-from tests.bench.conftest import Figure, by_turns, seconds_to
+from tests.bench.conftest import QUICK, Figure, by_turns, seconds_to
 from tests.conftest import ROOT, api_headers, callback_headers, served
 
-TURNS = 9
+TURNS = 3 if QUICK else 9
 _LOOK_SECONDS = 0.005
 Calls = dict[str, Callable[[], tuple[Any, ...]]]
 HELLO = "import functions_framework\n\n\n@functions_framework.http\ndef hello(request):\n    return 'hello'\n"
@@ -93,5 +93,5 @@ def bench_cold_start_of_each_function(
             partial(measure, name, ROOT / f"functions/{name}.py", request),
             partial(measure, "hello", hello, lambda: ("GET", "/", None, {})),
         )
-        report(Figure(f"cold start of {name} on {store}", "hello-world", "s", measured, baseline))
+        report(Figure(f"cold start of {name} on {store}", "hello-world", "s", measured, baseline, "<= 1.5"))
         report(Figure(f"memory of {name} on {store}", "hello-world", "MiB", memory[name], memory["hello"][-TURNS:]))

@@ -5,6 +5,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -62,7 +63,11 @@ def pytest_terminal_summary() -> None:
     kept |= {figure.name: figure for figure in _FIGURES}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([figure._asdict() for figure in kept.values()], indent=1))
-    TABLE.write_text(markdown(kept.values()))
+    # A busy machine shows here: there are as many cores, and so many programs wanted one.
+    where = (
+        f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f} over the last 15 minutes, {datetime.now(UTC):%Y-%m-%d}"
+    )
+    TABLE.write_text(f"Measured on {where}.\n\n{markdown(kept.values())}")
     print(f"\n{markdown(_FIGURES)}\nThe whole table: {TABLE.relative_to(ROOT)}")
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlmodel import col, select
 
-from functions import store, store_heartbeat, store_read, store_sweep
+from functions import store, store_heartbeat, store_outbox, store_read, store_sweep
 from functions.callback import Said
 from functions.errors import NotFound, Refusal, Unusable, WrongState
 from functions.session import read
@@ -343,3 +343,10 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
     assert (refusal, timeline(job_id).count("heartbeat")) == (outcome, 0 if outcome else 1)
     if outcome is None:
         assert store_read.job(job_id).epoch == 9
+
+
+def test_what_nobody_is_told_of_is_dropped_bit_by_bit_and_what_is_young_is_kept(a_job: Any) -> None:
+    old, young = a_job(State.QUEUED), a_job(at=NOW + seconds(60))
+
+    assert [store_outbox.forget_unsent(before=NOW + seconds(1), limit=1) for _ in range(3)] == [True, True, False]
+    assert (outbox(old), len(outbox(young))) == ([], 1)

@@ -1,21 +1,31 @@
-"""Draw the table's ratios: ``python -m tests.bench.picture results.json picture.png``."""
+"""Put the last run's table into docs/PERFORMANCE.md, and its picture beside it: ``python -m tests.bench.publish``."""
 
 import json
 import statistics
-import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+ROOT = Path(__file__).parents[2]
+PAGE, PICTURE = ROOT / "docs/PERFORMANCE.md", ROOT / "docs/bench.png"
+BEGIN, END = "<!-- bench: written by ./taskw bench -->\n", "<!-- bench: end -->\n"
 _ROW_INCHES = 0.28
 
 
-def main(results: Path, picture: Path) -> None:
+def main() -> None:
+    """Publish what the benchmarks have kept."""
+    draw(json.loads((ROOT / ".stoker/bench.json").read_text()))
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{BEGIN}{(ROOT / '.stoker/bench.md').read_text()}{END}{tail}")
+
+
+def draw(figures: list[dict[str, Any]]) -> None:
     """Draw a row a figure: the median of its turns' ratios, the quartiles, and 1, which is the baseline."""
-    figures = json.loads(results.read_text())
     fig, axes = plt.subplots(figsize=(10, 1.2 + _ROW_INCHES * len(figures)), layout="constrained")
     for row, figure in enumerate(figures):
         pairs = zip(figure["values"], figure["baseline_values"], strict=True)
@@ -30,8 +40,8 @@ def main(results: Path, picture: Path) -> None:
     axes.set_yticks(range(len(figures)), [f"{one['name']}  /  {one['baseline']}" for one in figures], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("ratio to the baseline of the same turn: median, quartiles; red: the goal")
-    fig.savefig(picture, dpi=80)
+    fig.savefig(PICTURE, dpi=80)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()
