@@ -23,7 +23,7 @@ from tests.bench.conftest import QUICK, Figure, by_turns
 from tests.bench.load import CONNECTIONS, per_second, posts_per_second
 from tests.conftest import callback_headers, eventually, free_ports, served_and_up
 
-MLFLOW = "mlflow==3.18.0"
+MLFLOW = "mlflow==3.17.2"
 TURNS = 3 if QUICK else 11
 #: calls of each connection in a turn
 TIMES = 30 if QUICK else 300
@@ -71,7 +71,9 @@ def by_psycopg(database_url: str, jobs: list[str]) -> Iterator[Measure]:
 
     with ExitStack() as stack:
         connections = [stack.enter_context(psycopg.connect(database_url)) for _ in jobs]
-        beats = [partial(beat, connection, job) for connection, job in zip(connections, jobs, strict=True)]
+        beats: list[Callable[[], None]] = [
+            partial(beat, connection, job) for connection, job in zip(connections, jobs, strict=True)
+        ]
         yield partial(per_second, beats, TIMES)
 
 
@@ -95,7 +97,9 @@ def through_mlflow(server: str, folder: Path) -> Iterator[Measure]:
         eventually(lambda: is_healthy(address), within_seconds=600)
         runs = [mlflow_run(address) for _ in range(CONNECTIONS)]
         metrics = [{"key": key, "value": value, "timestamp": 0, "step": 3} for key, value in METRICS.items()]
-        requests = [("/api/2.0/mlflow/runs/log-batch", {"run_id": run, "metrics": metrics}, {}) for run in runs]
+        requests: list[tuple[str, object, dict[str, str]]] = [
+            ("/api/2.0/mlflow/runs/log-batch", {"run_id": run, "metrics": metrics}, {}) for run in runs
+        ]
         yield partial(posts_per_second, address, requests, MLFLOW_TIMES)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
