@@ -14,6 +14,7 @@ and ``.open/{job_id}.{launch}`` names each launch that may be alive, so that nob
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -154,7 +155,7 @@ def _open() -> Path:
     folder = _runs() / ".open"
     if not folder.exists():  # these runs are of a release that had none
         part = Path(tempfile.mkdtemp(prefix=".open-", dir=_runs()))
-        for run in _runs().glob("*/*/"):
+        for run in filter(_is_alive_run, _runs().glob("*/*/")):
             (part / f"{run.parent.name}.{run.name}").touch()
         try:
             part.rename(folder)
@@ -185,8 +186,8 @@ def _is_alive_run(run: Path) -> bool:
 
 
 def _write(path: Path, content: dict[str, float]) -> None:
-    # Whole or not there: half a file would make every later look at this run fail.
-    part = path.with_suffix(f".{os.getpid()}.part")
+    # Whole or not there: half a file would make every later look at this run fail. And of two who write, each its own.
+    part = path.with_suffix(f".{secrets.token_hex(4)}.part")
     part.write_text(json.dumps(content))
     part.replace(path)
 

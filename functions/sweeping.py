@@ -14,8 +14,9 @@ from functions.settings import settings
 from functions.states import FINAL, RETRY, Reason, Retry, State
 from functions.tables import Job
 
-#: how long a sweep that was killed keeps the next from its work; one that is alive keeps its turn
-TURN = timedelta(minutes=1)
+#: how long a sweep that was killed keeps others from its work: not the next one, a minute later, even if that is early;
+#: one that is alive keeps its turn
+TURN = timedelta(seconds=50)
 #: sweeps are a minute apart at most; no sweep for this long means that the control plane was away
 AWAY_AFTER = timedelta(minutes=3)
 

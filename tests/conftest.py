@@ -280,12 +280,13 @@ def served(
     port: int = 0,
     output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Serve a function in a process of its own, as its image does; yields the process and its address."""
+    """Serve a function in a process of its own, ours as its image does; yields the process and its address."""
     port = port or free_ports(1)[0]
-    program = str(Path(sys.executable).parent / "functions-framework")
-    command = [program, "--source", str(source), "--target", target, "--host", "127.0.0.1", "--port", str(port)]
-    variables = {**os.environ, "WORKERS": "1", "THREADS": "8", **environment}
-    variables.pop("FUNCTION_TARGET", None)
+    is_ours = source.parent == ROOT / "functions"
+    framework = str(Path(sys.executable).parent / "functions-framework")
+    command = [sys.executable, "-m", "functions.serve"] if is_ours else [framework]
+    variables = {**os.environ, "WORKERS": "1", "THREADS": "8", "HOST": "127.0.0.1", "PORT": str(port), **environment}
+    variables |= {"FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(source)}
     process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
     try:
         yield process, f"http://127.0.0.1:{port}"
@@ -305,7 +306,7 @@ def served_and_up(
 ) -> Iterator[str]:
     """Serve one of our functions, and wait until it answers; yields its address."""
     with served(ROOT / f"functions/{name}.py", name, environment, port=port, output=output) as (_, address):
-        eventually(lambda: is_up(address))
+        eventually(lambda: is_up(address), within_seconds=60)
         yield address
 
 

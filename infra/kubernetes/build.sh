@@ -3,6 +3,7 @@
 #
 #   build.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl: for tests against a real API server
 #   build.sh node            all of that, and what a node with Knative on it needs
+#   build.sh kueue           Kueue's controller, for a node with queues
 #
 # What is built is kept by version below ~/.cache/stoker, outside of the checkout: the second call does nothing.
 set -eu
@@ -23,6 +24,10 @@ build() { # folder with the go.mod, folder in the cache, package, name
 }
 
 command -v go >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl" >&2; exit 1; }
+if [ "${1:-}" = kueue ]; then
+    build kueue kueue-v0.19.2 sigs.k8s.io/kueue/cmd/kueue kueue
+    exit 0
+fi
 build etcd "kubernetes-$kubernetes" go.etcd.io/etcd/server/v3 etcd
 for name in kube-apiserver kube-controller-manager kubectl; do
     build kubernetes "kubernetes-$kubernetes" "k8s.io/kubernetes/cmd/$name" "$name"

@@ -72,7 +72,8 @@ def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": variables["MINIO_SECRET_KEY"],
         "S3_BUCKET": BUCKET,
     }
-    return own | weed | dict(variables) | {"PYTHONUNBUFFERED": "1", "THREADS": "8", "WORKERS": "1"}
+    served = {"FUNCTION_TARGET": "front", "HOST": "127.0.0.1", "PORT": variables["FUNCTIONS_PORT"], "THREADS": "8"}
+    return own | weed | dict(variables) | served | {"PYTHONUNBUFFERED": "1"}
 
 
 def storage(variables: Mapping[str, str]) -> Part:
@@ -99,9 +100,7 @@ def storage(variables: Mapping[str, str]) -> Part:
 
 def functions(variables: Mapping[str, str]) -> Part:
     """Return all functions behind one address."""
-    source, port = str(ROOT / "functions/front.py"), variables["FUNCTIONS_PORT"]
-    command = [_program("functions-framework"), "--source", source, "--target", "front"]
-    return Part("functions", [*command, "--host", "127.0.0.1", "--port", port], variables["STOKER_URL"])
+    return Part("functions", [sys.executable, "-m", "functions.serve"], variables["STOKER_URL"])
 
 
 def timer() -> Part:

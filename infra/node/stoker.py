@@ -3,6 +3,7 @@
 import json
 import secrets
 from contextlib import suppress
+from typing import Any
 
 from infra.local import parts
 from infra.node.layout import PROJECT, apply, kubectl
@@ -16,7 +17,8 @@ def start() -> None:
     if not has("namespace", NAMESPACE):
         kubectl("create", "namespace", NAMESPACE)
     if not has("secret", "stoker"):
-        make_secrets()
+        for secret in secret_objects():
+            apply(json.dumps(secret))
     # A Job's template cannot be changed: an upgrade runs a new one.
     kubectl("delete", "job", "migrate", "-n", NAMESPACE, "--ignore-not-found")
     apply(kubectl("kustomize", str(OVERLAY)))
@@ -32,22 +34,21 @@ def has(kind: str, name: str) -> bool:
     return False
 
 
-def make_secrets() -> None:
-    """Make what the overlay takes by reference: the keys of tokens, and the passwords of database and storage."""
+def secret_objects() -> list[dict[str, Any]]:
+    """Make what the overlay takes by reference: the keys of tokens, the passwords of database and storage, and whom to tell."""
     password, jwt_secrets = secrets.token_hex(16), f"node:{secrets.token_urlsafe(48)}"
-    make("postgres", POSTGRES_PASSWORD=password)
-    make(
-        "stoker",
-        DATABASE_URL=f"postgresql://stoker:{password}@postgres/postgres",
-        JWT_SECRETS=jwt_secrets,
-        MINIO_ACCESS_KEY=secrets.token_hex(10),
-        MINIO_SECRET_KEY=secrets.token_urlsafe(30),
-    )
     uploads = f"http://uploads.{NAMESPACE}.svc.cluster.local/v1/uploads"
-    make("storage-notification", **{"notification.toml": parts.notification(uploads, jwt_secrets)})
-
-
-def make(name: str, **values: str) -> None:
-    """Make one Secret."""
-    metadata = {"name": name, "namespace": NAMESPACE}
-    apply(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}))
+    values = {
+        "postgres": {"POSTGRES_PASSWORD": password},
+        "stoker": {
+            "DATABASE_URL": f"postgresql://stoker:{password}@postgres/postgres",
+            "JWT_SECRETS": jwt_secrets,
+            "MINIO_ACCESS_KEY": secrets.token_hex(10),
+            "MINIO_SECRET_KEY": secrets.token_urlsafe(30),
+        },
+        "storage-notification": {"notification.toml": parts.notification(uploads, jwt_secrets)},
+    }
+    return [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data}
+        for name, data in values.items()
+    ]

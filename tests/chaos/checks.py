@@ -30,7 +30,7 @@ class Seen:
     home: Path
     database_url: str
     told: dict[str, list[int]]
-    left: list[list[str]]
+    left: list[str]
 
     def rows(self, query: str) -> list[Any]:
         """Return rows of the store."""
@@ -81,7 +81,7 @@ def judge(seen: Seen) -> Verdict:
         "events that are not the timeline": _outbox,
         "events not delivered": _untold,
         "events delivered out of order": _disordered,
-        "processes left": lambda it: (" ".join(command) for command in it.left),
+        "processes left": lambda it: iter(it.left),
         "trainers refused or unheard": _refused,
         "functions' own errors": _errors,
     }

@@ -102,10 +102,10 @@ def _work(number: int, kind: str, dice: random.Random) -> Work:
 
 
 def faults(count: int, seed: int) -> list[Fault]:
-    """Return the faults of a run of so many jobs, in order; each kind is there as soon as there are enough."""
+    """Return the faults of a run of so many jobs, in order; each kind is there at least once."""
     dice = random.Random(f"{seed}:faults")
-    kinds = dice.choices(list(FAULTS), list(FAULTS.values()), k=count // JOBS_A_FAULT)
-    kinds[: len(FAULTS)] = list(FAULTS)[: len(kinds)]
+    kinds = dice.choices(list(FAULTS), list(FAULTS.values()), k=max(len(FAULTS), count // JOBS_A_FAULT))
+    kinds[: len(FAULTS)] = FAULTS
     dice.shuffle(kinds)
     times = sorted(dice.randrange(count) for _ in kinds)
     return [

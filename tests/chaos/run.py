@@ -21,10 +21,11 @@ from tests.chaos.sink import Sink, listening
 from tests.chaos.stack import SLOTS, Stack
 
 SWEEP_SECONDS = 1.0
-#: so many jobs are on their way at most: enough for a queue before the launcher's slots
-OPEN_LIMIT = 2 * SLOTS
-_CALLERS = 6
+#: so many jobs are on their way at most: enough for a few to wait for one of the launcher's slots
+OPEN_LIMIT = SLOTS + 8
+_CALLERS = 12
 _LOOK_SECONDS = 0.25
+_FAULTS_BEHIND = 2
 
 
 class Run:
@@ -77,7 +78,7 @@ class Run:
             self.home,
             self.stack.postgresql.get_uri(),
             self.sink.taken,
-            subreaper.trainers(),
+            list(subreaper.trainers().values()),
         )
 
     def _ask_for_all(self) -> None:
@@ -88,13 +89,18 @@ class Run:
             if time.monotonic() > end:
                 self.works = self.works[: work.number]
                 break
-            while self.open + waiting.qsize() >= OPEN_LIMIT:
+            while self.open + waiting.qsize() >= OPEN_LIMIT or self._is_ahead_of_faults(work.number):
                 time.sleep(0.02)
             waiting.put(work)
         for _ in callers:
             waiting.put(None)
         for caller in callers:
             caller.join()
+
+    def _is_ahead_of_faults(self, number: int) -> bool:
+        """Say whether so many faults are due that this job would meet none of them."""
+        due = sum(fault.after < number for fault in self.plan)
+        return due - self.counts.total() > _FAULTS_BEHIND
 
     def _ask(self, waiting: "queue.SimpleQueue[Work | None]") -> None:
         while (work := waiting.get()) is not None:
@@ -118,8 +124,8 @@ class Run:
         for fault in self.plan:
             while len(self.accepted) < fault.after and not self.asked.is_set():
                 time.sleep(0.02)
-            if self.asked.is_set():
-                break
+            if len(self.accepted) < fault.after:
+                break  # the time was up, or too much was refused
             hands.bring(fault)
             self.counts[fault.kind] += 1
         hands.take_back()

@@ -15,6 +15,7 @@ import psutil
 
 from client.home import ROOT
 from infra.local import bucket, parts, ports
+from tests.chaos import subreaper
 from tests.chaos.plan import REPLICAS
 
 #: simulated time that has to be waited out for a trainer that does not listen
@@ -159,9 +160,10 @@ class Stack:
         """Have PostgreSQL drop all connections and its memory, and recover from its log."""
         pid = self.postgresql.get_pid()
         _signal(pid, signal.SIGQUIT)
-        end = time.monotonic() + _READY_SECONDS
-        while psutil.pid_exists(pid) and time.monotonic() < end:
-            time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            postmaster = psutil.Process(pid)
+            while postmaster.is_running() and not subreaper.is_zombie(postmaster):
+                time.sleep(0.05)
         self.postgresql.ensure_postgres_running()
 
     def stop_functions(self) -> None:
@@ -172,9 +174,12 @@ class Stack:
                 self.kill(name)
 
     def close(self) -> None:
-        """End all parts."""
+        """End all parts, and the trainers that they leave where a run is broken off."""
+        self.is_away.set()
         for name in reversed(list(self.running)):
             self.kill(name)
+        for pid in subreaper.trainers():
+            _signal(pid, signal.SIGKILL)
         self.postgresql.cleanup()
 
 

@@ -24,28 +24,30 @@ def reaping(own: Callable[[], set[int]], until: threading.Event) -> None:
         before: set[int] = set()
         while not until.wait(1):
             # Not at once: who has started a process may be about to wait for it.
-            ended = {child.pid for child in psutil.Process().children() if _is_zombie(child)} - own()
-            for pid in ended & before:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            before = ended
+            with suppress(psutil.Error):  # whom it looks at may end meanwhile
+                ended = {child.pid for child in psutil.Process().children() if is_zombie(child)} - own()
+                for pid in ended & before:
+                    with suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+                before = ended
 
     threading.Thread(target=run, daemon=True).start()
 
 
-def _is_zombie(process: psutil.Process) -> bool:
+def is_zombie(process: psutil.Process) -> bool:
+    """Say whether it has ended, and nobody has taken note."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def trainers() -> list[list[str]]:
-    """Return the command lines of the supervisors and trainers that are alive below this process."""
-    found = []
+def trainers() -> dict[int, str]:
+    """Return the supervisors and trainers that are alive below this process: their command lines by pid."""
+    found = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             command = child.cmdline()
             if "functions.launch_supervisor" in command or any(w.endswith("chaos/trainer.py") for w in command):
-                found.append(command)
+                found[child.pid] = " ".join(command)
     return found

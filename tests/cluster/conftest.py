@@ -68,7 +68,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         )  # fmt: skip
         files = [word for file in ("trainers", "rights", "policy") for word in ("-f", manifest(file))]
         eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files).returncode == 0)
-        kubectl(folder, "apply", "--server-side", "-f", "-", given=definitions.manifests()).check_returncode()
+        kubectl(folder, "create", "--validate=false", "-f", "-", given=definitions.manifests()).check_returncode()
         kubectl(folder, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s").check_returncode()
         yield folder
 

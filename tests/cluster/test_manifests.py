@@ -15,7 +15,7 @@ from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import kubectl
 from tests.conftest import ROOT, forget
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 OVERLAYS = sorted(path.parent.name for path in ROOT.glob("knative/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(path.parent.name for path in ROOT.glob("knative/components/*/kustomization.yaml"))
 #: in the overlays already
@@ -111,6 +111,18 @@ def knative_services(manifests: str) -> list[dict[str, Any]]:
         for found in yaml.safe_load_all(manifests)
         if found["kind"] == "Service" and found["apiVersion"] == "serving.knative.dev/v1"
     ]
+
+
+def test_the_small_overlay_is_one_service_with_all_that_create_job_has(rendered: Callable[..., str]) -> None:
+    (one,) = knative_services(rendered("small"))
+    (create_job,) = (found for found in knative_services(rendered("kind")) if found["metadata"]["name"] == "create-job")
+
+    spec, other = (found["spec"]["template"]["spec"] for found in (one, create_job))
+    for each in (spec, other):
+        del each["containers"][0]["image"]
+    other["serviceAccountName"] = "sweep"
+    other["containers"][0]["env"][0]["value"] = "front"
+    assert spec == other
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

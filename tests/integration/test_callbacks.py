@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
-from functions import store_read, tokens
+from functions import store_read, store_sweep, tokens
 from functions.states import State
 from tests.conftest import SECRET, callback_headers
 
@@ -201,6 +201,41 @@ def test_a_token_is_renewed_only_past_its_half(function: Any, a_job: Any) -> Non
         client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers={"Authorization": f"Bearer {fresh}"}).status_code
         == 200
     )
+
+
+def test_a_token_of_a_replica_whose_clock_is_ahead_is_good(function: Any, a_job: Any) -> None:
+    job_id, client = a_job(State.RUNNING), function("heartbeat")
+    ahead = tokens.mint_callback(job_id, 6 * 3600, at=tokens.now() + timedelta(minutes=20))
+    headers = {"Authorization": f"Bearer {ahead}"}
+
+    assert client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=headers).status_code == 200
+
+
+def test_a_started_that_comes_after_the_next_launch_claims_nothing(function: Any, a_job: Any) -> None:
+    job_id, client, at = a_job(State.RUNNING, attempt_limit=2), function("event"), tokens.now()
+
+    def start(launch: int) -> Any:
+        token = tokens.mint_callback(job_id, 3600, at=at, launch=launch)
+        headers = {"Authorization": f"Bearer {token}"}
+        return client.post(f"/v1/jobs/{job_id}/event", json={"type": "started"}, headers=headers)
+
+    assert start(1).json["attempt"] == 2
+    store_sweep.relaunch(store_read.job(job_id), "its trainer is gone", at=at)
+    assert start(2).json["attempt"] == 3
+    late = start(1)
+
+    assert (late.status_code, late.json["state"]) == (409, State.RUNNING)
+    assert "launch 1 has been replaced by launch 2" in late.json["detail"]
+    assert store_read.job(job_id).attempt == 3
+
+
+def test_a_renewed_token_is_of_the_same_launch() -> None:
+    old = tokens.now() - timedelta(hours=4)
+    claims = {"job_id": "x", "iat": old.timestamp(), "exp": old.timestamp() + 6 * 3600, "launch": 2}
+    fresh = tokens.renewed(claims, at=tokens.now())
+
+    assert fresh is not None
+    assert jwt.decode(fresh, options={"verify_signature": False})["launch"] == 2
 
 
 def test_secrets_rotate_without_a_refusal(function: Any, a_job: Any, environment: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """One upload is one job, however often and however concurrently its notification is delivered."""
 
 import copy
+import itertools
 import json
 import os
 import re
@@ -37,20 +38,21 @@ def notification(etag: str = "b567fcb68d8555227123ab87e255872e") -> bytes:
     return json.dumps(said).encode()
 
 
-def deliver(address: str, bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
-    """Deliver them all, many at a time."""
+def deliver(addresses: list[str], bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Deliver them all, many at a time, to each replica in turn."""
 
     headers = {"Content-Type": "application/json", **api_headers("datasets:notify")}
-    with httpx.Client(base_url=address, headers=headers, timeout=60) as client, ThreadPoolExecutor(AT_A_TIME) as pool:
-        answers = pool.map(lambda body: client.post("/v1/jobs", content=body), bodies)
+    with httpx.Client(headers=headers, timeout=60) as client, ThreadPoolExecutor(AT_A_TIME) as pool:
+        urls = (f"{address}/v1/jobs" for address in itertools.cycle(addresses))
+        answers = pool.map(lambda body, url: client.post(url, content=body), bodies, urls)
         return [(answer.status_code, answer.content) for answer in answers]
 
 
 @pytest.fixture
-def create_job() -> Iterator[str]:
+def create_job() -> Iterator[list[str]]:
     """Serve create-job as a cluster that has scaled up does: by two processes, of 8 threads each."""
-    with served_and_up("create_job", {"WORKERS": "2"}) as address:
-        yield address
+    with served_and_up("create_job") as one, served_and_up("create_job") as another:
+        yield [one, another]
 
 
 def launches() -> list[str]:
@@ -61,7 +63,7 @@ def jobs() -> list[Any]:
     return store_read.jobs({}, cursor=None, limit=100)[0]
 
 
-def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_launch(create_job: str) -> None:
+def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_launch(create_job: list[str]) -> None:
     answers = deliver(create_job, [notification()] * DELIVERIES)
 
     assert set(answers) == {(202, b"")}
@@ -69,7 +71,7 @@ def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_lau
     assert len(launches()) == 1
 
 
-def test_other_bytes_under_the_same_key_are_another_job(create_job: str) -> None:
+def test_other_bytes_under_the_same_key_are_another_job(create_job: list[str]) -> None:
     deliver(create_job, [notification("1" * 32), notification("2" * 32)] * 50)
 
     assert len(jobs()) == 2

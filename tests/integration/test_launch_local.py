@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,83 @@ def test_a_command_that_cannot_be_executed_ends_as_trainer_error(a_job: Any, tmp
     job = store_read.job(a_job())
     submit(job)
     assert ended(job).reason == Reason.TRAINER_ERROR
+
+
+def test_a_trainer_is_known_before_its_first_line_so_that_no_death_of_its_supervisor_starts_another(
+    a_job: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "orphan.sh").write_text("test -e ../process.json && echo known; kill -9 $PPID; sleep 600")
+    (tmp_path / "trainers.json").write_text(json.dumps({"stub": {"command": {"train": ["sh", "./orphan.sh"]}}}))
+    job = store_read.job(a_job())
+    submit(job)
+    eventually(lambda: not launch_local._is_locked(launch_local._run(job) / "alive.lock"))
+
+    assert log(job) == "known\n"
+    assert submit(job).phase == Phase.RUNNING
+    assert log(job) == "known\n"
+    assert Local().list() == {job.id}
+
+
+def test_nobody_looks_at_launches_that_have_ended(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        job = planned(exit=0)
+        submit(job)
+        ended(job)
+    alive = planned(seconds=600)
+    submit(alive)
+    looked_at: list[Path] = []
+    look = launch_local._is_alive_run
+
+    def watched(run: Path) -> bool:
+        looked_at.append(run)
+        return look(run)
+
+    monkeypatch.setattr(launch_local, "_is_alive_run", watched)
+
+    assert Local().list() == {alive.id}
+    assert looked_at == [launch_local._run(alive)]
+
+
+def test_a_trainer_of_a_release_that_kept_no_list_is_found(planned: Any) -> None:
+    job = planned(seconds=600)
+    submit(job)
+    shutil.rmtree(launch_local._open())
+
+    assert Local().list() == {job.id}
+
+
+def test_a_crash_while_a_stop_is_written_down_leaves_a_job_that_can_be_stopped(
+    planned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(seconds=600)
+    started(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Local().stop(job.id)
+    Local().stop(job.id)
+
+    assert ended(job).reason == Reason.LOST
+
+
+def test_two_who_stop_a_job_at_once_do_not_meet(planned: Any) -> None:
+    """Found by ``./taskw chaos``: a cancel that came twice, to two threads of one function."""
+    job = planned(seconds=600)
+    started(job)
+    together, failed = threading.Barrier(8), list[Exception]()
+
+    def stop() -> None:
+        together.wait()
+        try:
+            Local().stop(job.id)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=stop) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    ended(job)

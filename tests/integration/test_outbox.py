@@ -6,9 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
-from functions import sweeping
+from functions import outbox, sweeping
+from functions.session import read
 from functions.states import State
+from functions.tables import Outbox
 from tests.conftest import answering, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3")
@@ -73,3 +76,35 @@ def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sin
     sink.answer = lambda _subject: 202
     sweep(now + seconds(60))
     assert [sequence for subject, sequence, _ in sink.taken if subject == refused] == [1, 2, 3, 4]
+
+
+def test_more_refused_events_than_a_batch_block_no_other_job(
+    sink: _Sink, a_job: Any, now: datetime, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(outbox, "BATCH", 3)
+    refused = {a_job(State.SUCCEEDED, at=now) for _ in range(2)}
+    others = {a_job(State.SUCCEEDED, at=now) for _ in range(2)}
+    sink.answer = lambda subject: 503 if subject in refused else 202
+    sweep(now)
+
+    assert sorted(subject for subject, _, _ in sink.taken) == sorted([*others] * 4)
+
+
+def test_a_sink_that_goes_away_half_way_gets_nothing_twice_that_it_took(sink: _Sink, a_job: Any, now: datetime) -> None:
+    a_job(State.SUCCEEDED, at=now)
+    server_port = iter([202, 202])
+    sink.answer = lambda _subject: next(server_port)  # then its connection breaks
+    sweep(now)
+    sink.answer = lambda _subject: 202
+    sweep(now + seconds(60))
+
+    assert [sequence for _, sequence, _ in sink.taken] == [1, 2, 3, 4]
+
+
+def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:
+    a_job(State.SUCCEEDED, at=now)
+    young = a_job(State.QUEUED, at=now + seconds(3600))
+    sweep(now + outbox.KEPT_WITHOUT_SINK + seconds(1))
+
+    with read() as session:
+        assert {row.job_id for row in session.exec(select(Outbox))} == {young}

@@ -40,6 +40,34 @@ def test_a_sweep_that_overran_its_turn_does_not_give_back_anothers(now: datetime
     assert take(later + seconds(1)) is None
 
 
+@pytest.mark.usefixtures("database_url")
+def test_a_sweep_that_was_killed_costs_the_next_minute_at_most(now: datetime) -> None:
+    take(now)
+
+    assert take(now + timedelta(minutes=1)) is not None
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_long_sweep_keeps_its_turn(now: datetime) -> None:
+    take(now)
+    turn = sweeping._Turn(now)
+    for _ in range(3):
+        turn._since -= 50  # of time.monotonic(): so long ago was it kept last
+        turn.keep()
+
+    assert take(now + seconds(200)) is None
+    store_sweep.end_turn(at=turn.kept_at, lasting=LASTING)
+    assert take(now + seconds(200)) is not None
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_turn_that_is_anothers_by_now_is_not_kept(now: datetime) -> None:
+    take(now)
+    take(now + LASTING)
+
+    assert not store_sweep.keep_turn(at=now, until=now + 2 * LASTING, lasting=LASTING)
+
+
 @pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 @pytest.mark.parametrize("away", [OSError("no process to be had"), KeyboardInterrupt()])
 def test_a_crash_between_counting_another_start_and_starting_costs_no_attempt(

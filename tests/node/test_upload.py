@@ -38,6 +38,7 @@ spec:
       containers:
         - image: stoker.local/functions:1
           ports: [{name: http1, containerPort: 8080}]
+          command: [functions-framework]
           env: [{name: FUNCTION_TARGET, value: hello}, {name: FUNCTION_SOURCE, value: /hello/hello.py}]
           resources: {requests: {cpu: 25m, memory: 96Mi}, limits: {memory: 384Mi}}
           readinessProbe: {httpGet: {path: /healthz, port: 8080}}

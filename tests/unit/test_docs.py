@@ -22,7 +22,7 @@ def tasks() -> set[str]:
         if ".stoker" in file.parts or ".venv" in file.parts:
             continue
         text = file.read_text()
-        prefix = "cluster:" if file.parent.name == "node" else ""
+        prefix = {"node": "cluster:", "kind": "kind:"}.get(file.parent.name, "")
         found |= {prefix + name for name in re.findall(r"^  ([a-z][a-z:-]*):$", text, re.MULTILINE)}
     return found
 

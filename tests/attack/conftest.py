@@ -1,0 +1,76 @@
+"""A real server to attack: all functions behind one address, as on a laptop, with its log kept."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import BUCKET, ROOT, SECRET, eventually, is_up, migrate, served
+
+
+class Server(NamedTuple):
+    """One server under attack."""
+
+    address: str
+    process: psutil.Process
+    log: Path
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.address.removeprefix("http://").partition(":")
+        return host, int(port)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its process holds."""
+        return int(self.process.memory_info().rss)
+
+    def said(self) -> str:
+        """Return its log."""
+        return self.log.read_text(errors="replace")
+
+
+@contextmanager
+def attacked(folder: Path, **environment: str) -> Iterator[Server]:
+    """Serve all functions on SQLite, to be attacked; afterwards it must still answer, and have kept its secrets."""
+    trainers, log = folder / "trainers.json", folder / "server.log"
+    trainers.write_text(json.dumps({"stub": {"command": {"train": ["true"], "predict": ["true"]}}}))
+    settings = {
+        "DATABASE_URL": f"sqlite:///{folder}/stoker.db",
+        "JWT_SECRETS": f"test:{SECRET}",
+        "TRAINERS": str(trainers),
+        "LOCAL_RUNS_DIR": str(folder / "runs"),
+        "STORAGE_BUCKET": BUCKET,
+        "MINIO_ACCESS_KEY": "attack-key",
+        "MINIO_SECRET_KEY": "attack-storage-secret",
+    } | environment
+    if settings["DATABASE_URL"].startswith("sqlite"):
+        migrate(settings["DATABASE_URL"])
+    with log.open("wb") as output, _served(settings, output) as server:
+        yield server._replace(log=log)
+        assert httpx.get(f"{server.address}/healthz", timeout=60).status_code == 200
+    said = log.read_text(errors="replace")
+    assert "Traceback" not in said
+    assert SECRET not in said
+    assert "attack-storage-secret" not in said
+
+
+@contextmanager
+def _served(settings: dict[str, str], output: IO[bytes]) -> Iterator[Server]:
+    with served(ROOT / "functions/front.py", "front", settings, output=output) as (process, address):
+        eventually(lambda: is_up(address), within_seconds=60)
+        yield Server(address, psutil.Process(process.pid), Path(os.devnull))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give all attacks of a file one server."""
+    with attacked(tmp_path_factory.mktemp("attacked")) as server:
+        yield server

@@ -1,0 +1,132 @@
+"""Each function has a Service in a cluster, and its paths lead there: through our own front, and through a Gateway."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from functions import web
+from tests.conftest import ROOT
+
+#: what only the cluster's own events call, at the function's own address: it has no path from outside
+INTERNAL = {"sweep", "dead-letter"}
+HOST = "{}.stoker.svc.cluster.local"
+
+
+def documents(path: str) -> list[dict[str, Any]]:
+    return [*yaml.safe_load_all((ROOT / "knative" / path).read_text())]
+
+
+def endpoints() -> dict[str, list[tuple[str, str]]]:
+    """Return the routes of each function that has a module, but for the bare one that several share."""
+    import functions.front  # noqa: F401 -- it fills the table
+
+    found = {
+        own.__name__.replace("_", "-"): [route.split(maxsplit=1) for route in routes]
+        for own, routes in web._routes.items()
+    }
+    return {name: [(method, path) for method, path in routes if path != "/"] for name, routes in found.items()}
+
+
+ROUTES = [(name, method, path) for name, routes in endpoints().items() for method, path in routes]
+PUBLIC = [route for route in ROUTES if route[0] not in INTERNAL]
+
+
+def test_each_function_is_a_service_and_each_service_a_function() -> None:
+    modules = {
+        file.stem.replace("_", "-") for file in ROOT.glob("functions/*.py") if "\n@web.endpoint(" in file.read_text()
+    }
+    services = {
+        found["metadata"]["name"]: found["spec"]["template"]["spec"] for found in documents("base/functions.yaml")
+    }
+    assert services.keys() == modules == endpoints().keys()
+
+    for name, spec in services.items():
+        variables = {one["name"]: one["value"] for one in spec["containers"][0]["env"]}
+        assert variables["FUNCTION_TARGET"] == name.replace("-", "_")
+
+
+def test_the_one_service_takes_the_place_of_all_others() -> None:
+    (component,) = documents("components/one-service/kustomization.yaml")
+    gone = next(one["target"]["name"] for one in component["patches"] if "|" in one["target"]["name"])
+
+    assert {*gone.split("|"), "create-job"} == endpoints().keys()
+
+
+def front() -> Callable[[str, str], str | None]:
+    """Return to which host our Envoy sends a call: its first route that matches."""
+    config = yaml.safe_load(documents("base/front.yaml")[0]["data"]["envoy.yaml"])
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+
+    def matches(match: dict[str, Any], method: str, path: str) -> bool:
+        headers = match.get("headers", [])
+        assert all(header["name"] == ":method" for header in headers)
+        return (
+            all(header["string_match"]["exact"] == method for header in headers)
+            and match.get("path", path) == path
+            and path.startswith(match.get("prefix", ""))
+            and re.fullmatch(match.get("safe_regex", {"regex": ".*"})["regex"], path) is not None
+        )
+
+    def host(method: str, path: str) -> str | None:
+        route = next((one.get("route") for one in routes if matches(one["match"], method, path)), None)
+        return route["host_rewrite_literal"] if route else None
+
+    return host
+
+
+def gateway() -> Callable[[str, str], str | None]:
+    """Return to which host a Gateway sends a call: by the only rule that matches."""
+    (route,) = documents("components/gateway/routes.yaml")
+
+    def matches(match: dict[str, Any], method: str, path: str) -> bool:
+        value = match["path"]["value"]
+        is_path = {
+            "Exact": path == value,
+            "RegularExpression": re.fullmatch(value, path) is not None,
+            "PathPrefix": path == value or path.startswith(f"{value}/"),
+        }[match["path"]["type"]]
+        return bool(is_path and match["method"] == method)
+
+    def host(method: str, path: str) -> str | None:
+        hosts = [
+            rule["filters"][0]["urlRewrite"]["hostname"]
+            for rule in route["spec"]["rules"]
+            for match in rule["matches"]
+            if matches(match, method, path)
+        ]
+        assert len(hosts) < 2, "which of them wins is every Gateway's own affair"
+        return hosts[0] if hosts else None
+
+    return host
+
+
+DOORS = {"front": front(), "gateway": gateway()}
+
+
+def filled(path: str) -> str:
+    path = path.replace("<job_id:job_id>", "job-1")
+    return re.sub(r"<any\((\w+)[^>]*>", r"\1", path)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("name", "method", "path"), PUBLIC)
+def test_each_path_leads_to_its_function(door: str, name: str, method: str, path: str) -> None:
+    assert DOORS[door](method, filled(path)) == HOST.format(name)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("name", "method", "path"), [route for route in ROUTES if route[0] in INTERNAL])
+def test_no_path_leads_to_what_only_events_call(door: str, name: str, method: str, path: str) -> None:
+    assert DOORS[door](method, filled(path)) != HOST.format(name)
+
+
+@pytest.mark.parametrize("file", ["base/front.yaml", "components/gateway/routes.yaml"])
+def test_no_door_leads_nowhere(file: str) -> None:
+    hosts = set(re.findall(r"([a-z-]+)\.stoker\.svc\.cluster\.local", (ROOT / "knative" / file).read_text()))
+
+    assert hosts == endpoints().keys() - INTERNAL
