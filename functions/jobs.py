@@ -1,9 +1,10 @@
 """jobs: the read side: pages of jobs, one job, its events, its artifacts; and what was rejected."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from flask import Request
+from flask import Request, Response
 from msgspec import Meta
 
 from functions import storage, store_read, tokens, views, web
@@ -48,12 +49,15 @@ class RejectedQuery(msgspec.Struct, forbid_unknown_fields=True):
     "GET /v1/jobs/<job_id:job_id>",
     "GET /v1/jobs/<job_id:job_id>/<any(events, artifacts):part>",
     "GET /v1/rejected-events",
+    "GET /v1/openapi.json",
 )
 def jobs(request: Request, job_id: str = "", part: str = "") -> web.Answer:
-    """Answer with what the path names."""
+    """Answer with what the path names; the API's description takes a token as all else does."""
     tokens.require_api(request, "jobs:read", "jobs:write")  # 401, 403
     if request.path.startswith("/v1/rejected-events"):
         return _rejected(web.query(request, RejectedQuery))  # 422, 503
+    if request.path.startswith("/v1/openapi.json"):
+        return Response(Path(__file__).with_name("openapi.json").read_bytes(), mimetype="application/json")
     if not job_id:
         return _page(web.query(request, JobsQuery))  # 422, 503
     if part == "events":

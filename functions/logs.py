@@ -16,8 +16,9 @@ from typing import Any
 #: What the request at hand is about; every line carries it.
 about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 
-#: a stranger's control characters must not reach a terminal
+#: a stranger's control characters, and Unicode's line breaks and changes of direction, must not reach a terminal
 _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(10), *range(11, 32), *range(127, 160))}
+_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 _logger = logging.getLogger("stoker")
 
 

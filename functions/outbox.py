@@ -33,10 +33,8 @@ def deliver(*, at: datetime) -> None:
             continue
         return
     held: set[str] = set()
-    rows = store_outbox.unsent(after=0, limit=BATCH)
-    while rows and time.monotonic() < end:
+    while (rows := store_outbox.unsent(but=held, limit=BATCH)) and time.monotonic() < end:
         _deliver(rows, held, at=at)
-        rows = store_outbox.unsent(after=rows[-1].id or 0, limit=BATCH)
 
 
 def _deliver(rows: list[Outbox], held: set[str], *, at: datetime) -> None:

@@ -10,9 +10,13 @@ from functions.session import read, write
 from functions.tables import Outbox
 
 
-def unsent(*, after: int, limit: int) -> list[Outbox]:
-    """Return rows that have not been delivered, from an id on, oldest first."""
-    query = select(Outbox).where(col(Outbox.sent_at).is_(None), col(Outbox.id) > after)
+def unsent(*, but: Collection[str], limit: int) -> list[Outbox]:
+    """Return the oldest rows that have not been delivered, but for some jobs'.
+
+    Always the oldest, and not those after some id: an id is given before its row is committed, so a job's earlier
+    event may yet appear below another's.
+    """
+    query = select(Outbox).where(col(Outbox.sent_at).is_(None), col(Outbox.job_id).not_in(but))
     with read() as session:
         return list(session.exec(query.order_by(col(Outbox.id)).limit(limit)))
 

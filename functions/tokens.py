@@ -1,6 +1,7 @@
 """Who is calling: JWT, HS256 (RFC 7519), and tokens of an OIDC issuer where one is configured."""
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from flask import Request
 
 ISSUER = "stoker"
+#: RFC 7515's compact serialization
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
 _SHORTEST_SECRET_BYTES = 32
+#: PyJWT takes an exp in words, and any number
+_END_OF_TIME = 2**40
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
 #: how far the clock of the replica that made a token may be ahead of the one that is shown it
 _CLOCK_ERROR_SECONDS = 3600
@@ -97,7 +102,8 @@ def require_api(request: "Request", *scopes: str) -> str:
         Busy: the OIDC issuer's keys cannot be fetched.
     """
     claims = _claims(request, "api")
-    if not set(str(claims.get("scope", "")).split()) & set(scopes):
+    scope = claims.get("scope")
+    if not isinstance(scope, str) or not set(scope.split()) & set(scopes):
         raise Forbidden(f"this needs a token with the scope {' or '.join(scopes)}")
     return str(claims.get("sub", ""))
 
@@ -106,6 +112,8 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("send the header Authorization: Bearer <token>")
+    if not _COMPACT.fullmatch(token):  # PyJWT's base64 passes over padding, so that one token has several forms
+        raise Unauthenticated("the token is malformed: it is not three parts of base64url, joined by dots")
     try:
         header = jwt.get_unverified_header(token)
         if audience == "api" and settings().oidc_issuer and header.get("alg") != "HS256":
@@ -116,11 +124,17 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
         # PyJWT refuses any iat of the future: replicas' clocks differ, and a trainer has no other token to try.
         options: Any = {"require": ["iss", "aud", "iat", "exp"], "verify_iat": False}
         claims = jwt.decode(token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=5, options=options)
-        if float(claims["iat"]) > now().timestamp() + _CLOCK_ERROR_SECONDS:
+        if not all(_is_moment(claims[name]) for name in ("iat", "exp")):
+            raise Unauthenticated("the token's iat and exp must be numbers: seconds")
+        if claims["iat"] > now().timestamp() + _CLOCK_ERROR_SECONDS:
             raise Unauthenticated("the token is not yet valid")
     except (jwt.PyJWTError, UnicodeError, ValueError, TypeError) as error:
         raise Unauthenticated(f"token refused: {error}") from error
     return claims
+
+
+def _is_moment(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < _END_OF_TIME
 
 
 def _of_issuer(token: str) -> dict[str, Any]:

@@ -5,15 +5,19 @@ from typing import Any
 
 from functions.tables import Job, JobEvent, RejectedEvent
 
+#: columns that are nobody else's business
+JOB_HIDDEN = {"identity", "sequence", "submitted_at", "launch", "archive_key"}
+EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
+
 
 def job_json(job: Job) -> dict[str, Any]:
     """Return a job as the world sees it."""
-    return _shown(job.model_dump(exclude={"identity", "sequence", "submitted_at", "launch", "archive_key"}))
+    return _shown(job.model_dump(exclude=JOB_HIDDEN))
 
 
 def event_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
     """Return an event as the world sees it."""
-    return _shown(row.model_dump(exclude={"job_id", "ce_source", "ce_id", "identity"}))
+    return _shown(row.model_dump(exclude=EVENT_HIDDEN))
 
 
 def archived_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:

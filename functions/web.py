@@ -27,8 +27,11 @@ BODY_LIMIT_BYTES = 64 * 1024
 DELIVERY_LIMIT_BYTES = 1024 * 1024
 
 
+JOB_ID = "[a-z0-9][a-z0-9-]{0,62}"
+
+
 class _JobId(BaseConverter):
-    regex = "[a-z0-9][a-z0-9-]{0,62}"
+    regex = JOB_ID
 
 
 #: the routes of each endpoint, for ``dispatcher``
@@ -65,6 +68,11 @@ def endpoint(*routes: str) -> Callable[[Handler], Endpoint]:
         return answer
 
     return decorate
+
+
+def routes() -> Mapping[Endpoint, tuple[str, ...]]:
+    """Return the routes of each endpoint that this process has loaded."""
+    return _routes
 
 
 def dispatcher(*endpoints: Endpoint) -> Endpoint:

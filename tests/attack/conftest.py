@@ -48,6 +48,7 @@ def attacked(folder: Path, **environment: str) -> Iterator[Server]:
         "TRAINERS": str(trainers),
         "LOCAL_RUNS_DIR": str(folder / "runs"),
         "STORAGE_BUCKET": BUCKET,
+        "MINIO_ENDPOINT": "http://127.0.0.1:9",  # the storage is away
         "MINIO_ACCESS_KEY": "attack-key",
         "MINIO_SECRET_KEY": "attack-storage-secret",
     } | environment

@@ -103,14 +103,12 @@ class Stack:
                     self._start_function(name)
 
     def _start_function(self, name: str) -> None:
-        target = name.partition("-")[0]
-        part = parts.functions(self.variables | {"FUNCTIONS_PORT": str(self.ports[name])})
-        words = {str(ROOT / "functions/front.py"): str(ROOT / f"functions/{target}.py"), "front": target}
+        served = {"FUNCTION_TARGET": name.partition("-")[0], "PORT": str(self.ports[name])}
         chaos = {"CHAOS_HOME": str(self.home), "CHAOS_SEED": str(self.seed), "CHAOS_REPLICA": name}
         chaos |= {"CHAOS_BEGAN": str(self.began), "CHAOS_RATE": str(CLOCK_RATE)}
-        environment = parts.process_environment(self.variables) | chaos
+        environment = parts.process_environment(self.variables) | served | chaos
         environment["PYTHONPATH"] = str(ROOT / "tests/chaos/site")
-        self._start(name, [words.get(word, word) for word in part.command], environment)
+        self._start(name, parts.functions(self.variables).command, environment)
 
     def _start(self, name: str, command: list[str], environment: dict[str, str], *, folder: Path = ROOT) -> None:
         with self._log(name) as output:

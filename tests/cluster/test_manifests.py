@@ -76,7 +76,7 @@ def test_a_component_is_taken_with_the_production_overlay(
 #: one of each kind of object
 MISSPELT = {
     "deadLetterSink", "subscriber", "namespaceSelector", "schedule", "containerConcurrency", "backoffLimit", "parentRefs",
-    "gatewayClassName", "nominalQuota", "clusterQueue", "nodeLabels", "waitTimeSeconds", "refreshInterval", "policyTypes", "failurePolicy",
+    "gatewayClassName", "clusterQueue", "nodeLabels", "waitTimeSeconds", "refreshInterval", "policyTypes", "failurePolicy",
 }  # fmt: skip
 
 

@@ -6,10 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from sqlmodel import select
+from sqlalchemy import update
+from sqlmodel import col, select
 
 from functions import outbox, sweeping
-from functions.session import read
+from functions.session import read, write
 from functions.states import State
 from functions.tables import Outbox
 from tests.conftest import answering, seconds
@@ -108,3 +109,27 @@ def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: 
 
     with read() as session:
         assert {row.job_id for row in session.exec(select(Outbox))} == {young}
+
+
+def test_an_event_that_is_committed_late_under_an_early_id_still_comes_first(
+    sink: _Sink, a_job: Any, now: datetime, environment: pytest.MonkeyPatch
+) -> None:
+    """Found by ``./taskw chaos``: PostgreSQL gives ids before it commits."""
+    environment.setattr(outbox, "BATCH", 1)
+    late, early = a_job(State.QUEUED, at=now), a_job(State.QUEUED, at=now)
+    of_late = col(Outbox.job_id) == late
+
+    def appear(subject: str) -> int:
+        if subject == early and not any(taken == early for taken, _, _ in sink.taken):
+            with write() as session:
+                session.execute(update(Outbox).where(of_late).values(sent_at=None))
+                session.execute(update(Outbox).where(of_late, col(Outbox.sequence) == 2).values(id=1000))
+        return 202
+
+    with write() as session:
+        session.execute(update(Outbox).where(of_late).values(sent_at=now))  # not to be seen yet
+    sink.answer = appear
+    sweep(now)
+    sweep(now + seconds(60))
+
+    assert [sequence for subject, sequence, _ in sink.taken if subject == late] == [1, 2]

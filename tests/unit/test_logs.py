@@ -56,6 +56,14 @@ def test_on_a_terminal_no_value_can_pretend_to_be_a_line_of_its_own(lines: Calla
     assert "\x1b" not in lines()
 
 
+@pytest.mark.parametrize("lines", ["text"], indirect=True)
+def test_on_a_terminal_unicode_breaks_no_line_and_turns_none_round(lines: Callable[[], str]) -> None:
+    logs.log(logging.WARNING, "refused", detail="a\u2028b\u2029c\u202ed\u2066e")
+
+    assert len(lines().splitlines()) == 1
+    assert r"a\u2028b\u2029c\u202ed\u2066e" in lines()
+
+
 @pytest.mark.parametrize("lines", ["json"], indirect=True)
 def test_a_failure_is_logged_with_its_traceback_in_one_line(lines: Callable[[], str]) -> None:
     try:

@@ -1,0 +1,97 @@
+"""The description is what the functions are; and whatever fits it, or does not, they answer as it says."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+
+from functions import openapi
+from tests.attack.conftest import Server, attacked
+from tests.conftest import api_headers, callback_headers
+
+EXAMPLES = 15
+#: of what is away from this server: the storage, and a Broker
+AWAY = {"GET /v1/jobs/{job_id}/artifacts", "POST /v1/uploads"}
+CHECKED = ("status_code_conformance", "content_type_conformance", "response_schema_conformance")
+OPERATIONS = {
+    f"{method.upper()} {path}": (path, method)
+    for path, methods in openapi.description()["paths"].items()
+    for method in methods
+}
+SCHEMA = schemathesis.openapi.from_dict(json.loads(openapi.text()))
+
+
+def test_the_file_is_what_the_routes_and_models_say() -> None:
+    assert openapi.FILE.read_text() == openapi.text(), "run ./taskw openapi"
+
+
+def test_every_route_that_takes_or_gives_json_is_described() -> None:
+    assert set(openapi._ROUTES) <= set(OPERATIONS)
+    assert set(OPERATIONS) - set(openapi._ROUTES) == {
+        "POST /v1/sweep", "POST /v1/uploads", "POST /v1/cancel", "POST /v1/dead-letters",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve all functions on each database in turn."""
+    url: dict[str, str] = {}
+    if request.param == "postgresql":
+        url = {"DATABASE_URL": request.getfixturevalue("postgresql_server").format("template_stoker")}
+    with attacked(tmp_path_factory.mktemp(request.param), **url) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def jobs(server: Server) -> list[str]:
+    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
+    answers = [httpx.post(f"{server.address}/v1/jobs", json=asked, headers=api_headers(), timeout=60) for _ in range(3)]
+    return [answer.raise_for_status().json()["id"] for answer in answers]
+
+
+def test_the_description_needs_a_token_and_is_the_file(server: Server) -> None:
+    url = f"{server.address}/v1/openapi.json"
+
+    assert httpx.get(url, timeout=60).status_code == 401
+    assert httpx.get(url, headers=api_headers("jobs:read"), timeout=60).json() == openapi.description()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fitting", "unfitting"])
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_what_fits_the_description_or_not_is_answered_as_it_says(
+    server: Server, jobs: list[str], name: str, mode: GenerationMode
+) -> None:
+    path, method = OPERATIONS[name]
+    operation, numbers, statuses = SCHEMA[path][method.upper()], itertools.count(), Counter[int]()
+    if mode == GenerationMode.NEGATIVE and not (operation.body or operation.query):
+        mode = GenerationMode.POSITIVE  # there is nothing to get wrong but the job's id, which is drawn below
+
+    @settings(
+        max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def tried(case: Any) -> None:
+        number = next(numbers)
+        if "job_id" in path:
+            case.path_parameters["job_id"] = (*jobs, "job-unknown")[number % 4]
+        if name == "POST /v1/jobs" and isinstance(case.body, dict) and number % 2:
+            case.body = case.body | {"framework": "stub"}
+        job_id = (case.path_parameters or {}).get("job_id", "")
+        is_callback = path.rpartition("/")[2] in openapi._OF_TRAINERS
+        headers = callback_headers(job_id) if is_callback else api_headers()
+        answer = case.call(base_url=server.address, headers=headers, timeout=60)
+        statuses[answer.status_code] += 1
+        assert answer.status_code < 500 or (answer.status_code == 503 and name in AWAY), answer.text
+        case.validate_response(answer, checks=[CHECKS.get_one(check) for check in CHECKED])
+
+    tried()
+    assert statuses.total() > 0

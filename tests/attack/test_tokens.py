@@ -1,0 +1,91 @@
+"""Forged, expired, swapped, truncated and confused tokens: nobody gets in, and nothing breaks.
+
+100,000 by default are for ``./taskw attack``; CI tries fewer, which are the first of the same.
+"""
+
+import http.client
+import itertools
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from flask import Request
+
+from functions import tokens
+from functions.errors import Forbidden, Unauthenticated
+from tests.attack.conftest import Server
+from tests.attack.forgeries import JOB, Forgery, forgeries, head, of_api, of_job, signed
+
+COUNT = int(os.environ.get("ATTACK_TOKENS", "20000"))
+COUNT_BY_HTTP = max(COUNT // 10, 1_000)
+SEED = int(os.environ.get("ATTACK_SEED", "1"))
+
+
+def outcome(forgery: Forgery, gate: str) -> str:
+    request = Request({"HTTP_AUTHORIZATION": forgery.header, "REQUEST_METHOD": "POST", "wsgi.url_scheme": "http"})
+    try:
+        if gate == "callback":
+            tokens.require_callback(request, JOB)
+        else:
+            tokens.require_api(request, "jobs:read", "jobs:write", "datasets:notify")
+    except (Unauthenticated, Forbidden) as refused:
+        return type(refused).__name__
+    return "in"
+
+
+@pytest.mark.timeout(900)
+def test_no_forged_token_gets_in() -> None:
+    found: Counter[tuple[str, str]] = Counter()
+    for forgery in itertools.islice(forgeries(SEED), COUNT):
+        for gate in forgery.gates:
+            said = outcome(forgery, gate)
+            assert said != "in", (forgery, gate)
+            found[forgery.kind, said] += 1
+
+    print(f"seed {SEED}: {COUNT} forgeries, {found.total()} tries: {dict(sorted(found.items()))}")
+    assert len({kind for kind, _ in found}) == 13
+
+
+def test_the_tokens_that_forgeries_are_made_of_do_get_in() -> None:
+    for gate, claims in {"callback": of_job(JOB), "api": of_api()}.items():
+        assert outcome(Forgery("", f"Bearer {signed(head(), claims)}"), gate) == "in"
+
+
+@pytest.mark.timeout(900)
+def test_no_forged_token_gets_in_by_http(server: Server) -> None:
+    headers = [forgery.header for forgery in itertools.islice(forgeries(SEED), COUNT_BY_HTTP)]
+    sendable = [one for one in headers if _is_sendable(one)]
+    with ThreadPoolExecutor(8) as pool:
+        statuses = Counter(
+            itertools.chain.from_iterable(pool.map(_sent, itertools.repeat(server), _shares(sendable, 8)))
+        )
+
+    print(f"seed {SEED}: {len(sendable)} forgeries by HTTP: {dict(statuses)}")
+    assert statuses.total() == len(sendable) > COUNT_BY_HTTP / 2
+    assert set(statuses) <= {400, 401, 403, 431}
+
+
+def _sent(server: Server, headers: list[str]) -> list[int]:
+    found = []
+    with closing(http.client.HTTPConnection(*server.place, timeout=60)) as connection:
+        for number, header in enumerate(headers):
+            method, path = (("POST", f"/v1/jobs/{JOB}/event"), ("GET", "/v1/jobs"), ("POST", "/v1/jobs"))[number % 3]
+            connection.request(method, path, headers={"Authorization": header.encode("latin-1")})
+            answer = connection.getresponse()
+            answer.read()
+            found.append(answer.status)
+    return found
+
+
+def _is_sendable(header: str) -> bool:
+    try:
+        raw = header.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return not set(raw) & set(b"\r\n\0")
+
+
+def _shares(found: list[str], count: int) -> list[list[str]]:
+    return [found[number::count] for number in range(count)]
