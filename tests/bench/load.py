@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from urllib.parse import urlsplit
 
-#: the connections, and so the trainers, that call at once; gunicorn's threads are as many
+#: the connections, and so the trainers, that call at once; a replica's threads are as many
 CONNECTIONS = 8
 
 
@@ -46,7 +46,7 @@ def per_second(calls: list[Callable[[], None]], times: int) -> float:
 
 def posts_per_second(address: str, requests: Sequence[tuple[str, object, Mapping[str, str]]], times: int) -> float:
     """Return how many of these requests (path, body, headers) are answered with a 2xx in a second."""
-    # New connections each time: gunicorn closes one that was idle for two seconds, which another turn takes.
+    # New connections each time: a server closes those that are idle for as long as another turn may take.
     place = urlsplit(address)
     with ExitStack() as stack:
         calls: list[Callable[[], None]] = []
