@@ -84,7 +84,8 @@ def _is_sendable(header: str) -> bool:
         raw = header.encode("latin-1")
     except UnicodeEncodeError:
         return False
-    return not set(raw) & set(b"\r\n\0")
+    # White space around a header's value is no part of it (RFC 9110 §5.5): there, a good token would stay good.
+    return not set(raw) & set(b"\r\n\0") and raw == raw.strip(b" \t")
 
 
 def _shares(found: list[Forgery], count: int) -> list[list[Forgery]]:
