@@ -22,6 +22,9 @@ CONTAINER = "trainer"
 #: the headless Service through which the pods of one Job find each other
 SUBDOMAIN = "trainers"
 
+#: behind all else: a function that starts from zero on a full node is not kept waiting by the trainers that wait for it
+PRIORITY = "stoker-trainers"
+
 _USER = 10001
 _TOKEN_FOLDER = "/var/run/stoker"  # noqa: S105 -- a place, no token
 #: what of the contract's variables is secret; the token is handed over as a file
@@ -143,6 +146,7 @@ def _pod(job: Job, environment: dict[str, str]) -> dict[str, Any]:
         "restartPolicy": "Never",
         "serviceAccountName": "trainer",
         "automountServiceAccountToken": False,
+        "priorityClassName": PRIORITY,
         "enableServiceLinks": False,
         "subdomain": SUBDOMAIN,
         "terminationGracePeriodSeconds": math.ceil(settings().stop_grace_seconds),

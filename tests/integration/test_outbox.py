@@ -15,7 +15,7 @@ from functions.states import State
 from functions.tables import Outbox
 from tests.conftest import answering, seconds
 
-pytestmark = pytest.mark.usefixtures("sqlite", "s3")
+pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 
 
 def sweep(at: datetime) -> None:
