@@ -141,14 +141,20 @@ def database_url(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch
         (tmp_path / "stoker.db").write_bytes(template.read_bytes())
         yield f"sqlite:///{tmp_path}/stoker.db"
         return
-    server: str = request.getfixturevalue("postgresql_server")
+    with a_database(request.getfixturevalue("postgresql_server")) as url:
+        environment.setenv("DATABASE_URL", url)
+        forget()
+        yield url
+        forget()
+
+
+@contextmanager
+def a_database(server: str) -> Iterator[str]:
+    """Make an empty PostgreSQL database, migrated, on the server of ``postgresql_server``; yields its URL."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_stoker".encode())
-    environment.setenv("DATABASE_URL", server.format(name))
-    forget()
     yield server.format(name)
-    forget()
     with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from schemathesis.checks import CHECKS
 
 from functions import openapi
 from tests.attack.conftest import Server, attacked
-from tests.conftest import api_headers, callback_headers
+from tests.conftest import a_database, api_headers, callback_headers
 
 EXAMPLES = 15
 #: of what is away from this server: the storage, and a Broker
@@ -43,11 +44,11 @@ def test_every_route_that_takes_or_gives_json_is_described() -> None:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serve all functions on each database in turn."""
-    url: dict[str, str] = {}
-    if request.param == "postgresql":
-        url = {"DATABASE_URL": request.getfixturevalue("postgresql_server").format("template_stoker")}
-    with attacked(tmp_path_factory.mktemp(request.param), **url) as server:
-        yield server
+    with ExitStack() as parts:
+        url: dict[str, str] = {}
+        if request.param == "postgresql":
+            url = {"DATABASE_URL": parts.enter_context(a_database(request.getfixturevalue("postgresql_server")))}
+        yield parts.enter_context(attacked(tmp_path_factory.mktemp(request.param), **url))
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ TOKEN = (("secret", SECRET), ("algorithm", "HS256"), ("kid", "test"))
         lambda: f"Bearer {token(aud='callback')}",
         lambda: f"Bearer {token(iss='somebody')}",
         lambda: f"Bearer {token(exp=tokens.now() - seconds(60))}",
-        lambda: f"Bearer {token(iat=tokens.now() + seconds(3600))}",
+        lambda: f"Bearer {token(iat=tokens.now() + seconds(2 * 3600))}",
         lambda: f"Bearer {token()[:-4]}",
         lambda: callback_headers("some-job")["Authorization"],
     ],

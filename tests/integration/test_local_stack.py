@@ -73,7 +73,7 @@ def alive_of(folder: Path) -> list[list[str]]:
                 found.append(process.cmdline())
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
-    return [command for command in found if "pytest" not in " ".join(command)]
+    return [command for command in found if "pytest" not in command]
 
 
 def test_starting_twice_is_the_same_as_once_and_stopping_leaves_nothing(stack: Path) -> None:
