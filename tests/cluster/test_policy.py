@@ -107,8 +107,8 @@ def applied(cluster: Path) -> str:
     """Apply the production overlay's policy to a namespace of its own."""
     rendered = kubectl(cluster, "kustomize", str(ROOT / "knative/overlays/production")).stdout
     mine = [one for one in yaml.safe_load_all(rendered) if one["kind"].startswith("ValidatingAdmissionPolicy")]
-    text = yaml.safe_dump_all(mine).replace("stoker-trainer", "stoker-production-trainer")
-    text = text.replace("stoker-production-trainers", PRODUCTION)
+    text = yaml.safe_dump_all(mine).replace("stoker-trainer-jobs", "stoker-production-trainer-jobs")
+    text = text.replace("metadata.name: stoker-trainers", f"metadata.name: {PRODUCTION}")
     kubectl(cluster, "create", "namespace", PRODUCTION).check_returncode()
     kubectl(cluster, "apply", "--server-side", "-f", "-", given=text).check_returncode()
     return PRODUCTION
