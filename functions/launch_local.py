@@ -14,7 +14,6 @@ and ``.open/{job_id}.{launch}`` names each launch that may be alive, so that nob
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from typing import Any
 
 import psutil
 
+from functions.launch_supervisor import write
 from functions.launcher import LaunchRejectedError, Phase, Status
 from functions.settings import settings, trainers
 from functions.states import reason_of_exit
@@ -61,7 +61,7 @@ class Local:
             is_first = not (run / "stop.json").exists()
             if is_first:
                 # Before the signal: a supervisor that has not written its pid yet looks for it afterwards.
-                _write(run / "stop.json", {"at": time.time()})
+                write(run / "stop.json", {"at": time.time()})
             process = _read(run / "process.json")
             if process is not None and _is_locked(run / "alive.lock"):
                 _signal(process["supervisor_pid"], signal.SIGTERM)
@@ -183,13 +183,6 @@ def _forget_ended() -> list[Path]:
 
 def _is_alive_run(run: Path) -> bool:
     return _is_locked(run / "alive.lock") or _orphan(run)
-
-
-def _write(path: Path, content: dict[str, float]) -> None:
-    # Whole or not there: half a file would make every later look at this run fail. And of two who write, each its own.
-    part = path.with_suffix(f".{secrets.token_hex(4)}.part")
-    part.write_text(json.dumps(content))
-    part.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
 
     def write_pids() -> None:
         pids = {"supervisor_pid": supervisor_pid, "trainer_pid": os.getpid()}
-        _write(run / "process.json", pids | {"trainer_created": psutil.Process().create_time()})
+        write(run / "process.json", pids | {"trainer_created": psutil.Process().create_time()})
 
     try:
         # By the trainer itself, before it is one, and still holding the lock: were it for us to write, then our death
@@ -34,7 +34,7 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
         trainer = subprocess.Popen(command, start_new_session=True, preexec_fn=write_pids)  # noqa: S603, PLW1509 -- the operator's own command; no threads here
     except (OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)  # noqa: T201 -- into trainer.log
-        _write(run / "exit.json", {"code": _CANNOT_EXECUTE})
+        write(run / "exit.json", {"code": _CANNOT_EXECUTE})
         return
     if (run / "stop.json").exists():
         stopping.append(signal.SIGTERM)
@@ -46,7 +46,7 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
     # Whatever the trainer left behind in its group goes with it.
     with suppress(ProcessLookupError):
         os.killpg(trainer.pid, signal.SIGKILL)
-    _write(run / "exit.json", {"code": trainer.wait()})
+    write(run / "exit.json", {"code": trainer.wait()})
     shutil.rmtree(run / "scratch", ignore_errors=True)
 
 
@@ -58,10 +58,12 @@ def _runs_on(trainer: subprocess.Popen[bytes], seconds: float) -> bool:
     return False
 
 
-def _write(path: Path, content: dict[str, float]) -> None:
-    part = path.with_suffix(".part")
+def write(path: Path, content: dict[str, float]) -> None:
+    """Write one of a run's files."""
+    # Whole or not there: half a file would make every later look at this run fail. And of two who write, each its own.
+    part = path.with_suffix(f".{os.urandom(4).hex()}.part")
     part.write_text(json.dumps(content))
-    part.rename(path)
+    part.replace(path)
 
 
 if __name__ == "__main__":

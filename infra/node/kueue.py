@@ -10,7 +10,7 @@ IMAGE = "stoker.local/kueue:0.19.2"
 
 
 def start() -> None:
-    """Install it; its webhooks answer when this returns."""
+    """Install it; its controller is available when this returns, and its webhooks answer a moment later."""
     run("sh", HERE.parent / "kubernetes/build.sh", "kueue")
     if IMAGE not in images.present():
         images.build(IMAGE, images.HERE / "binary.Dockerfile", programs={"main": PROGRAM})

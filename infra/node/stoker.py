@@ -16,7 +16,7 @@ def start() -> None:
     """Install it; all functions are Ready when this returns."""
     if not has("namespace", NAMESPACE):
         kubectl("create", "namespace", NAMESPACE)
-    if not has("secret", "stoker"):
+    if not has("secret", "storage-notification"):  # the last of them, so that a start that was cut off makes all anew
         for secret in secret_objects():
             apply(json.dumps(secret))
     # A Job's template cannot be changed: an upgrade runs a new one.

@@ -10,11 +10,9 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -25,7 +23,7 @@ from functions.spec import Spec
 from functions.store_heartbeat import Beat, record
 from tests.bench import filled
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of
-from tests.conftest import ROOT, call
+from tests.conftest import ROOT, a_database, call
 
 FINISHED = 20_000 if QUICK else 1_000_000
 RUNNING = 1_000 if QUICK else 10_000
@@ -36,16 +34,6 @@ TIMES = 50 if QUICK else 200
 PLANS = ROOT / ".stoker/bench-plans.txt"
 SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits", epochs=8)
 Use = Callable[[str], None]
-
-
-@contextmanager
-def database(server: str) -> Iterator[str]:
-    """Make an empty store; yields its URL."""
-    name = f"bench_{uuid4().hex}"
-    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_stoker".encode())
-        yield server.format(name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 class Stores(NamedTuple):
@@ -60,7 +48,7 @@ class Stores(NamedTuple):
 @pytest.fixture(scope="module")
 def stores(postgresql_server: str) -> Iterator[Stores]:
     at = tokens.now()
-    with database(postgresql_server) as large, database(postgresql_server) as small:
+    with a_database(postgresql_server) as large, a_database(postgresql_server) as small:
         took = seconds_of(partial(filled.fill, large, finished=FINISHED, running=RUNNING, at=at))
         print(f"\nfilled with {FINISHED:,} finished jobs, {FINISHED * filled.EVENTS_A_JOB:,} events in {took:.0f} s")
         filled.fill(small, finished=0, running=RUNNING, at=at)

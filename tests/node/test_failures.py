@@ -15,6 +15,7 @@ import pytest
 
 from infra.node import daemons
 from infra.node.layout import NODE, PROJECT, apply, kubectl, run
+from tests.conftest import is_up
 from tests.node.conftest import TRAINERS, address_of, eventually, freed, get, left_of, said
 
 pytestmark = pytest.mark.timeout(600)
@@ -141,13 +142,6 @@ def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
     said(f"Secret missing: made again, and the job had succeeded after {time.time() - began:.0f} s")
 
 
-def front_answers() -> bool:
-    try:
-        return httpx.get(f"{address_of('front')}/healthz").is_success
-    except httpx.TransportError:
-        return False
-
-
 def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
     submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
 ) -> None:
@@ -163,7 +157,7 @@ def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
         # In a process of its own, which the kubelet outlives.
         run(sys.executable, "-c", "from infra.node.machine import start_kubelet; start_kubelet()", cwd=PROJECT)
         # Its pods were taken out of their Services meanwhile.
-        eventually(front_answers, within_seconds=120)
+        eventually(lambda: is_up(address_of("front")), within_seconds=120)
     found = ended(job_id, within_seconds=400)
 
     assert (found["state"], found["reason"]) == ("SUCCEEDED", None), found
