@@ -209,14 +209,15 @@ def bench_heartbeat_during_retention(
         return statistics.median(took)
 
     def during() -> float:
-        mover = subprocess.Popen([sys.executable, "-c", _RETENTION], cwd=ROOT, stdout=subprocess.PIPE, env=os.environ)
-        assert mover.stdout is not None
-        lines, counts = mover.stdout, [int(mover.stdout.readline())]
-        counting = threading.Thread(target=lambda: counts.extend(int(line) for line in lines))
-        counting.start()
-        took = beats("during", lambda: len(counts) > 2)
-        mover.kill()
-        counting.join()
+        command = [sys.executable, "-c", _RETENTION]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ) as mover:
+            assert mover.stdout is not None
+            lines, counts = mover.stdout, [int(mover.stdout.readline())]
+            counting = threading.Thread(target=lambda: counts.extend(int(line) for line in lines))
+            counting.start()
+            took = beats("during", lambda: len(counts) > 2)
+            mover.kill()
+            counting.join()
         moved.extend(counts)
         return took
 
