@@ -13,7 +13,7 @@ OVERLAY = PROJECT / "knative/overlays/kind"
 
 
 def start() -> None:
-    """Install it; all functions are Ready when this returns."""
+    """Install it; all functions, and what calls them, are Ready when this returns."""
     if not has("namespace", NAMESPACE):
         kubectl("create", "namespace", NAMESPACE)
     if not has("secret", "storage-notification"):  # the last of them, so that a start that was cut off makes all anew
@@ -23,7 +23,8 @@ def start() -> None:
     kubectl("delete", "job", "migrate", "-n", NAMESPACE, "--ignore-not-found")
     apply(kubectl("kustomize", str(OVERLAY)))
     kubectl("wait", "--for=condition=Complete", "job/migrate", "-n", NAMESPACE, "--timeout=180s")
-    kubectl("wait", "--for=condition=Ready", "ksvc", "--all", "-n", NAMESPACE, "--timeout=180s")
+    for kinds in ("ksvc", "broker,trigger,pingsource,apiserversource"):
+        kubectl("wait", "--for=condition=Ready", kinds, "--all", "-n", NAMESPACE, "--timeout=180s")
 
 
 def has(kind: str, name: str) -> bool:
