@@ -81,12 +81,12 @@ class Contract:
 
     def check(self) -> None:
         """Raise Stopped when the job is not to go on; call it after each batch."""
-        if self._callbacks.stop.is_set():
+        if self.is_stopped:  # also by SIGTERM: what its handler raises can be lost in a library's bare ``except:``
             raise Stopped
 
     @property
     def is_stopped(self) -> bool:
-        """Whether ``check`` would raise, or SIGTERM has come: for threads."""
+        """Whether ``check`` would raise: for threads."""
         return self._callbacks.stop.is_set() or self.is_terminated
 
     def heartbeat(
@@ -133,20 +133,19 @@ class Contract:
     def download(self, key: str, path: Path) -> bool:
         """Fetch an object; return False when there is none. Raises: StorageError, Stopped."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        stop = self._callbacks.stop
         try:
             return insist(
                 lambda: receive(lambda: self._link("GET", key), path, self.check),
                 f"GET {key}",
                 self.settings.storage_retry_seconds,
-                stop,
+                lambda: self.is_stopped,
             )
         finally:
             self.check()
 
     def upload(self, path: Path, key: str, within_seconds: float = UPLOAD_SECONDS) -> None:
         """Store a file, even that of a stopped job. Raises: StorageError."""
-        insist(lambda: send(lambda: self._link("PUT", key), path), f"PUT {key}", within_seconds, threading.Event())
+        insist(lambda: send(lambda: self._link("PUT", key), path), f"PUT {key}", within_seconds, lambda: False)
         if key not in self.artifacts and not key.startswith("logs/"):
             self.artifacts.append(key)
 

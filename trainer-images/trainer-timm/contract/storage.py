@@ -2,7 +2,6 @@
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,6 +17,7 @@ log = logging.getLogger("storage")
 
 TIMEOUT_SECONDS = (5, 60)  # to connect, to answer
 LINK_SECONDS = 3600
+POLL_SECONDS = 0.2
 CHUNK_BYTES = 1 << 20
 PUT_LIMIT_BYTES = 5 * (1 << 30)  # S3: one PUT holds no more
 
@@ -86,8 +86,8 @@ def send(link: Callable[[], str], path: Path) -> None:
         _raise_for(requests.put(link(), data=data, timeout=TIMEOUT_SECONDS, auth=_as_signed))
 
 
-def insist(action: Callable[[], T], what: str, within_seconds: float, stop: threading.Event) -> T:
-    """Do ``action``, again and again with growing pauses, for so long at most.
+def insist(action: Callable[[], T], what: str, within_seconds: float, is_stopped: Callable[[], bool]) -> T:
+    """Do ``action``, again and again with growing pauses, for so long at most and until ``is_stopped`` says so.
 
     Raises:
         StorageError: it did not go, or can never go; no link is in its message, since links hold signatures.
@@ -103,9 +103,17 @@ def insist(action: Callable[[], T], what: str, within_seconds: float, stop: thre
             said = str(error) if is_plain else type(error).__name__
         pause_seconds = backoff_seconds(tries, 15.0)
         tries += 1
-        if time.monotonic() + pause_seconds > deadline or stop.wait(pause_seconds):
+        if time.monotonic() + pause_seconds > deadline or _pause(pause_seconds, is_stopped):
             raise StorageError(f"{what}: {said}, after {tries} tries")
         log.warning("%s: %s; trying again", what, said)
+
+
+def _pause(seconds: float, is_stopped: Callable[[], bool]) -> bool:
+    """Wait; return whether it was cut short. No event to wait for, since a signal's handler must not set one."""
+    until = time.monotonic() + seconds
+    while not (ended := is_stopped()) and time.monotonic() < until:
+        time.sleep(min(POLL_SECONDS, seconds))
+    return ended
 
 
 def backoff_seconds(tries: int, limit_seconds: float) -> float:

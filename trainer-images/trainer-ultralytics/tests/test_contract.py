@@ -1,7 +1,7 @@
 """What all trainers share: callbacks, tokens, storage, console; with a trainer that needs no framework."""
 
 import re
-import threading
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def test_what_can_never_go_is_not_tried_again() -> None:
         raise RefusedError("403 AccessDenied")
 
     with pytest.raises(StorageError, match="PUT a: 403"):
-        insist(refused, "PUT a", 60, threading.Event())
+        insist(refused, "PUT a", 60, lambda: False)
 
     assert len(tries) == 1
 
@@ -231,6 +231,33 @@ def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trai
         assert {"from C ***", "from a child", "100%"} <= set(lines)
         assert sum(line.count("x") for line in lines if set(line) == {"x"}) == 3_000_000
     assert "no end" in trainer.output
+
+
+@pytest.mark.parametrize("next_step", ["contract.check()", "contract.download('datasets/none.zip', path)"])
+def test_sigterm_counts_even_if_a_library_catches_what_its_handler_raises(
+    trainer: Trainer, tmp_path: Path, next_step: str
+) -> None:
+    script = tmp_path / "catches.py"
+    script.write_text(
+        "import sys, time, utils\n"
+        "def work(contract):\n"
+        "    path = contract.scratch / 'dataset.zip'\n"
+        "    contract.event('log', 'working')\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    except:\n"
+        "        pass\n"
+        f"    {next_step}\n"
+        "    time.sleep(60)\n"
+        "sys.exit(utils.run(work))\n"
+    )
+    process = trainer.start(PATHS, script=str(script), MINIO_ENDPOINT="http://127.0.0.1:9")
+    eventually(lambda: trainer.functions.bodies("event", message="working"))
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(15) == 143, trainer.output  # the process's last resort is a timer of 25 s
+    assert trainer.functions.bodies("event", type="interrupted")
 
 
 GOOD = {
