@@ -125,17 +125,18 @@ def _responses(route: str, answer: str, status: int) -> dict[str, Any]:
 
 def _answers() -> dict[str, Any]:
     text, number, any_object = {"type": "string"}, {"type": "integer"}, {"type": "object"}
+    archive = _object(key=text, url=text)
     job, row, rejected = _row(Job, JOB_HIDDEN), _row(JobEvent, EVENT_HIDDEN), _row(RejectedEvent, EVENT_HIDDEN)
     return {
         "Job": job,
         "Jobs": _object(jobs=_list("Job"), next_cursor=_or_null(text)),
         "JobEvent": row,
-        "JobEvents": _object(events=_list("JobEvent"), next_after=_or_null(number)),
+        "JobEvents": _object({"archive": archive}, events=_list("JobEvent"), next_after=_or_null(number)),
         "RejectedEvent": rejected,
         "RejectedEvents": _object(events=_list("RejectedEvent"), next_after=_or_null(number)),
         "Artifacts": _object(artifacts={"type": "array"}),
         "Claimed": _object(state=text, attempt=number),
-        "Heard": _object(state=text) | {"properties": {"state": text, "token": text}},
+        "Heard": _object({"token": text}, state=text),
         "State": _object(state=text),
         "Link": _object(url=text, expires_at=text | {"format": "date-time"}),
         "Description": any_object,
@@ -143,8 +144,8 @@ def _answers() -> dict[str, Any]:
     }
 
 
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+def _object(sometimes: Mapping[str, Any] | None = None, /, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {**properties, **(sometimes or {})}, "required": list(properties)}
 
 
 def _list(name: str) -> dict[str, Any]:

@@ -147,10 +147,13 @@ def storage_environment() -> dict[str, str]:
     now = settings()
     if now.trainer_storage == "presigned":
         return {"STORAGE_TYPE": "presigned", "STORAGE_BUCKET": now.storage_bucket}
+    return {"STORAGE_TYPE": now.storage_type, "STORAGE_BUCKET": now.storage_bucket} | storage_access()
+
+
+def storage_access() -> dict[str, str]:
+    """Return what the bucket is reached with: its endpoint, the key's id and the key, by their variables."""
     names = {
         "minio": ("minio_endpoint", "minio_access_key", "minio_secret_key"),
         "r2": ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key"),
-    }[now.storage_type]
-    return {"STORAGE_TYPE": now.storage_type, "STORAGE_BUCKET": now.storage_bucket} | {
-        name.upper(): getattr(now, name) for name in names
-    }
+    }[settings().storage_type]
+    return {name.upper(): getattr(settings(), name) for name in names}

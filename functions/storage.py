@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from functions.errors import Busy
 from functions.logs import log
-from functions.settings import settings
+from functions.settings import settings, storage_access
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -39,7 +39,11 @@ def artifacts(job_id: str) -> list[dict[str, Any]]:
 
 
 def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -> str:
-    """Return a presigned URL for one object; signing asks nobody."""
+    """Return a presigned URL for one object; signing asks nobody.
+
+    Raises:
+        Busy: no storage is set up.
+    """
     action = {"GET": "get_object", "PUT": "put_object"}[method]
     return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
 
@@ -107,17 +111,16 @@ def _client() -> "S3Client":
     import boto3  # noqa: PLC0415 -- as above
     from botocore.config import Config  # noqa: PLC0415
 
-    now = settings()
-    endpoint, access, secret = {
-        "minio": (now.minio_endpoint, now.minio_access_key, now.minio_secret_key),
-        "r2": (now.r2_endpoint, now.r2_access_key_id, now.r2_secret_access_key),
-    }[now.storage_type]
+    missing = [name for name, value in storage_access().items() if not value]
+    if missing:
+        raise Busy(f"no storage is set up: the functions need {', '.join(missing)}")
+    endpoint, access, secret = storage_access().values()
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
         aws_access_key_id=access,
         aws_secret_access_key=secret,
-        region_name="us-east-1" if now.storage_type == "minio" else "auto",
+        region_name="us-east-1" if settings().storage_type == "minio" else "auto",
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": "path"},

@@ -64,6 +64,23 @@ def test_a_database_that_is_away_is_answered_503_and_the_same_call_succeeds_late
     assert client.post(path, json=body, headers=headers).status_code in {200, 201, 204}
 
 
+@pytest.mark.usefixtures("database_url")
+def test_without_a_storage_the_answer_names_what_to_set(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, a_job: Any
+) -> None:
+    job_id = a_job(State.RUNNING)
+    environment.setenv("MINIO_ENDPOINT", "")
+    forget()
+
+    listed = function("jobs").get(f"/v1/jobs/{job_id}/artifacts", headers=api_headers())
+    wanted = {"method": "PUT", "key": f"results/job-{job_id}/a"}
+    signed = function("presign").post(f"/v1/jobs/{job_id}/presign", json=wanted, headers=callback_headers(job_id))
+
+    assert (listed.status_code, signed.status_code) == (503, 503)
+    assert "MINIO_ENDPOINT" in listed.json["detail"]
+    assert "MINIO_ENDPOINT" in signed.json["detail"]
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_that_the_server_has_closed_costs_one_503_at_most(
     function: Callable[[str], Any], database_url: str, a_job: Any
