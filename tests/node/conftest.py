@@ -39,9 +39,9 @@ def secret() -> dict[str, str]:
     return {name: base64.b64decode(value).decode() for name, value in held.items()}
 
 
-def address_of(service: str) -> str:
-    """Return where a Service of ours answers, from the node itself."""
-    spec = json.loads(kubectl("get", "service", service, "-n", STOKER, "-o", "json"))["spec"]
+def address_of(service: str, *, namespace: str = STOKER) -> str:
+    """Return where a Service answers, from the node itself."""
+    spec = json.loads(kubectl("get", "service", service, "-n", namespace, "-o", "json"))["spec"]
     return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
 

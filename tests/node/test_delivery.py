@@ -1,6 +1,7 @@
 """Uploads while something is down, and uploads told of again and again: one job."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.node.layout import NODE, ctr, kubectl
+from infra.node.layout import NODE, apply, ctr, kubectl
 from tests.node.conftest import STOKER, ZIP, eventually, get, said
 
 CREATE_JOB = ("-l", "serving.knative.dev/service=create-job")
@@ -50,6 +51,27 @@ def database() -> Iterator[str]:
     yield container
     if "PAUSED" in ctr("tasks", "list"):
         ctr("tasks", "resume", container)
+
+
+@pytest.fixture
+def deaf_subscriber() -> Iterator[str]:
+    """Subscribe an address that answers 404 to the jobs that succeed; yields the address."""
+    address = "http://front.stoker.svc.cluster.local:8080/v1/nobody-listens-here"
+    trigger = {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Trigger",
+        "metadata": {"name": "deaf", "namespace": STOKER},
+        "spec": {
+            "broker": "stoker",
+            "filters": [{"exact": {"type": "dev.stoker.job.succeeded"}}],
+            "subscriber": {"uri": address},
+            "delivery": {"retry": 1, "backoffPolicy": "linear", "backoffDelay": "PT1S"},
+        },
+    }
+    apply(json.dumps(trigger))
+    kubectl("wait", "--for=condition=Ready", "trigger/deaf", "-n", STOKER, "--timeout=60s")
+    yield address
+    kubectl("delete", "trigger", "deaf", "-n", STOKER)
 
 
 def is_running(pod: dict[str, Any]) -> bool:
@@ -122,3 +144,20 @@ def test_an_upload_that_is_delivered_twenty_times_at_once_is_one_job(
     assert set(answers) == {202}
     eventually(lambda: succeeded(jobs(name)), within_seconds=120)
     assert [one["id"] for one in jobs(name)] == [job["id"]]
+
+
+def test_what_a_subscriber_does_not_take_is_kept_and_shown(
+    deaf_subscriber: str, submit: Callable[..., str], ended: Callable[..., dict[str, Any]], api: httpx.Client
+) -> None:
+    job_id = submit(epochs=1)
+    assert ended(job_id)["state"] == "SUCCEEDED"
+    began = time.time()
+
+    def kept() -> list[dict[str, Any]]:
+        rows = api.get("/v1/rejected-events", params={"limit": 500}).json()["events"]
+        return [row for row in rows if job_id in row["body"] and deaf_subscriber in row["reason"]]
+
+    (row,) = eventually(kept, within_seconds=120)
+
+    assert row["reason"] == f"not delivered to {deaf_subscriber}: 404"
+    said(f"an event that nobody took was among the rejected ones {time.time() - began:.0f} s after the job's end")

@@ -1,9 +1,10 @@
-"""What a trainer's pod can reach: names, the front, the storage; not the API server, the database, or a function."""
+"""What pods can reach. A trainer: names, the front, the storage. A function: besides, its database and the API server."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from infra.node.layout import NODE_ADDRESS, apply, kubectl
@@ -49,8 +50,16 @@ def trainer() -> Iterator[str]:
     kubectl("delete", "pod", "look", "-n", TRAINERS, "--grace-period=1")
 
 
-def looked(pod: str, where: str) -> str:
-    return kubectl("exec", pod, "-n", TRAINERS, "--", "python", "-c", LOOK, where).strip()
+@pytest.fixture(scope="module")
+def function(api: httpx.Client) -> dict[str, Any]:
+    """Return a pod of the function ``jobs``, awake for this."""
+    assert api.get("/v1/jobs").status_code == 200
+    pods = get("pods", "-l", "serving.knative.dev/service=jobs", "--field-selector", "status.phase=Running")
+    return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+
+def looked(pod: str, where: str, namespace: str = TRAINERS) -> str:
+    return kubectl("exec", pod, "-n", namespace, "--", "python", "-c", LOOK, where).strip()
 
 
 @pytest.mark.parametrize("where", ["front.stoker.svc.cluster.local:8080", "storage.stoker.svc.cluster.local:8333"])
@@ -93,3 +102,26 @@ def test_the_node_itself_reaches_the_database(trainer: Any) -> None:
     del trainer
     host, port = address_of("postgres").removeprefix("http://").rsplit(":", 1)
     socket.create_connection((host, int(port)), 3).close()
+
+
+@pytest.mark.parametrize(
+    ("where", "seen"),
+    [
+        ("postgres.stoker.svc.cluster.local:5432", "reached"),
+        ("storage.stoker.svc.cluster.local:8333", "reached"),
+        ("kubernetes.default.svc.cluster.local:443", "reached"),
+        ("broker-ingress.knative-eventing.svc.cluster.local:80", "reached"),
+        (f"{NODE_ADDRESS}:10250", "refused"),
+        ("kourier-internal.kourier-system.svc.cluster.local:80", "refused"),
+        ("front.stoker.svc.cluster.local:8080", "refused"),
+    ],
+)
+def test_a_function_reaches_what_it_needs_and_nothing_else(function: dict[str, Any], where: str, seen: str) -> None:
+    assert looked(function["metadata"]["name"], where, STOKER) == seen
+
+
+def test_nobody_reaches_a_function_past_knative(function: dict[str, Any]) -> None:
+    knock = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{function['status']['podIP']}/8012' 2>/dev/null && echo reached || echo refused"
+    (postgres,) = get("pods", "-l", "app.kubernetes.io/name=postgres")
+
+    assert kubectl("exec", postgres["metadata"]["name"], "-n", STOKER, "--", "sh", "-c", knock).strip() == "refused"
