@@ -1,4 +1,4 @@
-"""A Kubernetes node with Knative, without Docker: ``python -m infra.node up``, ``down``, ``status``."""
+"""A Kubernetes node with Knative, without Docker: ``python -m infra.node up``, ``down``, ``status``, ``trainer``."""
 
 import os
 import shutil
@@ -75,4 +75,10 @@ def status() -> None:
 
 
 if __name__ == "__main__":
-    {"up": up, "down": down, "status": status}[sys.argv[1]]()
+    commands: dict[str, Callable[..., object]] = {
+        "up": up,
+        "down": down,
+        "status": status,
+        "trainer": images.build_trainer,
+    }
+    commands[sys.argv[1]](*sys.argv[2:])

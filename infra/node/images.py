@@ -50,13 +50,26 @@ def knative(package: str) -> str:
     return f"stoker.local/{package}:v0.50.0"
 
 
-def build(name: str, dockerfile: Path, folder: Path | None = None, programs: dict[str, Path] | None = None) -> None:
+def build_trainer(framework: str) -> None:
+    """Build and import a trainer's image by its own Dockerfile, with the torch of its lock file: gigabytes, so not at every start."""
+    folder = PROJECT / f"trainer-images/trainer-{framework}"
+    build(f"stoker.local/trainer-{framework}:1", folder / "Dockerfile", folder=folder, torch="locked")
+
+
+def build(
+    name: str,
+    dockerfile: Path,
+    folder: Path | None = None,
+    programs: dict[str, Path] | None = None,
+    torch: str = "base",
+) -> None:
     """Build an image from a folder or from a few programs, and import it unless containerd has just that one."""
     with tempfile.TemporaryDirectory() as made:
         for target, source in (programs or {}).items():
             shutil.copy(source, Path(made, target))
         run(
-            *BUILDAH, "build", "--isolation", "chroot", "--layers", "--build-arg", f"BASE={BASE}", "--tag", name,
+            *BUILDAH, "build", "--isolation", "chroot", "--layers", "--build-arg", f"BASE={BASE}",
+            "--build-arg", f"TORCH={torch}", "--tag", name,
             # What the machine trusts, its builds trust: a company's proxy, for one.
             "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro",
             "--file", dockerfile, folder or made,
