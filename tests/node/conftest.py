@@ -1,6 +1,7 @@
 """Stoker on the node of ``./taskw cluster:up``: what a user of it holds, an address, a token and a bucket."""
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,20 @@ def eventually(condition: Callable[[], Any], *, within_seconds: float) -> Any:
 
 #: an empty archive, which is one all the same
 ZIP = b"PK\x05\x06" + bytes(18)
+
+
+def uploaded(name: str) -> dict[str, Any]:
+    """Return what a storage tells of the upload of a dataset that holds ``ZIP``, in MinIO's words."""
+    record = {
+        "eventName": "s3:ObjectCreated:Put",
+        "eventSource": "minio:s3",
+        "eventVersion": "2.0",
+        "s3": {
+            "bucket": {"name": STOKER},
+            "object": {"key": f"datasets/{name}.zip", "eTag": hashlib.md5(ZIP).hexdigest(), "size": len(ZIP)},
+        },
+    }
+    return {"EventName": record["eventName"], "Key": f"{STOKER}/datasets/{name}.zip", "Records": [record]}
 
 
 @pytest.fixture(scope="session")

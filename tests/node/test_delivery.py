@@ -1,6 +1,5 @@
 """Uploads while something is down, and uploads told of again and again: one job."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from infra.node.layout import NODE, apply, ctr, kubectl
-from tests.node.conftest import STOKER, ZIP, eventually, get, said
+from tests.node.conftest import STOKER, ZIP, eventually, get, said, uploaded
 
 CREATE_JOB = ("-l", "serving.knative.dev/service=create-job")
 #: the functions that an upload passes through
@@ -128,18 +127,8 @@ def test_an_upload_that_is_delivered_twenty_times_at_once_is_one_job(
 ) -> None:
     name = upload()
     (job,) = eventually(lambda: jobs(name), within_seconds=60)
-    record = {
-        "eventName": "s3:ObjectCreated:Put",
-        "eventSource": "minio:s3",
-        "eventVersion": "2.0",
-        "s3": {
-            "bucket": {"name": STOKER},
-            "object": {"key": f"datasets/{name}.zip", "eTag": hashlib.md5(ZIP).hexdigest(), "size": len(ZIP)},
-        },
-    }
-    body = {"EventName": "s3:ObjectCreated:Put", "Key": f"{STOKER}/datasets/{name}.zip", "Records": [record]}
     with ThreadPoolExecutor(20) as callers:
-        answers = list(callers.map(lambda _: api.post("/v1/uploads", json=body).status_code, range(20)))
+        answers = list(callers.map(lambda _: api.post("/v1/uploads", json=uploaded(name)).status_code, range(20)))
 
     assert set(answers) == {202}
     eventually(lambda: succeeded(jobs(name)), within_seconds=120)
