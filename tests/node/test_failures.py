@@ -18,7 +18,7 @@ from infra.node.layout import NODE, PROJECT, apply, kubectl, run
 from tests.conftest import is_up
 from tests.node.conftest import TRAINERS, address_of, eventually, freed, get, left_of, said
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 ILL: dict[str, dict[str, Any]] = {
     "out of memory": {"model_name": "hungry-400"},

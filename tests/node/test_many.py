@@ -15,6 +15,7 @@ from tests.node.conftest import TRAINERS, eventually, get, said
 COUNT = 200
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_two_hundred_jobs_at_once_are_all_admitted_and_all_end(submit: Callable[..., str], api: httpx.Client) -> None:
     submit(dataset_id="here", epochs=1)  # create-job is awake: this is not about its cold start

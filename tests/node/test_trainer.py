@@ -15,6 +15,7 @@ from tests.node.conftest import STOKER, eventually, said
 EPOCHS = 3
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_digits_that_are_uploaded_become_a_classifier(
     bucket: Any, api: httpx.Client, ended: Callable[..., dict[str, Any]], tmp_path: Path

@@ -137,6 +137,7 @@ def cold_start(name: str, method: str, path: str, body: Any, headers: dict[str, 
     return took, answer
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_each_function_makes_its_first_write_from_zero_beside_a_hello_world(
     submit: Callable[..., str], api: httpx.Client
