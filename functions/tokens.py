@@ -26,6 +26,7 @@ _END_OF_TIME = 2**40
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
 #: how far the clock of the replica that made a token may be ahead of the one that is shown it
 _CLOCK_ERROR_SECONDS = 3600
+_LEEWAY_SECONDS = 5
 
 
 @cache
@@ -115,21 +116,31 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
     if not _COMPACT.fullmatch(token):  # PyJWT's base64 passes over padding, so that one token has several forms
         raise Unauthenticated("the token is malformed: it is not three parts of base64url, joined by dots")
     try:
-        header = jwt.get_unverified_header(token)
-        if audience == "api" and settings().oidc_issuer and header.get("alg") != "HS256":
+        if audience == "api" and settings().oidc_issuer and jwt.get_unverified_header(token).get("alg") != "HS256":
             return _of_issuer(token)
-        secret = keys().get(header.get("kid", ""))
-        if secret is None:
-            raise Unauthenticated("the token's kid is not one of ours (any more)")
-        # PyJWT refuses any iat of the future: replicas' clocks differ, and a trainer has no other token to try.
-        options: Any = {"require": ["iss", "aud", "iat", "exp"], "verify_iat": False}
-        claims = jwt.decode(token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=5, options=options)
-        if not all(_is_moment(claims[name]) for name in ("iat", "exp")):
-            raise Unauthenticated("the token's iat and exp must be numbers: seconds")
-        if claims["iat"] > now().timestamp() + _CLOCK_ERROR_SECONDS:
-            raise Unauthenticated("the token is not yet valid")
+        claims = _signed(token, audience, tuple(keys().items()))
+        if claims["exp"] <= now().timestamp() - _LEEWAY_SECONDS:
+            raise jwt.ExpiredSignatureError("Signature has expired")
     except (jwt.PyJWTError, UnicodeError, ValueError, TypeError) as error:
         raise Unauthenticated(f"token refused: {error}") from error
+    if claims["iat"] > now().timestamp() + _CLOCK_ERROR_SECONDS:
+        raise Unauthenticated("the token is not yet valid")
+    return dict(claims)
+
+
+@lru_cache(maxsize=4096)  # a trainer shows the same token all its life; a refused one is not kept
+def _signed(token: str, audience: str, secrets: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Return what a token of ours says, whenever it ends."""
+    secret = dict(secrets).get(jwt.get_unverified_header(token).get("kid", ""))
+    if secret is None:
+        raise Unauthenticated("the token's kid is not one of ours (any more)")
+    # PyJWT refuses any iat of the future: replicas' clocks differ, and a trainer has no other token to try.
+    options: Any = {"require": ["iss", "aud", "iat", "exp"], "verify_iat": False, "verify_exp": False}
+    claims = jwt.decode(
+        token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=_LEEWAY_SECONDS, options=options
+    )
+    if not all(_is_moment(claims[name]) for name in ("iat", "exp")):
+        raise Unauthenticated("the token's iat and exp must be numbers: seconds")
     return claims
 
 
