@@ -11,12 +11,13 @@ RARE = 20_000
 #: finished jobs are spread over so many days before now
 DAYS = 30
 
-# Ids are as random as ours. State, framework and time follow from the number, so that each filter has its share.
+# Ids are as ours: the time, and then chance. State, framework and time follow from the number, so that each filter has its share.
 _JOBS = """
 INSERT INTO job (id, identity, state, reason, liveness, framework, task, dataset_id, model_name, spec, trace_id, attempt,
     attempt_limit, launch, sequence, epoch, epochs, metrics, artifacts, created_at, submitted_at, queued_at, started_at,
     finished_at, heartbeat_at, progress_at)
-SELECT substr(md5(%(salt)s || n), 1, 16), '["upload","stoker","datasets/' || n || '.zip","' || md5(%(salt)s || n) || '"]',
+SELECT lpad(to_hex(extract(epoch FROM at)::bigint), 8, '0') || substr(md5(%(salt)s || n), 1, 12),
+    '["upload","stoker","datasets/' || n || '.zip","' || md5(%(salt)s || n) || '"]',
     state, CASE state WHEN 'FAILED' THEN 'lost' END, CASE state WHEN 'RUNNING' THEN 'live' END,
     CASE WHEN state <> 'RUNNING' AND n %% %(rare)s = 0 THEN 'rare' ELSE 'stub' END, 'train', 'dataset-' || n %% 5000,
     'stub-1', '{"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "epochs": 8}', md5('t' || n), 1, 1, 1,
