@@ -228,6 +228,7 @@ def test_no_job_is_left_without_a_row(api: httpx.Client) -> None:
                 "spec": {
                     "restartPolicy": "Never",
                     "serviceAccountName": "trainer",
+                    "priorityClassName": "stoker-trainers",
                     "automountServiceAccountToken": False,
                     "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
                     "volumes": [{"name": "scratch", "emptyDir": {}}],
