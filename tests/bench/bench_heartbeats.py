@@ -84,7 +84,7 @@ def through_mlflow(server: str, folder: Path) -> Iterator[Measure]:
     name = f"mlflow_{uuid4().hex}"
     with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
-    command = ["uv", "run", "--isolated", "--no-project", "--with", MLFLOW, "--with", "psycopg2-binary"]
+    command = ["uv", "run", "--isolated", "--no-project", "--with", MLFLOW, "--with", "psycopg[binary]"]
     command += ["mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", server.format(name), "--artifacts-destination", str(folder / "artifacts")]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -94,7 +94,8 @@ def through_mlflow(server: str, folder: Path) -> Iterator[Measure]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: is_healthy(address), within_seconds=600)
+        eventually(lambda: is_healthy(address) or process.poll() is not None, within_seconds=600)
+        assert process.poll() is None, (folder / "mlflow.log").read_text()[-2000:]
         runs = [mlflow_run(address) for _ in range(CONNECTIONS)]
         metrics = [{"key": key, "value": value, "timestamp": 0, "step": 3} for key, value in METRICS.items()]
         requests: list[tuple[str, object, dict[str, str]]] = [
