@@ -108,13 +108,14 @@ def bucket() -> str:
 
 @cache
 def _client() -> "S3Client":
+    found = storage_access()
+    missing = [name for name, value in found.items() if not value]
+    if missing:
+        raise Busy(f"no storage is set up: the functions need {', '.join(missing)}")
     import boto3  # noqa: PLC0415 -- as above
     from botocore.config import Config  # noqa: PLC0415
 
-    missing = [name for name, value in storage_access().items() if not value]
-    if missing:
-        raise Busy(f"no storage is set up: the functions need {', '.join(missing)}")
-    endpoint, access, secret = storage_access().values()
+    endpoint, access, secret = found.values()
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
