@@ -4,7 +4,6 @@ import logging
 from typing import Annotated
 
 import msgspec
-from flask import Request
 from msgspec import Meta
 
 from functions import cloudevent, intake, launcher, store, store_read, tokens, views, web
@@ -23,8 +22,8 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
     message: Annotated[str, Meta(max_length=4_000)] | None = None
 
 
-@web.endpoint("POST /v1/jobs/<job_id:job_id>/cancel", "POST /v1/cancel", "POST /")
-def cancel(request: Request, job_id: str = "") -> web.Answer:
+@web.endpoint("POST /v1/jobs/{job_id}/cancel", "POST /v1/cancel", "POST /")
+def cancel(request: web.Request, job_id: str = "") -> web.Answer:
     """Answer with the job; a CloudEvent of type ``dev.stoker.job.cancel``, subject the job's id, with nothing."""
     tokens.require_api(request, "jobs:write")  # 401, 403
     if job_id:

@@ -2,14 +2,12 @@
 
 import json
 
-from flask import Request
-
 from functions import intake, notifications, spec, tokens, views, web
 from functions.errors import unusable_field
 
 
 @web.endpoint("POST /v1/jobs", "POST /")
-def create_job(request: Request) -> web.Answer:
+def create_job(request: web.Request) -> web.Answer:
     """Answer an API call with the job, and the delivery of an event with an empty body."""
     at = tokens.now()
     subject = tokens.require_api(request, "jobs:write", "datasets:notify")  # 401, 403

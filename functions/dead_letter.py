@@ -1,12 +1,10 @@
 """dead-letter: an event that a Broker has given up on is kept with its reason, beside those that were rejected."""
 
-from flask import Request
-
 from functions import store_sweep, tokens, web
 
 
 @web.endpoint("POST /v1/dead-letters", "POST /")
-def dead_letter(request: Request) -> web.Answer:
+def dead_letter(request: web.Request) -> web.Answer:
     """Answer with an empty body: this is an event, with Knative's ``knativeerror…`` extensions."""
     at = tokens.now()
     tokens.require_api(request, "datasets:notify", "jobs:write")  # 401, 403

@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 import msgspec
-from flask import Request
 from msgspec import Meta
 
 from functions import store, tokens, web
@@ -28,8 +27,8 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-@web.endpoint("POST /v1/jobs/<job_id:job_id>/done")
-def done(request: Request, job_id: str) -> web.Answer:
+@web.endpoint("POST /v1/jobs/{job_id}/done")
+def done(request: web.Request, job_id: str) -> web.Answer:
     """Answer with the job's state."""
     tokens.require_callback(request, job_id)  # 401
     report = web.body(request, Report)  # 413, 415, 422

@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
-from flask import Request
 from msgspec import Meta
 
 from functions import store, tokens, web
@@ -19,8 +18,8 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-@web.endpoint("POST /v1/jobs/<job_id:job_id>/event")
-def event(request: Request, job_id: str) -> web.Answer:
+@web.endpoint("POST /v1/jobs/{job_id}/event")
+def event(request: web.Request, job_id: str) -> web.Answer:
     """Answer with the job's state and attempt."""
     claims = tokens.require_callback(request, job_id)  # 401
     body = web.body(request, Event)  # 413, 415, 422

@@ -1,7 +1,5 @@
 """front: all functions behind one address; for a laptop, and for a small installation as one Service."""
 
-from flask import Request, Response
-
 from functions import web
 from functions.cancel import cancel
 from functions.create_job import create_job
@@ -14,9 +12,5 @@ from functions.presign import presign
 from functions.sweep import sweep
 from functions.uploads import uploads
 
-dispatch = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep, uploads, dead_letter)
-
-
-def front(request: Request) -> Response:
-    """Pass a request to the function whose path it is; a bare ``POST /`` goes to create-job."""
-    return dispatch(request)
+#: a bare ``POST /`` goes to create-job
+front = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep, uploads, dead_letter)

@@ -1,13 +1,11 @@
 """heartbeat: a trainer says how far it is. The one function that runs often: see ``store_heartbeat``."""
 
-from flask import Request
-
 from functions import store_heartbeat, tokens, web
 from functions.callback import Call
 
 
-@web.endpoint("POST /v1/jobs/<job_id:job_id>/heartbeat")
-def heartbeat(request: Request, job_id: str) -> web.Answer:
+@web.endpoint("POST /v1/jobs/{job_id}/heartbeat")
+def heartbeat(request: web.Request, job_id: str) -> web.Answer:
     """Answer with the job's state, and with a new token when the caller's nears its end."""
     at = tokens.now()
     claims = tokens.require_callback(request, job_id)  # 401

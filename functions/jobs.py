@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from flask import Request, Response
 from msgspec import Meta
 
 from functions import storage, store_read, tokens, views, web
@@ -46,23 +45,25 @@ class RejectedQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 @web.endpoint(
     "GET /v1/jobs",
-    "GET /v1/jobs/<job_id:job_id>",
-    "GET /v1/jobs/<job_id:job_id>/<any(events, artifacts):part>",
+    "GET /v1/jobs/{job_id}",
+    "GET /v1/jobs/{job_id}/events",
+    "GET /v1/jobs/{job_id}/artifacts",
     "GET /v1/rejected-events",
     "GET /v1/openapi.json",
 )
-def jobs(request: Request, job_id: str = "", part: str = "") -> web.Answer:
+def jobs(request: web.Request, job_id: str = "") -> web.Answer:
     """Answer with what the path names; the API's description takes a token as all else does."""
     tokens.require_api(request, "jobs:read", "jobs:write")  # 401, 403
-    if request.path.startswith("/v1/rejected-events"):
+    path = request.path.rstrip("/")
+    if path == "/v1/rejected-events":
         return _rejected(web.query(request, RejectedQuery))  # 422, 503
-    if request.path.startswith("/v1/openapi.json"):
-        return Response(Path(__file__).with_name("openapi.json").read_bytes(), mimetype="application/json")
+    if path == "/v1/openapi.json":
+        return web.json_text(Path(__file__).with_name("openapi.json").read_bytes())
     if not job_id:
         return _page(web.query(request, JobsQuery))  # 422, 503
-    if part == "events":
+    if path.endswith(f"/{job_id}/events"):
         return _events(job_id, web.query(request, EventsQuery))  # 404, 422, 503
-    if part == "artifacts":
+    if path.endswith(f"/{job_id}/artifacts"):
         return {"artifacts": storage.artifacts(store_read.job(job_id).id)}  # 404, 503
     return views.job_json(store_read.job(job_id))  # 404, 503
 

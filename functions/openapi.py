@@ -5,7 +5,6 @@
 
 import inspect
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,13 +83,7 @@ def description() -> dict[str, Any]:
 
 def _routes() -> dict[str, str]:
     """Return what each function says of itself, by route; a bare ``POST /`` is an event's delivery, and left out."""
-    found = {}
-    for endpoint, routes in web.routes().items():
-        for route in routes:
-            parts = re.search(r"<any\((.*)\):part>", route)
-            for part in parts[1].split(", ") if parts else [""]:
-                path = re.sub(r"<any\(.*\):part>", part, route).replace("<job_id:job_id>", "{job_id}")
-                found[path] = inspect.getdoc(endpoint) or ""
+    found = {route: inspect.getdoc(one) or "" for one, routes in web.routes().items() for route in routes}
     return {route: said for route, said in found.items() if not route.endswith(" /")}
 
 

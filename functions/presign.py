@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Literal
 
 import msgspec
-from flask import Request
 
 from functions import storage, store_read, tokens, web
 from functions.errors import unusable_field
@@ -20,8 +19,8 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     key: Key
 
 
-@web.endpoint("POST /v1/jobs/<job_id:job_id>/presign")
-def presign(request: Request, job_id: str) -> web.Answer:
+@web.endpoint("POST /v1/jobs/{job_id}/presign")
+def presign(request: web.Request, job_id: str) -> web.Answer:
     """Answer with the link, and until when it is good."""
     at = tokens.now()
     tokens.require_callback(request, job_id)  # 401

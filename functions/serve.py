@@ -1,127 +1,202 @@
 """serve: one function, behind a server that spends a thread on a request only when all of it is there.
 
-Not functions-framework's own command: its gunicorn reads a request in the thread that answers it, so that as many slow
-senders as there are threads keep everybody out, and it takes a request line of any length. The function is loaded by
-the framework here as well.
+The image's server, and the laptop's. Not functions-framework's own: its gunicorn reads a request in the thread that
+answers it, so that as many slow senders as there are threads keep everybody out, it takes a request line of any
+length, and it serves a third as many. Each function is a target of the framework all the same.
 """
 
+import asyncio
 import logging
+import math
 import os
 import signal
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import IO, Any
 
-import functions_framework
-from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.server import create_server
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from functions import web
 
 #: a whole request must come within this time; so long, too, may a connection be idle
 REQUEST_SECONDS = 30.0
-#: over this, the oldest connections that have no request at work are closed; below the 1024 files of most systems
+#: over this, the connection that has waited longest for its sender is closed; below the 1024 files of most systems
 CONNECTION_LIMIT = 500
-#: what a handler may ask for (web.DELIVERY_LIMIT_BYTES), and somewhat more, which it refuses in its own words
-BODY_LIMIT_BYTES = 2 * 1024 * 1024
 HEADER_LIMIT_BYTES = 32 * 1024
+#: what of a body is read, so that its sender gets to hear that it is too large
+READ_LIMIT_BYTES = 16 * 1024 * 1024
 #: bodies over this wait in a file
 MEMORY_LIMIT_BYTES = 128 * 1024
 #: after SIGTERM, what is at work may end
-GRACE_SECONDS = 25.0
-_LOOK_SECONDS = 1.0
+GRACE_SECONDS = 25
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
-class _Request(HTTPRequestParser):  # type: ignore[misc]  # its author gave no types
-    """A request with one length only: a proxy that believes the other would take its body for the next request."""
+class _Connection(HttpToolsProtocol):
+    """A connection that knows since when it waits for its sender, and takes heads of a bounded size only."""
 
-    def parse_header(self, header_plus: bytes) -> None:
-        """Read the head; see the base class. Raises: ParsingError."""
-        super().parse_header(header_plus)
-        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
-            raise ParsingError("Transfer-Encoding is for HTTP/1.1, and without Content-Length")  # RFC 9112 §6.1, §6.3
+    waits_since = math.inf
+    is_in_head = True
+    head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
+        """Begin; over the limit, another goes."""
+        super().connection_made(transport)
+        self.waits_since = time.monotonic()
+        if len(self.connections) > CONNECTION_LIMIT:
+            min(_connections(self.server_state), key=lambda one: one.waits_since).transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; a head of which the end has not is counted here, another by its parts."""
+        was_in_head = self.is_in_head
+        super().data_received(data)
+        if was_in_head and self.is_in_head:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEADER_LIMIT_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as the base class
+        """Answer what is here, all the same: nothing more will come."""
+        return self._is_to_end_with_the_answer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; not before what came before it is answered, for which it would be taken."""
+        if not self._is_to_end_with_the_answer():
+            super().send_400_response(msg)
+
+    def _is_to_end_with_the_answer(self) -> bool:
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self.waits_since, self.is_in_head, self.head_bytes = time.monotonic(), True, 0
+
+    def on_headers_complete(self) -> None:
+        """Take a head.
+
+        Raises:
+            ValueError: it is too long, or says what two servers could read in two ways; the parser refuses it then.
+        """
+        self.is_in_head = False
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEADER_LIMIT_BYTES:
+            raise ValueError("the head is too long")
+        names = [name for name, _ in self.headers]
+        if b"transfer-encoding" in names and (b"content-length" in names or self.parser.get_http_version() == "1.0"):
+            raise ValueError("Transfer-Encoding is for HTTP/1.1, and without Content-Length")  # RFC 9112 §6.1, §6.3
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Have a request whole: the turn is ours."""
+        super().on_message_complete()
+        self.waits_since = math.inf
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless it is here."""
+        self.waits_since = math.inf if self.pipeline else time.monotonic()
+        super().on_response_complete()
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]  # as above
-    """A connection that knows since when it has had a part of a request."""
+class _Server(uvicorn.Server):
+    """A server that closes the connections whose senders take too long, each second."""
 
-    parser_class = _Request
-    began_at = float("inf")
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections; called ten times a second."""
+        if counter % 10 == 0:
+            too_old = time.monotonic() - REQUEST_SECONDS
+            for connection in _connections(self.server_state):
+                if connection.waits_since < too_old:
+                    connection.transport.abort()
+        return await super().on_tick(counter)
 
-    def received(self, data: bytes) -> bool:
-        """Take what has come; see the base class."""
-        is_taken: bool = super().received(data)
-        self.began_at = min(self.began_at, time.monotonic()) if self.request is not None else float("inf")
-        return is_taken
+
+def _connections(state: uvicorn.server.ServerState) -> list[_Connection]:
+    return [one for one in state.connections if isinstance(one, _Connection)]
 
 
 def main() -> None:
     """Serve the function FUNCTION_TARGET at HOST and PORT, by THREADS threads, until SIGTERM."""
+    # The server, once it is through, raises the signal that ended it again.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     target = os.environ["FUNCTION_TARGET"]
-    source = Path(__file__).with_name(f"{target}.py")
-    app = functions_framework.create_app(target, str(source), "http")  # type: ignore[no-untyped-call]  # as above
-    _log_as_we_do()
-    sockets: dict[int, Any] = {}
-    server = create_server(
-        app,
-        sockets,
+    endpoint: web.Endpoint = getattr(import_module(f"functions.{target}"), target)
+    logging.getLogger("uvicorn").handlers = logging.getLogger("stoker").handlers
+    config = uvicorn.Config(
+        _app(endpoint, threads=int(os.environ.get("THREADS", 4 * (os.cpu_count() or 1)))),
         host=os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 -- a container's only address
         port=int(os.environ.get("PORT", "8080")),
-        threads=int(os.environ.get("THREADS", 4 * (os.cpu_count() or 1))),
-        ident=None,
+        http=_Connection,
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level=logging.ERROR,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
         backlog=1024,
-        connection_limit=2 * CONNECTION_LIMIT,
-        channel_timeout=REQUEST_SECONDS,
-        cleanup_interval=5,
-        asyncore_use_poll=True,
-        max_request_header_size=HEADER_LIMIT_BYTES,
-        max_request_body_size=BODY_LIMIT_BYTES,
-        inbuf_overflow=MEMORY_LIMIT_BYTES,
+        timeout_keep_alive=math.ceil(REQUEST_SECONDS),
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server.channel_class = _Channel
-    _run(server, sockets)
+    try:
+        _Server(config).run()
+    except SystemExit as end:
+        os._exit(int(end.code or 0))  # a thread that is still at work had its time, and would be waited for without end
 
 
-def _run(server: Any, sockets: Mapping[int, Any]) -> None:
-    stop_at = float("inf")
+def _app(endpoint: web.Endpoint, *, threads: int) -> App:
+    pool = ThreadPoolExecutor(threads)
 
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal stop_at
-        stop_at = time.monotonic() + GRACE_SECONDS
-        server.pull_trigger()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    look_at = 0.0
-    while time.monotonic() < stop_at:
-        wasyncore.loop(_LOOK_SECONDS, use_poll=True, map=sockets, count=1)
-        channels = list(server.active_channels.values())
-        if stop_at != float("inf"):
-            if server.accepting:  # what knocks now is refused, and comes again to another replica
-                server.accepting = False
-                wasyncore.dispatcher.close(server)
-            if not any(channel.requests or channel.total_outbufs_len for channel in channels):
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        with tempfile.SpooledTemporaryFile(MEMORY_LIMIT_BYTES) as content:
+            is_whole = await _receive(receive, content)
+            if is_whole is None:
                 return
-        if len(channels) > CONNECTION_LIMIT or time.monotonic() >= look_at:
-            look_at = time.monotonic() + _LOOK_SECONDS
-            _close_slow(channels)
+            answer = await asyncio.get_running_loop().run_in_executor(pool, _answer, endpoint, scope, content)
+        headers = {**answer.headers, "content-length": str(len(answer.content))}
+        if not is_whole:
+            headers["connection"] = "close"
+        pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    return app
 
 
-def _close_slow(channels: list[_Channel]) -> None:
-    idle = sorted((one for one in channels if not one.requests), key=lambda channel: channel.creation_time)
-    over = max(len(channels) - CONNECTION_LIMIT, 0)
-    too_old = time.monotonic() - REQUEST_SECONDS
-    for number, channel in enumerate(idle):
-        if number < over or channel.began_at < too_old:
-            channel.will_close = True
+async def _receive(receive: Receive, content: IO[bytes]) -> bool | None:
+    """Keep a request's body, as far as it may go; say whether that is all of it, or None where its sender has left."""
+    read_bytes, has_more = 0, True
+    while has_more and read_bytes < READ_LIMIT_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part, has_more = message["body"], message["more_body"]
+        content.write(part[: max(web.DELIVERY_LIMIT_BYTES + 1 - read_bytes, 0)])
+        read_bytes += len(part)
+    return not has_more
 
 
-def _log_as_we_do() -> None:
-    logger = logging.getLogger("waitress")
-    logger.handlers, logger.propagate = logging.getLogger("stoker").handlers, False
-    logger.setLevel(logging.ERROR)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+def _answer(endpoint: web.Endpoint, scope: MutableMapping[str, Any], content: IO[bytes]) -> web.Response:
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    content.seek(0)
+    query = scope["query_string"].decode("latin-1")
+    return endpoint(web.Request(scope["method"], scope["path"], query, headers, content.read()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """sweep: every minute, puts right what a crash, an outage or a lost message has left; see ``sweeping``."""
 
-from flask import Request
-
 from functions import sweeping, tokens, web
 from functions.errors import NotFound
 
@@ -10,7 +8,7 @@ _CHANGED = "dev.knative.apiserver.ref."
 
 
 @web.endpoint("POST /v1/sweep", "POST /")
-def sweep(request: Request) -> web.Answer:
+def sweep(request: web.Request) -> web.Answer:
     """Answer with an empty body: these are events, of a PingSource, or of an ApiServerSource about one object."""
     tokens.require_api(request, "jobs:write")  # 401, 403
     if request.headers.get("ce-type", "").startswith(_CHANGED):

@@ -14,7 +14,7 @@ from functions.errors import Busy, Forbidden, Unauthenticated
 from functions.settings import settings
 
 if TYPE_CHECKING:
-    from flask import Request
+    from functions.web import Request
 
 ISSUER = "stoker"
 #: RFC 7515's compact serialization
@@ -110,7 +110,7 @@ def require_api(request: "Request", *scopes: str) -> str:
 
 
 def _claims(request: "Request", audience: str) -> dict[str, Any]:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("send the header Authorization: Bearer <token>")
     if not _COMPACT.fullmatch(token):  # PyJWT's base64 passes over padding, so that one token has several forms

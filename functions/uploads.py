@@ -5,8 +5,6 @@ For clusters: where there is no Broker, the webhook calls create-job itself.
 
 import hashlib
 
-from flask import Request
-
 from functions import cloudevent, logs, sink, tokens, web
 from functions.errors import Busy
 
@@ -14,7 +12,7 @@ UPLOADED = "dev.stoker.upload"
 
 
 @web.endpoint("POST /v1/uploads", "POST /")
-def uploads(request: Request) -> web.Answer:
+def uploads(request: web.Request) -> web.Answer:
     """Answer with nothing once the Broker has it."""
     at = tokens.now()
     tokens.require_api(request, "datasets:notify")  # 401, 403

@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from flask import Request
 
-from functions import tokens
+from functions import tokens, web
 from functions.errors import Forbidden, Unauthenticated
 from tests.attack.conftest import Server
 from tests.attack.forgeries import JOB, Forgery, forgeries, head, of_api, of_job, signed
@@ -24,7 +23,7 @@ SEED = int(os.environ.get("ATTACK_SEED", "1"))
 
 
 def outcome(forgery: Forgery, gate: str) -> str:
-    request = Request({"HTTP_AUTHORIZATION": forgery.header, "REQUEST_METHOD": "POST", "wsgi.url_scheme": "http"})
+    request = web.Request("POST", "/", "", {"authorization": forgery.header}, b"")
     try:
         if gate == "callback":
             tokens.require_callback(request, JOB)

@@ -39,7 +39,7 @@ def test_a_bare_post_reaches_create_job(front: Any) -> None:
 
 
 def _filled(path: str) -> str:
-    return path.replace("<job_id:job_id>", "job-1").replace("<any(events, artifacts):part>", "events")
+    return path.replace("{job_id}", "job-1")
 
 
 def test_what_none_of_them_knows_is_404_and_another_method_405(front: Any) -> None:

@@ -109,8 +109,7 @@ DOORS = {"front": front(), "gateway": gateway()}
 
 
 def filled(path: str) -> str:
-    path = path.replace("<job_id:job_id>", "job-1")
-    return re.sub(r"<any\((\w+)[^>]*>", r"\1", path)
+    return path.replace("{job_id}", "job-1")
 
 
 @pytest.mark.parametrize("door", DOORS)

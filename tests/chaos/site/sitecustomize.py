@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import FrameType
@@ -24,10 +24,9 @@ _LINES = {"front-a": 500, "front-b": 500, "sweep": 20_000}
 
 
 def _begin(home: Path, seed: str, replica: str) -> None:
-    import flask
     import jwt.api_jwt
 
-    from functions import tokens
+    from functions import tokens, web
 
     clock = os.open(home / f"clock-{replica}", os.O_RDONLY)
     began, rate = float(os.environ["CHAOS_BEGAN"]), float(os.environ["CHAOS_RATE"])
@@ -39,7 +38,7 @@ def _begin(home: Path, seed: str, replica: str) -> None:
     tokens.now = now
     jwt.api_jwt.datetime = _shifted(now)  # type: ignore[attr-defined]  # it looks at the clock by itself
     code = str(Path(tokens.__file__).parent)
-    serve, requests, life = flask.Flask.__call__, itertools.count(), threading.local()
+    answer, requests, life = web._answer, itertools.count(), threading.local()
 
     def life_of_process() -> int:
         # A worker is a fork: what was counted before is another's.
@@ -50,19 +49,19 @@ def _begin(home: Path, seed: str, replica: str) -> None:
                 life.pid, life.number = os.getpid(), lives.tell()
         return int(life.number)
 
-    def call(app: flask.Flask, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def call(handler: Any, rules: Any, request: web.Request) -> web.Response:
         dice = random.Random(f"{seed}:{replica}:{life_of_process()}:{next(requests)}")
-        is_to_die = environ["REQUEST_METHOD"] == "POST" and dice.random() < _CHANCE[replica]
+        is_to_die = request.method == "POST" and dice.random() < _CHANCE[replica]
         if not is_to_die or (home / "calm").exists():
-            return serve(app, environ, start_response)
+            return answer(handler, rules, request)
         left = int(math.exp(dice.uniform(0, math.log(_LINES[replica]))))
         sys.settrace(_dying_after(left, code, lambda where: _die(home, replica, where)))
         try:
-            return serve(app, environ, start_response)
+            return answer(handler, rules, request)
         finally:
             sys.settrace(None)
 
-    flask.Flask.__call__ = call  # type: ignore[method-assign, assignment]  # the same, by other names
+    web._answer = call
 
 
 def _shifted(now: Callable[[], datetime]) -> type[datetime]:
