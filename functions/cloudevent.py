@@ -5,8 +5,8 @@ of any type, and knows no batches.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -14,16 +14,11 @@ from msgspec import Meta
 
 #: no control characters (CloudEvents 1.0 §3.1.1), and short enough for an index
 _Attribute = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+#: by name, in any case
+Headers = Mapping[str, str]
 _MARKS = ("ce-specversion", "ce-type")
 _FAMILY = "application/cloudevents"
 _ATTRIBUTES = ("specversion", "id", "source", "type", "subject")
-
-
-class Headers(Protocol):
-    """HTTP headers by whatever brings them: a dict, or werkzeug's own class, which is no Mapping."""
-
-    def items(self) -> Iterable[tuple[str, str]]:
-        """Return names, in any case, and values."""
 
 
 class CloudEvent(NamedTuple):

@@ -130,7 +130,7 @@ _of_thread = threading.local()
 
 
 def _connection(connect: Any) -> Any:
-    # One connection a thread: gunicorn's threads are the pool. The URL is kept beside it for a change of store.
+    # One connection a thread: the server's threads are the pool. The URL is kept beside it for a change of store.
     url = settings().database_url
     if getattr(_of_thread, "url", None) != url:
         _forget_connection()

@@ -4,7 +4,9 @@ import importlib.util
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from infra.node.layout import BINARIES, CACHE, KNATIVE, PROJECT, ctr, run
 from infra.node.machine import PAUSE
@@ -53,23 +55,23 @@ def knative(package: str) -> str:
 def build_trainer(framework: str) -> None:
     """Build and import a trainer's image by its own Dockerfile, with the torch of its lock file: gigabytes, so not at every start."""
     folder = PROJECT / f"trainer-images/trainer-{framework}"
-    build(f"stoker.local/trainer-{framework}:1", folder / "Dockerfile", folder=folder, torch="locked")
+    build(f"stoker.local/trainer-{framework}:1", folder / "Dockerfile", folder=folder, arguments={"TORCH": "locked"})
 
 
 def build(
     name: str,
     dockerfile: Path,
     folder: Path | None = None,
-    programs: dict[str, Path] | None = None,
-    torch: str = "base",
+    programs: Mapping[str, Path] = MappingProxyType({}),
+    arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Build an image from a folder or from a few programs, and import it unless containerd has just that one."""
+    given = [f"--build-arg={key}={value}" for key, value in {"BASE": BASE, **arguments}.items()]
     with tempfile.TemporaryDirectory() as made:
-        for target, source in (programs or {}).items():
+        for target, source in programs.items():
             shutil.copy(source, Path(made, target))
         run(
-            *BUILDAH, "build", "--isolation", "chroot", "--layers", "--build-arg", f"BASE={BASE}",
-            "--build-arg", f"TORCH={torch}", "--tag", name,
+            *BUILDAH, "build", "--isolation", "chroot", "--layers", *given, "--tag", name,
             # What the machine trusts, its builds trust: a company's proxy, for one.
             "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro",
             "--file", dockerfile, folder or made,

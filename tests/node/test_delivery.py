@@ -15,7 +15,7 @@ from tests.node.conftest import STOKER, ZIP, eventually, get, said, uploaded
 CREATE_JOB = ("-l", "serving.knative.dev/service=create-job")
 #: the functions that an upload passes through
 ON_THE_WAY = ("-l", "serving.knative.dev/service in (uploads, create-job)")
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from infra.node.layout import NODE, PROJECT, apply, kubectl, run
 from tests.conftest import is_up
 from tests.node.conftest import TRAINERS, address_of, eventually, freed, get, left_of, said
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = pytest.mark.timeout(600)
 
 ILL: dict[str, dict[str, Any]] = {
     "out of memory": {"model_name": "hungry-400"},
@@ -193,6 +193,7 @@ def ghost() -> Iterator[None]:
     kubectl("delete", "node", "ghost", "--wait=false")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ghost")
 def test_a_node_that_is_lost_is_told_by_its_name(
     submit: Callable[..., str], ended: Callable[..., dict[str, Any]]

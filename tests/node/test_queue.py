@@ -9,7 +9,7 @@ from infra.node import kueue
 from infra.node.layout import apply, kubectl
 from tests.node.conftest import TRAINERS, eventually
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = pytest.mark.timeout(600)
 #: room for one stub at a time
 QUEUE = """
 apiVersion: kueue.x-k8s.io/v1beta2
