@@ -52,7 +52,7 @@ MALFORMED = {
 def told(server: Server, sent: bytes) -> list[int]:
     """Return the statuses that a server answers to these bytes, until it closes or our side has ended."""
     with closing(socket.create_connection(server.place, timeout=60)) as connection:
-        with suppress(ConnectionError):
+        with suppress(OSError):  # it has hung up already
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
         received = b""

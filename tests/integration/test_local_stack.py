@@ -188,9 +188,18 @@ def demo_with(stack: Path, environment: pytest.MonkeyPatch, *command: str) -> su
     return subprocess.Popen(demo, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def said(demo: subprocess.Popen[str]) -> str:
+    """Return what a demo prints until it ends; in time, or not at all."""
+    try:
+        return demo.communicate(timeout=90)[0]
+    except subprocess.TimeoutExpired as error:
+        demo.kill()
+        pytest.fail(f"the demo still runs; it has said: {error.output!r}")
+
+
 def test_a_demo_that_fails_says_why_shows_the_log_and_exits_1(stack: Path, environment: pytest.MonkeyPatch) -> None:
     demo = demo_with(stack, environment, "sh", "-c", "echo the label is wrong; exit 65")
-    output, _ = demo.communicate(timeout=90)
+    output = said(demo)
 
     assert demo.returncode == 1
     assert "FAILED (dataset_invalid)" in output
@@ -203,7 +212,7 @@ def test_an_interrupted_demo_cancels_its_job_and_exits_130(stack: Path, environm
     while "QUEUED" not in demo.stdout.readline():
         assert demo.poll() is None
     demo.send_signal(signal.SIGINT)
-    output, _ = demo.communicate(timeout=60)
+    output = said(demo)
 
     assert demo.returncode == 130
     assert "is CANCELLED; its trainer has stopped" in output
@@ -211,7 +220,7 @@ def test_an_interrupted_demo_cancels_its_job_and_exits_130(stack: Path, environm
 
 def test_a_demo_that_goes_well_shows_what_is_stored_and_exits_0(stack: Path, environment: pytest.MonkeyPatch) -> None:
     demo = demo_with(stack, environment, sys.executable, str(ROOT / "tests/integration/stub_trainer.py"))
-    output, _ = demo.communicate(timeout=90)
+    output = said(demo)
 
     assert demo.returncode == 0, output
     assert "score 1" in output
