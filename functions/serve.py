@@ -1,8 +1,8 @@
 """serve: one function, behind a server that spends a thread on a request only when all of it is there.
 
 The image's server, and the laptop's. Not functions-framework's own: its gunicorn reads a request in the thread that
-answers it, so that as many slow senders as there are threads keep everybody out, it takes a request line of any
-length, and it serves a third as many. Each function is a target of the framework all the same.
+answers it, so that as many slow senders as there are threads keep everybody out, and it takes a request line of any
+length. Each function is a target of the framework all the same.
 """
 
 import asyncio
@@ -66,14 +66,15 @@ class _Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as the base class
         """Answer what is here, all the same: nothing more will come."""
-        return self._is_to_end_with_the_answer()
+        return self._ends_after_its_answer()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; not before what came before it is answered, for which it would be taken."""
-        if not self._is_to_end_with_the_answer():
+        if not self._ends_after_its_answer():
             super().send_400_response(msg)
 
-    def _is_to_end_with_the_answer(self) -> bool:
+    def _ends_after_its_answer(self) -> bool:
+        """Have the connection closed after the answer that is at work; say whether there is one."""
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
             return False
         self.cycle.keep_alive = False

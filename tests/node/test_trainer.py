@@ -34,7 +34,7 @@ def test_digits_that_are_uploaded_become_a_model(
     listed = eventually(
         lambda: api.get("/v1/jobs", params={"dataset_id": dataset_id}).json()["jobs"], within_seconds=120
     )
-    job = ended(listed[0]["id"], within_seconds=900)
+    job = ended(listed[0]["id"], within_seconds=600)
 
     assert (job["state"], job["epoch"]) == ("SUCCEEDED", EPOCHS), job
     kept = {
