@@ -63,9 +63,9 @@ def of(job: Job, pods: Sequence[Pod], *, image_pull_seconds: float, at: datetime
         return Status(Phase.ENDED, "the trainer exited with code 0 and did not send done", reason_of_exit(0))
     because = f": {podless}"[:_MESSAGE_LENGTH] if podless else ""
     if is_suspended(job):
-        return Status(Phase.WAITING, f"waits for quota of its queue{because}")
+        return Status(Phase.HELD, f"waits for quota of its queue{because}")
     if not newest_first:
-        return Status(Phase.WAITING, f"waits for its pod{because}")
+        return Status(Phase.HELD, f"waits for its pod{because}")
     return _of_pod(newest_first[0], image_pull_seconds=image_pull_seconds, at=at)
 
 
@@ -81,7 +81,10 @@ def _of_pod(pod: Pod, *, image_pull_seconds: float, at: datetime) -> Status:
     if why in _IMAGE_TROUBLE:
         is_over = at - _created(pod) > timedelta(seconds=image_pull_seconds)
         return Status(Phase.ENDED if is_over else Phase.WAITING, message, Reason.IMAGE_PULL)
-    return Status(Phase.WAITING, message, Reason.UNSCHEDULABLE if why == "Unschedulable" else None)
+    if why == "Unschedulable":
+        return Status(Phase.HELD, message, Reason.UNSCHEDULABLE)
+    # The Secret may be what its container waits for: it is made anew with the next submission.
+    return Status(Phase.WAITING, message)
 
 
 def _waiting(pod: Pod) -> tuple[str, str] | None:
@@ -112,12 +115,13 @@ def _lost(pod: Pod, *, at: datetime) -> Status | None:
 def _failed(condition: Any, pods: Sequence[Pod]) -> Status:
     if condition.reason == "DeadlineExceeded":
         return Status(Phase.ENDED, "the cluster's own deadline for the Job is over", Reason.DEADLINE_RUNNING)
+    disrupted = next((found for pod in pods if (found := _disrupted(pod)) is not None), None)
+    if disrupted is not None:
+        return disrupted
+    if condition.reason == "PodFailurePolicy":
+        # Its only rule that fails a Job is ours, on a disruption of one of several nodes; that pod may be gone by now.
+        return Status(Phase.ENDED, (condition.message or "")[:_MESSAGE_LENGTH], Reason.EVICTED)
     for pod in pods:
-        disruption = _condition(pod.status and pod.status.conditions, "DisruptionTarget", status="True")
-        if disruption is not None and disruption.reason in _DISRUPTIONS:
-            return Status(Phase.ENDED, disruption.message, _DISRUPTIONS[disruption.reason])
-        if pod.status and pod.status.reason == "Evicted":
-            return Status(Phase.ENDED, (pod.status.message or "evicted")[:_MESSAGE_LENGTH], Reason.EVICTED)
         for container in _containers(pod):
             terminated = container.state.terminated if container.state else None
             if terminated is not None and terminated.reason == "OOMKilled":
@@ -128,6 +132,15 @@ def _failed(condition: Any, pods: Sequence[Pod]) -> Status:
     return Status(
         Phase.ENDED, f"its Job failed: {condition.reason}: {condition.message}"[:_MESSAGE_LENGTH], Reason.LOST
     )
+
+
+def _disrupted(pod: Pod) -> Status | None:
+    disruption = _condition(pod.status and pod.status.conditions, "DisruptionTarget", status="True")
+    if disruption is not None and disruption.reason in _DISRUPTIONS:
+        return Status(Phase.ENDED, disruption.message, _DISRUPTIONS[disruption.reason])
+    if pod.status and pod.status.reason == "Evicted":
+        return Status(Phase.ENDED, (pod.status.message or "evicted")[:_MESSAGE_LENGTH], Reason.EVICTED)
+    return None
 
 
 def _condition(conditions: Any, *types: str, status: str = "True") -> PodCondition | Any | None:

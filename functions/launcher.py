@@ -18,7 +18,8 @@ class Phase(StrEnum):
     """Where a trainer is, as its launcher sees it."""
 
     ABSENT = "absent"  #: the launcher knows nothing of it
-    WAITING = "waiting"  #: accepted; not started yet
+    HELD = "held"  #: accepted in full; its turn is somebody else's to give, and asking again changes nothing
+    WAITING = "waiting"  #: accepted; to be submitted until it runs
     RUNNING = "running"  #: a process or pod is there
     ENDED = "ended"  #: it was there, and is gone
 
@@ -76,7 +77,7 @@ def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
         return job
-    message = waits or status.message if status.phase == Phase.WAITING else status.message
+    message = waits or status.message if status.phase in {Phase.HELD, Phase.WAITING} else status.message
     store_sweep.submitted(job.id, message, at=at)
     if job.state == State.PENDING:
         return _moved(job, State.QUEUED, message, None, at=at)

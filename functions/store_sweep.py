@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, text, update
+from sqlalchemy import Update, or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -97,11 +97,19 @@ def submitted(job_id: str, message: str | None, *, at: datetime) -> None:
     """Note that a job was handed to the launcher, and what it waits for."""
     with write() as session:
         session.execute(update(Job).where(col(Job.id) == job_id).values(submitted_at=at))
-        session.execute(
-            update(Job)
-            .where(col(Job.id) == job_id, col(Job.state).in_({State.PENDING, State.QUEUED}))
-            .values(message=message)
-        )
+        session.execute(_saying(job_id, message))
+
+
+def note_wait(job: Job, message: str | None) -> None:
+    """Note what a job waits for, where that is something else than at the last look."""
+    if message != job.message:
+        with write() as session:
+            session.execute(_saying(job.id, message))
+
+
+def _saying(job_id: str, message: str | None) -> Update:
+    is_waiting = col(Job.state).in_({State.PENDING, State.QUEUED})
+    return update(Job).where(col(Job.id) == job_id, is_waiting).values(message=message)
 
 
 def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:

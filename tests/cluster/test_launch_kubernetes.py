@@ -58,7 +58,7 @@ def failed(job: Job) -> launcher.Status:
 
 def test_a_launch_is_one_job_one_secret_and_one_pod_however_often_it_is_submitted(new: Any, kubernetes: Client) -> None:
     job = new(epochs=3, gpus=2)
-    assert [submit(job).phase for _ in range(2)] == [Phase.WAITING] * 2
+    assert [submit(job).phase for _ in range(2)] == [Phase.HELD] * 2
     (pod,) = eventually(lambda: [*kubernetes.list(Pod)])
 
     assert names(kubernetes.list(ClusterJob)) == [f"stoker-{job.id}-1"]
@@ -104,7 +104,7 @@ def test_stopping_leaves_neither_job_nor_pod_nor_secret(new: Any, kubernetes: Cl
     [
         (
             condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes: no nvidia.com/gpu"),
-            Phase.WAITING, "nvidia.com/gpu", Reason.UNSCHEDULABLE,
+            Phase.HELD, "nvidia.com/gpu", Reason.UNSCHEDULABLE,
         ),
         (container(waiting={"reason": "ImagePullBackOff", "message": "no such image"}), Phase.WAITING, "no such image", Reason.IMAGE_PULL),
         (container(waiting={"reason": "CreateContainerConfigError", "message": "secret not found"}), Phase.WAITING, "secret not found", None),
@@ -155,7 +155,22 @@ def test_a_disruption_costs_no_attempt_the_pod_is_made_anew(new: Any, node: Any,
 
     assert first.metadata is not None
     eventually(lambda: [name for name in names(kubernetes.list(Pod)) if name != first.metadata.name])
-    assert Kubernetes().inspect(job).phase == Phase.WAITING
+    assert Kubernetes().inspect(job).phase == Phase.HELD
+
+
+def test_nodes_that_a_disruption_ended_say_so_when_the_disrupted_pod_is_gone(
+    new: Any, node: Any, kubernetes: Client
+) -> None:
+    job = new(nodes=2)
+    submit(job)
+    terminated = container(terminated={"exitCode": 143, "reason": "Error"})
+    evicted = node(job.id, "Failed", **terminated, **condition("DisruptionTarget", reason="EvictionByEvictionAPI"))
+    assert failed(job).reason == Reason.EVICTED
+
+    kubernetes.delete(Pod, evicted.metadata.name, grace_period=0)
+    eventually(lambda: evicted.metadata.name not in names(kubernetes.list(Pod)))
+    status = Kubernetes().inspect(job)
+    assert (status.reason, "DisruptionTarget" in (status.message or "")) == (Reason.EVICTED, True)
 
 
 def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_while(
@@ -260,6 +275,21 @@ def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None
     assert (after.state, after.message) == (State.QUEUED, "waits for a node: 0/1 nodes are available")
 
 
+def test_a_job_that_only_waits_for_its_turn_is_not_submitted_over_and_over(new: Any, node: Any) -> None:
+    job, started = new(), new()
+    for one in (job, started):
+        launcher.launch(one, at=tokens.now())
+    said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    node(job.id, "Pending", **said)
+    # The Secret may be what this one waits for.
+    node(started.id, "Pending", **container(waiting={"reason": "ContainerCreating"}))
+    later = tokens.now() + seconds(60)
+    sweeping.once(at=later)
+
+    assert [store_read.job(one.id).submitted_at == later for one in (job, started)] == [False, True]
+    assert "0/1 nodes" in (store_read.job(job.id).message or "")
+
+
 def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     job = new(gpus=1)
     quota("requests.nvidia.com/gpu", "0")
@@ -267,7 +297,7 @@ def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     status = eventually(lambda: found if "exceeded" in ((found := Kubernetes().inspect(job)).message or "") else None)
     sweeping.once(at=tokens.now())
 
-    assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.WAITING, True)
+    assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.HELD, True)
     assert "exceeded quota" in (store_read.job(job.id).message or "")
 
 
@@ -294,7 +324,7 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Client) -> 
 
     found = Kubernetes()
     found.list()
-    assert found.inspect(job) == (Phase.WAITING, f"waits for quota of its queue: {why}", None)
+    assert found.inspect(job) == (Phase.HELD, f"waits for quota of its queue: {why}", None)
     kubernetes.delete(launch_kubernetes._Workload, "job-1")
 
 
@@ -370,7 +400,7 @@ def test_a_job_for_a_queue_waits_suspended(new: Any, kubernetes: Client) -> None
     status = submit(job)
     (made,) = kubernetes.list(ClusterJob)
 
-    assert (status.phase, status.message) == (Phase.WAITING, "waits for quota of its queue")
+    assert (status.phase, status.message) == (Phase.HELD, "waits for quota of its queue")
     assert made.metadata is not None
     assert made.metadata.labels["kueue.x-k8s.io/queue-name"] == "gpu"  # type: ignore[index]  # it has labels
     assert made.metadata.labels["kueue.x-k8s.io/priority-class"] == "high"  # type: ignore[index]  # as above

@@ -136,11 +136,11 @@ def test_each_function_does_its_work_with_its_own_rights(
     del kubernetes
     job = store_read.job(a_job(at=tokens.now()))
 
-    assert submitted(acting("create-job"), job).phase == Phase.WAITING
+    assert submitted(acting("create-job"), job).phase == Phase.HELD
     sweep = acting("sweep")
     assert sweep.list() == {job.id}
-    assert sweep.inspect(job).phase == Phase.WAITING
-    assert submitted(sweep, job).phase == Phase.WAITING
+    assert sweep.inspect(job).phase == Phase.HELD
+    assert submitted(sweep, job).phase == Phase.HELD
     acting("cancel").stop(job.id)
     assert acting("sweep").list() == set()
 
