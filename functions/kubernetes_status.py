@@ -76,7 +76,7 @@ def _of_pod(pod: Pod, *, image_pull_seconds: float, at: datetime) -> Status:
         return lost
     trouble = _waiting(pod)
     if phase == "Running" or trouble is None:
-        return Status(Phase.RUNNING if phase in {"Running", "Succeeded", "Failed"} else Phase.WAITING, None)
+        return Status(Phase.RUNNING if phase in {"Running", "Succeeded", "Failed"} else Phase.HELD)
     why, message = trouble
     if why in _IMAGE_TROUBLE:
         is_over = at - _created(pod) > timedelta(seconds=image_pull_seconds)

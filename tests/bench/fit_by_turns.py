@@ -1,25 +1,59 @@
 """Run by trainer-timm's own Python, beside ``train.py``: the same training with the contract and without, by turns.
 
-Writes seconds of wall and of CPU, one JSON line a training, to the file that ``BENCH_FILE`` names.
+Writes one JSON line a training to the file that ``BENCH_FILE`` names: its seconds of wall and of CPU, and as ``steps``
+those that the contract's own steps held it up, and the CPU that the contract's own threads took.
 """
 
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+
+class Steps:
+    """What the contract takes of a training: the time of its calls from the training, and its threads' CPU."""
+
+    def __init__(self) -> None:
+        self._held_up = 0.0
+
+    def timed(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same step, whose time is counted when it is the training that waits for it."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return step(*args, **kwargs)
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    self._held_up += time.perf_counter() - began
+
+        return run
+
+    def seconds(self) -> float:
+        """Return what it has come to so far."""
+        others = [one for one in threading.enumerate() if one is not threading.main_thread()]
+        clocks = [time.pthread_getcpuclockid(one.ident) for one in others if one.ident is not None]
+        return self._held_up + sum(map(time.clock_gettime, clocks))
 
 
 def main() -> int:
     """Train ``BENCH_TURNS`` times in each way."""
     sys.path.insert(0, os.environ["TRAINER"])
+    import checkpoints
     import dataset
     import devices
     import options
     import train
     import utils
+
+    steps = Steps()
+    checkpoints.save, train.tell = steps.timed(checkpoints.save), steps.timed(train.tell)
+    for name in ("check", "progress"):
+        setattr(utils.Contract, name, steps.timed(getattr(utils.Contract, name)))
 
     def by_turns(contract: Any) -> Mapping[str, float]:
         settings = contract.settings
@@ -29,9 +63,10 @@ def main() -> int:
         with Path(os.environ["BENCH_FILE"]).open("w") as file:
             for turn in range(int(os.environ["BENCH_TURNS"])):
                 for one in (contract, None) if turn % 2 else (None, contract):
-                    wall, cpu = time.perf_counter(), time.process_time()
+                    wall, cpu, own = time.perf_counter(), time.process_time(), steps.seconds()
                     train.fit(one, settings, chosen, data, place, is_resumed=False)
                     took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+                    took["steps"] = steps.seconds() - own
                     file.write(json.dumps({"contract": one is not None, **took}) + "\n")
         return {}
 

@@ -1,5 +1,6 @@
 """The outbox, through sweep to a real HTTP sink: every move of every job, in order, at least once."""
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,6 +101,37 @@ def test_a_sink_that_goes_away_half_way_gets_nothing_twice_that_it_took(sink: _S
     sweep(now + seconds(60))
 
     assert [sequence for _, sequence, _ in sink.taken] == [1, 2, 3, 4]
+
+
+def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Sink, a_job: Any, now: datetime) -> None:
+    slow, other = a_job(State.SUCCEEDED, at=now), a_job(State.SUCCEEDED, at=now)
+    others_are_told = threading.Event()
+
+    def answer(subject: str) -> int:
+        if subject == slow:
+            assert others_are_told.wait(timeout=4)
+        elif sum(taken == other for taken, _, _ in sink.taken) == 3:  # and this is the fourth
+            others_are_told.set()
+        return 202
+
+    sink.answer = answer
+    sweep(now)
+    for job_id in (slow, other):
+        assert [sequence for subject, sequence, _ in sink.taken if subject == job_id] == [1, 2, 3, 4]
+
+
+def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, now: datetime) -> None:
+    for _ in range(outbox.SENDERS * 3):
+        a_job(State.SUCCEEDED, at=now)
+    asked: list[str] = []
+
+    def break_off(subject: str) -> int:
+        asked.append(subject)
+        raise ConnectionError
+
+    sink.answer = break_off
+    sweep(now)
+    assert 1 <= len(asked) <= outbox.SENDERS
 
 
 def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:
