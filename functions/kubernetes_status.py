@@ -76,7 +76,8 @@ def _of_pod(pod: Pod, *, image_pull_seconds: float, at: datetime) -> Status:
         return lost
     trouble = _waiting(pod)
     if phase == "Running" or trouble is None:
-        return Status(Phase.RUNNING if phase in {"Running", "Succeeded", "Failed"} else Phase.HELD)
+        is_running = phase in {"Running", "Succeeded", "Failed"}
+        return Status(Phase.RUNNING) if is_running else Status(Phase.HELD, "waits for its pod")
     why, message = trouble
     if why in _IMAGE_TROUBLE:
         is_over = at - _created(pod) > timedelta(seconds=image_pull_seconds)

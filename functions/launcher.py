@@ -31,6 +31,11 @@ class Status(NamedTuple):
     message: str | None = None
     reason: Reason | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is accepted, and not started yet."""
+        return self.phase in {Phase.HELD, Phase.WAITING}
+
 
 class LaunchRejectedError(Exception):
     """The launcher can never start this job; the message says what to change."""
@@ -77,7 +82,7 @@ def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
         return job
-    message = waits or status.message if status.phase in {Phase.HELD, Phase.WAITING} else status.message
+    message = waits or status.message if status.is_waiting else status.message
     store_sweep.submitted(job.id, message, at=at)
     if job.state == State.PENDING:
         return _moved(job, State.QUEUED, message, None, at=at)

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from functions import cloudevent, sink, store_outbox
-from functions.errors import Busy
 from functions.logs import log
 from functions.settings import settings
 from functions.tables import Outbox
@@ -18,7 +17,7 @@ from functions.views import rfc3339
 #: rows that are read, and marked as delivered, in one transaction; after a crash, so many are told again at most
 BATCH = 100
 #: jobs whose events are on their way at the same time: a sink that takes its time holds up one job, not all
-SENDERS = 8
+SENDERS = sink.CONNECTIONS
 #: what one sweep spends on it, whatever is in the outbox
 BUDGET_SECONDS = 20.0
 #: where there is no sink, the outbox waits so long for one to be configured
@@ -39,32 +38,36 @@ def deliver(*, at: datetime) -> None:
             continue
         return
     held: set[str] = set()
-    away: list[Busy] = []
+    failures: list[Exception] = []
     with ThreadPoolExecutor(SENDERS) as senders:
-        while not away and (rows := store_outbox.unsent(but=held, limit=BATCH)) and time.monotonic() < end:
+        while not failures and (rows := store_outbox.unsent(but=held, limit=BATCH)) and time.monotonic() < end:
             by_job: dict[str, list[Outbox]] = defaultdict(list)
             for row in rows:
                 by_job[row.job_id].append(row)
-            taken = [*senders.map(lambda of_job: _tell(of_job, away, until=end), by_job.values())]
-            store_outbox.sent([id_ for ids in taken for id_ in ids], at=at)
+            taken = [*senders.map(lambda of_job: _tell(of_job, failures, until=end), by_job.values())]
+            if any(taken):
+                store_outbox.sent([id_ for ids in taken for id_ in ids], at=at)
             held |= {job_id for job_id, ids in zip(by_job, taken, strict=True) if len(ids) < len(by_job[job_id])}
-    if away:
-        raise away[0]
+    if failures:
+        raise failures[0]
 
 
-def _tell(rows: Sequence[Outbox], away: list[Busy], *, until: float) -> list[int]:
-    """Send one job's events in order, and return the ids of those that were taken, up to the first that was not."""
+def _tell(rows: Sequence[Outbox], failures: list[Exception], *, until: float) -> list[int]:
+    """Send one job's events in order, and return the ids of those that were taken, up to the first that was not.
+
+    What goes wrong is put into ``failures``, for all: what was taken until then is to be noted first.
+    """
     taken: list[int] = []
     for row in rows:
-        if away or time.monotonic() > until:
+        if failures or time.monotonic() > until:
             break
         try:
             status = sink.post(_headers(row), json.dumps(row.data).encode())
-        except Busy as error:
-            away.append(error)
+        except Exception as error:  # noqa: BLE001 -- raised by the caller
+            failures.append(error)
             break
         if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
-            log(logging.WARNING, "the sink refused an event", status=status, job_id=row.job_id)
+            log(logging.WARNING, "the sink refused an event", status=status, job_id=row.job_id, trace_id=row.trace_id)
             break
         taken.append(row.id or 0)
     return taken

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from urllib3 import PoolManager
 
 _TIMEOUT_SECONDS = 5.0
-#: connections that are kept: no fewer than sweep's senders, or a function's threads
-_CONNECTIONS = 8
+#: connections that are kept
+CONNECTIONS = 8
 
 
 def post(headers: Mapping[str, str], body: bytes) -> int:
@@ -37,4 +37,4 @@ def post(headers: Mapping[str, str], body: bytes) -> int:
 def _pool() -> "PoolManager":
     import urllib3  # noqa: PLC0415 -- as above
 
-    return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=_TIMEOUT_SECONDS, retries=False)
+    return urllib3.PoolManager(maxsize=CONNECTIONS, timeout=_TIMEOUT_SECONDS, retries=False)

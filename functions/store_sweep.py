@@ -14,6 +14,8 @@ from functions.tables import IS_OPEN, Job, JobEvent, RejectedEvent, SweepTurn
 
 #: PostgreSQL takes 65,535 parameters in a statement, SQLite 32,766
 _AT_A_TIME = 5_000
+#: whose message says what they wait for
+_WAITING = frozenset({State.PENDING, State.QUEUED})
 
 
 def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> datetime | None:
@@ -102,14 +104,13 @@ def submitted(job_id: str, message: str | None, *, at: datetime) -> None:
 
 def note_wait(job: Job, message: str | None) -> None:
     """Note what a job waits for, where that is something else than at the last look."""
-    if message != job.message:
+    if job.state in _WAITING and message != job.message:
         with write() as session:
             session.execute(_saying(job.id, message))
 
 
 def _saying(job_id: str, message: str | None) -> Update:
-    is_waiting = col(Job.state).in_({State.PENDING, State.QUEUED})
-    return update(Job).where(col(Job.id) == job_id, is_waiting).values(message=message)
+    return update(Job).where(col(Job.id) == job_id, col(Job.state).in_(_WAITING)).values(message=message)
 
 
 def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:

@@ -95,7 +95,7 @@ def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: dateti
         launcher.stop(job.id)
     elif status.phase == Phase.HELD and job.state != State.PENDING and job.submitted_at is not None:
         store_sweep.note_wait(job, status.message)
-    elif status.phase in {Phase.HELD, Phase.WAITING} or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
+    elif status.is_waiting or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
         launcher.launch(job, at=at, waits=status.message)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
@@ -123,7 +123,7 @@ def _overdue(job: Job, status: Status, *, awake_at: datetime, at: datetime) -> R
         return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
     if (at - job.started_at).total_seconds() > launcher.seconds(job, "longest_running_seconds"):
         return Reason.DEADLINE_RUNNING
-    if status.phase in {Phase.HELD, Phase.WAITING}:  # for the node or slot of its next attempt: nothing can move
+    if status.is_waiting:  # for the node or slot of its next attempt: nothing can move
         return None
     moved_at = max(job.progress_at or job.started_at, awake_at)
     if (at - moved_at).total_seconds() > launcher.seconds(job, "longest_stalled_seconds"):

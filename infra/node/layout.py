@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -23,6 +24,8 @@ POD_RANGE = "10.244.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
 DNS_SERVICE = "10.96.0.10"
 API_SERVER = f"https://{NODE_ADDRESS}:6443"
+#: how long a webhook may not answer
+WEBHOOK_SECONDS = 120
 
 
 def run(*command: str | Path, given: str | None = None, cwd: Path | None = None) -> str:
@@ -51,5 +54,17 @@ def ctr(*words: str | Path) -> str:
 
 
 def apply(manifests: str) -> None:
-    """Apply manifests, strictly: a field that the API server does not know is an error."""
-    kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-", given=manifests)
+    """Apply manifests, strictly: a field that the API server does not know is an error.
+
+    Again, where a webhook does not answer: it takes its time on a busy machine, or starts with these very manifests.
+    """
+    end = time.monotonic() + WEBHOOK_SECONDS
+    while True:
+        try:
+            kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-", given=manifests)
+        except SystemExit as refused:
+            if "failed calling webhook" not in str(refused) or time.monotonic() > end:
+                raise
+            time.sleep(1)
+        else:
+            return

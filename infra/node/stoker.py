@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -11,8 +10,6 @@ from infra.node.layout import PROJECT, apply, kubectl
 
 NAMESPACE = "stoker"
 OVERLAY = PROJECT / "knative/overlays/kind"
-#: a webhook that has just become available takes its time on a busy machine
-WEBHOOK_SECONDS = 120
 
 
 def start() -> None:
@@ -24,23 +21,10 @@ def start() -> None:
             apply(json.dumps(secret))
     # A Job's template cannot be changed: an upgrade runs a new one.
     kubectl("delete", "job", "migrate", "-n", NAMESPACE, "--ignore-not-found")
-    overlay, end = kubectl("kustomize", str(OVERLAY)), time.monotonic() + WEBHOOK_SECONDS
-    while not applied(overlay, is_last=time.monotonic() > end):
-        time.sleep(1)
+    apply(kubectl("kustomize", str(OVERLAY)))
     kubectl("wait", "--for=condition=Complete", "job/migrate", "-n", NAMESPACE, "--timeout=180s")
     for kinds in ("ksvc", "broker,trigger,pingsource,apiserversource"):
         kubectl("wait", "--for=condition=Ready", kinds, "--all", "-n", NAMESPACE, "--timeout=180s")
-
-
-def applied(manifests: str, *, is_last: bool) -> bool:
-    """Apply manifests; False when one of Knative's webhooks, available as it is, did not answer in time."""
-    try:
-        apply(manifests)
-    except SystemExit as refused:
-        if is_last or "failed calling webhook" not in str(refused):
-            raise
-        return False
-    return True
 
 
 def has(kind: str, name: str) -> bool:
