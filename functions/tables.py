@@ -60,7 +60,8 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 #: Of jobs that have not ended. In words, not parameters: a partial index serves only a query that says the same.
-IS_OPEN = f"state NOT IN ({_one_of(FINAL)})"
+#: Not by state, or PostgreSQL may read a page of RUNNING jobs from the index of all open ones, past all that wait.
+IS_OPEN = "finished_at IS NULL"
 IS_ARCHIVABLE = "finished_at IS NOT NULL AND archive_key IS NULL"
 
 
@@ -79,7 +80,7 @@ class Job(SQLModel, table=True):
         Index("job_by_framework", "framework", "created_at", "id"),
         Index("job_by_dataset", "dataset_id", "created_at", "id"),
         # What sweep reads: it stays as small as the work at hand, however many jobs have ended.
-        Index("job_open", "created_at", **_where(IS_OPEN)),
+        Index("job_open", "created_at", "id", **_where(IS_OPEN)),
         Index("job_unarchived", "finished_at", "id", **_where(IS_ARCHIVABLE)),
         # Room in each page for a row's next version: a heartbeat then touches no index.
         {"postgresql_with": {"fillfactor": 80}},
