@@ -1,5 +1,6 @@
 """Run by trainer-timm's own Python, beside ``train.py``: the same training with the contract and without, by turns.
 
+Both write their checkpoints to the scratch folder each epoch, as timm's own script does; the contract stores them besides.
 Writes one JSON line a training to the file that ``BENCH_FILE`` names: its seconds of wall and of CPU, and as ``steps``
 those that the contract's own steps held it up, and the CPU that the contract's own threads took.
 """
@@ -18,7 +19,7 @@ class Steps:
     """What the contract takes of a training: the time of its calls from the training, and its threads' CPU."""
 
     def __init__(self) -> None:
-        self._held_up = 0.0
+        self._held_up = self._of_ended = 0.0
 
     def timed(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return the same step, whose time is counted when it is the training that waits for it."""
@@ -33,11 +34,22 @@ class Steps:
 
         return run
 
+    def counted(self, work: Callable[..., None]) -> Callable[..., None]:
+        """Return a thread's same work, whose CPU is still counted when the thread has ended."""
+
+        def run(*args: Any) -> None:
+            try:
+                work(*args)
+            finally:
+                self._of_ended += time.thread_time()
+
+        return run
+
     def seconds(self) -> float:
         """Return what it has come to so far."""
         others = [one for one in threading.enumerate() if one is not threading.main_thread()]
         clocks = [time.pthread_getcpuclockid(one.ident) for one in others if one.ident is not None]
-        return self._held_up + sum(map(time.clock_gettime, clocks))
+        return self._held_up + self._of_ended + sum(map(time.clock_gettime, clocks))
 
 
 def main() -> int:
@@ -51,7 +63,8 @@ def main() -> int:
     import utils
 
     steps = Steps()
-    checkpoints.save, train.tell = steps.timed(checkpoints.save), steps.timed(train.tell)
+    threading.Thread.run = steps.counted(threading.Thread.run)  # type: ignore[method-assign]
+    checkpoints.store, train.tell = steps.timed(checkpoints.store), steps.timed(train.tell)
     for name in ("check", "progress"):
         setattr(utils.Contract, name, steps.timed(getattr(utils.Contract, name)))
 

@@ -17,22 +17,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("checkpoints")
 
 
-def save(contract: Contract, run: "Run", about: dict[str, Any]) -> None:
-    """Write what an epoch has come to, and store it when it is time; the best one first, since last.pt counts on it."""
-    best, last = contract.scratch / "best.pt", contract.scratch / "last.pt"
+def write(run: "Run", about: dict[str, Any]) -> None:
+    """Write what an epoch has come to, as any training does."""
     if run.is_best():
         kept = run.ema.module if run.ema is not None else run.model
-        _write(best, about | {"state_dict": kept.state_dict(), "epoch": run.epoch, "metrics": run.history[-1]})
-    _write(last, about | _state(run))
-    if contract.is_time_to_save(last):
-        save_now(contract)
+        content = about | {"state_dict": kept.state_dict(), "epoch": run.epoch, "metrics": run.history[-1]}
+        _write(run.place.folder / "best.pt", content)
+    _write(run.place.folder / "last.pt", about | _state(run))
 
 
-def save_now(contract: Contract) -> None:
-    """Store what was written last."""
-    best, last = contract.scratch / "best.pt", contract.scratch / "last.pt"
-    if last.exists() and (not best.exists() or contract.save_checkpoint(best, now=True)):
-        contract.save_checkpoint(last, now=True)
+def store(contract: Contract, *, now: bool = False) -> None:
+    """Store what was written last; the best one first, since last.pt counts on it."""
+    paths = [contract.scratch / name for name in ("best.pt", "last.pt")]
+    contract.save_checkpoint(*(path for path in paths if path.exists()), now=now)
 
 
 def _state(run: "Run") -> dict[str, Any]:

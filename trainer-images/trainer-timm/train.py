@@ -66,7 +66,7 @@ def train(contract: Contract) -> Mapping[str, float]:
         with devices.others(places, contract):
             done, confusion = fit(contract, settings, chosen, data, places[0], tracking, is_resumed=is_resumed)
     except Stopped:
-        checkpoints.save_now(contract)
+        checkpoints.store(contract, now=True)
         tracking.end("KILLED", within_seconds=1)
         raise
     except Exception as error:
@@ -149,8 +149,10 @@ def fit(
         run.epoch = epoch + 1
         if run.scheduler is not None:
             run.scheduler.step(epoch + 1, figures["top1"])
+        if place.rank == 0:
+            checkpoints.write(run, about)
         if contract is not None:
-            checkpoints.save(contract, run, about)
+            checkpoints.store(contract)
             tell(contract, tracking, run, settings.epochs)
     if confusion is None:  # all epochs were done before; only the end was missing
         _, confusion = validate(run, val_loader, len(data.classes))

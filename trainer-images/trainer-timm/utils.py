@@ -22,12 +22,13 @@ import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from contract.callbacks import Callbacks
+from contract.checkpoints import Checkpoints
 from contract.console import Console, capture, console
 from contract.process import EXIT_ON_SIGNAL, Stopped, identify, secrets_of, stop_on_signal
 from contract.settings import (
@@ -57,8 +58,7 @@ __all__ = [
 log = logging.getLogger("trainer")
 
 START_WAIT_SECONDS = 30.0  # for the functions' first answer; after that, work begins without it
-UPLOAD_SECONDS = 20.0  # how long one upload may hold up the training
-CHECKPOINT_SECONDS = 60.0
+UPLOAD_SECONDS = 20.0  # how long one upload is tried
 LOG_SECONDS = 10.0
 ARTIFACT_LIMIT = 300  # keys in done
 LOG_BYTES_PER_SECOND = 1_000_000  # a long log is stored whole each time, so less often
@@ -76,7 +76,7 @@ class Contract:
         self.artifacts: list[str] = []
         self._callbacks = Callbacks(identity, screen)
         self._link: Callable[[str, str], str] = self._callbacks.link
-        self._saved_at: dict[str, float] = {}
+        self._checkpoints = Checkpoints(scratch / "storing", self._put_checkpoint)
         self._warned: set[str] = set()
 
     def check(self) -> None:
@@ -144,31 +144,18 @@ class Contract:
             self.check()
 
     def upload(self, path: Path, key: str, within_seconds: float = UPLOAD_SECONDS) -> None:
-        """Store a file, even that of a stopped job. Raises: StorageError."""
-        insist(lambda: send(lambda: self._link("PUT", key), path), f"PUT {key}", within_seconds, lambda: False)
-        if key not in self.artifacts and not key.startswith("logs/"):
-            self.artifacts.append(key)
+        """Store a file, even that of a stopped job, after the checkpoints on their way. Raises: StorageError."""
+        self._checkpoints.wait()
+        self._put(path, key, within_seconds)
 
-    def is_time_to_save(self, path: Path) -> bool:
-        """Say whether the last time that this checkpoint was stored is a minute ago."""
-        return time.monotonic() - self._saved_at.get(path.name, -math.inf) >= CHECKPOINT_SECONDS
+    def save_checkpoint(self, *paths: Path, now: bool = False) -> bool:
+        """Store ``last.pt``, or ``best.pt`` and then ``last.pt``: while the training goes on, once a minute at most.
 
-    def save_checkpoint(self, path: Path, *, now: bool = False) -> bool:
-        """Store ``last.pt`` or ``best.pt``, each once a minute at most unless ``now``; return whether it was.
-
-        A failure ends nothing: the functions get a warning, and the next epoch's call tries again.
+        With ``now`` at once, and this waits. Returns whether it has begun; with ``now``, whether all is stored.
+        What has not changed is not stored again. A failure ends nothing: the functions get a warning, what comes after
+        it in ``paths`` is left, and the next epoch's call tries again.
         """
-        if not now and not self.is_time_to_save(path):
-            return False
-        try:
-            self.upload(path, self.key("checkpoints", path.name))
-        except (StorageError, OSError) as error:
-            log.warning("%s was not stored: %s", path.name, error)
-            self.event("warning", f"{path.name} was not stored: {error}")
-            return False
-        self._saved_at[path.name] = time.monotonic()
-        self.event("checkpoint", key=self.key("checkpoints", path.name))
-        return True
+        return self._checkpoints.save(paths, now=now)
 
     def save_result(self, path: Path, name: str = "", *, kind: str = "results") -> None:
         """Store what the job was for, trying for minutes. Raises: StorageError, Stopped."""
@@ -191,6 +178,7 @@ class Contract:
 
     def done(self, metrics: Mapping[str, float], error: TrainerError | None = None) -> bool:
         """Say how the job ended, and wait until it was heard; return whether it was. Raises: Stopped."""
+        self._checkpoints.wait()
         body: dict[str, Any] = {"status": "FAILED" if error else "SUCCEEDED", "metrics": self.finite(metrics)}
         # A body holds 64 KiB: what lies deepest is the least, such as the single pictures of a prediction.
         body |= {"artifacts": sorted(self.artifacts, key=lambda key: key.count("/"))[:ARTIFACT_LIMIT]}
@@ -202,6 +190,7 @@ class Contract:
 
     def interrupted(self) -> None:
         """Say that SIGTERM ended this process, and wait a little until it was heard."""
+        self._checkpoints.wait()
         self.event("interrupted")
         self._callbacks.wait_until_sent(self.identity.grace_seconds / 4)
 
@@ -209,9 +198,29 @@ class Contract:
         """Store the log, if the functions have told the attempt."""
         if self._callbacks.attempt is not None and hasattr(self, "settings"):
             try:
-                self.upload(path, self.key("logs", f"attempt-{self._callbacks.attempt}.log"), within_seconds=2)
+                self._put(path, self.key("logs", f"attempt-{self._callbacks.attempt}.log"), within_seconds=2)
             except (StorageError, OSError):
                 self.warn_once("the log cannot be stored for now")
+
+    def _put(
+        self, path: Path, key: str, within_seconds: float, is_outdated: Callable[[], bool] = lambda: False
+    ) -> None:
+        put = partial(send, lambda: self._link("PUT", key), path, is_outdated)
+        insist(put, f"PUT {key}", within_seconds, is_outdated)
+        if key not in self.artifacts and not key.startswith("logs/"):
+            self.artifacts.append(key)
+
+    def _put_checkpoint(self, path: Path, is_outdated: Callable[[], bool]) -> bool:
+        key = self.key("checkpoints", path.name)
+        try:
+            self._put(path, key, UPLOAD_SECONDS, is_outdated)
+        except (StorageError, OSError) as error:
+            if not is_outdated():
+                log.warning("%s was not stored: %s", path.name, error)
+                self.event("warning", f"{path.name} was not stored: {error}")
+            return False
+        self.event("checkpoint", key=key)
+        return True
 
 
 def run(work: Callable[[Contract], Mapping[str, float]]) -> int:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,7 +38,6 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     epoch: int = 0  # finished
     step: int = 0  # batches, of all epochs
-    has_new_best: bool = False
     is_in_epoch: bool = False
 
     @property
@@ -129,7 +129,7 @@ def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
         metrics = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
         report(run, metrics, epoch_seconds=trainer.epoch_time, step=run.step)
         if is_best:
-            run.has_new_best, run.metrics = True, contract.finite(trainer.metrics)
+            run.metrics = contract.finite(trainer.metrics)
         save(run)
 
     model.add_callback("on_train_epoch_start", on_epoch_begin)
@@ -148,7 +148,7 @@ def watching_files(run: Run, _model: Any) -> Iterator[None]:
 
     def look(rows: list[dict[str, Any]]) -> None:
         if len(rows) > run.epoch:
-            run.epoch, run.has_new_best = len(rows), True
+            run.epoch = len(rows)
             report(run, rows[-1], epoch_seconds=(time.monotonic() - began) / (run.epoch - first), step=None)
             save(run)
 
@@ -189,13 +189,10 @@ def report(run: Run, metrics: Mapping[str, Any], *, epoch_seconds: float, step: 
 
 def save(run: Run, *, now: bool = False) -> None:
     """Store the checkpoints, when it is time; the best one first, since last.pt's record of it must hold."""
-    if not run.last.exists() or not (now or run.contract.is_time_to_save(run.last)):
-        return
-    if now and not all(yolo.content(path) for path in (run.best, run.last)):
-        return  # SIGTERM came while it was being written: what is stored is older, and whole
-    if run.has_new_best:
-        run.has_new_best = not run.contract.save_checkpoint(run.best, now=True)
-    run.contract.save_checkpoint(run.last, now=True)
+    paths = [path for path in (run.best, run.last) if path.exists()]
+    # What is being written, by another process or when SIGTERM came, is no whole archive: what is stored is older.
+    if run.last in paths and all(map(zipfile.is_zipfile, paths)):
+        run.contract.save_checkpoint(*paths, now=now)
 
 
 def finish(run: Run) -> Mapping[str, float]:

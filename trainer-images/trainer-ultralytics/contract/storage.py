@@ -1,6 +1,8 @@
 """Objects in storage: one link each, signed here with the storage's key or by the functions, then plain HTTP."""
 
+import io
 import logging
+import os
 import random
 import time
 from collections.abc import Callable
@@ -75,15 +77,29 @@ def receive(link: Callable[[], str], path: Path, check: Callable[[], None]) -> b
     return True
 
 
-def send(link: Callable[[], str], path: Path) -> None:
-    """Upload a file."""
-    size_bytes = path.stat().st_size
-    if size_bytes > PUT_LIMIT_BYTES:
-        raise RefusedError(f"{path.name} has {size_bytes} bytes; one upload holds {PUT_LIMIT_BYTES}")
-    with path.open("rb") as file:
+def send(link: Callable[[], str], path: Path, is_outdated: Callable[[], bool]) -> None:
+    """Upload a file, unless ``is_outdated`` says meanwhile that nobody wants it any more."""
+    with _Body(path, is_outdated) as body:
+        if len(body) > PUT_LIMIT_BYTES:
+            raise RefusedError(f"{path.name} has {len(body)} bytes; one upload holds {PUT_LIMIT_BYTES}")
         # requests sends an empty file in chunks, which S3 does not take.
-        data = file if size_bytes else b""
-        _raise_for(requests.put(link(), data=data, timeout=TIMEOUT_SECONDS, auth=_as_signed))
+        _raise_for(requests.put(link(), data=body if len(body) else b"", timeout=TIMEOUT_SECONDS, auth=_as_signed))
+
+
+class _Body(io.FileIO):
+    """A file as a request sends it: as long as it was when opened, in pieces larger than the 16 KiB asked for."""
+
+    def __init__(self, path: Path, is_outdated: Callable[[], bool]) -> None:
+        super().__init__(path)
+        self._size_bytes, self._is_outdated = os.fstat(self.fileno()).st_size, is_outdated
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        if self._is_outdated():
+            raise RefusedError("a newer one is to be stored")
+        return super().read(min(CHUNK_BYTES, self._size_bytes - self.tell())) or b""
 
 
 def insist(action: Callable[[], T], what: str, within_seconds: float, is_stopped: Callable[[], bool]) -> T:
