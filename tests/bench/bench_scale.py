@@ -108,7 +108,7 @@ def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Call
     report(Figure(name, "open jobs only", "s", there, alone, "<= 1.1"))
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("s3", "no_trainer_left")
 @pytest.mark.timeout(600)
 def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
     """No step reads a table from one end to the other, however many jobs there are."""
