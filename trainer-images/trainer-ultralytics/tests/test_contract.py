@@ -128,6 +128,35 @@ def test_a_checkpoint_that_cannot_be_stored_is_a_warning_and_tried_again(trainer
     assert trainer.stored("checkpoints/job-{id}/last.pt") == b"weights of 2"
 
 
+def test_a_storage_that_takes_its_time_holds_up_no_epoch(trainer: Trainer, tmp_path: Path) -> None:
+    script = tmp_path / "unhurried.py"
+    script.write_text(
+        "import sys\n"
+        "from utils import run\n"
+        "def train(contract):\n"
+        "    last = contract.scratch / 'last.pt'\n"
+        "    for epoch in (1, 2, 3):\n"
+        "        last.write_text(f'weights of {epoch}')\n"
+        "        contract.save_checkpoint(last)\n"
+        "        contract.heartbeat(epoch=epoch, epochs=3)\n"
+        "    return {}\n"
+        "sys.exit(run(train))\n"
+    )
+
+    def answer(call: str, body: dict[str, Any]) -> Answer | None:
+        if call == "presign" and body["key"].endswith("last.pt"):
+            eventually(lambda: trainer.functions.bodies("heartbeat", epoch=3), within_seconds=20)
+        return None
+
+    trainer.functions.answer = answer
+
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT), STORAGE_TYPE="presigned") == 0, trainer.output
+
+    assert trainer.stored("checkpoints/job-{id}/last.pt") == b"weights of 1"
+    assert trainer.functions.bodies("event", type="checkpoint")
+    assert not trainer.functions.bodies("event", type="warning")
+
+
 @pytest.mark.parametrize("status", [503, 422])
 def test_done_that_nobody_takes_ends_the_process_in_the_end(trainer: Trainer, status: int) -> None:
     trainer.functions.answer = lambda call, _body: (status, {}) if call == "done" else None
