@@ -31,11 +31,11 @@ class Checkpoints:
         Without ``now``: once a minute at most, of copies, while the training goes on; returns whether it has begun.
         With ``now``: returns whether all is stored. What is on its way and still the same is waited for.
         """
-        if now:
-            self._let_go_of_older(paths)
-        elif self._thread.is_alive() or time.monotonic() - self._stored_at < EVERY_SECONDS:
+        if not now and (self._thread.is_alive() or time.monotonic() - self._stored_at < EVERY_SECONDS):
             return False
         versions = {path: _version(path) for path in paths}
+        if now:
+            self._let_go_of_older(versions)
         changed = {path: version for path, version in versions.items() if version != self._stored.get(path.name, ())}
         self._storing, self._outdated = {path.name: version for path, version in changed.items()}, threading.Event()
         if now:
@@ -43,6 +43,7 @@ class Checkpoints:
         try:
             copies = {self._copied(path): version for path, version in changed.items()}
         except OSError:  # such as no room for a copy: then the training waits
+            self._forget_copies()
             return self._store_all(changed, self._outdated)
         if any(version != _version(path) for path, version in versions.items()):
             return False  # written while it was copied: the next call tries again
@@ -55,9 +56,9 @@ class Checkpoints:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _let_go_of_older(self, paths: Sequence[Path]) -> None:
+    def _let_go_of_older(self, versions: dict[Path, Version | None]) -> None:
         known = self._stored | self._storing
-        if all(_version(path) == known.get(path.name, ()) for path in paths):
+        if all(version == known.get(path.name, ()) for path, version in versions.items()):
             self.wait()
         elif self._thread.is_alive():
             self._outdated.set()
@@ -70,6 +71,9 @@ class Checkpoints:
 
     def _store_copies(self, copies: dict[Path, Version | None], outdated: threading.Event) -> None:
         self._store_all(copies, outdated)
+        self._forget_copies()
+
+    def _forget_copies(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _store_all(self, files: dict[Path, Version | None], outdated: threading.Event) -> bool:

@@ -150,6 +150,21 @@ def test_where_there_is_no_room_for_a_copy_the_training_waits(
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
+def test_half_a_copy_takes_no_room_from_the_training(
+    kept: Checkpoints, storage: Storage, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, target: Path) -> Path:
+        target.write_text("half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+
+    assert kept.save(files, now=False)
+
+    assert not (tmp_path / "storing").exists()
+    assert storage.stored == ["best.pt of 1", "last.pt of 1"]
+
+
 def test_what_is_written_while_it_is_copied_is_left_for_the_next_call(
     kept: Checkpoints, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
