@@ -40,8 +40,8 @@ def notification(etag: str = "b567fcb68d8555227123ab87e255872e") -> bytes:
 
 def deliver(addresses: list[str], bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
     """Deliver them all, many at a time, to each replica in turn."""
-
-    headers = {"Content-Type": "application/json", **api_headers("datasets:notify")}
+    # A connection each: httpcore 1.0.9 may close one that it keeps as another thread begins to use it (its issue 1110).
+    headers = {"Content-Type": "application/json", "Connection": "close", **api_headers("datasets:notify")}
     with httpx.Client(headers=headers, timeout=60) as client, ThreadPoolExecutor(AT_A_TIME) as pool:
         urls = (f"{address}/v1/jobs" for address in itertools.cycle(addresses))
         answers = pool.map(lambda body, url: client.post(url, content=body), bodies, urls)
