@@ -1,5 +1,6 @@
 """Each trainer's image, built by its own Dockerfile, trains a real model on the node: what a vision team does."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_digits_that_are_uploaded_become_a_model(
     )
     job = ended(listed[0]["id"], within_seconds=600)
 
-    assert (job["state"], job["epoch"]) == ("SUCCEEDED", EPOCHS), job
+    assert (job["state"], job["epoch"]) == ("SUCCEEDED", EPOCHS), json.dumps(job)
     kept = {
         one["key"].rpartition("/")[2]: one for one in api.get(f"/v1/jobs/{job['id']}/artifacts").json()["artifacts"]
     }
