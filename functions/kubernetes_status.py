@@ -12,7 +12,7 @@ from lightkube.models.core_v1 import ContainerStatus, PodCondition
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 
-from functions.launcher import Phase, Status
+from functions.launcher import MESSAGE_LENGTH, Phase, Status, message_of_exit
 from functions.states import Reason, reason_of_exit
 
 #: DisruptionTarget's reasons
@@ -27,7 +27,6 @@ _DISRUPTIONS = {
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
 _FAILED, _COMPLETE = ("Failed", "FailureTarget"), ("Complete", "SuccessCriteriaMet")
 _ENDS = (*_FAILED, *_COMPLETE)
-_MESSAGE_LENGTH = 500
 
 
 def has_ended(job: Job) -> bool:
@@ -60,8 +59,8 @@ def of(job: Job, pods: Sequence[Pod], *, image_pull_seconds: float, at: datetime
     if ended is not None:
         return _failed(ended, newest_first)
     if _condition(job.status and job.status.conditions, *_COMPLETE) is not None:
-        return Status(Phase.ENDED, "the trainer exited with code 0 and did not send done", reason_of_exit(0))
-    because = f": {podless}"[:_MESSAGE_LENGTH] if podless else ""
+        return Status(Phase.ENDED, message_of_exit(0, ""), reason_of_exit(0))
+    because = f": {podless}"[:MESSAGE_LENGTH] if podless else ""
     if is_suspended(job):
         return Status(Phase.HELD, f"waits for quota of its queue{because}")
     if not newest_first:
@@ -92,12 +91,12 @@ def _waiting(pod: Pod) -> tuple[str, str] | None:
     """Return why a pod does not run yet, as Kubernetes' word and in a sentence."""
     scheduled = _condition(pod.status and pod.status.conditions, "PodScheduled", status="False")
     if scheduled is not None:
-        return scheduled.reason or "", f"waits for a node: {scheduled.message or scheduled.reason}"[:_MESSAGE_LENGTH]
+        return scheduled.reason or "", f"waits for a node: {scheduled.message or scheduled.reason}"[:MESSAGE_LENGTH]
     for container in _containers(pod):
         waiting = container.state.waiting if container.state else None
         if waiting is not None:
             message = f"waits for its container: {waiting.reason}: {waiting.message or 'soon'}"
-            return waiting.reason or "", message[:_MESSAGE_LENGTH]
+            return waiting.reason or "", message[:MESSAGE_LENGTH]
     return None
 
 
@@ -121,18 +120,16 @@ def _failed(condition: Any, pods: Sequence[Pod]) -> Status:
         return disrupted
     if condition.reason == "PodFailurePolicy":
         # Its only rule that fails a Job is ours, on a disruption of one of several nodes; that pod may be gone by now.
-        return Status(Phase.ENDED, (condition.message or "")[:_MESSAGE_LENGTH], Reason.EVICTED)
+        return Status(Phase.ENDED, (condition.message or "")[:MESSAGE_LENGTH], Reason.EVICTED)
     for pod in pods:
         for container in _containers(pod):
             terminated = container.state.terminated if container.state else None
             if terminated is not None and terminated.reason == "OOMKilled":
                 return Status(Phase.ENDED, "the trainer used more memory than its limit", Reason.OOM_HOST)
             if terminated is not None:
-                said = f"the trainer exited with code {terminated.exitCode} and did not send done"
+                said = message_of_exit(terminated.exitCode, terminated.message or "")
                 return Status(Phase.ENDED, said, reason_of_exit(terminated.exitCode))
-    return Status(
-        Phase.ENDED, f"its Job failed: {condition.reason}: {condition.message}"[:_MESSAGE_LENGTH], Reason.LOST
-    )
+    return Status(Phase.ENDED, f"its Job failed: {condition.reason}: {condition.message}"[:MESSAGE_LENGTH], Reason.LOST)
 
 
 def _disrupted(pod: Pod) -> Status | None:
@@ -140,7 +137,7 @@ def _disrupted(pod: Pod) -> Status | None:
     if disruption is not None and disruption.reason in _DISRUPTIONS:
         return Status(Phase.ENDED, disruption.message, _DISRUPTIONS[disruption.reason])
     if pod.status and pod.status.reason == "Evicted":
-        return Status(Phase.ENDED, (pod.status.message or "evicted")[:_MESSAGE_LENGTH], Reason.EVICTED)
+        return Status(Phase.ENDED, (pod.status.message or "evicted")[:MESSAGE_LENGTH], Reason.EVICTED)
     return None
 
 

@@ -28,11 +28,13 @@ from typing import Any
 import psutil
 
 from functions.launch_supervisor import write
-from functions.launcher import LaunchRejectedError, Phase, Status
+from functions.launcher import LaunchRejectedError, Phase, Status, message_of_exit
 from functions.settings import settings, trainers
 from functions.states import reason_of_exit
 from functions.tables import Job
 
+#: as much as Kubernetes keeps of a container that failed
+_LOG_END_BYTES = 2048
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -77,7 +79,8 @@ class Local:
             return Status(Phase.RUNNING)
         ended, process = _read(run / "exit.json"), _read(run / "process.json")
         if ended is not None:
-            return Status(Phase.ENDED, _said(ended["code"]), reason_of_exit(ended["code"]))
+            code = ended["code"]
+            return Status(Phase.ENDED, message_of_exit(code, _printed(run)), reason_of_exit(code))
         if process is None:
             return Status(Phase.WAITING if run.exists() else Phase.ABSENT)
         if _is_alive(process):
@@ -134,10 +137,11 @@ def _grace_is_over(run: Path) -> bool:
     return stopped is not None and time.time() - stopped["at"] > settings().stop_grace_seconds
 
 
-def _said(code: int) -> str:
-    if code < 0:
-        return f"the trainer was killed by signal {-code} ({signal.Signals(-code).name})"
-    return f"the trainer exited with code {code} and did not send done"
+def _printed(run: Path) -> str:
+    """Return the end of a launch's log."""
+    with (run / "trainer.log").open("rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_END_BYTES))
+        return log.read().decode(errors="replace")
 
 
 def _runs() -> Path:

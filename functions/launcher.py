@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -12,6 +13,9 @@ from functions.logs import log
 from functions.settings import settings, storage_environment, trainers
 from functions.states import FINAL, Reason, State
 from functions.tables import Job
+
+#: characters of a status's message
+MESSAGE_LENGTH = 500
 
 
 class Phase(StrEnum):
@@ -35,6 +39,17 @@ class Status(NamedTuple):
     def is_waiting(self) -> bool:
         """Whether it is accepted, and not started yet."""
         return self.phase in {Phase.HELD, Phase.WAITING}
+
+
+def message_of_exit(code: int, printed: str) -> str:
+    """Say how a trainer ended that did not send done, with the last line of what it printed: mostly, the error."""
+    said = f"the trainer exited with code {code} and did not send done"
+    if code < 0:
+        said = f"the trainer was killed by signal {-code} ({signal.Signals(-code).name})"
+    # A progress bar is drawn with characters that no store takes and no terminal should get.
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in printed.splitlines()]
+    last = next(filter(None, reversed(lines)), None)
+    return f"{said}; it last printed: {last}"[:MESSAGE_LENGTH] if last else said
 
 
 class LaunchRejectedError(Exception):

@@ -147,6 +147,21 @@ def test_a_pod_that_failed_fails_its_job_with_the_reason(new: Any, node: Any, st
     assert (after.state, after.reason) == (State.FAILED, reason)
 
 
+def test_a_trainer_that_fails_without_a_word_says_the_last_line_of_its_log(new: Any, node: Any) -> None:
+    job = new()
+    submit(job)
+    printed = "Traceback (most recent call last):\n\x1b[2K 12%\rModuleNotFoundError: No module named 'msgspec'\x00\n\n"
+    node(job.id, "Failed", **container(terminated={"exitCode": 1, "reason": "Error", "message": printed}))
+
+    failed(job)
+    sweeping.once(at=tokens.now())
+
+    assert store_read.job(job.id).message == (
+        "the trainer exited with code 1 and did not send done; "
+        "it last printed: ModuleNotFoundError: No module named 'msgspec'"
+    )
+
+
 def test_a_disruption_costs_no_attempt_the_pod_is_made_anew(new: Any, node: Any, kubernetes: Client) -> None:
     job = new()
     submit(job)
