@@ -64,6 +64,8 @@ def test_a_failure_has_its_reason_and_leaves_nothing_running(
     freed(job_id)
 
     assert (found["state"], found["reason"]) == ("FAILED", REASONS[name]), found
+    if name in {"exit 65", "exit 78", "exit 1"}:  # of one that ends with 0, Kubernetes keeps no log
+        assert found["message"].endswith(f"it last printed: ends with {name.removeprefix('exit ')}")
     said(f"{name}: {found['reason']} after {took:.0f} s: {found['message']}")
 
 
