@@ -45,7 +45,7 @@ def message_of_exit(code: int, printed: str) -> str:
     """Say how a trainer ended that did not send done, with the last line of what it printed: mostly, the error."""
     said = f"the trainer exited with code {code} and did not send done"
     if code < 0:
-        said = f"the trainer was killed by signal {-code} ({signal.Signals(-code).name})"
+        said = f"the trainer was killed by signal {-code} ({signal.strsignal(-code)})"
     # A progress bar is drawn with characters that no store takes and no terminal should get.
     lines = ["".join(filter(str.isprintable, line)).strip() for line in printed.splitlines()]
     last = next(filter(None, reversed(lines)), None)

@@ -116,7 +116,7 @@ def test_stop_gives_the_grace_then_kills_the_whole_group(planned: Any, environme
 
     Local().stop(job.id)
 
-    assert (ended(job).message or "").startswith("the trainer was killed by signal 9 (SIGKILL); it last printed: ")
+    assert (ended(job).message or "").startswith("the trainer was killed by signal 9 (Killed); it last printed: ")
     eventually(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family))
 
 
