@@ -138,10 +138,13 @@ def _grace_is_over(run: Path) -> bool:
 
 
 def _printed(run: Path) -> str:
-    """Return the end of a launch's log."""
-    with (run / "trainer.log").open("rb") as log:
-        log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_END_BYTES))
-        return log.read().decode(errors="replace")
+    """Return the end of a launch's log, if nobody has removed it."""
+    try:
+        with (run / "trainer.log").open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_END_BYTES))
+            return log.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _runs() -> Path:

@@ -98,6 +98,17 @@ def test_an_exit_code_says_why(planned: Any, code: int, reason: Reason) -> None:
     assert (message or "").startswith(f"the trainer exited with code {code} and did not send done; it last printed: ")
 
 
+def test_a_trainer_whose_log_was_removed_has_ended_all_the_same(planned: Any) -> None:
+    job = planned(exit=65)
+    submit(job)
+    ended(job)
+    (launch_local._run(job) / "trainer.log").unlink()
+
+    assert Local().inspect(job) == Status(
+        Phase.ENDED, "the trainer exited with code 65 and did not send done", Reason.DATASET_INVALID
+    )
+
+
 def test_a_killed_trainer_is_lost_and_its_log_is_kept(planned: Any) -> None:
     job = planned(seconds=60)
     pids = started(job)
