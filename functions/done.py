@@ -30,11 +30,11 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
 @web.endpoint("POST /v1/jobs/{job_id}/done")
 def done(request: web.Request, job_id: str) -> web.Answer:
     """Answer with the job's state."""
-    tokens.require_callback(request, job_id)  # 401
+    claims = tokens.require_callback(request, job_id)  # 401
     report = web.body(request, Report)  # 413, 415, 422
     error = (report.error or Error()) if report.status == "FAILED" else None
     job = store.finish(  # 404, 409, 422, 503
-        Call(job_id, web.delivery(request, job_id), report.attempt),
+        Call(job_id, web.delivery(request, job_id), report.attempt, claims.get("launch")),
         State(report.status),
         metrics=report.metrics,
         artifacts=report.artifacts,

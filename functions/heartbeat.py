@@ -10,7 +10,7 @@ def heartbeat(request: web.Request, job_id: str) -> web.Answer:
     at = tokens.now()
     claims = tokens.require_callback(request, job_id)  # 401
     beat = web.body(request, store_heartbeat.Beat)  # 413, 415, 422
-    call = Call(job_id, web.delivery(request, job_id), beat.attempt)  # 422
+    call = Call(job_id, web.delivery(request, job_id), beat.attempt, claims.get("launch"))  # 422
     state = store_heartbeat.record(call, beat, at=at)  # 404, 409, 422, 503
     fresh = tokens.renewed(claims, at=at)
     return {"state": state} | ({"token": fresh} if fresh else {})

@@ -90,19 +90,18 @@ def unheard_since(job: Job) -> ColumnElement[bool]:
 def claim(call: Call, said: Said, *, at: datetime) -> Job:
     """Give the job to the trainer's process that has just started: a new attempt, counted from 1.
 
-    The same call again answers with the attempt that it was given first. A call that comes so late that its job
-    has been launched again claims nothing: its process is dead, and the job another's.
+    The same call again returns the attempt of the first time. A call of a launch that was replaced claims nothing.
 
     Raises:
         NotFound, WrongState: as ``move``.
     """
-    is_last_launch = col(Job.launch) == (Job.launch if call.launch is None else call.launch)
 
     def start(session: Session) -> Job | None:
-        _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=is_last_launch)
+        is_current = _is_current_launch(call)
+        _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=is_current)
         job: Job | None = session.scalar(
             update(Job)
-            .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, is_last_launch)
+            .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, is_current)
             .values(attempt=Job.attempt + 1, epoch=None, step=None, heartbeat_at=at, progress_at=at, liveness="live")
             .returning(Job)
         )
@@ -118,7 +117,7 @@ def record_event(call: Call, said: Said, *, at: datetime) -> Job:
 
     Raises:
         NotFound: there is no such job.
-        WrongState: the job has ended, or belongs to a newer attempt.
+        WrongState: the job has ended, or belongs to a newer launch or attempt.
         Unusable: the attempt is one that was never claimed.
     """
 
@@ -163,7 +162,7 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     values = {"reason": reason, "message": message, **{name: value for name, value in told.items() if value}}
 
     def end(session: Session) -> Job | None:
-        return _move(session, call.job_id, to, at=at, values=values, still=_of_attempt(call), delivery=call.delivery)
+        return _move(session, call.job_id, to, at=at, values=values, still=_is_current(call), delivery=call.delivery)
 
     return _once(call, to, end)
 
@@ -239,18 +238,34 @@ def _tell(session: Session, job: Job, *, at: datetime, delivery: Delivery | None
 
 def _touch(session: Session, call: Call, *, at: datetime) -> Job | None:
     """Count a sign of life of a job that has not ended, and make it RUNNING; None when it is past that."""
-    _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=_of_attempt(call))
+    _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=_is_current(call))
     job: Job | None = session.scalar(
         update(Job)
-        .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _of_attempt(call))
+        .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _is_current(call))
         .values(heartbeat_at=at, liveness="live")
         .returning(Job)
     )
     return job
 
 
-def _of_attempt(call: Call) -> ColumnElement[bool]:
-    return col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
+def _is_current(call: Call) -> ColumnElement[bool]:
+    """Return the fence: the call is of the job's current attempt, and its launch has not been replaced."""
+    of_attempt = col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
+    return and_(of_attempt, _is_current_launch(call))
+
+
+def _is_current_launch(call: Call) -> ColumnElement[bool]:
+    return col(Job.launch) <= (Job.launch if call.launch is None else call.launch)
+
+
+def refuse_replaced(job: Job, launch: int | None) -> None:
+    """Refuse a caller whose token is of an older launch than the job's; a token that names none is current.
+
+    Raises:
+        WrongState: the launch was replaced.
+    """
+    if launch is not None and launch < job.launch:
+        raise WrongState(f"launch {launch} has been replaced by launch {job.launch}; stop", state=job.state)
 
 
 def _record(session: Session, job: Job, call: Call, said: Said, *, at: datetime) -> None:
@@ -281,8 +296,8 @@ def _answered_before(session: Session, call: Call, to: State) -> Job:
         session.expunge(job)
         job.attempt = first.attempt
         return job
-    if job is not None and call.launch is not None and call.launch < job.launch:
-        raise WrongState(f"launch {call.launch} has been replaced by launch {job.launch}; stop", state=job.state)
+    if job is not None:
+        refuse_replaced(job, call.launch)
     raise _miss(session, call.job_id, to, call.attempt)
 
 

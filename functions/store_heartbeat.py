@@ -20,7 +20,8 @@ from functions.callback import Call
 from functions.settings import settings
 from functions.states import State
 
-_OF_JOB = "id = :job_id AND state = 'RUNNING' AND attempt = coalesce(:attempt, attempt)"
+_IS_CURRENT = "attempt = coalesce(:attempt, attempt) AND launch <= coalesce(:launch, launch)"
+_OF_JOB = f"id = :job_id AND state = 'RUNNING' AND {_IS_CURRENT}"
 _SET = """
     heartbeat_at = :at,
     liveness = 'live',
@@ -82,6 +83,7 @@ def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
     values = {
         "job_id": call.job_id,
         "attempt": call.attempt,
+        "launch": call.launch,
         "epoch": beat.epoch,
         "epochs": beat.epochs,
         "step": beat.step,

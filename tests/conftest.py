@@ -253,9 +253,9 @@ def a_job() -> Callable[..., str]:
     return make
 
 
-def call(job_id: str, id_: str | None = None, attempt: int | None = None) -> Call:
+def call(job_id: str, id_: str | None = None, attempt: int | None = None, launch: int | None = None) -> Call:
     """Return a callback's frame; without an id, a call that was never made before."""
-    return Call(job_id, Delivery("/trainers/test", id_ or uuid4().hex), attempt)
+    return Call(job_id, Delivery("/trainers/test", id_ or uuid4().hex), attempt, launch)
 
 
 def claim(job_id: str, *, at: datetime = NOW) -> Job:

@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from functions import store_read, store_sweep, tokens
-from functions.states import State
+from functions.states import FINAL, State
 from tests.conftest import SECRET, callback_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite")
@@ -215,9 +215,7 @@ def test_a_started_that_comes_after_the_next_launch_claims_nothing(function: Any
     job_id, client, at = a_job(State.RUNNING, attempt_limit=2), function("event"), tokens.now()
 
     def start(launch: int) -> Any:
-        token = tokens.mint_callback(job_id, 3600, at=at, launch=launch)
-        headers = {"Authorization": f"Bearer {token}"}
-        return client.post(f"/v1/jobs/{job_id}/event", json={"type": "started"}, headers=headers)
+        return client.post(f"/v1/jobs/{job_id}/event", json={"type": "started"}, headers=of_launch(job_id, launch))
 
     assert start(1).json["attempt"] == 2
     store_sweep.relaunch(store_read.job(job_id), "its trainer is gone", at=at)
@@ -227,6 +225,50 @@ def test_a_started_that_comes_after_the_next_launch_claims_nothing(function: Any
     assert (late.status_code, late.json["state"]) == (409, State.RUNNING)
     assert "launch 1 has been replaced by launch 2" in late.json["detail"]
     assert store_read.job(job_id).attempt == 3
+
+
+def of_launch(job_id: str, launch: int) -> dict[str, str]:
+    """Return the headers of the trainer that one launch has started."""
+    token = tokens.mint_callback(job_id, 3600, at=tokens.now(), launch=launch)
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize("name", [*CALLBACKS, "presign"])
+def test_a_launch_that_was_replaced_is_refused_before_the_new_one_has_called_back(
+    function: Any, a_job: Any, name: str
+) -> None:
+    job_id = a_job(State.RUNNING, attempt_limit=2)
+    body = BODIES.get(name, {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt"})
+    store_sweep.relaunch(store_read.job(job_id), "its trainer is gone", at=tokens.now())
+    before = store_read.job(job_id)
+
+    late = function(name).post(f"/v1/jobs/{job_id}/{name}", json=body, headers=of_launch(job_id, 1))
+    assert (late.status_code, late.json["state"]) == (409, State.RUNNING)
+    assert "launch 1 has been replaced by launch 2" in late.json["detail"]
+    assert store_read.job(job_id) == before
+
+    current = function(name).post(f"/v1/jobs/{job_id}/{name}", json=body, headers=of_launch(job_id, 2))
+    assert current.status_code == 200
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_a_job_that_has_ended_gets_no_link_but_to_complete_its_log(function: Any, a_job: Any, state: State) -> None:
+    client = function("presign")
+
+    def status(job_id: str, method: str, key: str) -> int:
+        return int(post(client, job_id, "presign", {"method": method, "key": key}).status_code)
+
+    just_now = a_job(state, at=tokens.now() - timedelta(seconds=500))
+    assert status(just_now, "PUT", f"logs/job-{just_now}/attempt-1.log") == 200
+    for method, key in [("PUT", f"checkpoints/job-{just_now}/best.pt"), ("PUT", f"results/job-{just_now}/metrics.csv"),
+                        ("GET", f"logs/job-{just_now}/attempt-1.log"), ("GET", "datasets/digits.zip")]:  # fmt: skip
+        assert status(just_now, method, key) == 409
+
+    long_ago = a_job(state, at=tokens.now() - timedelta(seconds=700))
+    refused = post(client, long_ago, "presign", {"method": "PUT", "key": f"logs/job-{long_ago}/attempt-1.log"})
+    assert (refused.status_code, refused.json["state"]) == (409, state)
 
 
 def test_a_renewed_token_is_of_the_same_launch() -> None:

@@ -49,6 +49,8 @@ MOMENTS = st.integers(-100_000, 100_000).map(lambda count: NOW + seconds(count))
 #: few, so that the same call is often made again
 IDS = st.sampled_from([f"call-{number}" for number in range(12)])
 ATTEMPTS = st.none() | st.integers(0, 4)
+#: of the caller's token: of the job's launch, of one that was replaced, or unnamed
+LAUNCHES = st.none() | st.integers(1, 3)
 STEPS = st.none() | st.integers(0, 5)
 
 
@@ -75,11 +77,11 @@ class Model:
         elif to in FINAL:
             self.liveness = None
 
-    def refusal(self, id_: str, attempt: int | None) -> type[Exception] | None:
+    def refusal(self, id_: str, attempt: int | None, launch: int | None) -> type[Exception] | None:
         """Return why a callback is refused, or None."""
         if id_ in self.answered:
             return None
-        if self.state in FINAL:
+        if self.state in FINAL or (launch is not None and launch < self.launch):
             return WrongState
         if attempt is not None and attempt != self.attempt:
             return Unusable if attempt > self.attempt else WrongState
@@ -126,11 +128,11 @@ class Store(RuleBasedStateMachine):
             self.models[job.id] = Model()
         return job.id
 
-    @rule(job=jobs, id_=IDS, at=MOMENTS)
-    def claim(self, job: str, id_: str, at: datetime) -> None:
+    @rule(job=jobs, id_=IDS, launch=LAUNCHES, at=MOMENTS)
+    def claim(self, job: str, id_: str, launch: int | None, at: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.claim(call(job, id_), Said("started", None, None), at=at))
-        if refusal := model.refusal(id_, None):
+        got = outcome(lambda: store.claim(call(job, id_, launch=launch), Said("started", None, None), at=at))
+        if refusal := model.refusal(id_, None, launch):
             assert got == refusal
             return
         if id_ not in model.answered:
@@ -139,35 +141,49 @@ class Store(RuleBasedStateMachine):
             model.hear(id_, at)
         assert got.attempt == model.answered[id_]
 
-    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, at=MOMENTS)
-    def event(self, job: str, id_: str, attempt: int | None, at: datetime) -> None:
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, at=MOMENTS)
+    def event(self, job: str, id_: str, attempt: int | None, launch: int | None, at: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.record_event(call(job, id_, attempt), Said("note", None, None), at=at))
-        if refusal := model.refusal(id_, attempt):
+        got = outcome(lambda: store.record_event(call(job, id_, attempt, launch), Said("note", None, None), at=at))
+        if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
             return
         if id_ not in model.answered:
             model.hear(id_, at)
         assert got.attempt == model.answered[id_]
 
-    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, epoch=STEPS, step=STEPS, at=MOMENTS)
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, progress=st.tuples(STEPS, STEPS), at=MOMENTS)
     def heartbeat(  # noqa: PLR0913, PLR0917 -- what a heartbeat has
-        self, job: str, id_: str, attempt: int | None, epoch: int | None, step: int | None, at: datetime
+        self,
+        job: str,
+        id_: str,
+        attempt: int | None,
+        launch: int | None,
+        progress: tuple[int | None, int | None],
+        at: datetime,
     ) -> None:
-        model = self.models[job]
-        got = outcome(lambda: store_heartbeat.record(call(job, id_, attempt), Beat(epoch=epoch, step=step), at=at))
-        assert got == (model.refusal(id_, attempt) or State.RUNNING)
+        model, (epoch, step) = self.models[job], progress
+        asked = call(job, id_, attempt, launch)
+        got = outcome(lambda: store_heartbeat.record(asked, Beat(epoch=epoch, step=step), at=at))
+        assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
         if got == State.RUNNING and id_ not in model.answered:
             model.hear(id_, at)
             model.epoch, model.step = furthest([model.epoch, epoch]), furthest([model.step, step])
 
-    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, to=st.sampled_from([State.SUCCEEDED, State.FAILED]), at=MOMENTS)
-    def done(self, job: str, id_: str, attempt: int | None, to: State, at: datetime) -> None:
+    @rule(
+        job=jobs,
+        id_=IDS,
+        attempt=ATTEMPTS,
+        launch=LAUNCHES,
+        to=st.sampled_from([State.SUCCEEDED, State.FAILED]),
+        at=MOMENTS,
+    )
+    def done(self, job: str, id_: str, attempt: int | None, launch: int | None, to: State, at: datetime) -> None:  # noqa: PLR0913, PLR0917 -- what done has
         model = self.models[job]
         reason = Reason.TRAINER_ERROR if to == State.FAILED else None
-        asked = call(job, id_, attempt)
+        asked = call(job, id_, attempt, launch)
         got = outcome(lambda: store.finish(asked, to, at=at, metrics=None, artifacts=None, reason=reason))
-        if refusal := model.refusal(id_, attempt):
+        if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
         elif id_ not in model.answered:
             model.answered[id_] = model.attempt
@@ -263,7 +279,8 @@ def test_the_store_does_what_the_model_does() -> None:
 def act(job: str, dice: random.Random) -> None:
     """Do one thing of all that can happen to a job."""
     at = NOW + seconds(dice.randint(-1_000, 1_000))
-    asked = call(job, f"call-{dice.randint(0, 60)}", dice.choice([None, None, 0, 1, 2, 3]))
+    attempt, launch = dice.choice([None, None, 0, 1, 2, 3]), dice.choice([None, 1, 2, 3])
+    asked = call(job, f"call-{dice.randint(0, 60)}", attempt, launch)
     beat = Beat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
     things: dict[Callable[[], Any], int] = {
         lambda: store.claim(asked, Said("started", None, None), at=at): 2,
