@@ -1,8 +1,6 @@
 """create-job: a request over HTTP, or an uploaded dataset, becomes a job; once, however often it is said."""
 
-import json
-
-from functions import intake, notifications, spec, tokens, views, web
+from functions import identities, intake, notifications, spec, tokens, views, web
 from functions.errors import unusable_field
 
 
@@ -18,7 +16,7 @@ def create_job(request: web.Request) -> web.Answer:
     tokens.require_api(request, "jobs:write")  # 403
     asked = spec.from_request(web.json_of(request, body, dict))  # 413, 415, 422
     key = web.idempotency_key(request)  # 422
-    job, new = intake.make(asked, key and json.dumps(["idempotency-key", subject, key]), at=at)  # 503
+    job, new = intake.make(asked, key and identities.of_request(subject, key), at=at)  # 503
     if not new and job.spec != spec.as_json(asked):
         raise unusable_field("Idempotency-Key", f"it has made job {job.id} of another body; use a new key")
     return web.reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")

@@ -1,12 +1,11 @@
 """How a delivered event becomes a job: once, or never and then with the reason on record."""
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from functions import cloudevent, errors, launcher, logs, notifications, spec, storage, store, store_sweep
+from functions import cloudevent, errors, identities, launcher, logs, notifications, spec, storage, store, store_sweep
 from functions.cloudevent import CloudEvent, Headers
 from functions.errors import Refusal
 from functions.notifications import Rejected, Upload
@@ -60,7 +59,7 @@ def _take(found: Upload | Rejected | CloudEvent, *, at: datetime) -> None:
         if not isinstance(found.data, dict):
             raise ValueError(f"{CREATE}: send a JSON object, as POST /v1/jobs takes")  # noqa: TRY004 -- a stranger's value
         asked = spec.from_request(found.data)
-        make(asked, json.dumps(["event", found.source, found.id]), at=at)
+        make(asked, identities.of_event(found.source, found.id), at=at)
 
 
 def upload(found: Upload, *, at: datetime) -> Job | None:
@@ -76,17 +75,24 @@ def upload(found: Upload, *, at: datetime) -> Job | None:
     metadata = found.metadata if found.metadata_known else storage.upload_metadata(found.key)
     if metadata is None:
         return None
-    job, _ = make(spec.from_upload(dataset_id, metadata), notifications.identity(found), at=at)
+    job, _ = make(
+        spec.from_upload(dataset_id, metadata),
+        identities.of_upload(found.bucket, found.key, found.etag),
+        at=at,
+        dataset_etag=found.etag,
+    )
     return job
 
 
-def make(asked: Spec, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+def make(asked: Spec, identity: str | None, *, at: datetime, dataset_etag: str | None = None) -> tuple[Job, bool]:
     """Write the job, or find the one of this identity, and launch it if nobody has yet; the flag says if it is new.
 
     Raises:
         Busy: the store is away.
     """
-    job, new = store.create(asked, identity=identity, trace_id=logs.about.get()["trace_id"], at=at)
+    job, new = store.create(
+        asked, identity=identity, trace_id=logs.about.get()["trace_id"], at=at, dataset_etag=dataset_etag
+    )
     logs.bind(job_id=job.id)
     if new:
         logs.log(logging.INFO, "created a job", framework=job.framework, dataset_id=job.dataset_id)

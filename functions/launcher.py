@@ -98,10 +98,15 @@ def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
         return job
     message = waits or status.message if status.is_waiting else status.message
-    store_sweep.submitted(job.id, message, at=at)
+    store_sweep.submitted(job.id, message, at=at, image=_image(job))
     if job.state == State.PENDING:
         return _moved(job, State.QUEUED, message, None, at=at)
     return job
+
+
+def _image(job: Job) -> str | None:
+    """Return the image that a job is launched from; None where a command is."""
+    return (trainers()[job.framework].image or None) if settings().launcher == "kubernetes" else None
 
 
 def stop(job_id: str) -> None:
@@ -148,6 +153,7 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         ),
         "TASK": job.task,
         "DATASET_ID": job.dataset_id,
+        **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),
         "MODEL_NAME": job.model_name,
         "HYPERPARAMETERS": json.dumps(spec.get("hyperparameters", {})),
         "HEARTBEAT_SECONDS": str(seconds(job, "heartbeat_seconds")),

@@ -4,7 +4,6 @@ To add a storage: one line in ``_SHAPES``, and one function in ``upload_records`
 """
 
 import base64
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
@@ -73,16 +72,6 @@ def read(headers: Headers, body: bytes) -> list[Found]:
     if len(found) > _RECORDS_LIMIT:
         raise ValueError(f"send at most {_RECORDS_LIMIT} records at a time")
     return found
-
-
-def identity(upload: Upload) -> str:
-    """Return what makes two notifications the same upload: bucket, key and ETag.
-
-    The ETag rather than a version, a time or an event's id: every shape carries it, and so does a listing of the
-    bucket, so that an upload which is notified through two channels, or found by sweep, is one job. The same bytes
-    uploaded again under the same key are therefore the same dataset version, not a new job.
-    """
-    return json.dumps(["upload", upload.bucket, upload.key, upload.etag])
 
 
 def dataset_id(key: str) -> str:

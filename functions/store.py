@@ -25,8 +25,14 @@ from functions.tables import Job, JobEvent, Outbox
 from functions.views import job_json
 
 
-def create(spec: Spec, *, identity: str | None, trace_id: str, at: datetime) -> tuple[Job, bool]:
-    """Write a PENDING job, or return the one that has this identity already; the flag says whether it is new."""
+def create(
+    spec: Spec, *, identity: str | None, trace_id: str, at: datetime, dataset_etag: str | None = None
+) -> tuple[Job, bool]:
+    """Write a PENDING job, or return the one that has this identity already; the flag says whether it is new.
+
+    Raises:
+        IntegrityError: the job has no identity, and its id is another job's.
+    """
     job = Job(
         # The time first: what runs now lies together in the indexes, however many jobs have ended.
         id=f"{int(at.timestamp()):08x}{secrets.token_hex(6)}",
@@ -34,6 +40,7 @@ def create(spec: Spec, *, identity: str | None, trace_id: str, at: datetime) -> 
         framework=spec.framework,
         task=spec.task,
         dataset_id=spec.dataset_id,
+        dataset_etag=dataset_etag,
         model_name=spec.model_name,
         spec=as_json(spec),
         trace_id=trace_id,
@@ -51,11 +58,13 @@ def create(spec: Spec, *, identity: str | None, trace_id: str, at: datetime) -> 
             _tell(session, job, at=at)
             return job, True
     except IntegrityError:
-        with read() as session:
-            there = session.exec(select(Job).where(Job.identity == identity)).first()
-        if there is None:
+        if identity is None:
             raise
-        return there, False
+        with read() as session:
+            existing = session.exec(select(Job).where(Job.identity == identity)).first()
+        if existing is None:
+            raise
+        return existing, False
 
 
 def move(  # noqa: PLR0913 -- what a move writes

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import Update, or_, text, update
+from sqlalchemy import Update, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -95,11 +95,28 @@ def _chunks(values: Collection[str]) -> Iterator[list[str]]:
         yield every[start : start + _AT_A_TIME]
 
 
-def submitted(job_id: str, message: str | None, *, at: datetime) -> None:
-    """Note that a job was handed to the launcher, and what it waits for."""
+def submitted(job_id: str, message: str | None, *, at: datetime, image: str | None = None) -> None:
+    """Note that a job was handed to the launcher, what it waits for, and the image that its trainer is configured with.
+
+    The image of a launch that was submitted before stays: its trainer was made then, and has it.
+    """
     with write() as session:
-        session.execute(update(Job).where(col(Job.id) == job_id).values(submitted_at=at))
+        values = {"submitted_at": at, "image": func.coalesce(Job.image, image)}
+        session.execute(update(Job).where(col(Job.id) == job_id).values(values))
         session.execute(_saying(job_id, message))
+
+
+def note_image(job_id: str, launch: int, image: str) -> None:
+    """Note which image the trainer of a launch runs, as the cluster names it: by digest.
+
+    A launch that was replaced changes nothing; a job that has ended is described all the same.
+    """
+    with write() as session:
+        session.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.launch) == launch, col(Job.image).is_distinct_from(image))
+            .values(image=image)
+        )
 
 
 def note_wait(job: Job, message: str | None) -> None:
@@ -127,7 +144,7 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
                 col(Job.launch) == job.launch,
                 col(Job.launch) < Job.attempt_limit,
             )
-            .values(launch=Job.launch + 1, submitted_at=None, heartbeat_at=at, progress_at=at)
+            .values(launch=Job.launch + 1, submitted_at=None, image=None, heartbeat_at=at, progress_at=at)
             .returning(Job)
         )
         if again is not None:

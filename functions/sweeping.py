@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from functions import intake, launcher, notifications, outbox, retention, storage, store, store_read, store_sweep
+from functions import identities, intake, launcher, outbox, retention, storage, store, store_read, store_sweep
 from functions.errors import Refusal, WrongState
 from functions.launcher import Launcher, Phase, Status
 from functions.logs import apart, bind, log
@@ -167,7 +167,7 @@ def _find_uploads(at: datetime) -> None:
         Upload(*upload, {}, metadata_known=False)
         for upload in storage.uploads(before=before, horizon=timedelta(seconds=now.upload_horizon_seconds))
     ]
-    by_identity = {notifications.identity(upload): upload for upload in found}
+    by_identity = {identities.of_upload(one.bucket, one.key, one.etag): one for one in found}
     for identity in by_identity.keys() - store_sweep.known(by_identity.keys()):
         with apart(), intake.rejecting(by_identity[identity].key, at=at, identity=identity):
             intake.upload(by_identity[identity], at=at)

@@ -87,7 +87,7 @@ class Job(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True)
-    #: what makes two requests the same job, as a JSON array: upload, event, or Idempotency-Key
+    #: what makes two requests the same job, as a digest; ``identities`` makes it
     identity: str | None = None
     state: str = State.PENDING
     reason: str | None = None
@@ -99,7 +99,11 @@ class Job(SQLModel, table=True):
     framework: str
     task: str
     dataset_id: str
+    #: the version of the dataset that it was made for, without quotes; None where that is not known
+    dataset_etag: str | None = None
     model_name: str
+    #: the trainer's image, by digest where that is known; None where the trainer is a process of a command
+    image: str | None = None
     spec: dict[str, Any] = _json()
     trace_id: str
 
@@ -182,7 +186,7 @@ class RejectedEvent(SQLModel, table=True):
     __tablename__ = "rejected_event"
 
     id: int | None = _serial()
-    #: of reason and body, so that a delivery repeated for ever is one row
+    #: a digest, so that a delivery repeated for ever is one row
     identity: str = Field(unique=True)
     reason: str
     body: str

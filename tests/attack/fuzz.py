@@ -11,7 +11,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["functions"]):
-    from functions import cloudevent, notifications, upload_records
+    from functions import cloudevent, identities, notifications, upload_records
     from functions.notifications import Rejected, Upload
 
 CORPUS = Path(__file__).parents[1] / "unit/notifications"
@@ -45,7 +45,7 @@ def read(data: bytes) -> None:
     for one in found:
         if isinstance(one, Upload):
             assert notifications.dataset_id(one.key)
-            notifications.identity(one).encode()
+            assert len(identities.of_upload(one.bucket, one.key, one.etag)) == 64
             assert all(isinstance(name, str) and isinstance(value, str) for name, value in one.metadata.items())
         else:
             one.reason.encode("utf-8", "backslashreplace")

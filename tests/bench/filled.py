@@ -17,7 +17,7 @@ INSERT INTO job (id, identity, state, reason, liveness, framework, task, dataset
     attempt_limit, launch, sequence, epoch, epochs, metrics, artifacts, created_at, submitted_at, queued_at, started_at,
     finished_at, heartbeat_at, progress_at)
 SELECT lpad(to_hex(extract(epoch FROM at)::bigint), 8, '0') || substr(md5(%(salt)s || n), 1, 12),
-    '["upload","stoker","datasets/' || n || '.zip","' || md5(%(salt)s || n) || '"]',
+    encode(sha256(convert_to('["upload", "stoker", "datasets/' || n || '.zip", "' || md5(%(salt)s || n) || '"]', 'UTF8')), 'hex'),
     state, CASE state WHEN 'FAILED' THEN 'lost' END, CASE state WHEN 'RUNNING' THEN 'live' END,
     CASE WHEN state <> 'RUNNING' AND n %% %(rare)s = 0 THEN 'rare' ELSE 'stub' END, 'train', 'dataset-' || n %% 5000,
     'stub-1', '{"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "epochs": 8}', md5('t' || n), 1, 1, 1,

@@ -1,16 +1,28 @@
 """The migrations create exactly what the tables say."""
 
+import hashlib
+
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from functions import (
+    identities,
     migrate,
     tables,  # noqa: F401 -- fills the metadata
 )
 from functions.session import engine
+from tests.conftest import NOW
+
+OLD_JOB = text(
+    "INSERT INTO job (id, identity, state, framework, task, dataset_id, model_name, spec, trace_id, attempt,"
+    " attempt_limit, launch, sequence, metrics, artifacts, created_at) VALUES (:id, :identity, 'PENDING', 'stub', 'train',"
+    " 'digits', 'stub-1', '{}', '0', 0, 1, 1, 1, '{}', '[]', :at)"
+)
+OLD_REJECTED = text("INSERT INTO rejected_event (identity, reason, body, at) VALUES (:identity, 'r', 'b', :at)")
 
 
 @pytest.mark.usefixtures("database_url")
@@ -26,3 +38,56 @@ def test_each_migration_can_be_undone_and_done_again() -> None:
     command.upgrade(migrate.configuration(), "head")
 
     test_migrations_create_what_the_tables_say()
+
+
+OLD = [
+    (
+        '["upload", "stoker", "datasets/\\u00fc\\ud83d\\ude00.zip", "9b2cf535f27731c974343645a3985328"]',
+        "9b2cf535f27731c974343645a3985328",
+    ),
+    (
+        '["upload", "stoker", "datasets/a.zip", "9b2cf535f27731c974343645a3985328-12"]',
+        "9b2cf535f27731c974343645a3985328-12",
+    ),
+    # a version, where the notification had no ETag
+    ('["upload", "stoker", "datasets/b.zip", "3HL4kqtJlcpXroDTDmJ.rmSpXd3dIbrH"]', None),
+    ('["event", "/shop", "9b2cf535f27731c974343645a3985328"]', None),
+    ('["idempotency-key", "ada", "order-7: 100%"]', None),
+    (None, None),
+]
+
+
+@pytest.mark.usefixtures("database_url")
+def test_jobs_of_earlier_releases_have_identities_as_digests_and_their_dataset_version() -> None:
+    command.downgrade(migrate.configuration(), "0003")
+    with engine().begin() as connection:
+        for number, (identity, _) in enumerate(OLD):
+            connection.execute(OLD_JOB, {"id": f"job{number}", "identity": identity, "at": NOW})
+        for identity in (OLD[0][0], "d" * 64):
+            connection.execute(OLD_REJECTED, {"identity": identity, "at": NOW})
+    for _ in range(2):  # a digest is not digested again
+        command.upgrade(migrate.configuration(), "head")
+        command.downgrade(migrate.configuration(), "0003")
+    command.upgrade(migrate.configuration(), "head")
+
+    with engine().connect() as connection:
+        stored = connection.execute(text("SELECT identity, dataset_etag FROM job ORDER BY id")).all()
+        rejected = connection.execute(text("SELECT identity FROM rejected_event ORDER BY id")).scalars().all()
+    digests = [identity and hashlib.sha256(identity.encode()).hexdigest() for identity, _ in OLD]
+    assert [row[0] for row in stored] == digests
+    assert stored[1][0] == identities.of_upload("stoker", "datasets/a.zip", "9b2cf535f27731c974343645a3985328-12")
+    assert stored[3][0] == identities.of_event("/shop", "9b2cf535f27731c974343645a3985328")
+    assert rejected == [digests[0], "d" * 64]
+
+
+@pytest.mark.usefixtures("database_url")
+def test_the_dataset_version_of_a_job_of_an_earlier_release_comes_from_its_upload() -> None:
+    command.downgrade(migrate.configuration(), "0003")
+    with engine().begin() as connection:
+        for number, (identity, _) in enumerate(OLD):
+            connection.execute(OLD_JOB, {"id": f"job{number}", "identity": identity, "at": NOW})
+    command.upgrade(migrate.configuration(), "head")
+
+    with engine().connect() as connection:
+        stored = connection.execute(text("SELECT dataset_etag FROM job ORDER BY id")).scalars().all()
+    assert stored == [etag for _, etag in OLD]

@@ -1,5 +1,6 @@
 """The store keeps its contract, on SQLite and on PostgreSQL."""
 
+import secrets
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -7,9 +8,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
-from functions import store, store_heartbeat, store_outbox, store_read, store_sweep
+from functions import store, store_heartbeat, store_outbox, store_read, store_sweep, views
 from functions.callback import Said
 from functions.errors import NotFound, Refusal, Unusable, WrongState
 from functions.session import read
@@ -134,6 +136,47 @@ def test_one_identity_makes_one_job_however_many_ask_at_once() -> None:
 
     assert len({job.id for job, _ in outcomes}) == 1
     assert sum(new for _, new in outcomes) == 1
+
+
+def test_a_job_without_an_identity_is_never_answered_with_a_strangers_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "00" * count)
+    first, _ = store.create(SPEC, identity=None, trace_id="0" * 32, at=NOW)
+
+    with pytest.raises(IntegrityError):
+        store.create(SPEC, identity=None, trace_id="0" * 32, at=NOW)
+    with pytest.raises(IntegrityError):
+        store.create(SPEC, identity="of another", trace_id="0" * 32, at=NOW)
+    assert [job.id for job in store_read.jobs({}, cursor=None, limit=9)[0]] == [first.id]
+
+
+def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events() -> None:
+    job, _ = store.create(SPEC, identity=None, trace_id="0" * 32, at=NOW, dataset_etag="e1")
+    store_sweep.submitted(job.id, None, at=NOW, image="registry/trainer:1")
+    shown = views.job_json(store.move(job.id, State.QUEUED, at=NOW))
+
+    assert (shown["dataset_etag"], shown["image"]) == ("e1", "registry/trainer:1")
+    with read() as session:
+        events = session.exec(select(Outbox).where(Outbox.job_id == job.id).order_by(col(Outbox.id))).all()
+    assert [(row.data["dataset_etag"], row.data["image"]) for row in events] == [
+        ("e1", None),
+        ("e1", "registry/trainer:1"),
+    ]
+
+
+def test_the_image_of_a_launch_is_the_one_that_it_was_made_with_and_then_the_one_that_it_runs(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING, attempt_limit=3)
+    store_sweep.submitted(job_id, None, at=NOW, image="trainer:1")
+    store_sweep.submitted(job_id, None, at=NOW, image="trainer:2")
+    assert store_read.job(job_id).image == "trainer:1"
+    store_sweep.note_image(job_id, 1, "trainer@sha256:1")
+    assert store_read.job(job_id).image == "trainer@sha256:1"
+
+    again = store_sweep.relaunch(store_read.job(job_id), "lost", at=NOW)
+    assert again is not None
+    assert again.image is None
+    store_sweep.submitted(job_id, None, at=NOW, image="trainer:2")
+    store_sweep.note_image(job_id, 1, "trainer@sha256:1")
+    assert store_read.job(job_id).image == "trainer:2"
 
 
 def test_started_claims_a_new_attempt_each_time(a_job: Any) -> None:

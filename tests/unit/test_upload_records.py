@@ -2,12 +2,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from functions import notifications
 from functions.notifications import Rejected, Upload
-from tests.unit.vendors import ETAG, FIXTURES, PLAIN, UNHURRIED, read, reason, record
+from tests.unit.vendors import ETAG, FIXTURES, PLAIN, read, reason, record
 
 
 @pytest.mark.parametrize(
@@ -189,15 +187,3 @@ def test_a_key_that_names_no_dataset_is_explained(key: str, expected: str) -> No
 
     assert expected in str(raised.value)
     assert str(raised.value).isprintable()
-
-
-@UNHURRIED
-@given(st.tuples(st.text(), st.text(), st.text()), st.tuples(st.text(), st.text(), st.text()))
-def test_identities_differ_as_uploads_do(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
-    first, second = (Upload(*parts, metadata={}, metadata_known=True) for parts in (one, other))
-
-    assert (notifications.identity(first) == notifications.identity(second)) == (one == other)
-
-
-def test_identity_is_bucket_key_and_etag() -> None:
-    assert notifications.identity(Upload("b", "k", "e", {}, metadata_known=False)) == '["upload", "b", "k", "e"]'
