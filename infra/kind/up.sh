@@ -41,13 +41,13 @@ image() { # name, Dockerfile, folder
     docker build --quiet --build-arg "BASE=$base" --tag "$1" --file "$2" "$3"
     kind load docker-image "$1" --name stoker
 }
-python() { uv run --locked --quiet --group node python "$@"; }
-program() { # name of the program, where it is
+python() { uv run --isolated --locked --quiet --group node python "$@"; }
+program() { # name of the program, expression of its path; copied at once, because the environment is a temporary one
     mkdir "$folder/$1"
-    cp "$2" "$folder/$1/$1"
+    python -c "import shutil; from infra.node import images; shutil.copy($2, '$folder/$1/$1')"
 }
-program envoy "$(python -c 'from infra.node import images; print(images.envoy())')"
-program weed "$(python -c 'import shutil; print(shutil.which("weed"))')"
+program envoy 'images.envoy()'
+program weed 'shutil.which("weed")'
 image stoker.local/envoy:1.40 infra/node/images/envoy.Dockerfile "$folder/envoy"
 image stoker.local/seaweedfs:1 infra/node/images/seaweedfs.Dockerfile "$folder/weed"
 image stoker.local/postgres:15 infra/node/images/postgres.Dockerfile infra/node/images
