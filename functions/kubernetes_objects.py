@@ -6,16 +6,17 @@ more, by another hand, in the ValidatingAdmissionPolicy of ``knative/base``.
 
 import math
 import re
-from typing import Any, cast
-
-from lightkube.resources.batch_v1 import Job as ClusterJob
-from lightkube.resources.core_v1 import Pod, Secret
+from typing import Any
 
 from functions import launcher
 from functions.settings import Trainer, settings, trainers
 from functions.tables import Job
 
+Object = dict[str, Any]
+
 MANAGED_BY = {"app.kubernetes.io/managed-by": "stoker"}
+#: as a selector
+OURS = "app.kubernetes.io/managed-by=stoker"
 JOB_ID = "stoker.dev/job-id"
 LAUNCH = "stoker.dev/launch"
 CONTAINER = "trainer"
@@ -46,30 +47,31 @@ def job_id_of(object_name: str) -> str | None:
     return found[1] if found else None
 
 
-def name_of(made: ClusterJob) -> str:
-    """Return the name of a Job that the API server has."""
-    return (made.metadata and made.metadata.name) or ""
+def name_of(item: Object) -> str:
+    """Return the name of an object that the API server has."""
+    return str(item["metadata"]["name"])
 
 
-def uid_of(made: ClusterJob) -> str:
-    """Return the uid of a Job that the API server has."""
-    return (made.metadata and made.metadata.uid) or ""
+def uid_of(item: Object) -> str:
+    """Return the uid of an object that the API server has."""
+    return str(item["metadata"]["uid"])
 
 
-def job_name_of(pod: Pod) -> str:
+def job_name_of(pod: Object) -> str:
     """Return the name of the Job that a pod belongs to."""
-    labels: dict[str, str] = (pod.metadata and pod.metadata.labels) or {}
-    return labels.get("batch.kubernetes.io/job-name", "")
+    return str(pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name", ""))
 
 
-def job_object(job: Job, environment: dict[str, str]) -> ClusterJob:
+def job_object(job: Job, environment: dict[str, str]) -> Object:
     """Return the Job. Its pod waits for the Secret, which needs the Job's uid and so comes second."""
-    return cast("ClusterJob", ClusterJob.from_dict(_job(job, _pod(job, environment))))
+    return _job(job, _pod(job, environment))
 
 
-def _job(job: Job, pod: dict[str, Any]) -> dict[str, Any]:
+def _job(job: Job, pod: Object) -> Object:
     nodes, labels, kueue = job.spec.get("nodes", 1), _labels(job), _kueue(job)
     return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
         "metadata": {
             "name": name(job),
             "labels": labels | kueue,
@@ -105,13 +107,17 @@ def _job(job: Job, pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def secret_object(job: Job, environment: dict[str, str], job_uid: str) -> Secret:
+def secret_object(job: Job, environment: dict[str, str], job_uid: str) -> Object:
     """Return the Secret, owned by the Job, so that it goes when the Job goes."""
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name(job), "uid": job_uid}
-    secrets = {"token": environment["CALLBACK_TOKEN"]} | _secret_variables(environment)
-    metadata = {"name": name(job), "labels": _labels(job), "ownerReferences": [owner]}
-    made = Secret.from_dict({"metadata": metadata, "type": "Opaque", "immutable": True, "stringData": secrets})
-    return cast("Secret", made)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name(job), "labels": _labels(job), "ownerReferences": [owner]},
+        "type": "Opaque",
+        "immutable": True,
+        "stringData": {"token": environment["CALLBACK_TOKEN"]} | _secret_variables(environment),
+    }
 
 
 def _labels(job: Job) -> dict[str, str]:
@@ -130,7 +136,7 @@ def _secret_variables(environment: dict[str, str]) -> dict[str, str]:
     return {variable: environment[variable] for variable in _SECRETS if environment.get(variable)}
 
 
-def _pod(job: Job, environment: dict[str, str]) -> dict[str, Any]:
+def _pod(job: Job, environment: dict[str, str]) -> Object:
     """Return the pod, fit for a namespace of the restricted pod security standard."""
     trainer = trainers()[job.framework]
     volumes = [

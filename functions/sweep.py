@@ -2,6 +2,7 @@
 
 from functions import sweeping, tokens, web
 from functions.errors import NotFound
+from functions.kubernetes_objects import job_id_of
 
 #: of ApiServerSource in reference mode; the subject is the object's path
 _CHANGED = "dev.knative.apiserver.ref."
@@ -19,8 +20,6 @@ def sweep(request: web.Request) -> web.Answer:
 
 
 def _look(path: str) -> None:
-    from functions.kubernetes_objects import job_id_of  # noqa: PLC0415 -- only in a cluster
-
     job_id = job_id_of(path.rpartition("/")[2])
     try:
         if job_id is not None:

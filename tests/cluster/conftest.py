@@ -9,9 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from lightkube import Client
-from lightkube.resources.batch_v1 import Job as ClusterJob
-from lightkube.resources.core_v1 import Pod
+from kubernetes.config import new_client_from_config
+from kubernetes.dynamic import DynamicClient
 
 from functions import launch_kubernetes
 from infra.node.layout import BINARIES
@@ -19,6 +18,7 @@ from tests.cluster import definitions
 from tests.conftest import ROOT, eventually, free_ports
 
 NAMESPACE = "stoker-trainers"
+MERGE = "application/merge-patch+json"
 TOKEN = "the-administrator-of-a-test"
 
 
@@ -91,7 +91,7 @@ def write_kubeconfig(path: Path, server: str) -> None:
     path.write_text(
         f"""apiVersion: v1
 kind: Config
-clusters: [{{name: c, cluster: {{server: "{server}", insecure-skip-tls-verify: true}}}}]
+clusters: [{{name: c, cluster: {{server: "{server}", certificate-authority: {path.parent}/certs/apiserver.crt}}}}]
 users: [{{name: u, user: {{token: {TOKEN}}}}}]
 contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
 current-context: x
@@ -104,39 +104,84 @@ def kubectl(folder: Path, *words: str, given: str | None = None) -> subprocess.C
     return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
 
 
+#: each by its API version
+KINDS = {
+    "Job": "batch/v1", "Pod": "v1", "Secret": "v1", "ResourceQuota": "v1", "Event": "v1",
+    "Workload": "kueue.x-k8s.io/v1beta2", "LocalQueue": "kueue.x-k8s.io/v1beta2",
+}  # fmt: skip
+
+
+class Cluster:
+    """The test's own client of the API server: objects of any kind, in the trainers' namespace."""
+
+    def __init__(self, folder: Path) -> None:
+        self._client = new_client_from_config(str(folder / "kubeconfig"))
+        self._dynamic = DynamicClient(self._client, cache_file=str(folder / "discovered.json"))
+
+    def list(self, kind: str, **labels: str) -> list[Any]:
+        selector = ",".join(f"stoker.dev/{name}={value}" for name, value in labels.items())
+        return list(self._of(kind).get(namespace=NAMESPACE, label_selector=selector).items)
+
+    def get(self, kind: str, name: str) -> Any:
+        return self._of(kind).get(name=name, namespace=NAMESPACE)
+
+    def create(self, body: dict[str, Any], namespace: str = NAMESPACE, **options: Any) -> Any:
+        return self._of(body["kind"]).create(body=body, namespace=namespace, **options)
+
+    def patch(self, kind: str, name: str, changes: dict[str, Any]) -> Any:
+        return self._of(kind).patch(body=changes, name=name, namespace=NAMESPACE, content_type=MERGE)
+
+    def patch_status(self, kind: str, name: str, status: dict[str, Any]) -> Any:
+        resource = self._of(kind).status
+        return resource.patch(body={"status": status}, name=name, namespace=NAMESPACE, content_type=MERGE)
+
+    def delete(self, kind: str, name: str) -> None:
+        self._of(kind).delete(name=name, namespace=NAMESPACE, grace_period_seconds=0)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _of(self, kind: str) -> Any:
+        return self._dynamic.resources.get(api_version=KINDS[kind], kind=kind)
+
+
 @pytest.fixture
-def kubernetes(cluster: Path, environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Client]:
+def kubernetes(cluster: Path, environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
     """Let the functions launch into the cluster; yields a client of it. What is left there is deleted."""
     (tmp_path / "trainers.json").write_text('{"stub": {"image": "registry.example.com/stub:1"}}')
     environment.setenv("LAUNCHER", "kubernetes")
     environment.setenv("KUBECONFIG", str(cluster / "kubeconfig"))
-    launch_kubernetes._client.cache_clear()
-    client = Client(namespace=NAMESPACE)
-    eventually(lambda: [*client.list(ClusterJob)] == [])
+    client = Cluster(cluster)
+    eventually(lambda: client.list("Job") == [])
     yield client
     kubectl(
         cluster, "delete", "jobs,pods,secrets", "--all", "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false"
     )
-    eventually(lambda: [*client.list(Pod)] == [] and [*client.list(ClusterJob)] == [])
+    eventually(lambda: client.list("Pod") == [] and client.list("Job") == [])
     client.close()
-    launch_kubernetes._client().close()
-    launch_kubernetes._client.cache_clear()
+    disconnect()
+
+
+def disconnect() -> None:
+    """Let the launcher read its kubeconfig again."""
+    if launch_kubernetes._api.cache_info().currsize:
+        launch_kubernetes._api().close()
+    launch_kubernetes._api.cache_clear()
 
 
 @pytest.fixture
-def node(kubernetes: Client) -> Callable[..., Pod]:
+def node(kubernetes: Cluster) -> Callable[..., Any]:
     """Say of a job's newest pod what a kubelet or the scheduler would."""
 
-    def say(job_id: str, phase: str, **status: Any) -> Pod:
-        def found() -> Pod | None:
-            pods = [*kubernetes.list(Pod, labels={"stoker.dev/job-id": job_id})]
-            pods = [pod for pod in pods if (pod.status and pod.status.phase) == "Pending"] or pods
+    def say(job_id: str, phase: str, **status: Any) -> Any:
+        def found() -> Any:
+            pods = kubernetes.list("Pod", **{"job-id": job_id})
+            pods = [pod for pod in pods if pod.status.phase == "Pending"] or pods
             return pods[-1] if pods else None
 
-        pod: Pod = eventually(found)
-        assert pod.metadata is not None
-        change = {"status": {"phase": phase, "startTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **status}}
-        kubernetes.patch(Pod.Status, pod.metadata.name or "", change)
+        pod = eventually(found)
+        started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        kubernetes.patch_status("Pod", pod.metadata.name, {"phase": phase, "startTime": started_at, **status})
         return pod
 
     return say

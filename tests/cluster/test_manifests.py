@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from lightkube import Client
-from lightkube.resources.core_v1 import Pod
 
 from functions import settings
 from infra.node.layout import BINARIES, run
-from tests.cluster.conftest import kubectl
+from tests.cluster.conftest import Cluster, kubectl
 from tests.conftest import ROOT, forget
 
 pytestmark = pytest.mark.timeout(600)
@@ -92,7 +90,7 @@ def test_a_misspelt_field_would_have_been_noticed(rendered: Callable[..., str], 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_functions_pod_is_as_the_namespace_wants_it(
-    overlay: str, rendered: Callable[..., str], kubernetes: Client
+    overlay: str, rendered: Callable[..., str], kubernetes: Cluster
 ) -> None:
     services = knative_services(rendered(overlay))
     assert services
@@ -101,8 +99,8 @@ def test_every_functions_pod_is_as_the_namespace_wants_it(
         plain = {key: spec[key] for key in ("containers", "volumes", "serviceAccountName", "enableServiceLinks")}
         # The kubelet's own; Knative gives them names of its own.
         plain["containers"][0]["ports"][0]["name"] = "user-port"
-        pod = Pod.from_dict({"metadata": {"name": service["metadata"]["name"], "namespace": "stoker"}, "spec": plain})
-        kubernetes.create(pod, namespace="stoker", dry_run=True)  # type: ignore[call-overload]  # from_dict's type is too wide
+        pod = {"kind": "Pod", "metadata": {"name": service["metadata"]["name"]}, "spec": plain}
+        kubernetes.create(pod, "stoker", dry_run="All")
 
 
 def knative_services(manifests: str) -> list[dict[str, Any]]:

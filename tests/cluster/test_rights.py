@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from lightkube import Client
 
-from functions import launch_kubernetes, launcher, store_read, tokens
+from functions import launcher, store_read, tokens
 from functions.launch_kubernetes import Kubernetes
 from functions.launcher import Phase
 from functions.tables import Job
 from infra.node.layout import BINARIES, run
-from tests.cluster.conftest import NAMESPACE, kubectl
+from tests.cluster.conftest import NAMESPACE, Cluster, disconnect, kubectl
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
@@ -122,8 +121,7 @@ def acting(
         config = yaml.safe_load((cluster / "kubeconfig").read_text())
         config["users"][0]["user"] = {"token": token}
         (tmp_path / name).write_text(yaml.safe_dump(config))
-        launch_kubernetes._client().close()
-        launch_kubernetes._client.cache_clear()
+        disconnect()
         environment.setenv("KUBECONFIG", str(tmp_path / name))
         return Kubernetes()
 
@@ -131,7 +129,7 @@ def acting(
 
 
 def test_each_function_does_its_work_with_its_own_rights(
-    acting: Callable[[str], Kubernetes], kubernetes: Client, a_job: Callable[..., str]
+    acting: Callable[[str], Kubernetes], kubernetes: Cluster, a_job: Callable[..., str]
 ) -> None:
     del kubernetes
     job = store_read.job(a_job(at=tokens.now()))
@@ -151,7 +149,7 @@ def submitted(kubernetes: Kubernetes, job: Job) -> launcher.Status:
 
 @pytest.mark.parametrize("account", ["callbacks", "dead-letter", "uploads"])
 def test_a_function_without_rights_cannot_even_look(
-    account: str, acting: Callable[[str], Any], kubernetes: Client
+    account: str, acting: Callable[[str], Any], kubernetes: Cluster
 ) -> None:
     del kubernetes
     with pytest.raises(OSError, match="forbidden"):

@@ -10,8 +10,8 @@ from tests.conftest import ROOT, SECRET
 
 ORM = {"sqlalchemy", "sqlmodel", "pydantic"}
 #: imported by the first request that needs them: storage, launchers, the sink
-LATER = {"boto3", "botocore", "lightkube", "httpx2", "urllib3", "requests", "psutil"}
-NEVER = {"alembic", "cryptography", "kubernetes", "httpx", "rich", "typer", "numpy"}
+LATER = {"boto3", "botocore", "kubernetes", "yaml", "urllib3", "requests", "psutil"}
+NEVER = {"alembic", "cryptography", "httpx", "rich", "typer", "numpy"}
 BUDGET = {
     "heartbeat": ORM | LATER | {"psycopg"},
     "event": LATER,
