@@ -17,12 +17,14 @@ from tests.conftest import answering
 
 _CHUNK_BYTES = 1 << 16
 _LOOK_SECONDS = 0.02
+_PROBLEM = "application/problem+json"
 
 
 class Fault(NamedTuple):
     """What happens to one call."""
 
-    #: away (never arrives) | lost (arrives, its answer does not) | status | slow | twice | held (until it is another)
+    #: away (never arrives) | lost (arrives, its answer does not) | status | gateway (a status that is not the
+    #: functions' own) | slow | twice | held (until it is another)
     kind: str
     status: int = 503
     seconds: float = 0.0
@@ -86,7 +88,7 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
             at, name = time.monotonic(), self.path.rpartition("/")[2]
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             fault = self._fault(name)
-            status, answer = self._through(body, fault)
+            status, answer, content_type = self._through(body, fault)
             headers = {key.lower(): value for key, value in self.headers.items()}
             with lock:
                 now = time.monotonic()
@@ -97,7 +99,7 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
                 with suppress(OSError):
                     self.connection.shutdown(socket.SHUT_RDWR)
                 return
-            self._reply(status, answer, fault)
+            self._reply(status, answer, content_type, fault)
 
         def _fault(self, name: str) -> Fault | None:
             with lock:
@@ -110,22 +112,23 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
                     return fault
                 time.sleep(_LOOK_SECONDS)
 
-        def _through(self, body: bytes, fault: Fault | None) -> tuple[int | None, bytes]:
+        def _through(self, body: bytes, fault: Fault | None) -> tuple[int | None, bytes, str]:
             kind = fault.kind if fault else ""
-            if fault and kind == "status":
-                return fault.status, json.dumps({"title": "played", "status": fault.status}).encode()
+            if fault and kind in {"status", "gateway"}:
+                problem = json.dumps({"title": "played", "status": fault.status}).encode()
+                return fault.status, problem, _PROBLEM if kind == "status" else "application/json"
             if kind == "away":
-                return None, b""
+                return None, b"", ""
             for _ in range(1 if kind == "twice" else 0):
                 _forward(behind.netloc, self.path, body, dict(self.headers.items()))
-            status, answer = _forward(behind.netloc, self.path, body, dict(self.headers.items()))
+            status, answer, content_type = _forward(behind.netloc, self.path, body, dict(self.headers.items()))
             if fault and kind == "slow":
                 time.sleep(fault.seconds)
-            return (None, answer) if kind == "lost" else (status, answer)
+            return None if kind == "lost" else status, answer, content_type
 
-        def _reply(self, status: int, answer: bytes, fault: Fault | None) -> None:
+        def _reply(self, status: int, answer: bytes, content_type: str, fault: Fault | None) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(answer)))
             if fault and fault.kind == "status" and fault.seconds:
                 self.send_header("Retry-After", f"{fault.seconds:g}")
@@ -146,12 +149,12 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
             door.fault = lambda _door, _name, _before: Fault("away")  # what is still held came from a dead process
 
 
-def _forward(where: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+def _forward(where: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
     kept = {key: value for key, value in headers.items() if key.lower() not in {"host", "connection"}}
     with closing(http.client.HTTPConnection(where, timeout=60)) as connection:
         connection.request("POST", path, body, kept)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.read(), answer.headers.get("content-type", "")
 
 
 def _json(content: bytes) -> dict[str, Any] | None:

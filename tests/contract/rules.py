@@ -275,6 +275,7 @@ RULES: tuple[Rule, ...] = (
     Rule("retries", REQUIRED, "what was not heard is tried again", "rough", _retries),
     Rule("same-id", RECOMMENDED, "a call that is tried again keeps its ce-id or Idempotency-Key", "rough", _same_id),
     Rule("retry-after", RECOMMENDED, "Retry-After is waited for", "rough", _retry_after),
+    Rule("gateway", REQUIRED, "a 404 or 409 that is not application/problem+json ends nothing", "gateway", _survives),
     Rule("sigterm", REQUIRED, "SIGTERM: interrupted is sent, exit code 143, within the grace", "stopped", _interrupted),
     Rule("sigterm-saves", REQUIRED, "SIGTERM: last.pt is in storage", "stopped", _saved_on_term),
     Rule("resume", REQUIRED, "a second start goes on from last.pt", "stopped", _resumes),

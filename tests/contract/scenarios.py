@@ -60,6 +60,21 @@ def _rough() -> Faults:
     return fault
 
 
+def gateway(stand: Stand) -> list[Run]:
+    """A gateway in front of the functions answers 404 and 409 for a while, such as one whose route is not there yet."""
+    faults = {
+        name: deque([Fault("gateway", 404), Fault("gateway", 409)])
+        for name in ("event", "heartbeat", "presign", "done")
+    }
+
+    def fault(_door: Door, name: str, _before: int) -> Fault | None:
+        return faults[name].popleft() if faults.get(name) else None
+
+    with stand.started(stand.new_job(), fault) as (run, _):
+        pass
+    return [run]
+
+
 def stopped(stand: Stand) -> list[Run]:
     """SIGTERM in mid-training; then the same job is started again."""
     job, acted = stand.new_job(attempt_limit=3), threading.Event()
@@ -151,7 +166,18 @@ def _cut(stand: Stand, process: "subprocess.Popen[bytes]") -> None:
 
 SCENARIOS: Mapping[str, Callable[[Stand], list[Run]]] = {
     scenario.__name__: scenario
-    for scenario in (plain, rough, stopped, killed, cancelled, refused, bad_dataset, bad_settings, storage_away)
+    for scenario in (
+        plain,
+        rough,
+        gateway,
+        stopped,
+        killed,
+        cancelled,
+        refused,
+        bad_dataset,
+        bad_settings,
+        storage_away,
+    )
 }
 
 

@@ -61,6 +61,7 @@ START_WAIT_SECONDS = 30.0  # for the functions' first answer; after that, work b
 UPLOAD_SECONDS = 20.0  # how long one upload is tried
 LOG_SECONDS = 10.0
 ARTIFACT_LIMIT = 300  # keys in done
+METRIC_LIMIT = 500  # in a heartbeat, and in done
 LOG_BYTES_PER_SECOND = 1_000_000  # a long log is stored whole each time, so less often
 EXIT_UNHEARD = 1  # the work is done and stored, and nobody could be told
 
@@ -100,12 +101,13 @@ class Contract:
     ) -> None:
         """Say how far the job is: ``epoch`` is the last one that is finished, of ``epochs``."""
         eta = self.finite({"eta_seconds": eta_seconds} if eta_seconds is not None else {})
-        told = {"epoch": epoch, "epochs": epochs, "step": step, "metrics": self.finite(metrics or {}), **eta}
-        self._callbacks.beat({name: value for name, value in told.items() if value not in (None, {})})
+        counts = self._whole({"epoch": epoch, "epochs": epochs, "step": step})
+        finite = self._cut(self.finite(metrics or {}))
+        self._callbacks.beat(counts | ({"metrics": finite} if finite else {}) | eta)
 
     def progress(self, step: int) -> None:
         """Note the step, for the next heartbeat."""
-        self._callbacks.add_to_beat(step=step)
+        self._callbacks.add_to_beat(**self._whole({"step": step}))
 
     def event(self, kind: str, message: str = "", **data: Any) -> None:
         """Say that something happened: ``checkpoint``, ``warning`` or ``log``."""
@@ -125,6 +127,21 @@ class Contract:
         for name in (name for name, value in numbers.items() if not math.isfinite(value)):
             self.warn_once(f"{name} was not a finite number; it is left out whenever it is not")
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+    def _whole(self, counts: Mapping[str, Any]) -> dict[str, int]:
+        """Return whole numbers as int, numpy's too; what is none is left out, and a warning says so once."""
+        whole: dict[str, int] = {}
+        for name, value in counts.items():
+            try:
+                whole |= {} if value is None else {name: int(value)}
+            except (TypeError, ValueError, OverflowError):
+                self.warn_once(f"{name} was not a whole number; it is left out whenever it is not")
+        return whole
+
+    def _cut(self, metrics: dict[str, float]) -> dict[str, float]:
+        if len(metrics) > METRIC_LIMIT:
+            self.warn_once(f"only the first {METRIC_LIMIT} of {len(metrics)} metrics are sent")
+        return dict(list(metrics.items())[:METRIC_LIMIT])
 
     def key(self, kind: str, name: str) -> str:
         """Return the key of one of this job's objects; ``kind`` is checkpoints, results or logs."""
@@ -179,7 +196,8 @@ class Contract:
     def done(self, metrics: Mapping[str, float], error: TrainerError | None = None) -> bool:
         """Say how the job ended, and wait until it was heard; return whether it was. Raises: Stopped."""
         self._checkpoints.wait()
-        body: dict[str, Any] = {"status": "FAILED" if error else "SUCCEEDED", "metrics": self.finite(metrics)}
+        body: dict[str, Any] = {"status": "FAILED" if error else "SUCCEEDED"}
+        body |= {"metrics": self._cut(self.finite(metrics))}
         # A body holds 64 KiB: what lies deepest is the least, such as the single pictures of a prediction.
         body |= {"artifacts": sorted(self.artifacts, key=lambda key: key.count("/"))[:ARTIFACT_LIMIT]}
         body |= {"error": {"reason": error.reason, "message": str(error)[:4_000]}} if error else {}

@@ -3,15 +3,15 @@
 set -u
 say() { printf '[TRACE:%s] %s\n' "$TRACE_ID" "$*"; }
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p"; }
-call() { # name, body: tried again for as long as nobody answers; 409 means stop
+call() { # name, body: tried again for as long as the functions do not answer; their 409 means stop
     id=$(date +%s%N)
     while :; do
-        answer=$(curl -s -w '\n%{http_code}' -H "Authorization: Bearer $CALLBACK_TOKEN" -H "Idempotency-Key: $id" \
+        answer=$(curl -s -w '\n%{content_type} %{http_code}' -H "Authorization: Bearer $CALLBACK_TOKEN" -H "Idempotency-Key: $id" \
             -H 'Content-Type: application/json' -d "$2" "$BACKEND_BASE_URL/v1/jobs/$JOB_ID/$1") || answer=000
         case $answer in
         *200) break ;;
-        *409) say "409: stops"; exit 0 ;;
-        *401 | *404 | *422) say "$1 was refused"; break ;;
+        *problem+json?409) say "409: stops"; exit 0 ;;
+        *problem+json?40[14] | *problem+json?422) say "$1 was refused"; break ;;
         *) sleep 2 ;;
         esac
     done

@@ -54,9 +54,10 @@ def call(name: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]
         except urllib.error.HTTPError as error:
             if BROKEN == "refused-token" and error.code == 401:
                 raise
-            if error.code == 409 and BROKEN != "conflict-stops":
+            is_ours = "application/problem+json" in error.headers.get("Content-Type", "") or BROKEN == "gateway"
+            if is_ours and error.code == 409 and BROKEN != "conflict-stops":
                 raise Conflict from error
-            if error.code in {401, 404, 409, 422} or (BROKEN == "outage" and error.code == 500):
+            if (is_ours and error.code in {401, 404, 409, 422}) or (BROKEN == "outage" and error.code == 500):
                 return {} if BROKEN != "outage" else sys.exit(1)
             wait = float(error.headers.get("Retry-After") or 0.2) if BROKEN != "retry-after" else 0.05
         except (OSError, http.client.HTTPException):

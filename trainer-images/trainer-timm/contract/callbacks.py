@@ -75,7 +75,7 @@ class Callbacks:
     def queue(self, name: str, body: dict[str, Any]) -> None:
         """Send this after all that was queued before."""
         try:
-            body = json.loads(json.dumps(body, allow_nan=False, default=str))
+            body = json.loads(json.dumps(body, allow_nan=False, default=_plain))
         except ValueError as error:
             log.warning("%s cannot be said in JSON and is left out: %s", name, error)
             return
@@ -101,7 +101,7 @@ class Callbacks:
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             self._reload_token()
             answer = self._post("presign", wanted, {})
-        if answer.status_code in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        if _is_ours(answer) and answer.status_code in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
             raise RefusedError(f"presign was refused with {answer.status_code}: {answer.text[:300]}")
         if not answer.ok:
             raise requests.HTTPError(f"presign was answered with {answer.status_code}")
@@ -153,9 +153,7 @@ class Callbacks:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the training goes on
             log.warning("%s was not heard (%s); trying again", call.name, type(error).__name__)
             return pause_seconds
-        # A gateway in front of the functions answers 404 as well, for a route that is not there yet: without JSON.
-        is_ours = "json" in answer.headers.get("content-type", "")
-        if answer.status_code == HTTPStatus.CONFLICT or (answer.status_code == HTTPStatus.NOT_FOUND and is_ours):
+        if _is_ours(answer) and answer.status_code in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
             log.warning("%s was refused with %d: the job is not to go on", call.name, answer.status_code)
             self.stop.set()
             return None
@@ -167,9 +165,10 @@ class Callbacks:
         if status == HTTPStatus.UNAUTHORIZED:
             self._reload_token()
             return pause_seconds
-        call.refused += status not in AWAY
+        is_away = status in AWAY or not _is_ours(answer)
+        call.refused += not is_away
         is_poison = call.refused >= POISON_TRIES and call.name != "done"
-        if is_poison or (status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in AWAY):
+        if is_poison or (status < HTTPStatus.INTERNAL_SERVER_ERROR and not is_away):
             log.error("%s is given up: %s", call.name, answer.text[:500])
             return None
         after = answer.headers.get("retry-after", "")
@@ -198,10 +197,20 @@ class Callbacks:
             "content-type": "application/json",
         }
         url = f"{self._identity.backend_base_url}/v1/jobs/{self._identity.job_id}/{name}"
-        data = json.dumps(body, allow_nan=False, default=str)
+        data = json.dumps(body, allow_nan=False, default=_plain)
         return requests.post(url, data, headers=headers, timeout=TIMEOUT_SECONDS, auth=self._authorize)
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # Not a plain header: requests would let a .netrc win over it.
         request.headers["authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _is_ours(answer: requests.Response) -> bool:
+    """Whether the functions answered, which send every refusal as a problem; a gateway's says nothing of the job."""
+    return "application/problem+json" in answer.headers.get("content-type", "")
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy or torch as JSON's, and all else as text."""
+    return value.item() if hasattr(value, "item") else str(value)

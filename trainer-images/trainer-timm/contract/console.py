@@ -42,7 +42,8 @@ class Console:
 
     def hide(self, secret: str) -> None:
         """Print ``***`` instead of this from now on."""
-        self._secrets.add(secret)
+        with self._lock:  # or a line that is printed meanwhile would meet a set that changes
+            self._secrets.add(secret)
 
     def open(self, path: Path) -> None:
         """Copy all lines to a file, too."""

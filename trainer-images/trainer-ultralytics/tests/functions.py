@@ -58,7 +58,8 @@ def serve(functions: Functions) -> ThreadingHTTPServer:
                 return
             content = json.dumps(said).encode()
             self.send_response(status)
-            self.send_header("content-type", "application/json" if status == 200 else "application/problem+json")
+            usual = "application/json" if status == 200 else "application/problem+json"
+            self.send_header("content-type", said.get("content-type", usual))
             if "retry-after" in said:
                 self.send_header("retry-after", said["retry-after"])
             self.send_header("content-length", str(len(content)))

@@ -1,0 +1,115 @@
+"""Callbacks that a gateway answers, and values that a framework passes."""
+
+import sys
+import threading
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Trainer
+from functions import Answer
+
+from contract.console import Console
+
+PATHS = {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/html", "application/json; charset=utf-8"])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 422, 451])
+def test_what_a_gateway_answers_ends_no_training_and_loses_nothing(
+    trainer: Trainer, status: int, content_type: str
+) -> None:
+    is_gateways = cycle([True, False])
+
+    def answer(_call: str, _body: dict[str, Any]) -> Answer | None:
+        refusal = {"content-type": content_type, "message": "no Route matched with those values"}
+        return (status, refusal) if next(is_gateways) else None
+
+    trainer.functions.answer = answer
+
+    assert trainer.run(PATHS, script="tests/tiny.py") == 0, trainer.output
+
+    assert [body["type"] for body in trainer.functions.bodies("event")].count("started") == 1
+    assert trainer.functions.bodies("event", type="checkpoint")
+    assert trainer.functions.bodies("done", status="SUCCEEDED")
+
+
+def script_of(folder: Path, *lines: str) -> str:
+    """Return a trainer whose work is these lines."""
+    script = folder / "script.py"
+    head = ("import math, sys", "import numpy as np", "from utils import run", "def train(contract):")
+    script.write_text("\n".join((*head, *(f"    {line}" for line in lines), "sys.exit(run(train))")))
+    return str(script)
+
+
+def test_a_heartbeat_holds_500_metrics_and_one_warning_names_the_rest(trainer: Trainer, tmp_path: Path) -> None:
+    script = script_of(
+        tmp_path,
+        "metrics = {f'AP/{number}': 0.5 for number in range(1203)}",
+        "for epoch in (1, 2, 3):",
+        "    contract.heartbeat(epoch=epoch, metrics=metrics)",
+        "return metrics",
+    )
+
+    assert trainer.run(PATHS, script=script) == 0, trainer.output
+
+    assert [len(body["metrics"]) for body in trainer.functions.bodies("heartbeat", epoch=3)] == [500]
+    assert len(trainer.functions.bodies("done")[0]["metrics"]) == 500
+    warnings = [body["message"] for body in trainer.functions.bodies("event", type="warning")]
+    assert len([message for message in warnings if "500" in message and "1203" in message]) == 1
+
+
+def test_numbers_of_numpy_are_numbers(trainer: Trainer, tmp_path: Path) -> None:
+    script = script_of(
+        tmp_path,
+        "contract.progress(np.int64(7))",
+        "contract.heartbeat(epoch=np.int64(1), epochs=np.int32(2), step=np.int64(3),"
+        " metrics={'loss': np.float32(0.5)}, eta_seconds=np.float64(1.5))",
+        "contract.event('log', 'numbers', count=np.int64(4), share=np.float32(0.5))",
+        "return {'loss': np.float32(0.25)}",
+    )
+
+    assert trainer.run(PATHS, script=script) == 0, trainer.output
+
+    beat = {"epoch": 1, "epochs": 2, "step": 3, "metrics": {"loss": 0.5}, "eta_seconds": 1.5}
+    assert beat.items() <= trainer.functions.bodies("heartbeat", epoch=1)[0].items()
+    assert trainer.functions.bodies("event", type="log")[0]["data"] == {"count": 4, "share": 0.5}
+    assert trainer.functions.bodies("done")[0]["metrics"] == {"loss": 0.25}
+
+
+def test_a_step_that_is_no_number_is_left_out_with_a_warning(trainer: Trainer, tmp_path: Path) -> None:
+    script = script_of(tmp_path, "contract.heartbeat(epoch=1, step=math.nan, eta_seconds=math.inf)", "return {}")
+
+    assert trainer.run(PATHS, script=script) == 0, trainer.output
+
+    assert "step" not in trainer.functions.bodies("heartbeat", epoch=1)[0]
+    warnings = [body["message"] for body in trainer.functions.bodies("event", type="warning")]
+    assert [message for message in warnings if message.startswith("step ")]
+
+
+def test_printing_while_a_token_is_renewed_raises_nothing(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+    with (tmp_path / "terminal").open("w") as terminal:
+        console = Console(terminal, "[TRACE:1]", ["a", "b"])
+
+        def print_lines() -> None:
+            try:
+                for _ in range(500):
+                    console.write("line\n")
+            except RuntimeError as error:
+                failures.append(error)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            printing = threading.Thread(target=print_lines)
+            printing.start()
+            for number in range(20_000):
+                console.hide(f"secret {number}")
+            printing.join()
+        finally:
+            sys.setswitchinterval(before)
+
+    assert failures == []
+    assert (tmp_path / "terminal").read_text().count("line") == 500
