@@ -107,7 +107,7 @@ def _job(job: Job, pod: Object) -> Object:
     }
 
 
-def secret_object(job: Job, environment: dict[str, str], job_uid: str) -> Object:
+def secret_object(job: Job, credentials: dict[str, str], job_uid: str) -> Object:
     """Return the Secret, owned by the Job, so that it goes when the Job goes."""
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name(job), "uid": job_uid}
     return {
@@ -115,9 +115,13 @@ def secret_object(job: Job, environment: dict[str, str], job_uid: str) -> Object
         "kind": "Secret",
         "metadata": {"name": name(job), "labels": _labels(job), "ownerReferences": [owner]},
         "type": "Opaque",
-        "immutable": True,
-        "stringData": {"token": environment["CALLBACK_TOKEN"]} | _secret_variables(environment),
+        "stringData": secret_data(credentials),
     }
+
+
+def secret_data(credentials: dict[str, str]) -> dict[str, str]:
+    """Return the content of a Secret: the token, which is mounted as a file, and what is secret of the variables."""
+    return {"token": credentials["CALLBACK_TOKEN"]} | _secret_variables(credentials)
 
 
 def _labels(job: Job) -> dict[str, str]:

@@ -65,10 +65,16 @@ class Kubernetes:
                 _delete_jobs(f"{objects.JOB_ID}={job.id},{objects.LAUNCH}!={job.launch}")
             try:
                 made = _make_job(job, environment)
-                _create(SECRETS, objects.secret_object(job, environment, objects.uid_of(made)))
+                if _create(SECRETS, objects.secret_object(job, environment, objects.uid_of(made))) is None:
+                    _renew_secret(job, environment)
             except _QuotaError as error:
                 return Status(Phase.WAITING, f"waits for the namespace's quota: {error}")
         return kubernetes_status.of(made, [], image_pull_seconds=0, now=datetime.now(UTC))
+
+    def renew(self, job: Job, credentials: dict[str, str]) -> None:
+        """Write the credentials into the launch's Secret; a pod that starts later reads them."""
+        with _outages():
+            _renew_secret(job, credentials)
 
     def stop(self, job_id: str) -> None:
         """Delete the job's Jobs; their pods get SIGTERM and the grace."""
@@ -108,6 +114,28 @@ def _make_job(job: Job, environment: dict[str, str]) -> Object:
     if made is None:
         raise OSError(f"the Job {objects.name(job)} was deleted while it was submitted")
     return made
+
+
+def _renew_secret(job: Job, credentials: dict[str, str]) -> None:
+    """Merge credentials into a Secret; without one, there is no pod, or sweep submits the job again for its pod."""
+    name = objects.name(job)
+    try:
+        _api().patch(SECRETS, name, {"stringData": objects.secret_data(credentials)})
+    except ApiException as error:
+        if error.status == NOT_FOUND:
+            return
+        if not _is_immutable(error):
+            raise
+        # Of a release whose Secrets could not be changed.
+        owner = _api().get(JOBS, name)
+        _api().delete(SECRETS, name)
+        if owner is not None:
+            _api().create(SECRETS, objects.secret_object(job, credentials, objects.uid_of(owner)))
+
+
+def _is_immutable(error: ApiException) -> bool:
+    causes = (status_of(error).get("details") or {}).get("causes", [])
+    return any(cause.get("reason") == "FieldValueForbidden" and cause.get("field") == "data" for cause in causes)
 
 
 def _create(resource: Resource, body: Object) -> Object | None:

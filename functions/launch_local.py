@@ -57,6 +57,9 @@ class Local:
             _start(run, command, environment)
         return Status(Phase.RUNNING)
 
+    def renew(self, job: Job, credentials: dict[str, str]) -> None:
+        """Do nothing: a launch starts one process, in the moment that it is submitted."""
+
     def stop(self, job_id: str) -> None:
         """Send SIGTERM; the supervisor sees to the grace and the SIGKILL."""
         for run in _runs().glob(f"{job_id}/*/"):

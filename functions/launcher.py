@@ -3,7 +3,7 @@
 import json
 import logging
 import signal
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -57,10 +57,13 @@ class LaunchRejectedError(Exception):
 
 
 class Launcher(Protocol):
-    """Four calls, each safe to repeat."""
+    """Five calls, each safe to repeat."""
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
         """Start this launch of the job, or let it wait. Raises LaunchRejectedError."""
+
+    def renew(self, job: Job, credentials: dict[str, str]) -> None:
+        """Replace the credentials that a trainer of this launch gets when it starts later, as after a disruption."""
 
     def stop(self, job_id: str) -> None:
         """Ask the trainer to end (SIGTERM), and see to it that it is gone after the grace."""
@@ -90,8 +93,9 @@ def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     What goes wrong for now leaves the job as it is: sweep tries again. ``waits`` is what a look at it has just found
     it to wait for, which is more than submitting it once more can tell.
     """
+    variables = environment(job, at=at)
     try:
-        status = chosen().submit(job, environment(job, at=at))
+        status = chosen().submit(job, variables)
     except LaunchRejectedError as error:
         return _moved(job, State.FAILED, str(error), Reason.LAUNCH_REJECTED, at=at)
     except OSError:
@@ -99,9 +103,28 @@ def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
         return job
     message = waits or status.message if status.is_waiting else status.message
     store_sweep.submitted(job.id, message, at=at, image=_image(job))
+    store_sweep.note_token(job, *tokens.key_and_expiry(variables["CALLBACK_TOKEN"]))
     if job.state == State.PENDING:
         return _moved(job, State.QUEUED, message, None, at=at)
     return job
+
+
+def renew_token(job: Job, launchers: Launcher, *, now: datetime) -> None:
+    """Renew the token that the job's next trainer finds when half of its life is over, or its key is removed.
+
+    A trainer that runs gets its new token with a heartbeat. But one may start a day after it was submitted: it waited
+    for a node, or its pod was replaced.
+
+    Raises:
+        OSError: the launcher failed.
+    """
+    keys, expires_at = tokens.keys(), job.token_expires_at
+    half_life = timedelta(seconds=tokens.callback_seconds(seconds(job, "longest_running_seconds")) / 2)
+    if job.token_key in keys and expires_at is not None and expires_at - now > half_life:
+        return
+    fresh = credentials(job, now=now)
+    launchers.renew(job, fresh)
+    store_sweep.note_token(job, *tokens.key_and_expiry(fresh["CALLBACK_TOKEN"]))
 
 
 def _image(job: Job) -> str | None:
@@ -148,9 +171,6 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": now.backend_base_url,
-        "CALLBACK_TOKEN": tokens.mint_callback(
-            job.id, seconds(job, "longest_running_seconds"), at=at, launch=job.launch
-        ),
         "TASK": job.task,
         "DATASET_ID": job.dataset_id,
         **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),
@@ -158,9 +178,16 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "HYPERPARAMETERS": json.dumps(spec.get("hyperparameters", {})),
         "HEARTBEAT_SECONDS": str(seconds(job, "heartbeat_seconds")),
         **({"MLFLOW_TRACKING_URI": now.mlflow_tracking_uri} if now.mlflow_tracking_uri else {}),
-        **storage_environment(),
+        **credentials(job, now=at),
         **optional,
     }
+
+
+def credentials(job: Job, *, now: datetime) -> dict[str, str]:
+    """Return those of a job's variables with which its trainer reaches the functions and the storage."""
+    running_seconds = seconds(job, "longest_running_seconds")
+    token = tokens.mint_callback(job.id, running_seconds, at=now, launch=job.launch)
+    return {"CALLBACK_TOKEN": token, **storage_environment()}
 
 
 def seconds(job: Job, name: str) -> float:

@@ -106,6 +106,16 @@ def submitted(job_id: str, message: str | None, *, at: datetime, image: str | No
         session.execute(_saying(job_id, message))
 
 
+def note_token(job: Job, key: str, expires_at: datetime) -> None:
+    """Note which key signed the token that this launch's trainer finds when it starts, and when that token expires."""
+    with write() as session:
+        session.execute(
+            update(Job)
+            .where(col(Job.id) == job.id, col(Job.launch) == job.launch)
+            .values(token_key=key, token_expires_at=expires_at)
+        )
+
+
 def note_image(job_id: str, launch: int, image: str) -> None:
     """Note which image the trainer of a launch runs, as the cluster names it: by digest.
 
@@ -144,7 +154,15 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
                 col(Job.launch) == job.launch,
                 col(Job.launch) < Job.attempt_limit,
             )
-            .values(launch=Job.launch + 1, submitted_at=None, image=None, heartbeat_at=at, progress_at=at)
+            .values(
+                launch=Job.launch + 1,
+                submitted_at=None,
+                token_key=None,
+                token_expires_at=None,
+                image=None,
+                heartbeat_at=at,
+                progress_at=at,
+            )
             .returning(Job)
         )
         if again is not None:

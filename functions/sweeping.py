@@ -103,6 +103,8 @@ def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: dateti
         silence = timedelta(seconds=launcher.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
         if at - awake_at > silence:
             store_sweep.note_silence(job.id, since=at - silence, at=at)
+    if status.phase in {Phase.HELD, Phase.RUNNING} and overdue is None:
+        launcher.renew_token(job, launchers, now=at)
 
 
 def _ended(job: Job, status: Status, *, at: datetime) -> None:

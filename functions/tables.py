@@ -124,6 +124,9 @@ class Job(SQLModel, table=True):
     created_at: datetime = _moment(nullable=False)
     #: when this launch was last handed to the launcher
     submitted_at: datetime | None = _moment()
+    #: of the token that a trainer of this launch finds when it starts: the ``kid`` that signed it, and its expiry
+    token_key: str | None = None
+    token_expires_at: datetime | None = _moment()
     queued_at: datetime | None = _moment()
     started_at: datetime | None = _moment()
     finished_at: datetime | None = _moment()

@@ -52,9 +52,19 @@ def mint_callback(job_id: str, running_seconds: float, *, at: datetime, launch: 
 
     With ``launch``, its bearer can claim the job for as long as that is the job's last launch.
     """
-    lifetime = min(max(running_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
     of_launch = {} if launch is None else {"launch": launch}
-    return _mint({"aud": "callback", "job_id": job_id, **of_launch}, lifetime, at=at)
+    return _mint({"aud": "callback", "job_id": job_id, **of_launch}, callback_seconds(running_seconds), at=at)
+
+
+def callback_seconds(running_seconds: float) -> float:
+    """Return how long a new token of a job with this time limit is valid."""
+    return min(max(running_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+
+
+def key_and_expiry(token: str) -> tuple[str, datetime]:
+    """Return the ``kid`` that signed one of our own tokens, and when the token expires; nothing is verified."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.get_unverified_header(token)["kid"], datetime.fromtimestamp(claims["exp"], UTC)
 
 
 def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:

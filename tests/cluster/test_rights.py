@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 import yaml
 
+from functions import kubernetes_objects as objects
 from functions import launcher, store_read, tokens
 from functions.launch_kubernetes import Kubernetes
 from functions.launcher import Phase
 from functions.tables import Job
 from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import NAMESPACE, Cluster, disconnect, kubectl
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seconds
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
 NAMESPACES = (NAMESPACE, "stoker", "kube-system", "default")
-LAUNCH = {"create jobs.batch", "get jobs.batch", "create secrets"}
+LAUNCH = {"create jobs.batch", "get jobs.batch", "create secrets", "patch secrets"}
+REPLACE = {"delete secrets"}
 STOP = {"list jobs.batch", "delete jobs.batch"}
 LOOK = {"get jobs.batch", "list jobs.batch", "get pods", "list pods", "list events", "list workloads.kueue.x-k8s.io"}
 WATCH = {"get jobs.batch", "list jobs.batch", "watch jobs.batch"}
@@ -27,7 +29,7 @@ WATCH = {"get jobs.batch", "list jobs.batch", "watch jobs.batch"}
 RIGHTS: dict[str, set[str]] = {
     "stoker:create-job": LAUNCH | STOP,
     "stoker:cancel": STOP,
-    "stoker:sweep": LAUNCH | STOP | LOOK,
+    "stoker:sweep": LAUNCH | REPLACE | STOP | LOOK,
     "stoker:job-changes": WATCH,
     "stoker:callbacks": set(),
     "stoker:uploads": set(),
@@ -131,7 +133,6 @@ def acting(
 def test_each_function_does_its_work_with_its_own_rights(
     acting: Callable[[str], Kubernetes], kubernetes: Cluster, a_job: Callable[..., str]
 ) -> None:
-    del kubernetes
     job = store_read.job(a_job(at=tokens.now()))
 
     assert submitted(acting("create-job"), job).phase == Phase.HELD
@@ -139,6 +140,10 @@ def test_each_function_does_its_work_with_its_own_rights(
     assert sweep.list() == {job.id}
     assert sweep.inspect(job).phase == Phase.HELD
     assert submitted(sweep, job).phase == Phase.HELD
+    sweep.renew(job, launcher.credentials(job, now=tokens.now()))
+    kubernetes.patch("Secret", objects.name(job), {"immutable": True})
+    sweep.renew(job, launcher.credentials(job, now=tokens.now() + seconds(60)))
+    assert not kubernetes.get("Secret", objects.name(job)).immutable
     acting("cancel").stop(job.id)
     assert acting("sweep").list() == set()
 
