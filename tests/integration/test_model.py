@@ -66,6 +66,8 @@ class Model:
     step: int | None = None
     heartbeat_at: datetime | None = None
     liveness: str | None = None
+    #: of the token that a trainer of this launch finds when it starts
+    token_expires_at: datetime | None = None
     #: the attempt that each call was answered with first
     answered: dict[str, int] = field(default_factory=dict)
 
@@ -225,6 +227,15 @@ class Store(RuleBasedStateMachine):
         if may:
             model.launch += 1
             model.heartbeat_at = at
+            model.token_expires_at = None
+
+    @rule(reading=readings, expires_at=MOMENTS)
+    def note_token(self, reading: tuple[str, Job], expires_at: datetime) -> None:
+        job, seen = reading
+        model = self.models[job]
+        store_sweep.note_token(seen, "kid", expires_at)
+        if seen.launch == model.launch:
+            model.token_expires_at = expires_at
 
     @rule(job=jobs, since=MOMENTS, at=MOMENTS)
     def note_silence(self, job: str, since: datetime, at: datetime) -> None:
@@ -244,7 +255,7 @@ class Store(RuleBasedStateMachine):
             job, events = check(job_id)
             assert [row.type for row in events if row.kind == "state"] == model.history
             assert {row.ce_id: row.attempt for row in events if row.ce_id} == model.answered
-            for name in ("state", "attempt", "launch", "epoch", "step", "heartbeat_at", "liveness"):
+            for name in ("state", "attempt", "launch", "epoch", "step", "heartbeat_at", "liveness", "token_expires_at"):
                 assert getattr(job, name) == getattr(model, name), name
 
 
