@@ -6,12 +6,17 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from functions import cloudevent, intake, launcher, store, store_read, tokens, views, web
+from functions import cloudevent, intake, launcher, store, store_read, tokens, views
+from functions.api import requests
+from functions.api.requests import Request
+from functions.api.responses import Response, empty
+from functions.api.routes import api, function, route
 from functions.cloudevent import CloudEvent
 from functions.errors import NotFound, Unusable, WrongState
 from functions.logs import log
 from functions.states import State
 from functions.tables import Job
+from functions.views import JobView
 
 CANCEL = "dev.stoker.job.cancel"
 
@@ -22,21 +27,23 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
     message: Annotated[str, Meta(max_length=4_000)] | None = None
 
 
-@web.endpoint("POST /v1/jobs/{job_id}/cancel", "POST /v1/cancel", "POST /")
-def cancel(request: web.Request, job_id: str = "") -> web.Answer:
-    """Answer with the job; a CloudEvent of type ``dev.stoker.job.cancel``, subject the job's id, with nothing."""
-    tokens.require_api(request, "jobs:write")  # 401, 403
-    if job_id:
-        asked = web.body(request, Cancel)  # 413, 415, 422
-        return views.job_json(_cancel(job_id, asked.message))  # 404, 409, 503
-    body = web.raw_body(request, web.DELIVERY_LIMIT_BYTES)  # 413
+@route("POST", "/v1/jobs/{job_id}/cancel", access=api("jobs:write"))
+def cancel_job(_: Request, job_id: str, body: Cancel) -> JobView:
+    """Cancel a job; one that is CANCELLED already stays so."""
+    return views.job_json(_cancel(job_id, body.message))  # 404, 409, 503
+
+
+@route("POST", "/v1/cancel", access=api("jobs:write"), statuses=(202,))
+def receive_cancel_event(request: Request) -> Response:
+    """Receive CloudEvents of type ``dev.stoker.job.cancel`` whose subject is the id of the job to cancel."""
+    body = requests.raw_body(request)  # 413
     with intake.rejecting(body.decode("utf-8", "replace"), at=tokens.now()):
         for event in cloudevent.parse_each(request.headers, body):
             if isinstance(event, CloudEvent) and event.type == CANCEL:
                 _cancel_by_event(event)  # 503
             else:
                 log(logging.WARNING, "not an event that cancels a job", detail=str(getattr(event, "type", event))[:200])
-    return web.empty(202)
+    return empty(202)
 
 
 def _cancel_by_event(event: CloudEvent) -> None:
@@ -56,3 +63,6 @@ def _cancel(job_id: str, message: str | None) -> Job:
     # Safe to repeat, and sweep does: a crash right here leaves a trainer of an ended job, which it stops.
     launcher.stop(job.id)
     return job
+
+
+cancel = function("cancel", cancel_job, receive_cancel_event, receive_cancel_event.at("/"))

@@ -1,15 +1,21 @@
 """dead-letter: an event that a Broker has given up on is kept with its reason, beside those that were rejected."""
 
-from functions import store_sweep, tokens, web
+from functions import store_sweep, tokens
+from functions.api import requests
+from functions.api.requests import Request
+from functions.api.responses import Response, empty
+from functions.api.routes import api, function, route
 
 
-@web.endpoint("POST /v1/dead-letters", "POST /")
-def dead_letter(request: web.Request) -> web.Answer:
-    """Answer with an empty body: this is an event, with Knative's ``knativeerror…`` extensions."""
+@route("POST", "/v1/dead-letters", access=api("datasets:notify", "jobs:write"), statuses=(202,))
+def receive_dead_letter(request: Request) -> Response:
+    """Record an event that a Broker has given up on, with Knative's ``knativeerror…`` extensions."""
     at = tokens.now()
-    tokens.require_api(request, "datasets:notify", "jobs:write")  # 401, 403
-    body = web.raw_body(request, web.DELIVERY_LIMIT_BYTES)  # 413
+    body = requests.raw_body(request)  # 413
     destination = request.headers.get("ce-knativeerrordest", "its subscriber")[:500]
     status = request.headers.get("ce-knativeerrorcode", "without an answer")[:20]
     store_sweep.reject(f"not delivered to {destination}: {status}", body.decode("utf-8", "replace"), at=at)  # 503
-    return web.empty(202)
+    return empty(202)
+
+
+dead_letter = function("dead_letter", receive_dead_letter, receive_dead_letter.at("/"))

@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from functions import store, tokens, web
+from functions import store, tokens
+from functions.api import requests
+from functions.api.requests import Request
+from functions.api.routes import CALLBACK, DELIVERY, function, route
 from functions.callback import Call
 from functions.states import Reason, State
 
@@ -27,19 +30,26 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-@web.endpoint("POST /v1/jobs/{job_id}/done")
-def done(request: web.Request, job_id: str) -> web.Answer:
-    """Answer with the job's state."""
-    claims = tokens.require_callback(request, job_id)  # 401
-    report = web.body(request, Report)  # 413, 415, 422
-    error = (report.error or Error()) if report.status == "FAILED" else None
+class Ended(msgspec.Struct):
+    """The response."""
+
+    state: State
+
+
+@route("POST", "/v1/jobs/{job_id}/done", access=CALLBACK, headers=DELIVERY)
+def report_done(request: Request, job_id: str, body: Report) -> Ended:
+    """Record how a job ended; the same report again has the same response."""
+    error = (body.error or Error()) if body.status == "FAILED" else None
     job = store.finish(  # 404, 409, 422, 503
-        Call(job_id, web.delivery(request, job_id), report.attempt, claims.get("launch")),
-        State(report.status),
-        metrics=report.metrics,
-        artifacts=report.artifacts,
+        Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch")),
+        State(body.status),
+        metrics=body.metrics,
+        artifacts=body.artifacts,
         reason=error.reason if error else None,
         message=error.message if error else None,
         at=tokens.now(),
     )
-    return {"state": job.state}
+    return Ended(State(job.state))
+
+
+done = function("done", report_done)

@@ -1,4 +1,4 @@
-"""Every refusal that a caller can meet. ``web.endpoint`` turns them into problem+json (RFC 9457).
+"""Every refusal that a caller can meet. ``api.routes`` turns them into problem+json (RFC 9457).
 
 Refusal
 ├── Unauthenticated     401

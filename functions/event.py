@@ -5,8 +5,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from functions import store, tokens, web
+from functions import store, tokens
+from functions.api import requests
+from functions.api.requests import Request
+from functions.api.routes import CALLBACK, DELIVERY, function, route
 from functions.callback import Call, Said
+from functions.states import State
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True):
@@ -18,15 +22,23 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-@web.endpoint("POST /v1/jobs/{job_id}/event")
-def event(request: web.Request, job_id: str) -> web.Answer:
-    """Answer with the job's state and attempt."""
-    claims = tokens.require_callback(request, job_id)  # 401
-    body = web.body(request, Event)  # 413, 415, 422
-    call = Call(job_id, web.delivery(request, job_id), body.attempt, claims.get("launch"))  # 422
+class Recorded(msgspec.Struct):
+    """The response: what ``started`` has claimed, or where the job stands."""
+
+    state: State
+    attempt: int
+
+
+@route("POST", "/v1/jobs/{job_id}/event", access=CALLBACK, headers=DELIVERY)
+def record_event(request: Request, job_id: str, body: Event) -> Recorded:
+    """Record an event of a trainer; ``started`` claims the job and receives its attempt."""
+    call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
     said = Said(body.type, body.message, body.data)
     if said.type == "started":
         job = store.claim(call, said, at=tokens.now())  # 404, 409, 503
     else:
         job = store.record_event(call, said, at=tokens.now())  # 404, 409, 422, 503
-    return {"state": job.state, "attempt": job.attempt}
+    return Recorded(State(job.state), job.attempt)
+
+
+event = function("event", record_event)

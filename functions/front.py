@@ -1,16 +1,27 @@
 """front: all functions behind one address; for a laptop, and for a small installation as one Service."""
 
-from functions import web
-from functions.cancel import cancel
-from functions.create_job import create_job
-from functions.dead_letter import dead_letter
-from functions.done import done
-from functions.event import event
-from functions.heartbeat import heartbeat
-from functions.jobs import jobs
-from functions.presign import presign
-from functions.sweep import sweep
-from functions.uploads import uploads
+from functions import cancel, create_job, dead_letter, done, event, heartbeat, jobs, presign, sweep, uploads
+from functions.api.routes import function
 
-#: a bare ``POST /`` goes to create-job
-front = web.dispatcher(heartbeat, event, done, presign, jobs, create_job, cancel, sweep, uploads, dead_letter)
+#: every route of every function; a bare ``POST /`` goes to create-job
+ROUTES = (
+    heartbeat.record_heartbeat,
+    event.record_event,
+    done.report_done,
+    presign.presign_object,
+    jobs.list_jobs,
+    jobs.get_job,
+    jobs.list_job_events,
+    jobs.list_job_artifacts,
+    jobs.list_rejected_events,
+    jobs.get_openapi,
+    create_job.submit_job,
+    create_job.submit_job.at("/"),
+    cancel.cancel_job,
+    cancel.receive_cancel_event,
+    sweep.run_sweep,
+    uploads.receive_upload,
+    dead_letter.receive_dead_letter,
+)
+
+front = function("front", *ROUTES)

@@ -1,16 +1,30 @@
-"""heartbeat: a trainer says how far it is. The one function that runs often: see ``store_heartbeat``."""
+"""heartbeat: a trainer reports its progress. The one function that runs often: see ``store_heartbeat``."""
 
-from functions import store_heartbeat, tokens, web
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from functions import store_heartbeat, tokens
+from functions.api import requests
+from functions.api.requests import Request
+from functions.api.routes import CALLBACK, DELIVERY, function, route
 from functions.callback import Call
+from functions.states import State
 
 
-@web.endpoint("POST /v1/jobs/{job_id}/heartbeat")
-def heartbeat(request: web.Request, job_id: str) -> web.Answer:
-    """Answer with the job's state, and with a new token when the caller's nears its end."""
+class Heard(msgspec.Struct):
+    """The response; ``token`` replaces the caller's, which nears its end."""
+
+    state: State
+    token: str | UnsetType = UNSET
+
+
+@route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
+def record_heartbeat(request: Request, job_id: str, body: store_heartbeat.Beat) -> Heard:
+    """Record a trainer's progress; the response has a new token when the caller's nears its end."""
     at = tokens.now()
-    claims = tokens.require_callback(request, job_id)  # 401
-    beat = web.body(request, store_heartbeat.Beat)  # 413, 415, 422
-    call = Call(job_id, web.delivery(request, job_id), beat.attempt, claims.get("launch"))  # 422
-    state = store_heartbeat.record(call, beat, at=at)  # 404, 409, 422, 503
-    fresh = tokens.renewed(claims, at=at)
-    return {"state": state} | ({"token": fresh} if fresh else {})
+    call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
+    state = store_heartbeat.record(call, body, at=at)  # 404, 409, 422, 503
+    return Heard(state, tokens.renewed(request.claims, at=at) or UNSET)
+
+
+heartbeat = function("heartbeat", record_heartbeat)

@@ -1,13 +1,20 @@
 """jobs: the read side: pages of jobs, one job, its events, its artifacts; and what was rejected."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from functions import storage, store_read, tokens, views, web
+from functions import storage, store_read, views
+from functions.api.requests import Request
+from functions.api.responses import Response
+from functions.api.routes import api, function, route
 from functions.states import State
+from functions.storage import Artifact
+from functions.views import JobEventView, JobView, RejectedEventView
+
+READ = api("jobs:read", "jobs:write")
 
 Limit = Annotated[int, Meta(ge=1, le=500)]
 Position = Annotated[int, Meta(ge=0, le=2**62)]
@@ -43,44 +50,82 @@ class RejectedQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Limit = 100
 
 
-@web.endpoint(
-    "GET /v1/jobs",
-    "GET /v1/jobs/{job_id}",
-    "GET /v1/jobs/{job_id}/events",
-    "GET /v1/jobs/{job_id}/artifacts",
-    "GET /v1/rejected-events",
-    "GET /v1/openapi.json",
-)
-def jobs(request: web.Request, job_id: str = "") -> web.Answer:
-    """Answer with what the path names; the API's description takes a token as all else does."""
-    tokens.require_api(request, "jobs:read", "jobs:write")  # 401, 403
-    path = request.path.rstrip("/")
-    if path == "/v1/rejected-events":
-        return _rejected(web.query(request, RejectedQuery))  # 422, 503
-    if path == "/v1/openapi.json":
-        return web.json_text(Path(__file__).with_name("openapi.json").read_bytes())
-    if not job_id:
-        return _page(web.query(request, JobsQuery))  # 422, 503
-    if path.endswith(f"/{job_id}/events"):
-        return _events(job_id, web.query(request, EventsQuery))  # 404, 422, 503
-    if path.endswith(f"/{job_id}/artifacts"):
-        return {"artifacts": storage.artifacts(store_read.job(job_id).id)}  # 404, 503
+class JobsPage(msgspec.Struct):
+    """A page of jobs, newest first; ``next_cursor`` is the ``cursor`` of the next one."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class Archive(msgspec.Struct):
+    """Where a job's old events are: gzip of JSON lines, each with its job_id."""
+
+    key: str
+    url: str
+
+
+class JobEventsPage(msgspec.Struct):
+    """A page of a job's events, oldest first; ``next_after`` is the ``after`` of the next one."""
+
+    events: list[JobEventView]
+    next_after: int | None
+    #: once retention has moved all of them
+    archive: Archive | UnsetType = UNSET
+
+
+class RejectedEventsPage(msgspec.Struct):
+    """A page of rejected events, oldest first; ``next_after`` is the ``after`` of the next one."""
+
+    events: list[RejectedEventView]
+    next_after: int | None
+
+
+class Artifacts(msgspec.Struct):
+    """What a job has stored."""
+
+    artifacts: list[Artifact]
+
+
+@route("GET", "/v1/jobs", access=READ)
+def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
+    """List jobs, newest first."""
+    jobs, next_cursor = store_read.jobs(query.filters(), cursor=query.cursor, limit=query.limit)  # 422, 503
+    return JobsPage([views.job_json(job) for job in jobs], next_cursor)
+
+
+@route("GET", "/v1/jobs/{job_id}", access=READ)
+def get_job(_: Request, job_id: str) -> JobView:
+    """Return one job."""
     return views.job_json(store_read.job(job_id))  # 404, 503
 
 
-def _page(asked: JobsQuery) -> web.Answer:
-    found, next_cursor = store_read.jobs(asked.filters(), cursor=asked.cursor, limit=asked.limit)
-    return {"jobs": [views.job_json(job) for job in found], "next_cursor": next_cursor}
+@route("GET", "/v1/jobs/{job_id}/events", access=READ)
+def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPage:
+    """List a job's timeline, events and heartbeats, oldest first."""
+    rows, next_after = store_read.events(job_id, kind=query.kind, after=query.after, limit=query.limit)  # 404, 503
+    archive_key = None if rows else store_read.archive_key(job_id)
+    archive = Archive(archive_key, storage.link("GET", archive_key)) if archive_key else UNSET
+    return JobEventsPage([views.event_json(row) for row in rows], next_after, archive)
 
 
-def _events(job_id: str, asked: EventsQuery) -> web.Answer:
-    found, next_after = store_read.events(job_id, kind=asked.kind, after=asked.after, limit=asked.limit)
-    answer = {"events": [views.event_json(row) for row in found], "next_after": next_after}
-    archive_key = None if found else store_read.archive_key(job_id)
-    # Retention has moved all of them: one object, gzip of JSON lines, each with its job_id.
-    return answer | ({"archive": {"key": archive_key, "url": storage.link("GET", archive_key)}} if archive_key else {})
+@route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
+def list_job_artifacts(_: Request, job_id: str) -> Artifacts:
+    """List what a job has stored, with links to it."""
+    return Artifacts(storage.artifacts(store_read.job(job_id).id))  # 404, 503
 
 
-def _rejected(asked: RejectedQuery) -> web.Answer:
-    found, next_after = store_read.rejected_events(after=asked.after, limit=asked.limit)
-    return {"events": [views.event_json(row) for row in found], "next_after": next_after}
+@route("GET", "/v1/rejected-events", access=READ)
+def list_rejected_events(_: Request, query: RejectedQuery) -> RejectedEventsPage:
+    """List events that can never become a job, with the reason."""
+    rows, next_after = store_read.rejected_events(after=query.after, limit=query.limit)  # 503
+    return RejectedEventsPage([views.rejected_json(row) for row in rows], next_after)
+
+
+@route("GET", "/v1/openapi.json", access=READ)
+def get_openapi(_: Request) -> dict[str, Any] | Response:
+    """Return this description."""
+    description = Path(__file__).with_name("api") / "openapi.json"
+    return Response(200, description.read_bytes(), {"content-type": "application/json"})
+
+
+jobs = function("jobs", list_jobs, get_job, list_job_events, list_job_artifacts, list_rejected_events, get_openapi)

@@ -78,6 +78,10 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
     return _checked({**_defaults(), **asked, "dataset_id": dataset_id}, strict=False)
 
 
+#: fields of a request that the server may have defaults for
+DEFAULTED = ("framework", "model_name")
+
+
 def _defaults() -> dict[str, str]:
     configured = {"framework": settings().default_framework, "model_name": settings().default_model}
     return {name: value for name, value in configured.items() if value}

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from functions.errors import Busy
 from functions.logs import log
@@ -23,7 +25,15 @@ def own_prefixes(job_id: str) -> tuple[str, ...]:
     return tuple(f"{output}/job-{job_id}/" for output in OUTPUTS)
 
 
-def artifacts(job_id: str) -> list[dict[str, Any]]:
+class Artifact(msgspec.Struct):
+    """An object that a job has stored, with a link that is valid for an hour."""
+
+    key: str
+    size_bytes: int
+    url: str
+
+
+def artifacts(job_id: str) -> list[Artifact]:
     """Return everything that a job has left in storage, each with a link that is good for an hour.
 
     Raises:
@@ -31,7 +41,7 @@ def artifacts(job_id: str) -> list[dict[str, Any]]:
     """
     with _refusals():
         return [
-            {"key": found["Key"], "size_bytes": found["Size"], "url": link("GET", found["Key"])}
+            Artifact(found["Key"], found["Size"], link("GET", found["Key"]))
             for prefix in own_prefixes(job_id)
             for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
             for found in page.get("Contents", [])

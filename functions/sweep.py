@@ -1,6 +1,9 @@
 """sweep: every minute, puts right what a crash, an outage or a lost message has left; see ``sweeping``."""
 
-from functions import sweeping, tokens, web
+from functions import sweeping, tokens
+from functions.api.requests import Request
+from functions.api.responses import Response, empty
+from functions.api.routes import api, function, route
 from functions.errors import NotFound
 from functions.kubernetes_objects import job_id_of
 
@@ -8,15 +11,14 @@ from functions.kubernetes_objects import job_id_of
 _CHANGED = "dev.knative.apiserver.ref."
 
 
-@web.endpoint("POST /v1/sweep", "POST /")
-def sweep(request: web.Request) -> web.Answer:
-    """Answer with an empty body: these are events, of a PingSource, or of an ApiServerSource about one object."""
-    tokens.require_api(request, "jobs:write")  # 401, 403
+@route("POST", "/v1/sweep", access=api("jobs:write"), statuses=(204,))
+def run_sweep(request: Request) -> Response:
+    """Run one sweep: for events of a PingSource, or of an ApiServerSource about one object, which is then looked at."""
     if request.headers.get("ce-type", "").startswith(_CHANGED):
         _look(request.headers.get("ce-subject", ""))  # 503
     else:
         sweeping.once(at=tokens.now())  # 503
-    return web.empty(204)
+    return empty(204)
 
 
 def _look(path: str) -> None:
@@ -26,3 +28,6 @@ def _look(path: str) -> None:
             sweeping.look(job_id, at=tokens.now())
     except NotFound:  # a Job without a row is an orphan, which the next sweep stops; to deliver it again helps nobody
         return
+
+
+sweep = function("sweep", run_sweep, run_sweep.at("/"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -14,7 +15,7 @@ from functions.errors import Busy, Forbidden, Unauthenticated
 from functions.settings import settings
 
 if TYPE_CHECKING:
-    from functions.web import Request
+    from functions.api.requests import Request
 
 ISSUER = "stoker"
 #: RFC 7515's compact serialization
@@ -97,7 +98,7 @@ def require_callback(request: "Request", job_id: str) -> dict[str, Any]:
     return claims
 
 
-def renewed(claims: dict[str, Any], *, at: datetime) -> str | None:
+def renewed(claims: Mapping[str, Any], *, at: datetime) -> str | None:
     """Return a fresh callback token once less than half of the life of one with these claims is left, else None."""
     if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
         return None
@@ -203,6 +204,3 @@ def headers_of(token_file: str) -> dict[str, str]:
 def now() -> datetime:
     """Return this moment, aware UTC: what handlers pass on as ``at``."""
     return datetime.now(UTC)
-
-
-keys()  # weak or missing secrets: refuse to start

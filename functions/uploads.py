@@ -5,18 +5,21 @@ For clusters: where there is no Broker, the webhook calls create-job itself.
 
 import hashlib
 
-from functions import cloudevent, logs, sink, tokens, web
+from functions import cloudevent, logs, sink, tokens
+from functions.api import requests
+from functions.api.requests import Request
+from functions.api.responses import Response, empty
+from functions.api.routes import api, function, route
 from functions.errors import Busy
 
 UPLOADED = "dev.stoker.upload"
 
 
-@web.endpoint("POST /v1/uploads", "POST /")
-def uploads(request: web.Request) -> web.Answer:
-    """Answer with nothing once the Broker has it."""
+@route("POST", "/v1/uploads", access=api("datasets:notify"), statuses=(202,))
+def receive_upload(request: Request) -> Response:
+    """Send a storage's notification to the Broker; the response comes when the Broker has it."""
     at = tokens.now()
-    tokens.require_api(request, "datasets:notify")  # 401, 403
-    body = web.raw_body(request, web.DELIVERY_LIMIT_BYTES)  # 413
+    body = requests.raw_body(request)  # 413
     headers = cloudevent.outgoing_headers(
         type_=UPLOADED,
         id_=hashlib.sha256(body).hexdigest(),
@@ -27,4 +30,7 @@ def uploads(request: web.Request) -> web.Answer:
     status = sink.post(headers, body)  # 503
     if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
         raise Busy(f"the Broker answered {status}; see to its address, and to who may send to it")
-    return web.empty(202)
+    return empty(202)
+
+
+uploads = function("uploads", receive_upload, receive_upload.at("/"))

@@ -10,14 +10,31 @@ JOB_HIDDEN = {"identity", "sequence", "submitted_at", "launch", "archive_key", "
 EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
 
 
-def job_json(job: Job) -> dict[str, Any]:
+class JobView(dict[str, Any]):
+    """A job as the API shows it."""
+
+
+class JobEventView(dict[str, Any]):
+    """An entry of a job's timeline as the API shows it."""
+
+
+class RejectedEventView(dict[str, Any]):
+    """A rejected event as the API shows it."""
+
+
+def job_json(job: Job) -> JobView:
     """Return a job as the world sees it."""
-    return _shown(job.model_dump(exclude=JOB_HIDDEN))
+    return JobView(_shown(job.model_dump(exclude=JOB_HIDDEN)))
 
 
-def event_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
+def event_json(row: JobEvent) -> JobEventView:
     """Return an event as the world sees it."""
-    return _shown(row.model_dump(exclude=EVENT_HIDDEN))
+    return JobEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
+
+
+def rejected_json(row: RejectedEvent) -> RejectedEventView:
+    """Return a rejected event as the world sees it."""
+    return RejectedEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
 
 
 def archived_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:

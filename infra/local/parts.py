@@ -100,7 +100,7 @@ def storage(variables: Mapping[str, str]) -> Part:
 
 def functions(variables: Mapping[str, str]) -> Part:
     """Return all functions behind one address."""
-    return Part("functions", [sys.executable, "-m", "functions.serve"], variables["STOKER_URL"])
+    return Part("functions", [sys.executable, "-m", "functions.api.server"], variables["STOKER_URL"])
 
 
 def timer() -> Part:

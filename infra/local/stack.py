@@ -82,10 +82,9 @@ def serve(function: str, port: int = 8080) -> None:
     if not os.environ.get("JWT_SECRETS") and not read_environment():
         print("there are no settings yet; start the local stack once (./taskw up), or set JWT_SECRETS", file=sys.stderr)
         raise typer.Exit(1)
-    file = function.replace("-", "_")
-    source = str(ROOT / f"functions/{file}.py")
-    command = ["--source", source, "--target", file, "--host", "127.0.0.1", "--port", str(port), "--debug"]
-    _become(["functions-framework", *command])
+    os.environ["FUNCTION_TARGET"] = function.replace("-", "_")
+    command = ["functions.api.server:app", "--factory", "--host", "127.0.0.1", "--port", str(port)]
+    _become(["uvicorn", *command, "--reload", "--reload-dir", str(ROOT / "functions")])
 
 
 @app.command()

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, suppress
 import httpx
 import pytest
 
-from functions import web
+from functions.api.requests import DELIVERY_LIMIT_BYTES
 from tests.attack.conftest import Server
 from tests.conftest import ROOT, api_headers, eventually, free_ports, is_up
 
@@ -99,7 +99,7 @@ def test_of_more_slow_senders_than_fit_the_oldest_are_sent_away(server: Server) 
 def hasty() -> Iterator[Server]:
     """Serve a function that gives a sender two seconds."""
     port = free_ports(1)[0]
-    code = "import functions.serve as it; it.REQUEST_SECONDS = 2.0; it.main()"
+    code = "from functions.api import limits, server; limits.REQUEST_SECONDS = 2.0; server.main()"
     variables = {**os.environ, "FUNCTION_TARGET": "uploads", "HOST": "127.0.0.1", "PORT": str(port)}
     with subprocess.Popen([sys.executable, "-c", code], env=variables, cwd=ROOT) as process:
         server = Server(f"http://127.0.0.1:{port}", None, None)  # type: ignore[arg-type]  # only its address is used
@@ -152,7 +152,7 @@ def test_a_body_without_an_end_is_cut_off(server: Server) -> None:
 def test_many_large_bodies_at_once_stay_in_files(server: Server) -> None:
     before = server.memory_bytes
     with ExitStack() as stack:
-        for one in hold(server, stack, JOB + f"Content-Length: {web.DELIVERY_LIMIT_BYTES + MIB}\r\n\r\n", 60):
+        for one in hold(server, stack, JOB + f"Content-Length: {DELIVERY_LIMIT_BYTES + MIB}\r\n\r\n", 60):
             one.sendall(b"x" * MIB)
 
         assert is_answered(server)
@@ -189,8 +189,9 @@ def test_garbage_after_a_request_is_not_taken_for_its_body_or_another(server: Se
     request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
     assert told(server, (request * 3).encode()) == [200, 200, 200]
-    assert told(server, (request + "garbage\r\n\r\n" + request).encode()) == [200]
-    assert told(server, (JOB + "Content-Length: 2\r\n\r\n{}garbage\r\n\r\n").encode()) == [422]
+    # uvicorn refuses the garbage as soon as it reads it, before or after the response to what precedes it.
+    assert told(server, (request + "garbage\r\n\r\n" + request).encode()) in ([200], [400], [200, 400])
+    assert told(server, (JOB + "Content-Length: 2\r\n\r\n{}garbage\r\n\r\n").encode()) in ([422], [400], [422, 400])
 
 
 def test_where_length_and_chunks_disagree_no_second_request_is_smuggled_in(server: Server) -> None:

@@ -12,7 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from functions import tokens, web
+from functions import tokens
+from functions.api.requests import Request
 from functions.errors import Forbidden, Unauthenticated
 from tests.attack.conftest import Server
 from tests.attack.forgeries import JOB, Forgery, forgeries, head, of_api, of_job, signed
@@ -23,7 +24,7 @@ SEED = int(os.environ.get("ATTACK_SEED", "1"))
 
 
 def outcome(forgery: Forgery, gate: str) -> str:
-    request = web.Request("POST", "/", "", {"authorization": forgery.header}, b"")
+    request = Request("POST", "/", "", {"authorization": forgery.header}, b"")
     try:
         if gate == "callback":
             tokens.require_callback(request, JOB)

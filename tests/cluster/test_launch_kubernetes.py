@@ -264,7 +264,7 @@ def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
     }
     answer = function("sweep").post("/", json={}, headers=api_headers() | event)
 
-    assert (answer.status_code, answer.data) == (204, b"")
+    assert (answer.status_code, answer.content) == (204, b"")
     assert store_read.job(job.id).reason == Reason.OOM_HOST
 
 

@@ -1,6 +1,5 @@
 """cancel, through functions-framework as callers and Brokers meet it."""
 
-import json
 from typing import Any
 
 import pytest
@@ -17,16 +16,16 @@ def test_cancelling_twice_is_the_same_as_once_and_an_ended_job_is_refused(functi
     client, job_id = function("cancel"), a_job(State.QUEUED)
     answers = [client.post(f"/v1/jobs/{job_id}/cancel", headers=api_headers()) for _ in range(2)]
 
-    assert [(answer.status_code, answer.json["state"]) for answer in answers] == [(200, "CANCELLED")] * 2
+    assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [(200, "CANCELLED")] * 2
     assert client.post(f"/v1/jobs/{a_job(State.SUCCEEDED)}/cancel", headers=api_headers()).status_code == 409
 
 
 def test_an_event_cancels_a_job_and_is_answered_with_nothing(function: Any, a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     event = {"specversion": "1.0", "id": "1", "source": "/me", "type": "dev.stoker.job.cancel", "subject": job_id}
-    answer = function("cancel").post("/", data=json.dumps(event), content_type=STRUCTURED, headers=api_headers())
+    answer = function("cancel").post("/", json=event, headers={"Content-Type": STRUCTURED, **api_headers()})
 
-    assert (answer.status_code, answer.data) == (202, b"")
+    assert (answer.status_code, answer.content) == (202, b"")
     assert store_read.job(job_id).state == State.CANCELLED
 
 
@@ -37,7 +36,9 @@ def test_an_event_cancels_a_job_and_is_answered_with_nothing(function: Any, a_jo
 def test_a_delivery_that_can_never_be_read_is_kept_with_its_reason(
     function: Any, body: bytes, content_type: str
 ) -> None:
-    answer = function("cancel").post("/v1/cancel", data=body, content_type=content_type, headers=api_headers())
+    answer = function("cancel").post(
+        "/v1/cancel", content=body, headers={"Content-Type": content_type, **api_headers()}
+    )
 
-    assert (answer.status_code, answer.data) == (202, b"")
+    assert (answer.status_code, answer.content) == (202, b"")
     assert [row.body for row in store_read.rejected_events(after=0, limit=9)[0]] == [body.decode()]

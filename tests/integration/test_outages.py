@@ -60,7 +60,7 @@ def test_a_database_that_is_away_is_answered_503_and_the_same_call_succeeds_late
     forget()
 
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-    assert "nobody" not in refused.get_data(as_text=True)
+    assert "nobody" not in refused.text
     assert client.post(path, json=body, headers=headers).status_code in {200, 201, 204}
 
 
@@ -77,8 +77,8 @@ def test_without_a_storage_the_answer_names_what_to_set(
     signed = function("presign").post(f"/v1/jobs/{job_id}/presign", json=wanted, headers=callback_headers(job_id))
 
     assert (listed.status_code, signed.status_code) == (503, 503)
-    assert "MINIO_ENDPOINT" in listed.json["detail"]
-    assert "MINIO_ENDPOINT" in signed.json["detail"]
+    assert "MINIO_ENDPOINT" in listed.json()["detail"]
+    assert "MINIO_ENDPOINT" in signed.json()["detail"]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -168,17 +168,17 @@ def test_the_events_of_such_a_job_are_answered_with_a_link_to_them(ended: Any, f
 
     job_id, client = ended(), function("jobs")
     path = f"/v1/jobs/{job_id}/events"
-    before = client.get(path, headers=api_headers()).json
+    before = client.get(path, headers=api_headers()).json()
     assert "archive" not in before
     retention.run(at=LATER)
-    after = client.get(path, headers=api_headers()).json
+    after = client.get(path, headers=api_headers()).json()
 
     assert (after["events"], after["next_after"]) == ([], None)
     lines = [json.loads(line) for line in gzip.decompress(httpx.get(after["archive"]["url"]).content).splitlines()]
     ours = [line for line in lines if line["job_id"] == job_id]
     hidden = ("job_id", "ce_source", "ce_id")
     assert [{name: line[name] for name in line if name not in hidden} for line in ours] == before["events"]
-    assert client.get(f"/v1/jobs/{job_id}", headers=api_headers()).json["state"] == "SUCCEEDED"
+    assert client.get(f"/v1/jobs/{job_id}", headers=api_headers()).json()["state"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

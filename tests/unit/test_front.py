@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from functions import logs, web
+from functions import front as functions_front
+from functions import logs
 from tests.conftest import api_headers, callback_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite")
@@ -16,36 +17,73 @@ def front(function: Callable[[str], Any]) -> Any:
     return function("front")
 
 
-def routes() -> list[tuple[str, str, str]]:
-    """Return each route of each function, but for the bare one that several share."""
-    import functions.front  # noqa: F401 -- it fills the table
+@pytest.fixture
+def reached(environment: pytest.MonkeyPatch) -> list[str]:
+    """Return the functions that have logged a line."""
+    names: list[str] = []
+    environment.setattr(logs, "log", lambda *_, **__: names.append(logs.about.get()["function"]))
+    return names
 
-    found = [(own.__name__, *route.split(maxsplit=1)) for own, routes in web._routes.items() for route in routes]
+
+def routes() -> list[tuple[str, str, str]]:
+    """Return each route of each function, without the bare one that several share."""
+    found = [(route.function, route.method, route.declared_path) for route in functions_front.ROUTES]
     return sorted((name, method, path) for name, method, path in found if path != "/")
 
 
 @pytest.mark.parametrize(("name", "method", "path"), routes())
-def test_every_route_of_every_function_reaches_that_function(front: Any, name: str, method: str, path: str) -> None:
-    answer = front.open(_filled(path), method=method)
+def test_every_route_of_every_function_reaches_that_function(
+    front: Any, reached: list[str], name: str, method: str, path: str
+) -> None:
+    response = front.request(method, _filled(path))
 
-    assert answer.status_code == 401, answer.json
-    assert logs.about.get()["function"] == name
+    assert response.status_code == 401, response.text
+    assert reached == [name]
 
 
-def test_a_bare_post_reaches_create_job(front: Any) -> None:
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in routes()}))
+def test_each_function_alone_serves_the_routes_that_the_front_has_of_it(
+    function: Callable[[str], Any], name: str
+) -> None:
+    client = function(name)
+    statuses = {client.request(method, _filled(path)).status_code for own, method, path in routes() if own == name}
+
+    assert statuses == {401}
+
+
+def test_a_bare_post_reaches_create_job(front: Any, reached: list[str]) -> None:
     front.post("/")
 
-    assert logs.about.get()["function"] == "create_job"
+    assert reached == ["create_job"]
 
 
 def _filled(path: str) -> str:
     return path.replace("{job_id}", "job-1")
 
 
-def test_what_none_of_them_knows_is_404_and_another_method_405(front: Any) -> None:
+def test_an_unknown_path_is_404(front: Any) -> None:
     assert front.get("/v2/jobs", headers=api_headers()).status_code == 404
-    assert front.delete("/v1/jobs/job-1/heartbeat", headers=callback_headers("job-1")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/jobs/job-1/heartbeat", "POST"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
+        ("POST", "/v1/jobs/job-1", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("GET", "/v1/sweep", "POST"),
+    ],
+)
+def test_another_method_is_405_and_allow_names_all_of_the_path(
+    front: Any, method: str, path: str, allowed: str
+) -> None:
+    response = front.request(method, path, headers=callback_headers("job-1"))
+
+    assert (response.status_code, response.headers["Allow"]) == (405, allowed)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert allowed in response.json()["detail"]
 
 
 def test_health_needs_no_token(front: Any) -> None:
-    assert (front.get("/healthz").status_code, front.get("/healthz").data) == (200, b"ok\n")
+    assert (front.get("/healthz").status_code, front.get("/healthz").content) == (200, b"ok\n")

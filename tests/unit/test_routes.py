@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from functions import web
+from functions import front as functions_front
 from tests.conftest import ROOT
 
 #: what only the cluster's own events call, at the function's own address: it has no path from outside
@@ -20,14 +20,12 @@ def documents(path: str) -> list[dict[str, Any]]:
 
 
 def endpoints() -> dict[str, list[tuple[str, str]]]:
-    """Return the routes of each function that has a module, but for the bare one that several share."""
-    import functions.front  # noqa: F401 -- it fills the table
-
-    found = {
-        own.__name__.replace("_", "-"): [route.split(maxsplit=1) for route in routes]
-        for own, routes in web._routes.items()
-    }
-    return {name: [(method, path) for method, path in routes if path != "/"] for name, routes in found.items()}
+    """Return the routes of each function, without the bare one that several share."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for route in functions_front.ROUTES:
+        if route.declared_path != "/":
+            found.setdefault(route.function.replace("_", "-"), []).append((route.method, route.declared_path))
+    return found
 
 
 ROUTES = [(name, method, path) for name, routes in endpoints().items() for method, path in routes]
@@ -35,9 +33,7 @@ PUBLIC = [route for route in ROUTES if route[0] not in INTERNAL]
 
 
 def test_each_function_is_a_service_and_each_service_a_function() -> None:
-    modules = {
-        file.stem.replace("_", "-") for file in ROOT.glob("functions/*.py") if "\n@web.endpoint(" in file.read_text()
-    }
+    modules = {file.stem.replace("_", "-") for file in ROOT.glob("functions/*.py") if "\n@route(" in file.read_text()}
     services = {
         found["metadata"]["name"]: found["spec"]["template"]["spec"] for found in documents("base/functions.yaml")
     }

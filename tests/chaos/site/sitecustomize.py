@@ -16,7 +16,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from functions.api.responses import Response
 
 #: of the requests, how many are to die, and after how many lines at most
 _CHANCE = {"front-a": 1 / 120, "front-b": 1 / 120, "sweep": 1 / 25}
@@ -26,7 +29,8 @@ _LINES = {"front-a": 500, "front-b": 500, "sweep": 20_000}
 def _begin(home: Path, seed: str, replica: str) -> None:
     import jwt.api_jwt
 
-    from functions import tokens, web
+    from functions import tokens
+    from functions.api import routes
 
     clock = os.open(home / f"clock-{replica}", os.O_RDONLY)
     began, rate = float(os.environ["CHAOS_BEGAN"]), float(os.environ["CHAOS_RATE"])
@@ -38,7 +42,7 @@ def _begin(home: Path, seed: str, replica: str) -> None:
     tokens.now = now
     jwt.api_jwt.datetime = _shifted(now)  # type: ignore[attr-defined]  # it looks at the clock by itself
     code = str(Path(tokens.__file__).parent)
-    answer, requests, life = web._answer, itertools.count(), threading.local()
+    answer, requests, life = routes.answer, itertools.count(), threading.local()
 
     def life_of_process() -> int:
         # A worker is a fork: what was counted before is another's.
@@ -49,19 +53,19 @@ def _begin(home: Path, seed: str, replica: str) -> None:
                 life.pid, life.number = os.getpid(), lives.tell()
         return int(life.number)
 
-    def call(handler: Any, rules: Any, request: web.Request) -> web.Response:
+    def call(route: routes.Route, *request: Any) -> "Response":
         dice = random.Random(f"{seed}:{replica}:{life_of_process()}:{next(requests)}")
-        is_to_die = request.method == "POST" and dice.random() < _CHANCE[replica]
+        is_to_die = route.method == "POST" and dice.random() < _CHANCE[replica]
         if not is_to_die or (home / "calm").exists():
-            return answer(handler, rules, request)
+            return answer(route, *request)
         left = int(math.exp(dice.uniform(0, math.log(_LINES[replica]))))
         sys.settrace(_dying_after(left, code, lambda where: _die(home, replica, where)))
         try:
-            return answer(handler, rules, request)
+            return answer(route, *request)
         finally:
             sys.settrace(None)
 
-    web._answer = call
+    routes.answer = call  # type: ignore[assignment]  # its parameters are passed on as they are
 
 
 def _shifted(now: Callable[[], datetime]) -> type[datetime]:

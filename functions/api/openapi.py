@@ -1,0 +1,209 @@
+"""The API's description (OpenAPI 3.1), made of the routes' declarations (``./taskw openapi`` writes it).
+
+``jobs`` serves the file that this writes, so that no cold start pays for making it; a test makes it again and compares.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping
+from enum import EnumMeta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from functions import spec, views
+from functions.api.routes import JOB_ID, Route
+from functions.front import ROUTES
+from functions.states import Reason, State
+from functions.tables import Job, JobEvent, RejectedEvent
+
+FILE = Path(__file__).with_name("openapi.json")
+Schema = dict[str, Any]
+_NULL: Schema = {"type": "null"}
+_TEXT: Schema = {"type": "string"}
+#: what is a row of a table without its hidden columns, by the schema's name
+_VIEWS: Mapping[type, tuple[str, type[Job | JobEvent | RejectedEvent], set[str]]] = {
+    views.JobView: ("Job", Job, views.JOB_HIDDEN),
+    views.JobEventView: ("JobEvent", JobEvent, views.EVENT_HIDDEN),
+    views.RejectedEventView: ("RejectedEvent", RejectedEvent, views.EVENT_HIDDEN),
+}
+#: columns whose values are an enumeration's
+_ENUMERATIONS: Mapping[str, EnumMeta] = {"state": State, "reason": Reason}
+_REFUSALS = {
+    401: "The token is missing, malformed, expired, or meant for something else.",
+    403: "The token lacks a scope.",
+    404: "There is no such job.",
+    405: "The path does not take this method.",
+    409: "The job's state or launch does not allow this.",
+    413: "The body is too large.",
+    415: "The body's content type is not JSON.",
+    422: "A field, parameter or header cannot be used; `errors` names it.",
+    500: "A defect of Stoker; its log has the details under the trace id.",
+    503: "The database, the storage or the cluster is busy or away: try again.",
+}
+_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
+_SUCCESSES = {
+    200: "Done.",
+    201: "Created.",
+    202: "Received; the response is empty.",
+    204: "Done; the response is empty.",
+}
+
+
+def description() -> dict[str, Any]:
+    """Return the description."""
+    models = [model for route in ROUTES for model in (route.accepts, route.query, route.response) if model is not None]
+    schemas, components = msgspec.json.schema_components(
+        [*models, *_ENUMERATIONS.values()], schema_hook=_view, ref_template="#/components/schemas/{name}"
+    )
+    schema_of = {id(model): schema for model, schema in zip(models, schemas, strict=False)}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        if route.declared_path != "/":  # deliveries of events, at the address of one function
+            operation = _operation(route, schema_of, components)
+            paths.setdefault(route.declared_path, {})[route.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Stoker", "version": "1", "description": "Serverless training of computer-vision models."},
+        "paths": paths,
+        "components": {
+            "schemas": _named(components),
+            "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"} for name in ("api", "callback")
+            },
+        },
+    }
+
+
+def _view(model: type) -> Schema:
+    name, *_ = _VIEWS[model]
+    return _reference(name)
+
+
+def _operation(route: Route, schema_of: Mapping[int, Schema], components: Mapping[str, Schema]) -> dict[str, Any]:
+    summary, _, text = (inspect.getdoc(route.handler) or "").partition("\n\n")
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "tags": [route.function],
+        "summary": summary.replace("\n", " "),
+        "description": text,
+        "security": [{route.access.scheme: [*route.access.scopes]}],
+        "parameters": _parameters(route, components),
+        "responses": _responses(route, schema_of),
+    }
+    if route.accepts is not None:
+        operation["requestBody"] = {
+            "content": {"application/json": {"schema": schema_of[id(route.accepts)]}},
+            # Without required fields the body itself may be absent.
+            "required": bool(components[route.accepts.__name__]["required"]),
+        }
+    return {name: value for name, value in operation.items() if value}
+
+
+def _parameters(route: Route, components: Mapping[str, Schema]) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = []
+    if "{job_id}" in route.declared_path:
+        schema = {"type": "string", "pattern": f"^{JOB_ID}$"}
+        parameters.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
+    if route.query is not None:
+        for name, schema in components[route.query.__name__]["properties"].items():
+            parameters.append({"name": name, "in": "query", "schema": _portable(_without_null(schema))})
+    header = {"in": "header", "schema": _TEXT | {"minLength": 1, "maxLength": 256}}
+    return parameters + [{"name": name, **header} for name in route.headers]
+
+
+def _without_null(schema: Mapping[str, Any]) -> Schema:
+    """Return a parameter's schema: one that is absent is not null."""
+    kinds = [one for one in schema.get("anyOf", ()) if one != _NULL]
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    return rest | (dict(kinds[0]) if kinds else {})
+
+
+def _responses(route: Route, schema_of: Mapping[int, Schema]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status in route.statuses:
+        response: dict[str, Any] = {"description": _SUCCESSES[status]}
+        if status in {200, 201}:
+            response["content"] = {"application/json": {"schema": schema_of[id(route.response)]}}
+        if status == 201:  # noqa: PLR2004 -- HTTP's Created
+            response["headers"] = {"Location": {"schema": _TEXT}}
+        responses[str(status)] = response
+    return responses | {str(status): _refusal(status) for status in _refusals(route)}
+
+
+def _refusals(route: Route) -> list[int]:
+    """Return the statuses of refusals that a route can have."""
+    is_post, is_of_job = route.method == "POST", "{job_id}" in route.declared_path
+    never = {
+        403: route.access.scheme == "callback",
+        404: not is_of_job,
+        409: not (is_post and is_of_job),
+        413: not is_post,
+        415: route.accepts is None,
+        422: route.accepts is None and route.query is None,
+    }
+    return [status for status in _REFUSALS if not never.get(status, False)]
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": _REFUSALS[status],
+        "content": {"application/problem+json": {"schema": _reference("Problem")}},
+    }
+    return response | ({"headers": {_HEADERS[status]: {"schema": _TEXT}}} if status in _HEADERS else {})
+
+
+def _named(components: Mapping[str, Schema]) -> dict[str, Schema]:
+    rows = {name: _row(table, hidden) for name, table, hidden in _VIEWS.values()}
+    named = rows | {"Problem": _problem()}
+    if twice := named.keys() & components.keys():
+        raise ValueError(f"schemas of the same name: {', '.join(sorted(twice))}")
+    models = {name: _portable(schema) for name, schema in components.items()}
+    # What the server has defaults for need not be sent.
+    body = models[spec.Spec.__name__]
+    body["required"] = [name for name in body["required"] if name not in spec.DEFAULTED]
+    queries = {route.query.__name__ for route in ROUTES if route.query is not None}
+    return {name: schema for name, schema in models.items() if name not in queries} | named
+
+
+def _problem() -> Schema:
+    error = {"type": "object", "properties": {"field": _TEXT, "detail": _TEXT}, "required": ["field", "detail"]}
+    known: dict[str, Schema] = {"title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT, "trace_id": _TEXT}
+    more: dict[str, Schema] = {"state": _reference("State"), "errors": {"type": "array", "items": error}}
+    return {"type": "object", "properties": known | more, "required": [*known]}
+
+
+def _row(table: type[Job | JobEvent | RejectedEvent], hidden: set[str]) -> Schema:
+    columns = table.model_json_schema(mode="serialization")["properties"]
+    properties = {name: _column(name, schema) for name, schema in columns.items() if name not in hidden}
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def _column(name: str, schema: Mapping[str, Any]) -> Schema:
+    if name in _ENUMERATIONS:
+        values = _reference(_ENUMERATIONS[name].__name__)
+        return {"anyOf": [values, _NULL]} if "anyOf" in schema else values
+    return {key: value for key, value in schema.items() if key not in {"title", "default"}}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _portable(schema: Any) -> Any:
+    r"""Return a schema with ECMA's patterns: their ``$`` is Python's ``\Z``."""
+    if isinstance(schema, dict):
+        return {name: _portable(value) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [_portable(one) for one in schema]
+    return schema.removesuffix(r"\Z") + "$" if isinstance(schema, str) and schema.endswith(r"\Z") else schema
+
+
+def text() -> str:
+    """Return the file's content."""
+    return json.dumps(description(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

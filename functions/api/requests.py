@@ -1,0 +1,131 @@
+"""What a handler receives: a request with its body, its query string and the headers that identify a repeated call."""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from functions import errors
+from functions.callback import Delivery
+
+#: bodies of JSON documents that the API describes
+BODY_LIMIT_BYTES = 64 * 1024
+#: deliveries of events, which may be batches
+DELIVERY_LIMIT_BYTES = 1024 * 1024
+
+Model = TypeVar("Model")
+
+
+class Request(NamedTuple):
+    """A request whose body has arrived completely."""
+
+    method: str
+    #: percent-decoded
+    path: str
+    query: str
+    #: by lower-case name
+    headers: Mapping[str, str]
+    #: cut off after DELIVERY_LIMIT_BYTES + 1
+    content: bytes
+    #: who calls, by an API token's ``sub``
+    subject: str = ""
+    #: the claims of a callback token
+    claims: Mapping[str, Any] = {}
+
+
+def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return an ASGI scope's headers by lower-case name; a header that is repeated has all its values, with commas."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+def trace_id(headers: Mapping[str, str]) -> str:
+    """Return the trace id of a W3C ``traceparent`` header, or a new one."""
+    parts = headers.get("traceparent", "").split("-")
+    if len(parts) == 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef"):  # noqa: PLR2004 -- the W3C's
+        return parts[1]
+    return secrets.token_hex(16)
+
+
+def raw_body(request: Request, limit_bytes: int = DELIVERY_LIMIT_BYTES) -> bytes:
+    """Return the request's body.
+
+    Raises:
+        TooLarge: it is over the limit.
+    """
+    if len(request.content) > limit_bytes:
+        raise too_large(limit_bytes)
+    return request.content
+
+
+def too_large(limit_bytes: int) -> errors.TooLarge:
+    """Return the refusal of a body over the limit."""
+    return errors.TooLarge(f"send at most {limit_bytes} bytes; data goes through storage")
+
+
+def body(request: Request, model: type[Model]) -> Model:
+    """Return the request's JSON body as a ``model``; an absent body counts as ``{}``.
+
+    Raises:
+        TooLarge: it is over BODY_LIMIT_BYTES.
+        UnsupportedMedia: the content type is not JSON.
+        Unusable: the body does not fit; ``members["errors"]`` names the field to change.
+    """
+    content = raw_body(request, BODY_LIMIT_BYTES)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content and media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        raise errors.UnsupportedMedia(f"send Content-Type: application/json, not {media_type}")
+    try:
+        return msgspec.json.decode(content or b"{}", type=model)
+    except msgspec.ValidationError as error:
+        raise errors.unusable_fields(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"the body is not JSON in UTF-8 (which has no NaN or Infinity): {error}"
+        raise errors.Unusable(message, errors=[{"field": "body", "detail": str(error)}]) from error
+
+
+def query(request: Request, model: type[Model]) -> Model:
+    """Return the request's query string as a ``model``; of a parameter that is repeated, the first value counts.
+
+    Raises:
+        Unusable: a parameter does not fit, or is unknown.
+    """
+    parameters = dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
+    try:
+        return msgspec.convert(parameters, model, strict=False)
+    except msgspec.ValidationError as error:
+        raise errors.unusable_fields(error) from error
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the caller's ``Idempotency-Key``, if any.
+
+    Raises:
+        Unusable: it is too long for an index, or not printable.
+    """
+    return _index_value(request, "Idempotency-Key")
+
+
+def delivery(request: Request, job_id: str) -> Delivery:
+    """Return the source and id that identify a repeated call; a call without them is always new.
+
+    Raises:
+        Unusable: one of them is too long for an index, or not printable.
+    """
+    key = idempotency_key(request)
+    if key is not None:
+        return Delivery(f"idempotency-key:{request.path}", key)
+    source = _index_value(request, "ce-source") or f"/v1/jobs/{job_id}"
+    return Delivery(source, _index_value(request, "ce-id") or secrets.token_hex(16))
+
+
+def _index_value(request: Request, name: str) -> str | None:
+    value = request.headers.get(name.lower())
+    if value is not None and not (0 < len(value) <= 256 and value.isprintable()):  # noqa: PLR2004 -- what an index holds
+        raise errors.unusable_field(name, "use 1 to 256 printable characters")
+    return value

@@ -1,0 +1,45 @@
+"""What a handler returns, as bytes: JSON, an empty body, or problem+json (RFC 9457)."""
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from functions import logs
+from functions.errors import Refusal
+
+
+class Response(NamedTuple):
+    """A status, headers and a body."""
+
+    status: int
+    content: bytes = b""
+    headers: Mapping[str, str] = {}
+
+
+def reply(value: object, status: int = 200, **headers: str) -> Response:
+    """Return a JSON response of a model or a dictionary."""
+    return Response(status, msgspec.json.encode(value), {"content-type": "application/json", **headers})
+
+
+def empty(status: int) -> Response:
+    """Return the response to an event delivery: a Broker takes a 2xx with a body that is no CloudEvent for an error."""
+    return Response(status)
+
+
+def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the explanation of a refusal."""
+    members = {
+        "title": refusal.title,
+        "status": refusal.status,
+        "detail": str(refusal),
+        "trace_id": logs.about.get().get("trace_id", ""),
+        **refusal.members,
+    }
+    of_status = {503: {"retry-after": "5"}, 401: {"www-authenticate": "Bearer"}}.get(refusal.status, {})
+    # json: it writes lone surrogates, which may come back in a detail, as escapes.
+    content = json.dumps(members).encode()
+    return Response(
+        refusal.status, content, {"content-type": "application/problem+json", **of_status, **(headers or {})}
+    )

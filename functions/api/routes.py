@@ -1,0 +1,248 @@
+"""Routes: each is declared once, beside its handler, and so are the models of its body, query and response.
+
+    @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
+    def record_heartbeat(request: Request, job_id: str, body: Beat) -> Heard: ...
+
+    heartbeat = function("heartbeat", record_heartbeat)
+
+The handler's annotations are the models: ``body`` and ``query`` are parsed before it is called, and what it returns is
+encoded. ``openapi`` reads the same declarations. ``function`` makes a target of functions-framework of some routes.
+"""
+
+import inspect
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, Any, Literal, NamedTuple, get_args
+
+import functions_framework.aio
+from anyio import to_thread
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import PlainTextResponse
+from starlette.responses import Response as StarletteResponse
+from starlette.routing import BaseRoute, Match, Router
+from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
+
+from functions import errors, logs, tokens
+from functions.api import requests
+from functions.api.requests import DELIVERY_LIMIT_BYTES, Request
+from functions.api.responses import Response, problem, reply
+from functions.errors import Refusal
+
+#: how much of a body is read, so that its sender receives the 413 before the connection is closed
+READ_LIMIT_BYTES = 16 * 1024 * 1024
+#: bodies over this wait in a file
+_MEMORY_LIMIT_BYTES = 128 * 1024
+
+JOB_ID = "[a-z0-9][a-z0-9-]{0,62}"
+#: headers that identify a repeated call
+IDEMPOTENCY = ("Idempotency-Key",)
+DELIVERY = ("Idempotency-Key", "ce-source", "ce-id")
+
+#: what functions-framework calls
+Target = Callable[[StarletteRequest], Any]
+Handler = Callable[..., Any]
+
+
+class Access(NamedTuple):
+    """Which token a route takes: a trainer's callback token, or an API token with one of some scopes."""
+
+    scheme: Literal["callback", "api"]
+    scopes: tuple[str, ...] = ()
+
+
+CALLBACK = Access("callback")
+
+
+def api(*scopes: str) -> Access:
+    """Return the access of API tokens with any of these scopes."""
+    return Access("api", scopes)
+
+
+class _JobId(StringConvertor):
+    regex = JOB_ID
+
+
+register_url_convertor("job_id", _JobId())
+
+
+class Route(StarletteRoute):
+    """One method of one path, its handler and its models."""
+
+    def __init__(  # noqa: PLR0913 -- one parameter a fact of the declaration
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        access: Access,
+        statuses: tuple[int, ...],
+        headers: tuple[str, ...],
+        accepts: Any,
+    ) -> None:
+        super().__init__(path.replace("{job_id}", "{job_id:job_id}"), self._serve, methods=[method])
+        parameters = inspect.signature(handler).parameters
+        self.method, self.declared_path, self.handler, self.access = method, path, handler, access
+        self.statuses, self.headers = statuses, headers
+        #: the handler's function, by its module's name: functions-framework loads a module by that name alone
+        self.function = handler.__module__.rpartition(".")[2]
+        self.body = parameters["body"].annotation if "body" in parameters else None
+        self.query = parameters["query"].annotation if "query" in parameters else None
+        #: the body's model as it is described, where the handler itself parses what it receives
+        self.accepts = accepts or self.body
+        self.response = _model_of(inspect.signature(handler).return_annotation)
+
+    async def _serve(self, request: StarletteRequest) -> StarletteResponse:
+        content: IO[bytes] = request.state.content
+        response = await to_thread.run_sync(
+            answer, self, request.scope, content, request.path_params, abandon_on_cancel=True
+        )
+        return _response(response)
+
+    def at(self, path: str) -> "Route":
+        """Return the same route at another path."""
+        return Route(
+            self.method,
+            path,
+            self.handler,
+            access=self.access,
+            statuses=self.statuses,
+            headers=self.headers,
+            accepts=self.accepts,
+        )
+
+
+def _model_of(annotation: Any) -> Any:
+    """Return what a handler answers with, other than a finished response."""
+    models = [one for one in get_args(annotation) or (annotation,) if one is not Response]
+    return models[0] if models else None
+
+
+def route(  # noqa: PLR0913 -- as Route
+    method: str,
+    path: str,
+    *,
+    access: Access,
+    statuses: tuple[int, ...] = (200,),
+    headers: tuple[str, ...] = (),
+    accepts: Any = None,
+) -> Callable[[Handler], Route]:
+    """Declare a handler's route; what its path names is passed on by that name.
+
+    ``statuses`` are those of success, the usual one first: of it is what the handler returns as a model.
+    """
+
+    def declare(handler: Handler) -> Route:
+        return Route(method, path, handler, access=access, statuses=statuses, headers=headers, accepts=accepts)
+
+    return declare
+
+
+def answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
+    """Call a route's handler, and return its response or the explanation of its refusal."""
+    logs.bind(function=route.function, **values)
+    try:
+        content.seek(0)
+        query = scope["query_string"].decode("latin-1")
+        request = Request(scope["method"], scope["path"], query, scope["state"]["headers"], content.read())
+        return _call(route, _authenticated(route.access, request, values), values)
+    except Refusal as refusal:
+        logs.log(logging.WARNING, "refused", status=refusal.status, detail=str(refusal)[:500])
+        return problem(refusal)
+    except Exception:  # noqa: BLE001 -- the last line of defence: nothing inside is shown to the caller
+        logs.log(logging.ERROR, "failed", exc_info=True)
+        return problem(Refusal("this is a defect of Stoker; the log has the details under this trace id"))
+
+
+def _authenticated(access: Access, request: Request, values: Mapping[str, str]) -> Request:
+    if access.scheme == "callback":
+        return request._replace(claims=tokens.require_callback(request, values["job_id"]))
+    return request._replace(subject=tokens.require_api(request, *access.scopes))
+
+
+def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response:
+    arguments: dict[str, Any] = dict(values)
+    if route.body is not None:
+        arguments["body"] = requests.body(request, route.body)
+    if route.query is not None:
+        arguments["query"] = requests.query(request, route.query)
+    result = route.handler(request, **arguments)
+    return result if isinstance(result, Response) else reply(result, route.statuses[0])
+
+
+async def _health(_: StarletteRequest) -> StarletteResponse:
+    return PlainTextResponse("ok\n")
+
+
+class _Application:
+    """The routes of a function as an ASGI application; functions-framework takes it for a response."""
+
+    def __init__(self, name: str, routes: Iterable[Route]) -> None:
+        self._name = name
+        self._router = Router([*routes, StarletteRoute("/healthz", _health)], redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Receive the whole request, then let its route respond."""
+        headers = requests.headers_of(scope["headers"])
+        logs.about.set({"function": self._name, "trace_id": requests.trace_id(headers)})
+        with tempfile.SpooledTemporaryFile(_MEMORY_LIMIT_BYTES) as content:
+            try:
+                is_complete = await _receive(StarletteRequest(scope, receive), content)
+            except ClientDisconnect:
+                return
+            path = scope["path"].removesuffix("/") or "/"
+            scope = {**scope, "path": path, "path_params": {}, "state": {"content": content, "headers": headers}}
+            try:
+                await (self._router if is_complete else _too_large())(scope, receive, send)
+            except HTTPException as error:  # Starlette raises it where no route takes the request
+                await _response(self._refused(scope, error.status_code))(scope, receive, send)
+
+    def _refused(self, scope: Scope, status: int) -> Response:
+        if status == errors.MethodNotAllowed.status:
+            allowed = ", ".join(sorted(_methods(self._router.routes, scope)))
+            return problem(errors.MethodNotAllowed(f"{scope['path']} takes {allowed}"), {"allow": allowed})
+        return problem(errors.NotFound("no such path here; the API is below /v1/jobs"))
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
+    """Return the methods of a path. Starlette's own ``Allow`` names those of the first route only."""
+    return {
+        method
+        for route in routes
+        if isinstance(route, StarletteRoute) and route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+
+
+async def _receive(request: StarletteRequest, content: IO[bytes]) -> bool:
+    """Store a request's body up to the limit of what is used; say whether all of it was read."""
+    read_bytes = 0
+    async for chunk in request.stream():
+        content.write(chunk[: max(DELIVERY_LIMIT_BYTES + 1 - read_bytes, 0)])
+        read_bytes += len(chunk)
+        if read_bytes > READ_LIMIT_BYTES:
+            return False
+    return True
+
+
+def _too_large() -> StarletteResponse:
+    return _response(problem(requests.too_large(DELIVERY_LIMIT_BYTES), {"connection": "close"}))
+
+
+def _response(response: Response) -> StarletteResponse:
+    return StarletteResponse(response.content, response.status, dict(response.headers))
+
+
+def function(name: str, *routes: Route) -> Target:
+    """Return a target of functions-framework that serves these routes, and ``/healthz``."""
+    application = _Application(name, routes)
+
+    async def target(_: StarletteRequest) -> Any:
+        return application
+
+    target.__name__ = name
+    return functions_framework.aio.http(target)
