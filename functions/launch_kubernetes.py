@@ -29,7 +29,7 @@ from functions.kubernetes_api import (
     message_of,
     status_of,
 )
-from functions.launcher import LaunchRejectedError, Phase, Status
+from functions.launcher import LauncherAwayError, LaunchRejectedError, Phase, Status
 from functions.settings import settings, trainers
 from functions.tables import Job
 
@@ -196,13 +196,13 @@ def _explanations(
 
 @contextmanager
 def _outages() -> Iterator[None]:
-    """Turn an API server that is away, or not in the mood, into the OSError that means: try again."""
+    """Turn the API server's failures into OSErrors, which a retry can mend."""
     try:
         yield
     except ApiException as error:
         raise OSError(f"the Kubernetes API: {message_of(error)}") from error
     except HTTPError as error:
-        raise OSError(f"the Kubernetes API: {error}") from error
+        raise LauncherAwayError(f"the Kubernetes API: {error}") from error
 
 
 @cache

@@ -5,9 +5,9 @@ import logging
 import signal
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from functions import store, store_sweep, tokens
+from functions import store, store_read, store_sweep, tokens
 from functions.errors import WrongState
 from functions.logs import log
 from functions.settings import settings, storage_environment, trainers
@@ -56,8 +56,12 @@ class LaunchRejectedError(Exception):
     """The launcher can never start this job; the message says what to change."""
 
 
+class LauncherAwayError(OSError):
+    """The launcher cannot be reached, or does not answer in time: whatever else it is to do fails in the same way."""
+
+
 class Launcher(Protocol):
-    """Five calls, each safe to repeat."""
+    """Five calls, each safe to repeat; each raises OSError when it cannot be done now."""
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
         """Start this launch of the job, or let it wait. Raises LaunchRejectedError."""
@@ -87,25 +91,40 @@ def chosen() -> Launcher:
     return Local()
 
 
-def launch(job: Job, *, at: datetime, waits: str | None = None) -> Job:
-    """Hand an open job to the launcher, and write down what became of it; safe to repeat after any crash.
+def launch(job: Job, *, at: datetime) -> Job:
+    """Submit an open job; where the launcher fails, the job stays as it is and sweep tries again."""
+    try:
+        return submit(job, at=at)
+    except OSError:
+        log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
+        return job
 
-    What goes wrong for now leaves the job as it is: sweep tries again. ``waits`` is what a look at it has just found
-    it to wait for, which is more than submitting it once more can tell.
+
+def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
+    """Hand this launch of a job to the launcher, and note what became of it; safe to repeat after any crash.
+
+    Does nothing for a job that has ended or was launched again since it was read. If that happens in the very moment
+    of the submission, the trainer is stopped, or refused by its token's launch. ``waits`` is what ``inspect`` reports
+    that it waits for, which is more than another submission can tell.
+
+    Raises:
+        OSError: the launcher failed; the job is as it was.
     """
+    current = store_read.job(job.id)
+    if current.state in FINAL or current.launch != job.launch:
+        return current
     variables = environment(job, at=at)
     try:
         status = chosen().submit(job, variables)
     except LaunchRejectedError as error:
-        return _moved(job, State.FAILED, str(error), Reason.LAUNCH_REJECTED, at=at)
-    except OSError:
-        log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
-        return job
+        rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": store.unheard_since(job)}
+        return _moved(job, State.FAILED, at=at, **rejected)
     message = waits or status.message if status.is_waiting else status.message
-    store_sweep.submitted(job.id, message, at=at, image=_image(job))
+    if not store_sweep.submitted(job, message, at=at, image=_image(job)):
+        return _stopped_if_ended(job)
     store_sweep.note_token(job, *tokens.key_and_expiry(variables["CALLBACK_TOKEN"]))
     if job.state == State.PENDING:
-        return _moved(job, State.QUEUED, message, None, at=at)
+        return _moved(job, State.QUEUED, at=at, message=message)
     return job
 
 
@@ -140,13 +159,18 @@ def stop(job_id: str) -> None:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job_id)
 
 
-def _moved(job: Job, to: State, message: str | None, reason: Reason | None, *, at: datetime) -> Job:
+def _moved(job: Job, to: State, *, at: datetime, **values: Any) -> Job:
     try:
-        return store.move(job.id, to, at=at, message=message, reason=reason)
-    except WrongState as moved:  # the trainer was quicker, or somebody cancelled: what is written stands
-        if moved.members["state"] in FINAL:
-            stop(job.id)
-        return job
+        return store.move(job.id, to, at=at, **values)
+    except WrongState:  # the trainer was quicker, or somebody cancelled: what is written stands
+        return _stopped_if_ended(job)
+
+
+def _stopped_if_ended(job: Job) -> Job:
+    current = store_read.job(job.id)
+    if current.state in FINAL:
+        stop(job.id)
+    return current
 
 
 def environment(job: Job, *, at: datetime) -> dict[str, str]:

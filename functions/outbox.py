@@ -1,4 +1,9 @@
-"""What the world is told: the outbox, delivered to ``K_SINK`` at least once, and in order per job."""
+"""The outbox, delivered to ``K_SINK`` at least once, and in order per job.
+
+Two sweeps never send at the same time: each event leaves only while its sweep holds the lease. After a crash, or
+after a process was suspended for most of a lease, an event may come again, and so after later ones: consumers tell
+by ``sequence``, which never repeats for another event of the job.
+"""
 
 import json
 import logging
@@ -9,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from functions import cloudevent, sink, store_outbox
-from functions.logs import log
+from functions.lease import Lease
+from functions.logs import bind, log
 from functions.settings import settings
 from functions.tables import Outbox
 from functions.views import rfc3339
@@ -26,51 +32,61 @@ KEPT_WITHOUT_SINK = timedelta(days=1)
 FORGOTTEN = 5_000
 
 
-def deliver(*, at: datetime) -> None:
+def deliver(lease: Lease, *, at: datetime) -> None:
     """Send what has not been sent; after a refusal the same job's later events wait for the next sweep.
 
     Raises:
-        Busy: the sink is away.
+        Busy: the sink or the store is away.
     """
     end = time.monotonic() + BUDGET_SECONDS
     if not settings().k_sink:
         while store_outbox.forget_unsent(before=at - KEPT_WITHOUT_SINK, limit=FORGOTTEN) and time.monotonic() < end:
             continue
         return
+    sender = _Sender(lease, end)
     held: set[str] = set()
-    failures: list[Exception] = []
     with ThreadPoolExecutor(SENDERS) as senders:
-        while not failures and (rows := store_outbox.unsent(but=held, limit=BATCH)) and time.monotonic() < end:
+        while sender.may_go_on() and (rows := store_outbox.unsent(but=held, limit=BATCH)):
             by_job: dict[str, list[Outbox]] = defaultdict(list)
             for row in rows:
                 by_job[row.job_id].append(row)
-            taken = [*senders.map(lambda of_job: _tell(of_job, failures, until=end), by_job.values())]
+            taken = [*senders.map(sender.send, by_job.values())]
             if any(taken):
                 store_outbox.sent([id_ for ids in taken for id_ in ids], at=at)
             held |= {job_id for job_id, ids in zip(by_job, taken, strict=True) if len(ids) < len(by_job[job_id])}
-    if failures:
-        raise failures[0]
+    if sender.failures:
+        raise sender.failures[0]
 
 
-def _tell(rows: Sequence[Outbox], failures: list[Exception], *, until: float) -> list[int]:
-    """Send one job's events in order, and return the ids of those that were taken, up to the first that was not.
+class _Sender:
+    """Sends jobs' events until something fails, the time is over, or the lease is another sweep's."""
 
-    What goes wrong is put into ``failures``, for all: what was taken until then is to be noted first.
-    """
-    taken: list[int] = []
-    for row in rows:
-        if failures or time.monotonic() > until:
-            break
+    def __init__(self, lease: Lease, end: float) -> None:
+        self.failures: list[Exception] = []
+        self._lease, self._end = lease, end
+
+    def may_go_on(self) -> bool:
+        return not self.failures and time.monotonic() < self._end and self._lease.keep()
+
+    def send(self, rows: Sequence[Outbox]) -> list[int]:
+        """Send one job's events in order, and return the ids of those that were taken, up to the first that was not.
+
+        An error goes into ``failures``, and not to the caller, who has to note first what was taken.
+        """
+        taken: list[int] = []
         try:
-            status = sink.post(_headers(row), json.dumps(row.data).encode())
+            for row in rows:
+                if not self.may_go_on():
+                    break
+                status = sink.post(_headers(row), json.dumps(row.data).encode())
+                if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
+                    bind(job_id=row.job_id, trace_id=row.trace_id)
+                    log(logging.WARNING, "the sink refused an event", status=status)
+                    break
+                taken.append(row.id or 0)
         except Exception as error:  # noqa: BLE001 -- raised by the caller
-            failures.append(error)
-            break
-        if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
-            log(logging.WARNING, "the sink refused an event", status=status, job_id=row.job_id, trace_id=row.trace_id)
-            break
-        taken.append(row.id or 0)
-    return taken
+            self.failures.append(error)
+        return taken
 
 
 def _headers(row: Outbox) -> dict[str, str]:

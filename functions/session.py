@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, func
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlmodel import Session, create_engine
+from sqlmodel import Session, create_engine, select
 
 from functions import database
 from functions.errors import Busy, Unusable
@@ -35,6 +36,14 @@ def read() -> Iterator[Session]:
     reader = engine().execution_options(only_reads=True)
     with _refusals(), Session(reader, expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def database_now(session: Session) -> datetime:
+    """Return the time by the one clock that all replicas share: the server's, or for SQLite this machine's."""
+    if database.is_sqlite():
+        return datetime.now(UTC)
+    now: datetime = session.exec(select(func.clock_timestamp())).one()
+    return now.astimezone(UTC)
 
 
 @contextmanager

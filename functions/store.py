@@ -24,6 +24,9 @@ from functions.states import BEFORE, FINAL, NEXT, Reason, State
 from functions.tables import Job, JobEvent, Outbox
 from functions.views import job_json
 
+#: of an update: what must yet hold in that very statement
+Condition = ColumnElement[bool]
+
 
 def create(
     spec: Spec, *, identity: str | None, trace_id: str, at: datetime, dataset_etag: str | None = None
@@ -74,11 +77,9 @@ def move(  # noqa: PLR0913 -- what a move writes
     at: datetime,
     message: str | None = None,
     reason: Reason | None = None,
-    still: ColumnElement[bool] | None = None,
+    still: Condition | None = None,
 ) -> Job:
     """Move a job to a later state on the control plane's own account.
-
-    ``still`` is a condition that must yet hold in that very statement.
 
     Raises:
         NotFound: there is no such job.
@@ -91,9 +92,14 @@ def move(  # noqa: PLR0913 -- what a move writes
         return job
 
 
-def unheard_since(job: Job) -> ColumnElement[bool]:
-    """Return the condition that since the job was read, nobody has started it again nor heard from its trainer."""
-    return and_(col(Job.launch) == job.launch, col(Job.heartbeat_at).is_not_distinct_from(job.heartbeat_at))
+def as_read(job: Job, *columns: str) -> Condition:
+    """Return the condition that these columns of a job still hold what was read."""
+    return and_(*[col(getattr(Job, name)).is_not_distinct_from(getattr(job, name)) for name in columns])
+
+
+def unheard_since(job: Job) -> Condition:
+    """Return the condition that since the job was read, nobody has submitted it and its trainer has not called back."""
+    return as_read(job, "launch", "submitted_at", "heartbeat_at")
 
 
 def claim(call: Call, said: Said, *, at: datetime) -> Job:
@@ -194,7 +200,7 @@ def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
     *,
     at: datetime,
     values: dict[str, Any],
-    still: ColumnElement[bool] | None = None,
+    still: Condition | None = None,
     delivery: Delivery | None = None,
 ) -> Job | None:
     stamps: dict[str, Any] = {}
@@ -257,13 +263,13 @@ def _touch(session: Session, call: Call, *, at: datetime) -> Job | None:
     return job
 
 
-def _is_current(call: Call) -> ColumnElement[bool]:
+def _is_current(call: Call) -> Condition:
     """Return the fence: the call is of the job's current attempt, and its launch has not been replaced."""
     of_attempt = col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
     return and_(of_attempt, _is_current_launch(call))
 
 
-def _is_current_launch(call: Call) -> ColumnElement[bool]:
+def _is_current_launch(call: Call) -> Condition:
     return col(Job.launch) <= (Job.launch if call.launch is None else call.launch)
 
 

@@ -1,15 +1,18 @@
-"""What only sweep needs: whose turn it is, the open jobs, silence; and what create-job rejects."""
+"""What only sweep needs: its lease, the open jobs, silence; and what create-job rejects."""
 
 import hashlib
+import secrets
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Update, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
-from functions.session import read, write
+from functions.session import database_now, read, write
 from functions.states import FINAL, State
+from functions.store import as_read, unheard_since
 from functions.tables import IS_OPEN, Job, JobEvent, RejectedEvent, SweepTurn
 
 #: PostgreSQL takes 65,535 parameters in a statement, SQLite 32,766
@@ -18,52 +21,64 @@ _AT_A_TIME = 5_000
 _WAITING = frozenset({State.PENDING, State.QUEUED})
 
 
-def take_turn(*, at: datetime, lasting: timedelta, away_after: timedelta) -> datetime | None:
-    """Take the turn to sweep, so that two sweeps never work side by side.
+class Held(NamedTuple):
+    """A lease to sweep that was taken."""
 
-    Returns since when the control plane has been awake (every clock of silence starts no earlier), or None
-    when another sweep has the turn. A gap of ``away_after`` between two sweeps counts as having been away.
+    #: what tells its holder from the next one's, whatever their clocks show
+    holder: str
+    #: since when the control plane has been awake: every clock of silence starts no earlier
+    awake_at: datetime
+
+
+def take_lease(*, at: datetime, lasting: timedelta, away_after: timedelta) -> Held | None:
+    """Take the lease to sweep; None while another sweep holds it.
+
+    The lease runs by the database's clock, so that replicas' clocks do not matter: at most one sweep holds it. Its
+    holder loses it by not extending it in time; then it learns so from ``keep_lease``. A gap of ``away_after``
+    between two sweeps means that the control plane was away.
     """
-    until = at + lasting
-    first = SweepTurn(id=1, taken_until=until, swept_at=at, awake_at=at)
+    holder = secrets.token_hex(8)
     with write() as session:
+        now = database_now(session)
+        until = now + lasting
         turn: SweepTurn | None = session.scalar(
             update(SweepTurn)
             .where(
                 col(SweepTurn.id) == 1,
-                # No turn lasts beyond that: what claims to was taken by a clock that was ahead.
-                or_(col(SweepTurn.taken_until) <= at, col(SweepTurn.taken_until) > until),
+                # No lease ends later than one duration from now, unless the database's clock was set back; a step of
+                # less than a duration, such as NTP makes, ends no lease early.
+                or_(col(SweepTurn.taken_until) <= now, col(SweepTurn.taken_until) > until + lasting),
             )
-            .values(taken_until=until)
+            .values(taken_until=until, holder=holder)
             .returning(SweepTurn)
         )
         if turn is not None:
             turn.awake_at = min(turn.awake_at, at) if abs(at - turn.swept_at) < away_after else at
             turn.swept_at = at
-            return turn.awake_at
+            return Held(holder, turn.awake_at)
         if session.get(SweepTurn, 1) is not None:
             return None
     try:
         with write() as session:
-            session.add(first)
+            session.add(SweepTurn(id=1, taken_until=until, holder=holder, swept_at=at, awake_at=at))
     except IntegrityError:  # another sweep was first to be the first
         return None
-    return at
+    return Held(holder, at)
 
 
-def keep_turn(*, at: datetime, until: datetime, lasting: timedelta) -> bool:
-    """Prolong the turn that was taken, or last kept, at a moment; False when it ran out and is another's by now."""
-    mine = col(SweepTurn.taken_until) == at + lasting
+def keep_lease(holder: str, *, lasting: timedelta) -> bool:
+    """Extend the lease of a holder; False when another sweep has taken it."""
     with write() as session:
-        turn = update(SweepTurn).where(col(SweepTurn.id) == 1, mine).values(taken_until=until).returning(SweepTurn)
-        return session.scalar(turn) is not None
+        until = database_now(session) + lasting
+        mine = update(SweepTurn).where(col(SweepTurn.id) == 1, col(SweepTurn.holder) == holder)
+        return session.scalar(mine.values(taken_until=until).returning(SweepTurn)) is not None
 
 
-def end_turn(*, at: datetime, lasting: timedelta) -> None:
-    """Give back the turn that was taken then, unless it ran out and is another sweep's by now."""
-    mine = col(SweepTurn.taken_until) == at + lasting
+def end_lease(holder: str) -> None:
+    """Give the lease back, unless another sweep has taken it."""
     with write() as session:
-        session.execute(update(SweepTurn).where(col(SweepTurn.id) == 1, mine).values(taken_until=at))
+        mine = update(SweepTurn).where(col(SweepTurn.id) == 1, col(SweepTurn.holder) == holder)
+        session.execute(mine.values(taken_until=database_now(session), holder=None))
 
 
 def awake_at() -> datetime | None:
@@ -95,15 +110,18 @@ def _chunks(values: Collection[str]) -> Iterator[list[str]]:
         yield every[start : start + _AT_A_TIME]
 
 
-def submitted(job_id: str, message: str | None, *, at: datetime, image: str | None = None) -> None:
-    """Note that a job was handed to the launcher, what it waits for, and the image that its trainer is configured with.
+def submitted(job: Job, message: str | None, *, at: datetime, image: str | None = None) -> bool:
+    """Note that this launch of a job was handed to the launcher, what it waits for, and its trainer's image.
 
-    The image of a launch that was submitted before stays: its trainer was made then, and has it.
+    The image of a launch that was submitted before stays: its trainer was made then, and has it. False, and nothing
+    is noted, when the job has ended or was launched again since it was read.
     """
+    values = {"submitted_at": at, "image": func.coalesce(Job.image, image)}
+    still = (col(Job.id) == job.id, col(Job.state).not_in(FINAL), as_read(job, "launch"))
     with write() as session:
-        values = {"submitted_at": at, "image": func.coalesce(Job.image, image)}
-        session.execute(update(Job).where(col(Job.id) == job_id).values(values))
-        session.execute(_saying(job_id, message))
+        noted = session.scalar(update(Job).where(*still).values(values).returning(Job)) is not None
+        session.execute(_saying(job, message))
+        return noted
 
 
 def note_token(job: Job, key: str, expires_at: datetime) -> None:
@@ -133,17 +151,18 @@ def note_wait(job: Job, message: str | None) -> None:
     """Note what a job waits for, where that is something else than at the last look."""
     if job.state in _WAITING and message != job.message:
         with write() as session:
-            session.execute(_saying(job.id, message))
+            session.execute(_saying(job, message))
 
 
-def _saying(job_id: str, message: str | None) -> Update:
-    return update(Job).where(col(Job.id) == job_id, col(Job.state).in_(_WAITING)).values(message=message)
+def _saying(job: Job, message: str | None) -> Update:
+    still = (col(Job.id) == job.id, col(Job.state).in_(_WAITING), as_read(job, "launch"))
+    return update(Job).where(*still).values(message=message)
 
 
 def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
-    """Count another start of a job whose trainer has ended; None when it moved on, or was counted by another.
+    """Count another launch of a job whose trainer has ended, and return the job; each sweep submits it until it is.
 
-    It is to be submitted then: until that is noted, sweep does it again.
+    None when it may not have another, or is not as it was read: it ended, was submitted, or its trainer called back.
     """
     with write() as session:
         again = session.scalar(
@@ -151,7 +170,7 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
             .where(
                 col(Job.id) == job.id,
                 col(Job.state).not_in(FINAL),
-                col(Job.launch) == job.launch,
+                unheard_since(job),
                 col(Job.launch) < Job.attempt_limit,
             )
             .values(

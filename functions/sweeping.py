@@ -1,24 +1,25 @@
-"""What one sweep does, step by step; each step is safe to repeat, and none stops the others by failing."""
+"""What one sweep does, step by step; each step is safe to repeat, and none stops the others by failing.
+
+Every move is conditional on what sweep has read: a job that has moved meanwhile stays as it is.
+"""
 
 import logging
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from functions import identities, intake, launcher, outbox, retention, storage, store, store_read, store_sweep
 from functions.errors import Refusal, WrongState
-from functions.launcher import Launcher, Phase, Status
+from functions.launcher import Launcher, LauncherAwayError, Phase, Status
+from functions.lease import Lease
 from functions.logs import apart, bind, log
 from functions.notifications import Upload
 from functions.settings import settings
 from functions.states import FINAL, RETRY, Reason, Retry, State
 from functions.tables import Job
 
-#: how long a sweep that was killed keeps others from its work: not the next one, a minute later, even if that is early;
-#: one that is alive keeps its turn
-TURN = timedelta(seconds=50)
-#: sweeps are a minute apart at most; no sweep for this long means that the control plane was away
-AWAY_AFTER = timedelta(minutes=3)
+#: time-outs of the launcher in one sweep, once it has listed its trainers; one job that it hangs on stops no other
+_TIMEOUTS = 3
 
 
 def once(*, at: datetime) -> None:
@@ -27,41 +28,25 @@ def once(*, at: datetime) -> None:
     Raises:
         Busy: the store is away.
     """
-    awake_at = store_sweep.take_turn(at=at, lasting=TURN, away_after=AWAY_AFTER)
-    if awake_at is None:
+    lease = Lease.take(at=at)
+    if lease is None:
         return
-    turn = _Turn(at)
+    steps = (
+        lambda: _reconcile_all(lease, at=at),
+        lambda: _find_uploads(at),
+        lambda: outbox.deliver(lease, at=at),
+        lambda: retention.run(at=at),
+    )
     try:
-        launchers = launcher.chosen()
-        _guarded(lambda: _stop_orphans(launchers, at=at))
-        for job in store_sweep.open_jobs():
-            turn.keep()
-            _guarded(lambda job=job: _look_after(job, launchers, awake_at=awake_at, at=at))  # type: ignore[misc]
-        for step in (lambda: _find_uploads(at), lambda: outbox.deliver(at=at), lambda: retention.run(at=at)):
-            turn.keep()
-            _guarded(step)
+        for step in steps:
+            if lease.keep():
+                _guarded(step)
     finally:
-        store_sweep.end_turn(at=turn.kept_at, lasting=TURN)
-
-
-class _Turn:
-    """The turn to sweep, from the moment that it was taken or last kept."""
-
-    def __init__(self, at: datetime) -> None:
-        self.kept_at, self._since = at, time.monotonic()
-
-    def keep(self) -> None:
-        """Prolong it now and then. Should it be another's by now, both go on: each step is safe to repeat."""
-        passed = timedelta(seconds=time.monotonic() - self._since)
-        if passed > TURN / 3:
-            now = self.kept_at + passed
-            if store_sweep.keep_turn(at=self.kept_at, until=now + TURN, lasting=TURN):
-                self.kept_at = now
-            self._since += passed.total_seconds()
+        lease.end()
 
 
 def look(job_id: str, *, at: datetime) -> None:
-    """Look after one job, when its launcher says that something has happened to it.
+    """Reconcile one job, when its launcher reports that something has happened to it.
 
     Raises:
         NotFound: there is no such job.
@@ -69,34 +54,54 @@ def look(job_id: str, *, at: datetime) -> None:
     """
     job, awake_at = store_read.job(job_id), store_sweep.awake_at()
     if job.state not in FINAL and awake_at is not None:
-        _guarded(lambda: _look_after(job, launcher.chosen(), awake_at=awake_at, at=at))
+        _guarded(lambda: _reconcile(job, launcher.chosen(), awake_at=awake_at, at=at))
 
 
 @apart()
-def _guarded(step: Callable[[], None]) -> None:
+def _guarded(step: Callable[[], None]) -> bool:
+    """Run a step; False when it failed because the launcher could not be reached."""
     try:
         step()
-    except WrongState:  # it moved on while we looked at it: what is written stands
-        return
+    except WrongState:  # it has moved since it was read: what is written stands
+        pass
     except Refusal as refusal:
         log(logging.WARNING, "a step of sweep was put off", detail=str(refusal)[:500])
+    except LauncherAwayError as error:
+        log(logging.WARNING, "the launcher cannot be reached", detail=str(error)[:500])
+        return False
     except Exception:  # noqa: BLE001 -- one bad job must not keep sweep from the others
         log(logging.ERROR, "a step of sweep failed", exc_info=True)
+    return True
 
 
-def _look_after(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetime) -> None:
+def _reconcile_all(lease: Lease, *, at: datetime) -> None:
+    """Bring all open jobs and their trainers together; a launcher that hangs costs one time-out, not one a job."""
+    launchers = launcher.chosen()
+    timeouts = 0 if _guarded(lambda: _stop_orphans(launchers, at=at)) else _TIMEOUTS
+    jobs = store_sweep.open_jobs() if timeouts < _TIMEOUTS else []
+    for job in jobs:
+        if timeouts >= _TIMEOUTS or not lease.keep():
+            break
+        step = partial(_reconcile, job, launchers, awake_at=lease.awake_at, at=at)
+        timeouts += not _guarded(step)
+    if timeouts >= _TIMEOUTS:
+        log(logging.WARNING, "this sweep leaves out the launcher's steps: uploads, outbox and retention go on")
+
+
+def _reconcile(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetime) -> None:
     bind(job_id=job.id, trace_id=job.trace_id)
     status = launchers.inspect(job)
     overdue = _overdue(job, status, awake_at=awake_at, at=at)
     if status.phase == Phase.ENDED:
         _ended(job, status, at=at)
     elif overdue is not None:
-        store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), at=at)
-        launcher.stop(job.id)
+        still = _unchanged(job, overdue)
+        store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), still=still, at=at)
+        launchers.stop(job.id)
     elif status.phase == Phase.HELD and job.state != State.PENDING and job.submitted_at is not None:
         store_sweep.note_wait(job, status.message)
     elif status.is_waiting or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
-        launcher.launch(job, at=at, waits=status.message)
+        launcher.submit(job, at=at, waits=status.message)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
     elif job.state == State.RUNNING:
@@ -113,9 +118,18 @@ def _ended(job: Job, status: Status, *, at: datetime) -> None:
     message = status.message or "the trainer is gone"
     again = store_sweep.relaunch(job, message, at=at) if RETRY[reason] == Retry.AS_IS else None
     if again is not None:
-        launcher.launch(again, at=at)
+        launcher.submit(again, at=at)
     else:
         store.move(job.id, State.FAILED, reason=reason, message=message, still=store.unheard_since(job), at=at)
+
+
+def _unchanged(job: Job, overdue: Reason) -> store.Condition:
+    """Return the condition that the clock which has run out has not been started anew since the job was read."""
+    if overdue == Reason.DEADLINE_RUNNING:
+        return store.as_read(job, "started_at")
+    if overdue == Reason.STALLED:
+        return store.as_read(job, "launch", "progress_at")
+    return store.unheard_since(job)
 
 
 def _overdue(job: Job, status: Status, *, awake_at: datetime, at: datetime) -> Reason | None:
@@ -153,12 +167,12 @@ def _is_lost(job: Job, *, awake_at: datetime, at: datetime) -> bool:
 
 
 def _stop_orphans(launchers: Launcher, *, at: datetime) -> None:
-    """Stop the trainers whose job has ended, or was never ours; one that has just said so itself has time to leave."""
+    """Stop the trainers whose job has ended or never existed; one that has just reported its end has time to leave."""
     alive = launchers.list()
     ended_since = at - timedelta(seconds=settings().stop_grace_seconds)
     for job_id in alive - store_sweep.open_or_ended_since(ended_since, alive):
         log(logging.WARNING, "stopping a trainer without a job", orphan=job_id)
-        launcher.stop(job_id)
+        launchers.stop(job_id)
 
 
 def _find_uploads(at: datetime) -> None:

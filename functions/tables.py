@@ -197,11 +197,13 @@ class RejectedEvent(SQLModel, table=True):
 
 
 class SweepTurn(SQLModel, table=True):
-    """One row: whose turn it is to sweep, and since when the control plane has been awake."""
+    """One row: the lease to sweep, and since when the control plane has been awake."""
 
     __tablename__ = "sweep_turn"
 
     id: int = Field(default=1, primary_key=True)
+    #: by the database's clock
     taken_until: datetime = _moment(nullable=False)
+    holder: str | None = None
     swept_at: datetime = _moment(nullable=False)
     awake_at: datetime = _moment(nullable=False)

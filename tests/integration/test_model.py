@@ -17,17 +17,28 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from functions import store, store_heartbeat, store_read, store_sweep
+from functions import store, store_heartbeat, store_read, store_sweep, sweeping
 from functions.callback import Said
 from functions.errors import Unusable, WrongState
-from functions.session import read
+from functions.lease import AWAY_AFTER, DURATION
+from functions.session import database_now, read, write
 from functions.spec import Spec
 from functions.states import FINAL, NEXT, Reason, State
 from functions.store_heartbeat import Beat
-from functions.tables import Job, JobEvent, Outbox
+from functions.store_sweep import Held
+from functions.tables import Job, JobEvent, Outbox, SweepTurn
 from tests.conftest import NOW, call, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -52,6 +63,18 @@ ATTEMPTS = st.none() | st.integers(0, 4)
 #: of the caller's token: of the job's launch, of one that was replaced, or unnamed
 LAUNCHES = st.none() | st.integers(1, 3)
 STEPS = st.none() | st.integers(0, 5)
+#: what must be as it was read for sweep's moves to FAILED
+UNHEARD = ("launch", "submitted_at", "heartbeat_at")
+UNCHANGED = {
+    Reason.LOST: UNHEARD,
+    Reason.DEADLINE_PENDING: UNHEARD,
+    Reason.DEADLINE_RUNNING: ("started_at",),
+    Reason.STALLED: ("launch", "progress_at"),
+}
+COLUMNS = (
+    *("state", "attempt", "launch", "epoch", "step", "message", "liveness"),
+    *("submitted_at", "started_at", "heartbeat_at", "progress_at", "token_expires_at"),
+)
 
 
 @dataclass
@@ -64,18 +87,28 @@ class Model:
     launch: int = 1
     epoch: int | None = None
     step: int | None = None
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
     heartbeat_at: datetime | None = None
+    progress_at: datetime | None = None
     liveness: str | None = None
+    message: str | None = None
     #: of the token that a trainer of this launch finds when it starts
     token_expires_at: datetime | None = None
     #: the attempt that each call was answered with first
     answered: dict[str, int] = field(default_factory=dict)
 
+    def is_as(self, job: Job, *columns: str) -> bool:
+        """Say whether these columns are still as a snapshot has them."""
+        return all(getattr(self, name) == getattr(job, name) for name in columns)
+
     def move(self, to: State, at: datetime) -> None:
         self.state = to
+        self.message = None
         self.history.append(to)
         if to == State.RUNNING:
-            self.heartbeat_at, self.liveness = at, "live"
+            self.started_at = self.heartbeat_at = self.progress_at = at
+            self.liveness = "live"
         elif to in FINAL:
             self.liveness = None
 
@@ -141,6 +174,7 @@ class Store(RuleBasedStateMachine):
             model.attempt += 1
             model.epoch = model.step = None
             model.hear(id_, at)
+            model.progress_at = at
         assert got.attempt == model.answered[id_]
 
     @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, at=MOMENTS)
@@ -170,7 +204,10 @@ class Store(RuleBasedStateMachine):
         assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
         if got == State.RUNNING and id_ not in model.answered:
             model.hear(id_, at)
+            there = model.epoch, model.step
             model.epoch, model.step = furthest([model.epoch, epoch]), furthest([model.step, step])
+            if (model.epoch, model.step) != there:
+                model.progress_at = at
 
     @rule(
         job=jobs,
@@ -206,13 +243,14 @@ class Store(RuleBasedStateMachine):
     def look(self, job: str) -> tuple[str, Job]:
         return job, store_read.job(job)
 
-    @rule(reading=readings, at=MOMENTS)
-    def fail_unheard(self, reading: tuple[str, Job], at: datetime) -> None:
+    @rule(reading=readings, reason=st.sampled_from(sorted(UNCHANGED)), at=MOMENTS)
+    def fail_as_read(self, reading: tuple[str, Job], reason: Reason, at: datetime) -> None:
+        """Fail the job by a snapshot, of whatever age."""
         job, seen = reading
         model = self.models[job]
-        still = store.unheard_since(seen)
-        got = outcome(lambda: store.move(job, State.FAILED, at=at, reason=Reason.LOST, still=still))
-        if model.state not in FINAL and (seen.launch, seen.heartbeat_at) == (model.launch, model.heartbeat_at):
+        still = sweeping._unchanged(seen, reason)
+        got = outcome(lambda: store.move(job, State.FAILED, at=at, reason=reason, still=still))
+        if model.state not in FINAL and model.is_as(seen, *UNCHANGED[reason]):
             model.move(State.FAILED, at)
             assert got.state == State.FAILED
         else:
@@ -222,11 +260,12 @@ class Store(RuleBasedStateMachine):
     def relaunch(self, reading: tuple[str, Job], at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        may = model.state not in FINAL and seen.launch == model.launch < SPEC.attempt_limit
+        may = model.state not in FINAL and model.is_as(seen, *UNHEARD) and model.launch < SPEC.attempt_limit
         assert (store_sweep.relaunch(seen, "again", at=at) is not None) == may
         if may:
             model.launch += 1
-            model.heartbeat_at = at
+            model.submitted_at = None
+            model.heartbeat_at = model.progress_at = at
             model.token_expires_at = None
 
     @rule(reading=readings, expires_at=MOMENTS)
@@ -237,6 +276,30 @@ class Store(RuleBasedStateMachine):
         if seen.launch == model.launch:
             model.token_expires_at = expires_at
 
+    @rule(reading=readings, at=MOMENTS)
+    def submitted(self, reading: tuple[str, Job], at: datetime) -> None:
+        job, seen = reading
+        model = self.models[job]
+        may = model.state not in FINAL and model.is_as(seen, "launch")
+        assert store_sweep.submitted(seen, f"waits since {at}", at=at) == may
+        if may:
+            model.submitted_at = at
+            if model.state in WAITING:
+                model.message = f"waits since {at}"
+
+    @rule(reading=readings, at=MOMENTS)
+    def note_wait(self, reading: tuple[str, Job], at: datetime) -> None:
+        job, seen = reading
+        model = self.models[job]
+        store_sweep.note_wait(seen, f"waits at {at}")
+        if (
+            seen.state in WAITING
+            and seen.message != f"waits at {at}"
+            and model.state in WAITING
+            and model.is_as(seen, "launch")
+        ):
+            model.message = f"waits at {at}"
+
     @rule(job=jobs, since=MOMENTS, at=MOMENTS)
     def note_silence(self, job: str, since: datetime, at: datetime) -> None:
         model = self.models[job]
@@ -245,17 +308,13 @@ class Store(RuleBasedStateMachine):
         if is_news:
             model.liveness = "silent"
 
-    @rule(job=jobs, at=MOMENTS)
-    def submitted(self, job: str, at: datetime) -> None:
-        store_sweep.submitted(job, "waits", at=at)
-
     @invariant()
     def the_store_is_as_the_model(self) -> None:
         for job_id, model in self.models.items():
             job, events = check(job_id)
             assert [row.type for row in events if row.kind == "state"] == model.history
             assert {row.ce_id: row.attempt for row in events if row.ce_id} == model.answered
-            for name in ("state", "attempt", "launch", "epoch", "step", "heartbeat_at", "liveness", "token_expires_at"):
+            for name in COLUMNS:
                 assert getattr(job, name) == getattr(model, name), name
 
 
@@ -287,6 +346,51 @@ def test_the_store_does_what_the_model_does() -> None:
     run_state_machine_as_test(Store, settings=settings.get_profile(PROFILE))
 
 
+class Leases(RuleBasedStateMachine):
+    """Two and more sweeps, whose clocks differ by anything, and one row."""
+
+    leases: Bundle[Held] = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder: str | None = None
+        self.ended = True
+        with write() as session:
+            session.execute(delete(SweepTurn))
+
+    @rule(target=leases, at=MOMENTS)
+    def take(self, at: datetime) -> Held | MultipleResults[Held]:
+        held = store_sweep.take_lease(at=at, lasting=DURATION, away_after=AWAY_AFTER)
+        assert (held is not None) == self.ended
+        if held is None:
+            return multiple()
+        self.holder, self.ended = held.holder, False
+        return held
+
+    @rule(lease=leases)
+    def keep(self, lease: Held) -> None:
+        assert store_sweep.keep_lease(lease.holder, lasting=DURATION) == (lease.holder == self.holder)
+        if lease.holder == self.holder:
+            self.ended = False
+
+    @rule(lease=leases)
+    def end(self, lease: Held) -> None:
+        store_sweep.end_lease(lease.holder)
+        if lease.holder == self.holder:
+            self.holder, self.ended = None, True
+
+    @rule()
+    def time_passes(self) -> None:
+        """No time is slept: the lease that is held ends now, by the database's clock."""
+        with write() as session:
+            session.execute(update(SweepTurn).values(taken_until=database_now(session)))
+        self.ended = True
+
+
+def test_one_sweep_holds_the_lease_whatever_clocks_show() -> None:
+    run_state_machine_as_test(Leases, settings=settings.get_profile(PROFILE))
+
+
 def act(job: str, dice: random.Random) -> None:
     """Do one thing of all that can happen to a job."""
     at = NOW + seconds(dice.randint(-1_000, 1_000))
@@ -300,7 +404,7 @@ def act(job: str, dice: random.Random) -> None:
         lambda: store.move(job, State.QUEUED, at=at): 2,
         lambda: store_sweep.relaunch(store_read.job(job), "again", at=at): 1,
         lambda: store_sweep.note_silence(job, since=at, at=at): 1,
-        lambda: store_sweep.submitted(job, "waits", at=at): 1,
+        lambda: store_sweep.submitted(store_read.job(job), "waits", at=at): 1,
         # Rare, or the job would have ended before much could happen to it.
         lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, at=at, metrics=None, artifacts=None): 1,
         lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, at=at): 1,

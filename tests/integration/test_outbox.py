@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from functions import outbox, sweeping
-from functions.session import read, write
+from functions import outbox, store_outbox, sweeping
+from functions.lease import DURATION, Lease
+from functions.session import database_now, read, write
 from functions.states import State
-from functions.tables import Outbox
+from functions.tables import Outbox, SweepTurn
 from tests.conftest import answering, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
@@ -165,3 +166,29 @@ def test_an_event_that_is_committed_late_under_an_early_id_still_comes_first(
     sweep(now + seconds(60))
 
     assert [sequence for subject, sequence, _ in sink.taken if subject == late] == [1, 2]
+
+
+def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_another(
+    sink: _Sink, a_job: Any, now: datetime
+) -> None:
+    """As after its process was suspended while it sent the second of four events."""
+    job_id = a_job(State.SUCCEEDED, at=now)
+    first = Lease.take(at=now)
+    assert first is not None
+
+    def answer(_subject: str) -> int:
+        if len(sink.taken) == 1:
+            sink.answer = lambda _: 202
+            with write() as session:
+                session.execute(update(SweepTurn).values(taken_until=database_now(session)))
+            first._kept -= DURATION.total_seconds()
+            sweep(now)  # another takes over, and sends all that is not marked as sent
+        return 202
+
+    sink.answer = answer
+    outbox.deliver(first, at=now)
+
+    # The second event is of both: it was under way. Nothing follows it that came before.
+    assert [sequence for _, sequence, _ in sink.taken] == [1, 1, 2, 3, 4, 2]
+    assert {subject for subject, *_ in sink.taken} == {job_id}
+    assert store_outbox.unsent(but=(), limit=9) == []

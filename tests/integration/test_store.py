@@ -3,6 +3,7 @@
 import secrets
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_a_job_without_an_identity_is_never_answered_with_a_strangers_job(monkey
 
 def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events() -> None:
     job, _ = store.create(SPEC, identity=None, trace_id="0" * 32, at=NOW, dataset_etag="e1")
-    store_sweep.submitted(job.id, None, at=NOW, image="registry/trainer:1")
+    store_sweep.submitted(job, None, at=NOW, image="registry/trainer:1")
     shown = views.job_json(store.move(job.id, State.QUEUED, at=NOW))
 
     assert (shown["dataset_etag"], shown["image"]) == ("e1", "registry/trainer:1")
@@ -165,8 +166,8 @@ def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events(
 
 def test_the_image_of_a_launch_is_the_one_that_it_was_made_with_and_then_the_one_that_it_runs(a_job: Any) -> None:
     job_id = a_job(State.RUNNING, attempt_limit=3)
-    store_sweep.submitted(job_id, None, at=NOW, image="trainer:1")
-    store_sweep.submitted(job_id, None, at=NOW, image="trainer:2")
+    store_sweep.submitted(store_read.job(job_id), None, at=NOW, image="trainer:1")
+    store_sweep.submitted(store_read.job(job_id), None, at=NOW, image="trainer:2")
     assert store_read.job(job_id).image == "trainer:1"
     store_sweep.note_image(job_id, 1, "trainer@sha256:1")
     assert store_read.job(job_id).image == "trainer@sha256:1"
@@ -174,7 +175,7 @@ def test_the_image_of_a_launch_is_the_one_that_it_was_made_with_and_then_the_one
     again = store_sweep.relaunch(store_read.job(job_id), "lost", at=NOW)
     assert again is not None
     assert again.image is None
-    store_sweep.submitted(job_id, None, at=NOW, image="trainer:2")
+    store_sweep.submitted(store_read.job(job_id), None, at=NOW, image="trainer:2")
     store_sweep.note_image(job_id, 1, "trainer@sha256:1")
     assert store_read.job(job_id).image == "trainer:2"
 
@@ -318,23 +319,16 @@ def test_events_go_on_from_where_the_last_page_ended(a_job: Any) -> None:
     assert end is None
 
 
-def test_one_sweep_at_a_time_has_the_turn() -> None:
-    lasting, away = seconds(60), seconds(180)
-    assert store_sweep.take_turn(at=NOW, lasting=lasting, away_after=away) == NOW
-    assert store_sweep.take_turn(at=NOW + seconds(1), lasting=lasting, away_after=away) is None
-
-    store_sweep.end_turn(at=NOW, lasting=lasting)
-
-    taken = race(*[lambda: store_sweep.take_turn(at=NOW + seconds(3), lasting=lasting, away_after=away)] * 6)
-    assert sorted(map(str, taken)) == sorted(map(str, [NOW, None, None, None, None, None]))
-
-
 def test_after_the_control_plane_was_away_it_counts_as_awake_only_since_then() -> None:
-    back = NOW + seconds(600)
-    store_sweep.take_turn(at=NOW, lasting=seconds(1), away_after=seconds(180))
+    def awake_since(at: datetime) -> datetime:
+        held = store_sweep.take_lease(at=at, lasting=seconds(60), away_after=seconds(180))
+        assert held is not None
+        store_sweep.end_lease(held.holder)
+        return held.awake_at
 
-    assert store_sweep.take_turn(at=back, lasting=seconds(1), away_after=seconds(180)) == back
-    assert store_sweep.take_turn(at=back + seconds(60), lasting=seconds(1), away_after=seconds(180)) == back
+    back = NOW + seconds(600)
+    assert awake_since(NOW) == awake_since(NOW + seconds(60)) == NOW
+    assert awake_since(back) == awake_since(back + seconds(60)) == back
 
 
 def test_the_same_rejected_event_is_kept_once() -> None:

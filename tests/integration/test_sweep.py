@@ -11,11 +11,20 @@ import httpx
 import psutil
 import pytest
 
-from functions import launch_local, launcher, store, store_read, sweeping
+from functions import (
+    launch_local,
+    launcher,
+    outbox,
+    retention,
+    store,
+    store_read,
+    store_sweep,
+    sweeping,
+)
 from functions.callback import Said
 from functions.errors import WrongState
 from functions.launch_local import Local
-from functions.launcher import Phase
+from functions.launcher import LauncherAwayError, LaunchRejectedError, Phase, Status
 from functions.states import FINAL, Reason, State
 from functions.store_heartbeat import Beat, record
 from functions.tables import Job
@@ -330,3 +339,147 @@ def test_an_interrupted_trainer_is_still_the_jobs_own(planned: Any, now: datetim
     sweep(now + seconds(1))
 
     assert read(job.id).state == State.RUNNING
+
+
+def after_it_read(monkeypatch: pytest.MonkeyPatch, event: Callable[[], object]) -> None:
+    """Let something happen while sweep works: after it has read the jobs, before it decides about the first."""
+    inspect = Local.inspect
+
+    def meanwhile(self: Local, job: Job) -> Status:
+        monkeypatch.setattr(Local, "inspect", inspect)
+        event()
+        return inspect(self, job)
+
+    monkeypatch.setattr(Local, "inspect", meanwhile)
+
+
+def test_a_job_that_starts_in_the_moment_of_its_deadline_runs_on(
+    a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = a_job(State.QUEUED, at=now, longest_pending_seconds=100)
+    after_it_read(monkeypatch, lambda: claim(job_id, at=now + seconds(101)))
+    sweep(now + seconds(102))
+
+    assert (read(job_id).state, read(job_id).message) == (State.RUNNING, None)
+
+
+def test_a_job_that_moves_in_the_moment_in_which_it_is_found_stalled_runs_on(
+    planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = running(planned(longest_stalled_seconds=60), at=now)
+    sweep(now + seconds(1))
+    after_it_read(monkeypatch, lambda: record(call(job.id), Beat(epoch=1), at=now + seconds(99)))
+    sweep(now + seconds(100))
+    assert read(job.id).state == State.RUNNING
+
+    after_it_read(monkeypatch, lambda: record(call(job.id), Beat(epoch=1), at=now + seconds(199)))
+    sweep(now + seconds(200))
+    assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
+
+
+def test_a_job_that_ends_in_the_moment_of_its_deadline_keeps_its_end(
+    planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = running(planned(longest_running_seconds=100), at=now)
+
+    def done() -> None:
+        store.finish(call(job.id), State.SUCCEEDED, at=now + seconds(101), metrics=None, artifacts=None)
+
+    after_it_read(monkeypatch, done)
+    sweep(now + seconds(102))
+
+    assert read(job.id).state == State.SUCCEEDED
+    assert Local().list() == {job.id}  # it has time to leave
+
+
+@pytest.mark.parametrize("attempt_limit", [1, 3])
+def test_a_trainer_that_calls_back_in_the_moment_in_which_it_counts_as_lost_is_neither_failed_nor_replaced(
+    a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, attempt_limit: int
+) -> None:
+    job_id = a_job(State.RUNNING, at=now, attempt_limit=attempt_limit)
+    sweep(now)
+    after_it_read(monkeypatch, lambda: record(call(job_id), Beat(epoch=1), at=now + seconds(99)))
+    sweep(now + seconds(100))
+
+    assert (read(job_id).state, read(job_id).launch) == (State.RUNNING, 1)
+
+
+def test_a_job_that_is_cancelled_before_sweep_submits_it_starts_no_trainer(
+    planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned()
+    after_it_read(monkeypatch, lambda: store.move(job.id, State.CANCELLED, at=now))
+    sweep(now)
+
+    assert (read(job.id).state, read(job.id).submitted_at) == (State.CANCELLED, None)
+    assert not launch_local._run(job).exists()
+
+
+def test_a_job_that_is_cancelled_while_it_is_submitted_leaves_no_trainer(
+    planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, submit = planned(), Local.submit
+
+    def meanwhile(self: Local, job: Job, environment: dict[str, str]) -> Status:
+        status = submit(self, job, environment)
+        store.move(job.id, State.CANCELLED, at=now)
+        return status
+
+    monkeypatch.setattr(Local, "submit", meanwhile)
+    sweep(now)
+
+    assert (read(job.id).state, read(job.id).submitted_at) == (State.CANCELLED, None)
+    eventually(lambda: not Local().list())
+
+
+def test_a_job_that_started_is_not_failed_because_it_could_not_be_submitted_once_more(
+    planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned()
+
+    def refuse(*_: Any) -> Status:
+        claim(job.id, at=now)
+        raise LaunchRejectedError("the operator has removed its trainer")
+
+    monkeypatch.setattr(Local, "submit", refuse)
+    sweep(now)
+
+    assert read(job.id).state == State.RUNNING
+
+
+def test_a_launch_that_was_replaced_is_not_submitted_again(
+    planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = planned(attempt_limit=2)
+    after_it_read(monkeypatch, lambda: store_sweep.relaunch(old, "as another sweep found", at=now))
+    sweep(now)
+
+    assert (read(old.id).launch, read(old.id).submitted_at) == (2, None)
+    assert not launch_local._run(old).exists()
+
+
+@pytest.mark.parametrize(("hangs", "calls"), [("list", 1), ("inspect", 3)])
+def test_a_launcher_that_hangs_costs_a_sweep_few_timeouts_and_stops_nothing_else(
+    a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, hangs: str, calls: int
+) -> None:
+    for _ in range(20):
+        a_job(State.RUNNING, at=now)
+    steps: list[str] = []
+
+    def step(name: str, error: type[Exception] | None = None) -> Callable[..., None]:
+        def run(*_: Any, **__: Any) -> None:
+            steps.append(name)
+            if error is not None:
+                raise error
+
+        return run
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Local, "inspect", step("inspect", LauncherAwayError))
+        patch.setattr(Local, hangs, step(hangs, LauncherAwayError))
+        patch.setattr(sweeping, "_find_uploads", step("uploads"))
+        patch.setattr(outbox, "deliver", step("outbox"))
+        patch.setattr(retention, "run", step("retention"))
+        sweep(now)
+
+    assert steps == [hangs] * calls + ["uploads", "outbox", "retention"]

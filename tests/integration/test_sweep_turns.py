@@ -1,71 +1,144 @@
-"""sweep's turn, and the crash between counting another start and starting it."""
+"""sweep's lease, and the crash between counting another launch and submitting it."""
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from functions import launch_local, store_read, store_sweep, sweeping
+from functions import launch_local, outbox, retention, store_read, store_sweep, sweeping
 from functions.launch_local import Local
-from functions.launcher import Phase
+from functions.launcher import Phase, Status
+from functions.lease import AWAY_AFTER, DURATION, Lease
+from functions.session import database_now, read, write
 from functions.states import State
-from functions.tables import Job
+from functions.tables import SweepTurn
 from tests.conftest import claim, eventually, seconds
 
-LASTING = sweeping.TURN
+SKEWS = [timedelta(milliseconds=-1), timedelta(milliseconds=1), timedelta(hours=-1), timedelta(hours=1)]
 
 
-def take(at: datetime) -> datetime | None:
-    return store_sweep.take_turn(at=at, lasting=LASTING, away_after=sweeping.AWAY_AFTER)
+def set_end(after: timedelta) -> None:
+    """Let the lease end so long from now, by the database's clock."""
+    with write() as session:
+        session.execute(update(SweepTurn).values(taken_until=database_now(session) + after))
+
+
+def taken(at: datetime) -> Lease:
+    """Take the lease, which is free."""
+    lease = Lease.take(at=at)
+    assert lease is not None
+    return lease
 
 
 @pytest.mark.usefixtures("database_url")
-def test_a_sweep_whose_clock_was_ahead_does_not_stop_the_next(now: datetime) -> None:
-    ahead = now + timedelta(hours=1)
-    assert take(ahead) == ahead
-    store_sweep.end_turn(at=ahead, lasting=LASTING)
+@pytest.mark.parametrize("skew", SKEWS, ids=str)
+def test_whatever_clocks_show_one_sweep_holds_the_lease_and_then_the_next(now: datetime, skew: timedelta) -> None:
+    first = taken(now)
+    assert Lease.take(at=now + skew) is None
 
-    assert take(now) == now
+    first.end()
+    taken(now + skew)
+    assert Lease.take(at=now) is None
 
 
 @pytest.mark.usefixtures("database_url")
-def test_a_sweep_that_overran_its_turn_does_not_give_back_anothers(now: datetime) -> None:
-    take(now)
-    later = now + LASTING
-    assert take(later) is not None
-    store_sweep.end_turn(at=now, lasting=LASTING)
+def test_of_many_sweeps_at_once_one_holds_the_lease(now: datetime) -> None:
+    gate, leases = threading.Barrier(6), []
 
-    assert take(later + seconds(1)) is None
+    def take(number: int) -> None:
+        gate.wait()
+        leases.append(Lease.take(at=now + seconds(number)))
+
+    for _ in range(2):  # the first time, there is no row yet
+        threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (held,) = filter(None, leases)
+        held.end()
+        leases.clear()
 
 
 @pytest.mark.usefixtures("database_url")
 def test_a_sweep_that_was_killed_costs_the_next_minute_at_most(now: datetime) -> None:
-    take(now)
+    taken(now)
+    with read() as session:
+        left = session.get_one(SweepTurn, 1).taken_until - database_now(session)
+    assert timedelta() < left <= DURATION < timedelta(minutes=1)
 
-    assert take(now + timedelta(minutes=1)) is not None
+    set_end(timedelta())
+    taken(now + timedelta(minutes=1))
 
 
 @pytest.mark.usefixtures("database_url")
-def test_a_long_sweep_keeps_its_turn(now: datetime) -> None:
-    take(now)
-    turn = sweeping._Turn(now)
+def test_a_database_whose_clock_was_set_back_does_not_stop_sweeps(now: datetime) -> None:
+    taken(now)
+    set_end(timedelta(hours=1))
+
+    taken(now)
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_long_sweep_keeps_its_lease(now: datetime) -> None:
+    lease = taken(now)
     for _ in range(3):
-        turn._since -= 50  # of time.monotonic(): so long ago was it kept last
-        turn.keep()
+        set_end(seconds(1))
+        age(lease)
+        assert lease.keep()
+        with read() as session:
+            assert session.get_one(SweepTurn, 1).taken_until - database_now(session) > DURATION / 2
 
-    assert take(now + seconds(200)) is None
-    store_sweep.end_turn(at=turn.kept_at, lasting=LASTING)
-    assert take(now + seconds(200)) is not None
+    assert Lease.take(at=now) is None
+    lease.end()
+    taken(now)
 
 
 @pytest.mark.usefixtures("database_url")
-def test_a_turn_that_is_anothers_by_now_is_not_kept(now: datetime) -> None:
-    take(now)
-    take(now + LASTING)
+def test_a_sweep_that_lost_its_lease_learns_so_and_gives_back_nobody_elses(now: datetime) -> None:
+    lost = taken(now)
+    set_end(timedelta())
+    taken(now)
 
-    assert not store_sweep.keep_turn(at=now, until=now + 2 * LASTING, lasting=LASTING)
+    age(lost)
+    assert not lost.keep()
+    lost.end()
+    assert Lease.take(at=now) is None
+
+
+@pytest.mark.usefixtures("sqlite", "s3")
+def test_a_sweep_that_lost_its_lease_does_nothing_more(
+    a_job: Callable[..., str], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after its process was suspended while it inspected the first of two jobs."""
+    for _ in range(2):
+        a_job(State.RUNNING, at=now - timedelta(hours=1))
+    steps: list[str] = []
+    lease = taken(now)
+
+    def inspect(*_: Any) -> Status:
+        steps.append("inspect")
+        set_end(timedelta())
+        assert store_sweep.take_lease(at=now, lasting=DURATION, away_after=AWAY_AFTER)
+        age(lease)
+        return Status(Phase.RUNNING)
+
+    monkeypatch.setattr(Lease, "take", lambda **_: lease)
+    monkeypatch.setattr(Local, "inspect", inspect)
+    monkeypatch.setattr(outbox, "deliver", lambda *_, **__: steps.append("deliver"))
+    monkeypatch.setattr(retention, "run", lambda **_: steps.append("retention"))
+    sweeping.once(at=now)
+
+    assert steps == ["inspect"]
+
+
+def age(lease: Lease) -> None:
+    """Let a lease be due for an extension."""
+    lease._kept -= DURATION.total_seconds()
 
 
 @pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
@@ -77,18 +150,18 @@ def test_a_crash_between_counting_another_start_and_starting_costs_no_attempt(
     job_id = a_job(State.PENDING, at=now, hyperparameters=dies, attempt_limit=2)
     sweeping.once(at=now)
     claim(job_id, at=now)
-    eventually(lambda: Local().inspect(read(job_id)).phase == Phase.ENDED)
+    eventually(lambda: Local().inspect(store_read.job(job_id)).phase == Phase.ENDED)
     with monkeypatch.context() as patch:
         patch.setattr(Local, "submit", crash(away))
         with suppress(KeyboardInterrupt):
             sweeping.once(at=now + seconds(1))
-    counted = read(job_id)
+    counted = store_read.job(job_id)
     assert (counted.launch, counted.submitted_at) == (2, None)
-    later = now + seconds(1) + LASTING + timedelta(minutes=1)  # lost_after_seconds is over
+    later = now + timedelta(minutes=2)  # lost_after_seconds is over
     sweeping.once(at=later)
 
     assert (launch_local._run(counted) / "alive.lock").exists()
-    assert read(job_id).submitted_at == later
+    assert store_read.job(job_id).submitted_at == later
 
 
 def crash(error: BaseException) -> Callable[..., None]:
@@ -96,7 +169,3 @@ def crash(error: BaseException) -> Callable[..., None]:
         raise error
 
     return instead
-
-
-def read(job_id: str) -> Job:
-    return store_read.job(job_id)
