@@ -15,8 +15,11 @@ from functions.tables import Job
 Object = dict[str, Any]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "stoker"}
-#: as a selector
-OURS = "app.kubernetes.io/managed-by=stoker"
+#: as a selector; ``is_ours`` tells the installations apart
+STOKER = "app.kubernetes.io/managed-by=stoker"
+INSTALLATION = "stoker.dev/installation"
+#: earlier releases had no such label: their Jobs belong to the installation that has the default name
+_UNLABELLED = "stoker"
 JOB_ID = "stoker.dev/job-id"
 LAUNCH = "stoker.dev/launch"
 CONTAINER = "trainer"
@@ -45,6 +48,16 @@ def job_id_of(object_name: str) -> str | None:
     """Return the job that a Job or a pod of ours belongs to, by its name; None for what is not ours."""
     found = _NAME.match(object_name)
     return found[1] if found else None
+
+
+def installation_of(item: Object) -> str:
+    """Return the installation of Stoker that an object of the API server belongs to."""
+    return str(item["metadata"].get("labels", {}).get(INSTALLATION, _UNLABELLED))
+
+
+def is_ours(item: Object) -> bool:
+    """Say whether an object of the API server belongs to this installation."""
+    return installation_of(item) == settings().installation
 
 
 def name_of(item: Object) -> str:
@@ -125,7 +138,8 @@ def secret_data(credentials: dict[str, str]) -> dict[str, str]:
 
 
 def _labels(job: Job) -> dict[str, str]:
-    return MANAGED_BY | {JOB_ID: job.id, LAUNCH: str(job.launch), "stoker.dev/role": CONTAINER}
+    labels = {INSTALLATION: settings().installation, JOB_ID: job.id, LAUNCH: str(job.launch)}
+    return MANAGED_BY | labels | {"stoker.dev/role": CONTAINER}
 
 
 def _kueue(job: Job) -> dict[str, str]:

@@ -89,7 +89,7 @@ class Kubernetes:
         if snapshot is None or name not in snapshot.jobs:
             with _outages():
                 cluster_job = _api().get(JOBS, name)
-                if cluster_job is None:
+                if cluster_job is None or not objects.is_ours(cluster_job):
                     return Status(Phase.ABSENT)
                 snapshot = _take_snapshot({name: cluster_job}, f"{objects.JOB_ID}={job.id}")
         return kubernetes_status.of(
@@ -103,8 +103,8 @@ class Kubernetes:
     def list(self) -> set[str]:
         """Return the jobs with a Job that has not ended."""
         with _outages():
-            jobs = {objects.name_of(one): one for one in _api().list(JOBS, labels=objects.OURS)}
-            self._snapshot = _take_snapshot(jobs, objects.OURS)
+            jobs = {objects.name_of(one): one for one in _own(JOBS, objects.STOKER)}
+            self._snapshot = _take_snapshot(jobs, objects.STOKER)
         alive = {name for name, one in jobs.items() if not kubernetes_status.has_ended(one)}
         return {job_id for job_id in map(objects.job_id_of, alive) if job_id is not None}
 
@@ -113,7 +113,16 @@ def _make_job(job: Job, environment: dict[str, str]) -> Object:
     made = _create(JOBS, objects.job_object(job, environment)) or _api().get(JOBS, objects.name(job))
     if made is None:
         raise OSError(f"the Job {objects.name(job)} was deleted while it was submitted")
+    if not objects.is_ours(made):
+        raise LaunchRejectedError(
+            f"the cluster has the Job {objects.name(job)} already, of the installation {objects.installation_of(made)};"
+            f" INSTALLATION is {settings().installation} here"
+        )
     return made
+
+
+def _own(resource: Resource, labels: str) -> Iterator[Object]:
+    return filter(objects.is_ours, _api().list(resource, labels=labels))
 
 
 def _renew_secret(job: Job, credentials: dict[str, str]) -> None:
@@ -165,13 +174,13 @@ def _create(resource: Resource, body: Object) -> Object | None:
 
 
 def _delete_jobs(labels: str) -> None:
-    for cluster_job in _api().list(JOBS, labels=labels):
+    for cluster_job in _own(JOBS, labels):
         _api().delete(JOBS, objects.name_of(cluster_job))
 
 
 def _take_snapshot(jobs: dict[str, Object], labels: str) -> _Snapshot:
     pods: dict[str, list[Object]] = defaultdict(list)
-    for pod in _api().list(PODS, labels=labels):
+    for pod in _own(PODS, labels):
         pods[objects.job_name_of(pod)].append(pod)
     waiting = [one for name, one in jobs.items() if not pods[name] and not kubernetes_status.has_ended(one)]
     podless: dict[str, str] = {}

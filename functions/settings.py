@@ -8,6 +8,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+#: the value of a Kubernetes label
+Label = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        description="1 to 63 letters, digits, dots, dashes or underscores, with a letter or digit at both ends",
+    ),
+]
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +71,8 @@ class Settings(msgspec.Struct, frozen=True):
     local_job_limit: Annotated[int, msgspec.Meta(ge=1)] = 1
     stop_grace_seconds: Positive = 30.0
     trainer_namespace: str = "stoker-trainers"
+    #: tells this installation's Jobs from those of others in the same namespace
+    installation: Label = "stoker"
     gpu_resource: str = "nvidia.com/gpu"
     #: the node label that a job's ``gpu_type`` is a value of
     gpu_type_label: str = "nvidia.com/gpu.product"

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 from kubernetes.dynamic import DynamicClient
 
@@ -160,6 +161,34 @@ def kubernetes(cluster: Path, environment: pytest.MonkeyPatch, tmp_path: Path) -
     eventually(lambda: client.list("Pod") == [] and client.list("Job") == [])
     client.close()
     disconnect()
+
+
+@contextmanager
+def unlabelled(cluster: Path, client: Cluster, job: dict[str, Any]) -> Iterator[None]:
+    """Make a Job as a release made it that knew no installations, whose policy took it."""
+    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+        del metadata["labels"]["stoker.dev/installation"]
+    binding = ("validatingadmissionpolicybinding", "stoker-trainer-jobs")
+    kubectl(cluster, "delete", *binding).check_returncode()
+
+    def is_made() -> bool:
+        try:
+            client.create(job)
+        except ApiException:
+            return False
+        return True
+
+    def is_refused() -> bool:
+        try:
+            client.create(job, dry_run="All")
+        except ApiException as error:
+            return bool(error.status == 422)
+        return False
+
+    eventually(is_made)
+    kubectl(cluster, "apply", "--server-side", "-f", manifest("policy")).check_returncode()
+    eventually(is_refused)
+    yield
 
 
 def disconnect() -> None:

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 
 from functions import kubernetes_objects as objects
 from functions import launcher, store_read, tokens
-from tests.cluster.conftest import NAMESPACE, Cluster, kubectl
+from tests.cluster.conftest import NAMESPACE, Cluster, kubectl, unlabelled
 from tests.conftest import ROOT, eventually
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
@@ -42,6 +42,8 @@ REFUSED: Mapping[str, tuple[str, Any, str]] = {
     "to go before others": ("pod.priorityClassName", "system-node-critical", "the scheduler chooses"),
     "another runtime": ("pod.runtimeClassName", "runc", "the scheduler chooses"),
     "the host's network": ("pod.hostNetwork", True, "the scheduler chooses"),
+    "no installation": ("metadata.labels", {"any": "label"}, "label stoker.dev/installation"),
+    "another installation's pods": ("template.labels", {"stoker.dev/installation": "other"}, "label stoker.dev/installation"),
 }  # fmt: skip
 REFUSED_IN_PRODUCTION: Mapping[str, tuple[str, Any, str]] = {
     "an image by tag": ("container.image", "registry.example.com/stoker/trainer-timm:1", "by digest"),
@@ -65,7 +67,8 @@ def changed(job: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
     """Put a value into a Job; ``None`` takes it away, ``+`` adds to a list."""
     root, _, path = where.partition(".")
     pod = job["spec"]["template"]["spec"]
-    place = {"job": job["spec"], "pod": pod, "container": pod["containers"][0]}[root]
+    places = {"job": job["spec"], "pod": pod, "container": pod["containers"][0]}
+    place = (places | {"metadata": job["metadata"], "template": job["spec"]["template"]["metadata"]})[root]
     *folders, last = path.split(".")
     for folder in folders:
         place = place[folder]
@@ -94,6 +97,24 @@ def test_no_job_gets(asked: str, kubernetes: Cluster, good: dict[str, Any]) -> N
 
     with pytest.raises(ApiException, match=words):
         ask(kubernetes, changed(good, where, value))
+
+
+def test_a_job_keeps_its_installation(kubernetes: Cluster, good: dict[str, Any]) -> None:
+    kubernetes.create(good)
+
+    with pytest.raises(ApiException, match="never changes"):
+        kubernetes.patch("Job", good["metadata"]["name"], {"metadata": {"labels": {objects.INSTALLATION: "other"}}})
+
+
+def test_a_job_of_a_release_without_the_label_can_be_updated(
+    cluster: Path, kubernetes: Cluster, good: dict[str, Any]
+) -> None:
+    name = good["metadata"]["name"]
+    with unlabelled(cluster, kubernetes, good):
+        kubernetes.patch("Job", name, {"spec": {"suspend": True}})
+        kubernetes.patch("Job", name, {"metadata": {"annotations": {"any": "thing"}}})
+
+    assert kubernetes.get("Job", name).spec.suspend
 
 
 PRODUCTION = "stoker-trainers-in-production"

@@ -221,13 +221,13 @@ def test_no_job_is_left_without_a_row(api: httpx.Client) -> None:
     manifest = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": f"stoker-{stranger}-1", "namespace": TRAINERS, "labels": {"app.kubernetes.io/managed-by": "stoker", "stoker.dev/job-id": stranger}},
+        "metadata": {"name": f"stoker-{stranger}-1", "namespace": TRAINERS, "labels": {"app.kubernetes.io/managed-by": "stoker", "stoker.dev/installation": "stoker", "stoker.dev/job-id": stranger}},
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": 600,
             "ttlSecondsAfterFinished": 60,
             "template": {
-                "metadata": {"labels": {"stoker.dev/job-id": stranger, "stoker.dev/role": "trainer"}},
+                "metadata": {"labels": {"stoker.dev/installation": "stoker", "stoker.dev/job-id": stranger, "stoker.dev/role": "trainer"}},
                 "spec": {
                     "restartPolicy": "Never",
                     "serviceAccountName": "trainer",

@@ -50,13 +50,13 @@ def created_by_kubectl(like: str) -> float:
     """Return the seconds that ``kubectl create`` takes for as many Jobs, and the Secret of each; all suspended, so none runs."""
     (job,) = get("jobs.batch", "-l", f"stoker.dev/job-id={like}", namespace=TRAINERS)
     spec = {name: value for name, value in job["spec"].items() if name not in {"selector", "manualSelector"}}
-    spec["template"]["metadata"] = {"labels": {"stoker.dev/role": "trainer"}}
+    spec["template"]["metadata"] = {"labels": {"stoker.dev/role": "trainer", "stoker.dev/installation": "bare"}}
     items: list[dict[str, Any]] = []
     for number in range(COUNT):
         name = f"bare-{number}"
         pod = json.loads(json.dumps(spec["template"]["spec"]).replace(job["metadata"]["name"], name))
         template = spec["template"] | {"spec": pod}
-        labels = {"bare": "yes"}
+        labels = {"bare": "yes", "stoker.dev/installation": "bare"}
         items.append(
             {
                 "apiVersion": "batch/v1",
