@@ -1,19 +1,17 @@
 """cancel: the job is CANCELLED at once; its trainer gets SIGTERM, a grace, then SIGKILL."""
 
-import logging
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from functions import cloudevent, intake, launcher, store, store_read, tokens, views
+from functions import cloudevent, intake, launcher, logs, store, store_read, tokens, views
 from functions.api import requests
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
 from functions.api.routes import api, function, route
 from functions.cloudevent import CloudEvent
-from functions.errors import NotFound, Unusable, WrongState
-from functions.logs import log
+from functions.errors import Unusable, WrongState
 from functions.states import State
 from functions.tables import Job
 from functions.views import JobView
@@ -35,21 +33,36 @@ def cancel_job(_: Request, job_id: str, body: Cancel) -> JobView:
 
 @route("POST", "/v1/cancel", access=api("jobs:write"), statuses=(202,))
 def receive_cancel_event(request: Request) -> Response:
-    """Receive CloudEvents of type ``dev.stoker.job.cancel`` whose subject is the id of the job to cancel."""
+    """Receive CloudEvents of type ``dev.stoker.job.cancel`` whose subject is the id of the job to cancel.
+
+    An event that cancels no job is a rejected event, with the reason, and harms no other of its batch.
+    """
     body = requests.raw_body(request)  # 413
-    with intake.rejecting(body.decode("utf-8", "replace"), at=tokens.now()):
-        for event in cloudevent.parse_each(request.headers, body):
-            if isinstance(event, CloudEvent) and event.type == CANCEL:
-                _cancel_by_event(event)  # 503
-            else:
-                log(logging.WARNING, "not an event that cancels a job", detail=str(getattr(event, "type", event))[:200])
+    now, text = tokens.now(), body.decode("utf-8", "replace")
+    for event in _events(request, body):
+        with logs.apart(), intake.rejecting(text, at=now):
+            _cancel_by_event(event)  # 503
     return empty(202)
 
 
-def _cancel_by_event(event: CloudEvent) -> None:
+def _events(request: Request, body: bytes) -> list[CloudEvent | ValueError]:
+    try:
+        return cloudevent.parse_each(request.headers, body)
+    except ValueError as error:
+        return [error]
+
+
+def _cancel_by_event(event: CloudEvent | ValueError) -> None:
+    """Cancel the job that an event names. Raises Unusable or NotFound: it names none."""
+    if isinstance(event, ValueError):
+        raise Unusable(str(event))
+    if event.type != CANCEL:
+        raise Unusable(f"CloudEvents of type {event.type!r} cancel no job: filter them out in the Trigger")
+    if not event.subject:
+        raise Unusable(f"event {event.id[:100]} of type {CANCEL} has no subject: set it to the job's id")
     try:
         _cancel(event.subject, f"by event {event.id} of {event.source}")
-    except (NotFound, WrongState, Unusable):  # a retry would change nothing: it has ended, or never was
+    except WrongState:  # it has ended: a retry would change nothing
         return
 
 

@@ -6,16 +6,29 @@ of any type, and knows no batches.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 from msgspec import Meta
 
+from functions import fields, json_values
+from functions.errors import Unusable
+
 #: no control characters (CloudEvents 1.0 §3.1.1), and short enough for an index
-_Attribute = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+_Attribute = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z",
+        description="text of 1 to 1,024 characters, without control characters",
+    ),
+]
 #: by name, in any case
 Headers = Mapping[str, str]
+#: events of one delivery
+BATCH_LIMIT = 1_000
 _MARKS = ("ce-specversion", "ce-type")
 _FAMILY = "application/cloudevents"
 _ATTRIBUTES = ("specversion", "id", "source", "type", "subject")
@@ -34,7 +47,7 @@ class CloudEvent(NamedTuple):
 
 
 class _Envelope(msgspec.Struct):
-    specversion: Annotated[str, Meta(pattern=r"^1\.0\Z")]
+    specversion: Literal["1.0"]
     id: _Attribute
     source: _Attribute
     type: _Attribute
@@ -61,12 +74,7 @@ def parse_each(headers: Headers, body: bytes) -> list[CloudEvent | ValueError]:
     given = _lower_case(headers)
     match _media_type(given):
         case "application/cloudevents-batch+json":
-            batch = _json(body, "a batch of CloudEvents")
-            if not isinstance(batch, list):
-                raise ValueError(  # noqa: TRY004 -- it is a value that a stranger sent
-                    "a batch of CloudEvents is a JSON array: send one, or application/cloudevents+json"
-                )
-            return [_structured(event) for event in batch]
+            return _batch(body)
         case "application/cloudevents+json":
             return [_structured(_json(body, "a CloudEvent in structured mode"))]
         case other if other.startswith(_FAMILY):
@@ -113,9 +121,28 @@ def _essence(content_type: str) -> str:
 
 def _structured(event: object) -> CloudEvent | ValueError:
     try:
-        return _event(msgspec.convert(event, _Envelope))
-    except ValueError as error:
+        return _event(fields.convert(event, _Envelope))
+    except (ValueError, Unusable) as error:
         return ValueError(f"the CloudEvent cannot be used: {error}")
+
+
+def _batch(body: bytes) -> list[CloudEvent | ValueError]:
+    # Each event is decoded on its own: one that is nested too deep harms no other.
+    try:
+        batch = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (ValueError, RecursionError) as error:
+        wanted = "a batch of CloudEvents is a JSON array: send one, or application/cloudevents+json"
+        raise ValueError(f"{wanted} ({error})") from error
+    if len(batch) > BATCH_LIMIT:
+        raise ValueError(f"send at most {BATCH_LIMIT} events at a time")
+    return [_in_batch(bytes(event)) for event in batch]
+
+
+def _in_batch(event: bytes) -> CloudEvent | ValueError:
+    try:
+        return _structured(_json(event, "a CloudEvent of the batch"))
+    except ValueError as error:
+        return error
 
 
 def _binary(given: Mapping[str, str], body: bytes) -> CloudEvent | ValueError:
@@ -124,8 +151,8 @@ def _binary(given: Mapping[str, str], body: bytes) -> CloudEvent | ValueError:
     }
     envelope = attributes | {"datacontenttype": given.get("content-type"), "data_base64": body or None}
     try:
-        return _event(msgspec.convert(envelope, _Envelope))
-    except ValueError as error:
+        return _event(fields.convert(envelope, _Envelope))
+    except (ValueError, Unusable) as error:
         return ValueError(f"the CloudEvent cannot be used: {error} (its attributes are headers: ce-id, ce-type, ...)")
 
 
@@ -148,9 +175,9 @@ def _data(raw: bytes, media_type: str) -> object:
 
 def _json(raw: bytes, what: str) -> object:
     try:
-        return msgspec.json.decode(raw)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} must be JSON in UTF-8: {error}") from error
+        return json_values.decode(raw)
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be read: {error}") from error
 
 
 def _attribute(value: str) -> str:

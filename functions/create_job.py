@@ -23,7 +23,8 @@ def submit_job(request: Request) -> JobView | Response:
     at = tokens.now()
     body = requests.raw_body(request)  # 413
     if notifications.is_notification(request.headers, body):
-        intake.deliver(request.headers, body, at=at)  # 503: what was taken is recognised when it comes again
+        may_create = tokens.allows(request, "jobs:write")
+        intake.deliver(request.headers, body, may_create=may_create, at=at)  # 403, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
     asked = spec.from_request(requests.body(request, dict))  # 413, 415, 422

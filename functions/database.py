@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from functions.settings import settings
+from functions.settings import check_database, settings
 
 
 def is_sqlite() -> bool:
@@ -19,10 +19,13 @@ def sqlite_path() -> Path:
 
 
 def postgresql_url() -> str:
-    """Return the URL as libpq takes it."""
-    scheme, _, rest = settings().database_url.partition("://")
-    if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise ValueError(f"DATABASE_URL: use sqlite:///<file> or postgresql://…, not {scheme}://")
+    """Return the URL as libpq takes it.
+
+    Raises:
+        ConfigurationError: DATABASE_URL is no PostgreSQL URL.
+    """
+    check_database()
+    rest = settings().database_url.partition("://")[2]
     return f"postgresql://{rest}"
 
 

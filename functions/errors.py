@@ -12,7 +12,13 @@ Refusal
 └── Busy                503   the store or the storage is away: the same call may succeed later
 """
 
-import msgspec
+
+class ConfigurationError(Exception):
+    """An operator's mistake in a setting, a file or a credential; the message names what to change.
+
+    Not a Refusal: the caller cannot mend it. It is answered with 503 and logged as an ERROR, and a delivery that meets
+    it is not lost: the same call succeeds once the mistake is mended.
+    """
 
 
 class Refusal(Exception):  # noqa: N818 -- a refusal is the system at work, not its error
@@ -92,12 +98,3 @@ class Busy(Refusal):
 def unusable_field(field: str, detail: str) -> Unusable:
     """Return the refusal of one field, worded alike everywhere."""
     return Unusable(f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
-
-
-def unusable_fields(error: msgspec.ValidationError) -> Unusable:
-    """Return the refusal of a failed validation, naming the field as the caller wrote it."""
-    detail, _, where = str(error).partition(" - at `")
-    field = where.strip("`").removeprefix("$").removeprefix(".").replace("[...]", "") or "body"
-    if "unknown field" in detail or "missing required field" in detail:
-        field = detail.rsplit("`", 2)[1]
-    return unusable_field(field, detail)

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.api_response import ApiResponse
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import load_incluster_config, load_kube_config
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+
+from functions.errors import ConfigurationError
 
 #: to connect, and between two pieces of an answer
 TIMEOUT_SECONDS = 10.0
@@ -127,10 +129,13 @@ def message_of(error: ApiException) -> str:
 
 def _configuration() -> Configuration:
     configuration = Configuration()
-    if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        load_incluster_config(client_configuration=configuration)
-    else:
-        load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            load_incluster_config(client_configuration=configuration)
+        else:
+            load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
+    except ConfigException as error:
+        raise ConfigurationError(f"LAUNCHER: kubernetes needs a cluster: {error}") from error
     # Sweep is the retry.
     configuration.retries = False
     return configuration

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from functions import launcher
-from functions.settings import Trainer, settings, trainers
+from functions.settings import Trainer, settings
 from functions.tables import Job
 
 Object = dict[str, Any]
@@ -156,7 +156,7 @@ def _secret_variables(environment: dict[str, str]) -> dict[str, str]:
 
 def _pod(job: Job, environment: dict[str, str]) -> Object:
     """Return the pod, fit for a namespace of the restricted pod security standard."""
-    trainer = trainers()[job.framework]
+    trainer = launcher.trainer_of(job)
     volumes = [
         # What workers share; its pages count against the memory limit.
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.resources.shm}},
@@ -230,6 +230,6 @@ def _variables(job: Job, environment: dict[str, str]) -> list[dict[str, Any]]:
     if nodes > 1:
         # The pod of index 0 calls back and is met by the others; Kubernetes adds each one's JOB_COMPLETION_INDEX.
         plain |= {"NODES": str(nodes), "MASTER_ADDR": f"{name(job)}-0.{SUBDOMAIN}"}
-    return [{"name": key, "value": value} for key, value in sorted(plain.items())] + [
-        {"name": key, "valueFrom": {"secretKeyRef": {"name": name(job), "key": key}}} for key in secret
-    ]
+    # The kubelet expands $(NAME) in a value; doubled, a dollar sign is itself.
+    values = [{"name": key, "value": value.replace("$", "$$")} for key, value in sorted(plain.items())]
+    return values + [{"name": key, "valueFrom": {"secretKeyRef": {"name": name(job), "key": key}}} for key in secret]

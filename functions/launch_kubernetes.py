@@ -29,8 +29,8 @@ from functions.kubernetes_api import (
     message_of,
     status_of,
 )
-from functions.launcher import LauncherAwayError, LaunchRejectedError, Phase, Status
-from functions.settings import settings, trainers
+from functions.launcher import LauncherAwayError, LaunchRejectedError, Phase, Status, trainer_of
+from functions.settings import settings
 from functions.tables import Job
 
 _FORBIDDEN = 403
@@ -58,7 +58,7 @@ class Kubernetes:
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
         """Make the Job, then the Secret that its pod waits for; either may be there already."""
-        if not trainers()[job.framework].image:
+        if not trainer_of(job).image:
             raise LaunchRejectedError(f"the trainer {job.framework!r} has no image in TRAINERS")
         with _outages():
             if job.launch > 1:

@@ -11,6 +11,7 @@ Below ``LOCAL_RUNS_DIR``, each launch has a folder of its own::
 and ``.open/{job_id}.{launch}`` names each launch that may be alive, so that nobody looks through those that have ended.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -28,9 +29,9 @@ from typing import Any
 import psutil
 
 from functions.launch_supervisor import write
-from functions.launcher import LaunchRejectedError, Phase, Status, message_of_exit
-from functions.settings import settings, trainers
-from functions.states import reason_of_exit
+from functions.launcher import LaunchRejectedError, Phase, Status, message_of_exit, trainer_of
+from functions.settings import settings
+from functions.states import Reason, reason_of_exit
 from functions.tables import Job
 
 #: as much as Kubernetes keeps of a container that failed
@@ -43,7 +44,7 @@ class Local:
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
         """Start this launch, unless it has been started, or all slots are taken."""
-        command = _command(job)
+        command = _command(job, environment)
         run = _run(job)
         run.mkdir(parents=True, exist_ok=True)
         with _locked(_runs() / "submit.lock"):
@@ -81,6 +82,9 @@ class Local:
         if _is_locked(run / "alive.lock"):
             return Status(Phase.RUNNING)
         ended, process = _read(run / "exit.json"), _read(run / "process.json")
+        if ended is not None and "error" in ended:
+            reason = Reason.LAUNCH_REJECTED if ended["is_final"] else Reason.LOST
+            return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", reason)
         if ended is not None:
             code = ended["code"]
             return Status(Phase.ENDED, message_of_exit(code, _printed(run)), reason_of_exit(code))
@@ -95,44 +99,61 @@ class Local:
         return {run.parent.name for run in _open_runs() if _is_alive_run(run)}
 
 
-def _command(job: Job) -> list[str]:
-    command = trainers()[job.framework].command.get(job.task, [])
+def _command(job: Job, environment: dict[str, str]) -> list[str]:
+    """Return the trainer's command. Raises LaunchRejectedError: there is none, or it is not installed."""
+    command = trainer_of(job).command.get(job.task, [])
     if not command:
-        raise LaunchRejectedError(f"the trainer {job.framework!r} has no command for the task {job.task!r} in TRAINERS")
+        raise LaunchRejectedError(f"the trainer {job.framework} has no command for the task {job.task} in TRAINERS")
     missing = [word for word in command if word.startswith("/") and not Path(word).exists()]
     if missing:
         raise LaunchRejectedError(
-            f"the trainer {job.framework!r} is not set up: {missing[0]} is missing; run `./taskw setup`"
+            f"the trainer {job.framework} is not set up: {missing[0]} is missing; run `./taskw setup`"
         )
+    if shutil.which(command[0], path=(_base() | environment)["PATH"]) is None:
+        raise LaunchRejectedError(f"the trainer {job.framework} is not set up: {command[0]} is no program that can run")
     return command
+
+
+def _base() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 
 def _start(run: Path, command: list[str], environment: dict[str, str]) -> None:
     scratch = run / "scratch"
     scratch.mkdir(exist_ok=True)
-    minimal = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "LANG": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-    }
+    own = _base() | {"HOME": str(scratch), "TMPDIR": str(scratch)}
     supervisor = [sys.executable, "-m", "functions.launch_supervisor", str(run), str(settings().stop_grace_seconds)]
     with (run / "alive.lock").open("w") as lock, (run / "trainer.log").open("ab") as output:
         # Locked here and handed on: there is no moment at which a started supervisor is not locked.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        child = subprocess.Popen(  # noqa: S603 -- the operator's own command
-            [*supervisor, str(lock.fileno()), *command],
-            cwd=scratch,
-            env=minimal | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=(lock.fileno(),),
-        )
+        with _rejections():
+            child = subprocess.Popen(  # noqa: S603 -- the operator's own command
+                [*supervisor, str(lock.fileno()), *command],
+                cwd=scratch,
+                env=own | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+            )
     # The ended ones are reaped here, so that none stays a zombie.
     _children[:] = [child, *(one for one in _children if one.poll() is None)]
+
+
+@contextmanager
+def _rejections() -> Iterator[None]:
+    """Turn what can never be started into a LaunchRejectedError; other errors may pass, and are raised on."""
+    try:
+        yield
+    except ValueError as error:  # a NUL character, or a variable without a name
+        raise LaunchRejectedError(f"its environment cannot be handed to a process: {error}") from error
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise LaunchRejectedError(
+                "its command and environment are larger than this system hands to a process; use fewer hyperparameters"
+            ) from error
+        raise
 
 
 def _grace_is_over(run: Path) -> bool:

@@ -3,6 +3,7 @@
 ``python -m functions.launch_supervisor RUN_DIR GRACE_SECONDS LOCK_FD COMMAND…``; see ``launch_local``.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -11,11 +12,17 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 _CANNOT_EXECUTE = 127
 _LOOK_SECONDS = 0.5
+#: of starting a program: it fails in the same way again
+_FINAL = {
+    errno.E2BIG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.EINVAL,
+}  # fmt: skip
 
 
 def main(run: Path, grace_seconds: float, command: list[str]) -> None:
@@ -34,7 +41,8 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
         trainer = subprocess.Popen(command, start_new_session=True, preexec_fn=write_pids)  # noqa: S603, PLW1509 -- the operator's own command; no threads here
     except (OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)  # noqa: T201 -- into trainer.log
-        write(run / "exit.json", {"code": _CANNOT_EXECUTE})
+        is_final = getattr(error, "errno", None) in _FINAL
+        write(run / "exit.json", {"code": _CANNOT_EXECUTE, "error": str(error), "is_final": is_final})
         return
     if (run / "stop.json").exists():
         stopping.append(signal.SIGTERM)
@@ -58,7 +66,7 @@ def _runs_on(trainer: subprocess.Popen[bytes], seconds: float) -> bool:
     return False
 
 
-def write(path: Path, content: dict[str, float]) -> None:
+def write(path: Path, content: dict[str, Any]) -> None:
     """Write one of a run's files."""
     # Whole or not there: half a file would make every later look at this run fail. And of two who write, each its own.
     part = path.with_suffix(f".{os.urandom(4).hex()}.part")

@@ -1,6 +1,5 @@
 """Launchers: what starts trainers. One interface, chosen by ``LAUNCHER``; and what all of them hand to a trainer."""
 
-import json
 import logging
 import signal
 from datetime import datetime, timedelta
@@ -8,9 +7,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from functions import store, store_read, store_sweep, tokens
-from functions.errors import WrongState
+from functions.errors import ConfigurationError, WrongState
 from functions.logs import log
-from functions.settings import settings, storage_environment, trainers
+from functions.settings import Trainer, settings, storage_environment, trainers
+from functions.spec import hyperparameters_json
 from functions.states import FINAL, Reason, State
 from functions.tables import Job
 
@@ -95,6 +95,9 @@ def launch(job: Job, *, at: datetime) -> Job:
     """Submit an open job; where the launcher fails, the job stays as it is and sweep tries again."""
     try:
         return submit(job, at=at)
+    except ConfigurationError as error:
+        log(logging.ERROR, "misconfigured; sweep tries again", detail=str(error), job_id=job.id)
+        return job
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job.id)
         return job
@@ -108,17 +111,21 @@ def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     that it waits for, which is more than another submission can tell.
 
     Raises:
-        OSError: the launcher failed; the job is as it was.
+        OSError: the launcher failed; the job waits, and its message says for what.
+        ConfigurationError: the launcher or the trainers are misconfigured; the job is as it was.
     """
     current = store_read.job(job.id)
     if current.state in FINAL or current.launch != job.launch:
         return current
-    variables = environment(job, at=at)
     try:
+        variables = environment(job, at=at)
         status = chosen().submit(job, variables)
     except LaunchRejectedError as error:
         rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": store.unheard_since(job)}
         return _moved(job, State.FAILED, at=at, **rejected)
+    except OSError as error:
+        store_sweep.note_wait(job, f"waits for the launcher, which failed: {error.strerror or error}"[:MESSAGE_LENGTH])
+        raise
     message = waits or status.message if status.is_waiting else status.message
     if not store_sweep.submitted(job, message, at=at, image=_image(job)):
         return _stopped_if_ended(job)
@@ -148,7 +155,7 @@ def renew_token(job: Job, launchers: Launcher, *, now: datetime) -> None:
 
 def _image(job: Job) -> str | None:
     """Return the image that a job is launched from; None where a command is."""
-    return (trainers()[job.framework].image or None) if settings().launcher == "kubernetes" else None
+    return (trainer_of(job).image or None) if settings().launcher == "kubernetes" else None
 
 
 def stop(job_id: str) -> None:
@@ -190,7 +197,7 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
     if spec.get("gpus", 0) > 1:
         optional.setdefault("DEVICE", ",".join(map(str, range(spec["gpus"]))))
     return {
-        **trainers()[job.framework].env,
+        **trainer_of(job).env,
         "JOB_ID": job.id,
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
@@ -199,7 +206,7 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "DATASET_ID": job.dataset_id,
         **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),
         "MODEL_NAME": job.model_name,
-        "HYPERPARAMETERS": json.dumps(spec.get("hyperparameters", {})),
+        "HYPERPARAMETERS": hyperparameters_json(spec.get("hyperparameters", {})).decode(),
         "HEARTBEAT_SECONDS": str(seconds(job, "heartbeat_seconds")),
         **({"MLFLOW_TRACKING_URI": now.mlflow_tracking_uri} if now.mlflow_tracking_uri else {}),
         **credentials(job, now=at),
@@ -212,6 +219,19 @@ def credentials(job: Job, *, now: datetime) -> dict[str, str]:
     running_seconds = seconds(job, "longest_running_seconds")
     token = tokens.mint_callback(job.id, running_seconds, at=now, launch=job.launch)
     return {"CALLBACK_TOKEN": token, **storage_environment()}
+
+
+def trainer_of(job: Job) -> Trainer:
+    """Return how a job's framework is started.
+
+    Raises:
+        LaunchRejectedError: it is not registered any more.
+    """
+    trainer = trainers().get(job.framework)
+    if trainer is None:
+        known = ", ".join(sorted(trainers()))
+        raise LaunchRejectedError(f"the framework {job.framework} is not registered any more; TRAINERS has {known}")
+    return trainer
 
 
 def seconds(job: Job, name: str) -> float:

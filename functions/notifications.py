@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-import msgspec
-
-from functions import cloudevent, upload_records
+from functions import cloudevent, json_values, names, upload_records
 from functions.cloudevent import CloudEvent, Headers
+from functions.errors import Unusable
 from functions.upload_records import Record
 
 _RECORDS_LIMIT = 1_000
+#: characters
+_REASON_LENGTH = 500
 #: how often one message may be wrapped in another: CloudEvent, SQS' text, SNS, its text, Records and record are six
 _DEPTH_LIMIT = 8
 #: a trainer's own files, which some storages report too
@@ -41,6 +42,8 @@ class Rejected(NamedTuple):
     """A record that can never become a job."""
 
     reason: str
+    #: what it is about, where that could be read
+    upload: Upload | None = None
 
 
 Found = Upload | Rejected
@@ -52,7 +55,7 @@ def is_notification(headers: Headers, body: bytes) -> bool:
     if cloudevent.is_event(headers):
         return True
     try:
-        said = _json(body)
+        said = json_values.decode(body)
     except ValueError:
         return False
     several = said[:_RECORDS_LIMIT] if isinstance(said, list) else [said]
@@ -67,34 +70,41 @@ def read(headers: Headers, body: bytes) -> list[Found]:
     Raises:
         ValueError: nothing of it can be read; the message names what to change.
     """
-    said = cloudevent.parse_each(headers, body) if cloudevent.is_event(headers) else [_json(body)]
-    found = list(islice(chain.from_iterable(_found(one, 0) for one in said), _RECORDS_LIMIT + 1))
+    if cloudevent.is_event(headers):
+        return read_each(cloudevent.parse_each(headers, body))
+    return read_each([json_values.decode(body)])
+
+
+def read_each(messages: Iterable[object]) -> list[Found]:
+    """Return what was uploaded by messages that are decoded already, as ``read`` does.
+
+    Raises:
+        ValueError: there are too many records.
+    """
+    found = list(islice(chain.from_iterable(_found(message, 0) for message in messages), _RECORDS_LIMIT + 1))
     if len(found) > _RECORDS_LIMIT:
         raise ValueError(f"send at most {_RECORDS_LIMIT} records at a time")
     return found
 
 
 def dataset_id(key: str) -> str:
-    """Return the id in ``datasets/{dataset_id}.zip``.
+    """Return the id in ``datasets/{dataset_id}.zip``, in one form of Unicode whatever the key's.
 
     Raises:
-        ValueError: the key names no dataset; the message says what is wrong with it.
+        Unusable: the key names no dataset; the message says what is wrong with it.
     """
     name = key.removeprefix("datasets/")
-    found = name.removesuffix(".zip")
+    stem = name.removesuffix(".zip")
     wrong = {
         "it is not below datasets/": name == key,
-        "it does not end with .zip in lower case": found == name,
-        "its name is empty": not found,
-        "its name is longer than 200 characters": len(found) > 200,  # noqa: PLR2004 -- what a job may name
-        "it lies in a folder below datasets/": "/" in found,
-        "its name holds '..' or a backslash": ".." in found or "\\" in found,
-        "its name holds a control character": not found.isprintable(),
+        "it does not end with .zip in lower case": stem == name,
+        "it lies in a folder below datasets/": "/" in stem,
+        f"use {names.NAME_WORDS}": not names.is_name(names.normalised(stem)),
     }
     for reason, is_so in wrong.items():
         if is_so:
-            raise ValueError(f"{key[:300]!r} is no dataset: {reason}; upload to datasets/<dataset_id>.zip")
-    return found
+            raise Unusable(f"it is no dataset: {reason}; upload to datasets/<dataset_id>.zip")
+    return names.normalised(stem)
 
 
 def _found(said: Any, depth: int) -> Iterator[Found]:
@@ -102,7 +112,7 @@ def _found(said: Any, depth: int) -> Iterator[Found]:
     try:
         yield from _opened(said, depth)
     except ValueError as error:
-        yield Rejected(str(error)[:500])
+        yield Rejected(str(error)[:_REASON_LENGTH])
 
 
 def _opened(said: Any, depth: int) -> Iterable[Found]:
@@ -156,21 +166,14 @@ def _sns(said: Mapping[str, Any], depth: int) -> Iterator[Found]:
 
 def _unpacked(said: str | bytes) -> object:
     try:
-        return _json(said)
+        return json_values.decode(said)
     except ValueError:
         if isinstance(said, bytes):
             raise
     try:  # Cloudflare's queues hand JSON on in base64
-        return _json(base64.b64decode(said, validate=True))
+        return json_values.decode(base64.b64decode(said, validate=True))
     except ValueError as error:
         raise ValueError("its body is neither JSON nor JSON in base64") from error
-
-
-def _json(said: str | bytes) -> object:
-    try:
-        return msgspec.json.decode(said)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is not JSON in UTF-8: {error}") from error
 
 
 def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader:
@@ -178,11 +181,18 @@ def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader
         record = read_record(said)
         if record is None or record.key.endswith("/") or _OUTPUT.match(record.key):
             return
-        dataset_id(record.key)
-        if not record.version:
-            raise ValueError(f"{record.key!r} came without ETag or version: a repetition could not be recognised")
         metadata = record.metadata
-        yield Upload(record.bucket, record.key, record.version, metadata or {}, metadata_known=metadata is not None)
+        upload = Upload(record.bucket, record.key, record.version, metadata or {}, metadata_known=metadata is not None)
+        try:
+            dataset_id(record.key)
+        except Unusable as error:
+            yield Rejected(f"{names.shown(record.key)}: {error}"[:_REASON_LENGTH], upload)
+            return
+        if not record.version:
+            raise ValueError(
+                f"{names.shown(record.key)}: it came without ETag or version: a repetition could not be recognised"
+            )
+        yield upload
 
     return read_one
 

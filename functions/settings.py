@@ -1,12 +1,23 @@
 """All environment variables of the functions, as one typed model."""
 
 import os
+import sys
+from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from functions import fields
+from functions.errors import ConfigurationError, Unusable
+
+#: what a token may allow
+SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
+_SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
+_SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 #: the value of a Kubernetes label
 Label = Annotated[
@@ -116,14 +127,15 @@ def settings() -> Settings:
     """Return the settings of this process.
 
     Raises:
-        ValueError: a variable cannot be used; the message names it.
+        ConfigurationError: a variable cannot be used; the message names it.
     """
     known = {field.encode_name for field in msgspec.structs.fields(Settings)}
-    given: dict[str, Any] = {name.lower(): value for name, value in os.environ.items() if name.lower() in known}
+    values = {name.lower(): value for name, value in os.environ.items() if name.lower() in known}
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ValueError(f"environment: {error} (the variable's name is the field's in capitals)") from error
+        wrong = [f"{name.upper()}: {detail}" for name, detail in fields.problems(values, Settings, strict=False)]
+        raise ConfigurationError("\n".join(wrong)) from error
 
 
 @cache
@@ -133,14 +145,32 @@ def trainers() -> dict[str, Trainer]:
     Relative paths in a command are resolved against that file's folder.
 
     Raises:
-        ValueError: the file is missing or cannot be used.
+        ConfigurationError: the file is missing or cannot be used.
     """
-    path = Path(settings().trainers)
+    if not settings().trainers:
+        raise ConfigurationError("TRAINERS: set it to the JSON file that registers the trainers by framework")
+    path = Path(settings().trainers).absolute()
     try:
-        registry = msgspec.json.decode(path.read_bytes(), type=dict[str, Trainer])
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ValueError(f"TRAINERS={settings().trainers!r}: {error}") from error
-    return {name: _resolved(trainer, path.resolve().parent) for name, trainer in registry.items()}
+        registry = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
+        raise ConfigurationError(f"TRAINERS: the file {path} cannot be read: {reason}") from error
+    if not registry or not isinstance(registry, dict):
+        raise ConfigurationError(f"TRAINERS: the file {path} must hold a JSON object, one trainer for each framework")
+    return {name: _resolved(_trainer(name, value, path), path.parent) for name, value in registry.items()}
+
+
+def _trainer(framework: str, value: object, path: Path) -> Trainer:
+    try:
+        trainer = fields.convert(value, Trainer)
+    except Unusable as error:
+        raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: {error}") from error
+    for name, text in trainer.env.items():
+        if not name or "=" in name or "\0" in name + text:
+            raise ConfigurationError(
+                f"TRAINERS: the trainer {framework} in {path}: {name!r} is no environment variable"
+            )
+    return trainer
 
 
 def _resolved(trainer: Trainer, folder: Path) -> Trainer:
@@ -167,3 +197,136 @@ def storage_access() -> dict[str, str]:
         "r2": ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key"),
     }[settings().storage_type]
     return {name.upper(): getattr(settings(), name) for name in names}
+
+
+@cache
+def jwt_secrets() -> dict[str, str]:
+    """Return the accepted secrets by ``kid``; the first signs.
+
+    ``JWT_SECRETS`` is ``kid:secret,kid:secret``. To rotate: put a new one in front, and remove the old one a day later.
+
+    Raises:
+        ConfigurationError: there is none, or one is shorter than 32 bytes.
+    """
+    pairs = [pair.strip().partition(":") for pair in os.environ.get("JWT_SECRETS", "").split(",") if pair.strip()]
+    if not pairs:
+        raise ConfigurationError("JWT_SECRETS: set it to kid:secret, with a secret of 32 random bytes or more")
+    for kid, _, secret in pairs:
+        # "aaaa…" is weak, however long
+        if len(secret.encode()) < _SHORTEST_SECRET_BYTES or len(set(secret)) < _FEWEST_CHARACTERS:
+            raise ConfigurationError(f"JWT_SECRETS: the secret of kid {kid!r} is weak; use 32 random bytes or more")
+    return {kid: secret for kid, _, secret in pairs}
+
+
+def check() -> None:
+    """Check every setting, so that a process with a mistake in one never becomes ready.
+
+    Nothing is connected to: what is away for a while is no mistake.
+
+    Raises:
+        ConfigurationError: the message names every variable to change, a line each.
+    """
+    mistakes: list[str] = []
+    checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, trainers, check_defaults, check_storage)
+    for one in (*checks, check_database, _check_files, _check_issuer, _check_addresses):
+        try:
+            one()
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigurationError("\n".join(dict.fromkeys(mistakes)))
+
+
+def check_defaults() -> None:
+    """Check that jobs which name no framework get one that is registered. Raises ConfigurationError."""
+    framework = settings().default_framework
+    if framework and framework not in trainers():
+        raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
+
+
+def check_storage() -> None:
+    """Check that the bucket can be reached, as far as settings go. Raises ConfigurationError."""
+    missing = [name for name, value in storage_access().items() if not value]
+    if missing:
+        raise ConfigurationError(f"no storage is set up: set {', '.join(missing)}")
+    if not settings().storage_bucket:
+        raise ConfigurationError("STORAGE_BUCKET: set it to the bucket's name")
+    endpoint, address = next(iter(storage_access().items()))
+    _check_address(endpoint, address)
+
+
+def check_database() -> None:
+    """Check DATABASE_URL. Raises ConfigurationError."""
+    url = settings().database_url
+    scheme, separator, rest = url.partition("://")
+    is_postgresql = bool(separator and rest) and scheme.partition("+")[0] in _POSTGRESQL
+    # The URL is not shown: it has a password.
+    if not is_postgresql and not (url.startswith(_SQLITE) and len(url) > len(_SQLITE)):
+        raise ConfigurationError(
+            "DATABASE_URL: use sqlite:///<file> or postgresql://<user>:<password>@<host>/<database>"
+        )
+
+
+def _check_files() -> None:
+    """Check that the files which settings name can be read. Raises ConfigurationError."""
+    for name in ("k_sink_token_file", "oidc_ca_file", "oidc_token_file"):
+        path = getattr(settings(), name)
+        if path:
+            read_file(name.upper(), path)
+
+
+def _check_issuer() -> None:
+    """Check how tokens of an OIDC issuer are taken. Raises ConfigurationError."""
+    if not settings().oidc_issuer:
+        return
+    if not settings().oidc_audience:
+        raise ConfigurationError("OIDC_AUDIENCE: set it to the audience that the issuer's tokens are for")
+    scopes = settings().oidc_scope.split()
+    if not scopes or set(scopes) - set(SCOPES):
+        raise ConfigurationError(f"OIDC_SCOPE: use some of {' '.join(SCOPES)}, separated by spaces")
+    if find_spec("cryptography") is None:
+        raise ConfigurationError("OIDC_ISSUER: its tokens need the package cryptography (the extra `oidc`)")
+
+
+def _check_addresses() -> None:
+    """Check the addresses that are called. Raises ConfigurationError."""
+    for name in ("backend_base_url", "k_sink", "oidc_issuer"):
+        address = getattr(settings(), name)
+        if address:
+            _check_address(name.upper(), address)
+
+
+def _check_address(name: str, address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError(f"{name}: use an address such as https://host:port, not {address[:100]!r}")
+
+
+def read_file(name: str, path: str) -> str:
+    """Return the text of a file that a setting names.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"{name}: the file {path} cannot be read: {reason}") from error
+
+
+def main() -> None:
+    """Say whether the settings in the environment can be used: ``python -m functions.settings``."""
+    try:
+        check()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 -- a command's answer
+        sys.exit(os.EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from functions import tokens
-from functions.errors import Busy
+from functions.errors import Busy, ConfigurationError
 from functions.settings import settings
 
 if TYPE_CHECKING:
@@ -20,14 +20,20 @@ def post(headers: Mapping[str, str], body: bytes) -> int:
     """Send one event, and return the sink's status.
 
     Raises:
+        ConfigurationError: there is no sink, or its token cannot be read.
         Busy: the sink is away.
     """
     import urllib3  # noqa: PLC0415 -- only where there is a sink
 
-    now = settings()
-    given = {**headers, **tokens.headers_of(now.k_sink_token_file)}
+    if not settings().k_sink:
+        raise ConfigurationError(
+            "K_SINK: set it to the address of the Broker; without one, storages notify POST /v1/jobs"
+        )
+    sent = {**headers, **tokens.headers_of("K_SINK_TOKEN_FILE", settings().k_sink_token_file)}
     try:
-        answer = _pool().request("POST", now.k_sink, body=body, headers=given)
+        answer = _pool().request("POST", settings().k_sink, body=body, headers=sent)
+    except urllib3.exceptions.LocationValueError as error:
+        raise ConfigurationError(f"K_SINK: {error}") from error
     except urllib3.exceptions.HTTPError as error:
         raise Busy(f"the sink is away: {type(error).__name__}") from error
     return answer.status

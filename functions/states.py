@@ -18,6 +18,10 @@ class State(StrEnum):
     FAILED = "FAILED"  #: final: the trainer said so, or the launcher proved it
     CANCELLED = "CANCELLED"  #: final: somebody asked for it
 
+    @classmethod
+    def _missing_(cls, value: object) -> "State | None":
+        return cls.__members__.get(str(value).upper())
+
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 

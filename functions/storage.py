@@ -11,7 +11,7 @@ import msgspec
 
 from functions.errors import Busy
 from functions.logs import log
-from functions.settings import settings, storage_access
+from functions.settings import check_storage, settings, storage_access
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -52,7 +52,7 @@ def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -
     """Return a presigned URL for one object; signing asks nobody.
 
     Raises:
-        Busy: no storage is set up.
+        ConfigurationError: no storage is set up.
     """
     action = {"GET": "get_object", "PUT": "put_object"}[method]
     return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
@@ -118,14 +118,11 @@ def bucket() -> str:
 
 @cache
 def _client() -> "S3Client":
-    found = storage_access()
-    missing = [name for name, value in found.items() if not value]
-    if missing:
-        raise Busy(f"no storage is set up: the functions need {', '.join(missing)}")
+    check_storage()
     import boto3  # noqa: PLC0415 -- as above
     from botocore.config import Config  # noqa: PLC0415
 
-    endpoint, access, secret = found.values()
+    endpoint, access, secret = storage_access().values()
     return boto3.client(
         "s3",
         endpoint_url=endpoint,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from functions import identities, intake, launcher, outbox, retention, storage, store, store_read, store_sweep
-from functions.errors import Refusal, WrongState
+from functions import intake, launcher, outbox, retention, storage, store, store_read, store_sweep
+from functions.errors import ConfigurationError, Refusal, WrongState
 from functions.launcher import Launcher, LauncherAwayError, Phase, Status
 from functions.lease import Lease
 from functions.logs import apart, bind, log
@@ -69,6 +69,8 @@ def _guarded(step: Callable[[], None]) -> bool:
     except LauncherAwayError as error:
         log(logging.WARNING, "the launcher cannot be reached", detail=str(error)[:500])
         return False
+    except ConfigurationError as error:
+        log(logging.ERROR, "a step of sweep waits for the configuration to be mended", detail=str(error))
     except Exception:  # noqa: BLE001 -- one bad job must not keep sweep from the others
         log(logging.ERROR, "a step of sweep failed", exc_info=True)
     return True
@@ -183,7 +185,11 @@ def _find_uploads(at: datetime) -> None:
         Upload(*upload, {}, metadata_known=False)
         for upload in storage.uploads(before=before, horizon=timedelta(seconds=now.upload_horizon_seconds))
     ]
-    by_identity = {identities.of_upload(one.bucket, one.key, one.etag): one for one in found}
+    by_identity = {intake.identity_of(upload): upload for upload in found}
     for identity in by_identity.keys() - store_sweep.known(by_identity.keys()):
-        with apart(), intake.rejecting(by_identity[identity].key, at=at, identity=identity):
-            intake.upload(by_identity[identity], at=at)
+        _guarded(partial(_take_upload, by_identity[identity], identity, at=at))
+
+
+def _take_upload(upload: Upload, identity: str, *, at: datetime) -> None:
+    with intake.rejecting(upload.key, at=at, identity=identity):
+        intake.upload(upload, at=at)

@@ -1,18 +1,16 @@
 """Who is calling: JWT, HS256 (RFC 7519), and tokens of an OIDC issuer where one is configured."""
 
-import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from functions.errors import Busy, Forbidden, Unauthenticated
-from functions.settings import settings
+from functions.errors import Busy, ConfigurationError, Forbidden, Unauthenticated
+from functions.settings import SCOPES, jwt_secrets, read_file, settings
 
 if TYPE_CHECKING:
     from functions.api.requests import Request
@@ -20,32 +18,14 @@ if TYPE_CHECKING:
 ISSUER = "stoker"
 #: RFC 7515's compact serialization
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
-_SHORTEST_SECRET_BYTES = 32
+#: the accepted secrets by ``kid``; the first signs
+keys = jwt_secrets
 #: PyJWT takes an exp in words, and any number
 _END_OF_TIME = 2**40
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
 #: how far the clock of the replica that made a token may be ahead of the one that is shown it
 _CLOCK_ERROR_SECONDS = 3600
 _LEEWAY_SECONDS = 5
-
-
-@cache
-def keys() -> dict[str, str]:
-    """Return the accepted secrets by ``kid``; the first signs.
-
-    ``JWT_SECRETS`` is ``kid:secret,kid:secret``. To rotate: put a new one in front, and remove the old one a day later.
-
-    Raises:
-        ValueError: there is none, or one is shorter than 32 bytes.
-    """
-    pairs = [pair.strip().partition(":") for pair in os.environ.get("JWT_SECRETS", "").split(",") if pair.strip()]
-    if not pairs:
-        raise ValueError("JWT_SECRETS: set it to kid:secret, with a secret of 32 random bytes or more")
-    for kid, _, secret in pairs:
-        if len(secret.encode()) < _SHORTEST_SECRET_BYTES or len(set(secret)) < 8:  # noqa: PLR2004 -- "aaaa…" is weak, however long
-            raise ValueError(f"JWT_SECRETS: the secret of kid {kid!r} is weak; use 32 random bytes or more")
-    return {kid: secret for kid, _, secret in pairs}
 
 
 def mint_callback(job_id: str, running_seconds: float, *, at: datetime, launch: int | None = None) -> str:
@@ -69,7 +49,7 @@ def key_and_expiry(token: str) -> tuple[str, datetime]:
 
 
 def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:
-    """Return an API token; ``scope`` is space-separated, among ``SCOPES``.
+    """Return an API token; ``scope`` is space-separated, among ``settings.SCOPES``.
 
     Raises:
         ValueError: a scope is unknown.
@@ -120,6 +100,19 @@ def require_api(request: "Request", *scopes: str) -> str:
     return str(claims.get("sub", ""))
 
 
+def allows(request: "Request", scope: str) -> bool:
+    """Whether the caller's token has a scope, where an endpoint takes more than one.
+
+    Raises:
+        Unauthenticated, Busy: as ``require_api``.
+    """
+    try:
+        require_api(request, scope)
+    except Forbidden:
+        return False
+    return True
+
+
 def _claims(request: "Request", audience: str) -> dict[str, Any]:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
@@ -160,24 +153,32 @@ def _is_moment(value: object) -> bool:
 
 
 def _of_issuer(token: str) -> dict[str, Any]:
+    """Return the claims of an OIDC issuer's token, with the scope that settings allow."""
     try:
-        bearer = headers_of(settings().oidc_token_file).get("Authorization")
+        bearer = headers_of("OIDC_TOKEN_FILE", settings().oidc_token_file).get("Authorization")
         key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
     except (OSError, jwt.PyJWKClientConnectionError) as error:
-        raise Busy("the issuer of this token is away") from error
+        raise Busy(f"the issuer of this token is away: {type(error).__name__}") from error
+    except jwt.PyJWKSetError as error:
+        raise ConfigurationError(f"OIDC_ISSUER: its keys cannot be used: {error}") from error
     claims = jwt.decode(
         token,
         key.key,
         ["RS256", "ES256"],
         audience=settings().oidc_audience,
         issuer=settings().oidc_issuer,
-        options={"require": ["iss", "aud", "exp"]},
+        options={"require": ["iss", "aud", "exp", "sub"]},
     )
-    subject = str(claims.get("sub", ""))
-    if not any(fnmatchcase(subject, pattern.strip()) for pattern in settings().oidc_subjects.split(",")):
-        raise Unauthenticated(f"{subject!r} is not among OIDC_SUBJECTS")
+    if not _is_let_in(claims["sub"]):
+        raise Unauthenticated("the token's sub is not among OIDC_SUBJECTS")
     # Another issuer's token says who it is; what it may do is ours to say.
     return claims | {"scope": settings().oidc_scope}
+
+
+def _is_let_in(subject: object) -> bool:
+    """Whether OIDC_SUBJECTS names a subject: an empty pattern names nobody, and nobody is named by an empty subject."""
+    patterns = [pattern.strip() for pattern in settings().oidc_subjects.split(",") if pattern.strip()]
+    return isinstance(subject, str) and bool(subject) and any(fnmatchcase(subject, pattern) for pattern in patterns)
 
 
 # By the token that fetches them, which the kubelet renews within the hour: a function that is always warm sees many.
@@ -187,18 +188,26 @@ def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
     import ssl  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
 
-    now = settings()
-    context = ssl.create_default_context(cafile=now.oidc_ca_file)
+    ca_file = settings().oidc_ca_file
+    context = ssl.create_default_context(cadata=read_file("OIDC_CA_FILE", ca_file) if ca_file else None)
     headers = {"Authorization": bearer} if bearer else {}
-    where = now.oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
-    request = urllib.request.Request(where, headers=headers)  # noqa: S310 -- the operator's own address
-    with urllib.request.urlopen(request, timeout=5, context=context) as answer:  # noqa: S310 -- as above
-        return jwt.PyJWKClient(json.load(answer)["jwks_uri"], headers=headers, timeout=5, ssl_context=context)
+    url = settings().oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
+    try:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 -- the operator's own address
+        with urllib.request.urlopen(request, timeout=5, context=context) as response:  # noqa: S310 -- as above
+            keys_url = json.load(response)["jwks_uri"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"OIDC_ISSUER: {url} is no OpenID configuration") from error
+    return jwt.PyJWKClient(keys_url, headers=headers, timeout=5, ssl_context=context)
 
 
-def headers_of(token_file: str) -> dict[str, str]:
-    """Return the header that shows others the token in a file, which the kubelet renews; none without a file."""
-    return {"Authorization": f"Bearer {Path(token_file).read_text().strip()}"} if token_file else {}
+def headers_of(variable: str, token_file: str) -> dict[str, str]:
+    """Return the header that shows others the token in a variable's file, which the kubelet renews; none without one.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return {"Authorization": f"Bearer {read_file(variable, token_file).strip()}"} if token_file else {}
 
 
 def now() -> datetime:

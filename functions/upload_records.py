@@ -13,6 +13,10 @@ from urllib.parse import unquote_plus
 import msgspec
 from msgspec import Meta
 
+from functions import fields
+from functions.errors import Unusable
+from functions.fields import Model
+
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
 _Version = Annotated[str, Meta(max_length=1024)] | None
 _PREFIX = "x-amz-meta-"
@@ -62,7 +66,7 @@ def s3(said: Mapping[str, Any]) -> Record | None:
     event = said["eventName"]
     if not isinstance(event, str) or not _CREATED.match(event):
         return None
-    record = msgspec.convert(said, _Record)
+    record = _read(said, _Record)
     found = record.s3.object
     # Ceph alone sends the key as it is (its rgw_pubsub.cc); AWS, MinIO and the rest as a form would.
     key = found.key if record.event_source == "ceph:s3" else unquote_plus(found.key, errors="strict")
@@ -92,7 +96,7 @@ def eventbridge_detail(said: Mapping[str, Any]) -> Record | None:
 
 
 def _detailed(said: object) -> Record:
-    detail = msgspec.convert(said, _Detail)
+    detail = _read(said, _Detail)
     version = _version(detail.object.etag, detail.object.version_id)
     return Record(detail.bucket.name, detail.object.key, version, None)
 
@@ -106,7 +110,7 @@ def r2(said: Mapping[str, Any]) -> Record | None:
     """Read a message of Cloudflare R2."""
     if said["action"] not in _CREATING:
         return None
-    message = msgspec.convert(said, _R2)
+    message = _read(said, _R2)
     return Record(message.bucket, message.object.key, _version(message.object.e_tag), None)
 
 
@@ -139,7 +143,7 @@ class _Filed(msgspec.Struct):
 
 def seaweedfs(said: Mapping[str, Any]) -> Record | None:
     """Read a filer's webhook: its new entry, whatever the event is called (versions disagree on update and rename)."""
-    filed = msgspec.convert(said, _Filed)
+    filed = _read(said, _Filed)
     entry, parent = filed.message.new_entry, filed.message.new_parent_path
     if entry is None or entry.is_directory or entry.attributes.file_mode & _IS_DIRECTORY:
         return None
@@ -160,6 +164,13 @@ def _filed_etag(entry: _Entry) -> str:
     if len(digests) > 1:
         return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
     return b"".join(digests).hex()
+
+
+def _read(said: object, model: type[Model]) -> Model:
+    try:
+        return fields.convert(said, model)
+    except Unusable as error:
+        raise ValueError(str(error)) from error
 
 
 class _Pair(msgspec.Struct):

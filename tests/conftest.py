@@ -40,6 +40,8 @@ ROOT = Path(__file__).parents[1]
 SECRET = "0123456789abcdef0123456789abcdef-test"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUCKET = "stoker"
+#: a storage that is set up, and away
+AWAY = {"MINIO_ENDPOINT": "http://127.0.0.1:9", "MINIO_ACCESS_KEY": "away-key", "MINIO_SECRET_KEY": "away-password"}
 
 # Settings of the developer's own must not reach a test, nor the processes that it starts.
 for name in list(os.environ):
@@ -130,6 +132,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pyt
     monkeypatch.setenv("TRAINERS", str(trainers))
     monkeypatch.setenv("LOCAL_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("STORAGE_BUCKET", BUCKET)
+    for name, value in AWAY.items():
+        monkeypatch.setenv(name, value)
     logs.about.set({"function": "test", "trace_id": uuid4().hex})  # as in a request, and of no other test's
     forget()
     yield monkeypatch

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
-import msgspec
-
-from functions import errors
+from functions import errors, fields, json_values
 from functions.callback import Delivery
 
 #: bodies of JSON documents that the API describes
@@ -81,12 +79,10 @@ def body(request: Request, model: type[Model]) -> Model:
     if content and media_type and media_type != "application/json" and not media_type.endswith("+json"):
         raise errors.UnsupportedMedia(f"send Content-Type: application/json, not {media_type}")
     try:
-        return msgspec.json.decode(content or b"{}", type=model)
-    except msgspec.ValidationError as error:
-        raise errors.unusable_fields(error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"the body is not JSON in UTF-8 (which has no NaN or Infinity): {error}"
-        raise errors.Unusable(message, errors=[{"field": "body", "detail": str(error)}]) from error
+        value = json_values.decode(content or b"{}")
+    except ValueError as error:
+        raise errors.unusable_field("body", str(error)) from error
+    return fields.convert(value, model)
 
 
 def query(request: Request, model: type[Model]) -> Model:
@@ -96,10 +92,7 @@ def query(request: Request, model: type[Model]) -> Model:
         Unusable: a parameter does not fit, or is unknown.
     """
     parameters = dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
-    try:
-        return msgspec.convert(parameters, model, strict=False)
-    except msgspec.ValidationError as error:
-        raise errors.unusable_fields(error) from error
+    return fields.convert(parameters, model, strict=False)
 
 
 def idempotency_key(request: Request) -> str | None:

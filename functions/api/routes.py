@@ -27,11 +27,11 @@ from starlette.routing import BaseRoute, Match, Router
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
-from functions import errors, logs, tokens
+from functions import errors, logs, settings, tokens
 from functions.api import requests
 from functions.api.requests import DELIVERY_LIMIT_BYTES, Request
 from functions.api.responses import Response, problem, reply
-from functions.errors import Refusal
+from functions.errors import Busy, ConfigurationError, Refusal
 
 #: how much of a body is read, so that its sender receives the 413 before the connection is closed
 READ_LIMIT_BYTES = 16 * 1024 * 1024
@@ -153,9 +153,16 @@ def answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, 
     except Refusal as refusal:
         logs.log(logging.WARNING, "refused", status=refusal.status, detail=str(refusal)[:500])
         return problem(refusal)
+    except ConfigurationError as error:
+        return _misconfigured(error)
     except Exception:  # noqa: BLE001 -- the last line of defence: nothing inside is shown to the caller
         logs.log(logging.ERROR, "failed", exc_info=True)
         return problem(Refusal("this is a defect of Stoker; the log has the details under this trace id"))
+
+
+def _misconfigured(error: ConfigurationError) -> Response:
+    logs.log(logging.ERROR, "misconfigured", detail=str(error))
+    return problem(Busy(f"this installation is misconfigured: {error}"))
 
 
 def _authenticated(access: Access, request: Request, values: Mapping[str, str]) -> Request:
@@ -174,7 +181,11 @@ def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response
     return result if isinstance(result, Response) else reply(result, route.statuses[0])
 
 
-async def _health(_: StarletteRequest) -> StarletteResponse:
+def _health(_: StarletteRequest) -> StarletteResponse:
+    try:
+        settings.check()
+    except ConfigurationError as error:
+        return _response(_misconfigured(error))
     return PlainTextResponse("ok\n")
 
 

@@ -16,9 +16,10 @@ import uvicorn
 from anyio import to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions import logs, tokens
+from functions import logs
 from functions.api.limits import REQUEST_SECONDS, Limits
-from functions.settings import settings
+from functions.errors import ConfigurationError
+from functions.settings import check, settings
 
 _FUNCTIONS = Path(__file__).parents[1]
 #: after SIGTERM, requests in progress may end within this time
@@ -30,8 +31,13 @@ def main() -> None:
     # The server raises the signal that ended it again, once it has shut down.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        served = app()
+    except ConfigurationError as error:
+        print(f"misconfigured: {error}", file=sys.stderr)  # noqa: T201 -- the log's own setting may be wrong
+        sys.exit(os.EX_CONFIG)
     config = uvicorn.Config(
-        app(),
+        served,
         host=os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 -- a container's only address
         port=int(os.environ.get("PORT", "8080")),
         http="httptools",
@@ -58,11 +64,11 @@ def app() -> ASGIApp:
     """Return the application of the function FUNCTION_TARGET, once what it needs is known to be usable.
 
     Raises:
-        ValueError: a setting or a secret cannot be used.
+        ConfigurationError: a setting or a secret cannot be used.
     """
+    check()
     logs.start(settings().log_format)
     logging.getLogger("uvicorn").handlers = logging.getLogger("stoker").handlers
-    tokens.keys()
     # What is imported stays: looking through it for garbage, again and again, is a tenth of a cold start.
     gc.disable()
     made = application(os.environ["FUNCTION_TARGET"])

@@ -100,6 +100,7 @@ def ensure_up(say: Callable[[str], None]) -> None:
         NotStartedError: as it says.
     """
     with _alone():
+        _check(parts.environment())
         if all(processes.running(name) for name in NAMES):
             return
         _free_ports()
@@ -131,17 +132,27 @@ def _free_ports() -> None:
     write_environment({name: value for name, value in known.items() if not name.endswith("_PORT")})
 
 
+def _check(variables: Mapping[str, str]) -> None:
+    result = _module("functions.settings", variables)
+    if result.returncode:
+        raise NotStartedError(f"the settings cannot be used:\n{result.stderr.strip()}")
+
+
 def _migrate(variables: Mapping[str, str]) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "functions.migrate"],
+    result = _module("functions.migrate", variables)
+    if result.returncode:
+        raise NotStartedError(f"the migration failed:\n{result.stderr}")
+
+
+def _module(name: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 -- a module of ours
+        [sys.executable, "-m", name],
         cwd=ROOT,
         env=parts.process_environment(variables),
         capture_output=True,
         text=True,
         check=False,
     )
-    if result.returncode:
-        raise NotStartedError(f"the migration failed:\n{result.stderr}")
 
 
 def _wait_until_ready(part: Part) -> None:

@@ -8,6 +8,7 @@ import jwt
 import pytest
 
 from functions import store_read, store_sweep, tokens
+from functions.errors import ConfigurationError
 from functions.states import FINAL, State
 from tests.conftest import SECRET, callback_headers
 
@@ -306,7 +307,7 @@ def test_secrets_rotate_without_a_refusal(function: Any, a_job: Any, environment
 def test_weak_or_missing_secrets_refuse_to_start(environment: pytest.MonkeyPatch, secrets: str) -> None:
     environment.setenv("JWT_SECRETS", secrets)
     tokens.keys.cache_clear()
-    with pytest.raises(ValueError, match="32 random bytes"):
+    with pytest.raises(ConfigurationError, match="32 random bytes"):
         tokens.keys()
 
 

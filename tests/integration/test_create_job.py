@@ -238,7 +238,7 @@ def test_an_upload_whose_metadata_cannot_be_used_is_on_record_with_the_field(cli
     for _ in range(2):
         assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
 
-    assert [row.reason.partition(":")[0] for row in rejected()] == ["epochs"]
+    assert [row.reason for row in rejected()] == ["datasets/a b+ü.zip: epochs: use a whole number from 1 to 100,000"]
 
 
 def test_an_event_asks_for_a_job_once(client: Any) -> None:

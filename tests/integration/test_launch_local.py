@@ -1,22 +1,25 @@
 """The local launcher, with real processes."""
 
+import errno
 import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from functions import launch_local, launcher, settings, store_read
+from functions import launch_local, launcher, settings, store_read, sweeping
 from functions.launch_local import Local
 from functions.launcher import LaunchRejectedError, Phase, Status
 from functions.states import Reason, State
 from functions.tables import Job
-from tests.conftest import NOW, eventually
+from tests.conftest import NOW, eventually, forget
 
 pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
 
@@ -173,11 +176,99 @@ def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, tmp_path: Path) ->
     assert store_read.job(job.id).reason == Reason.LAUNCH_REJECTED
 
 
-def test_a_command_that_cannot_be_executed_ends_as_trainer_error(a_job: Any, tmp_path: Path) -> None:
-    (tmp_path / "trainers.json").write_text('{"stub": {"command": {"train": ["no-such-command"]}}}')
-    job = store_read.job(a_job())
-    submit(job)
-    assert ended(job).reason == Reason.TRAINER_ERROR
+def registered(tmp_path: Path, trainer: dict[str, Any]) -> None:
+    (tmp_path / "trainers.json").write_text(json.dumps({"stub": trainer}))
+    forget()
+
+
+def launched(job_id: str) -> Job:
+    """Hand a job to the launcher as create-job does; return it as it is then."""
+    launcher.launch(store_read.job(job_id), at=NOW)
+    return store_read.job(job_id)
+
+
+def test_a_command_that_is_not_installed_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
+    registered(tmp_path, {"command": {"train": ["no-such-command"]}})
+    job = launched(a_job())
+
+    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
+    assert job.message == "the trainer stub is not set up: no-such-command is no program that can run"
+
+
+def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a_job: Any, tmp_path: Path) -> None:
+    program = tmp_path / "trainer"
+    program.write_text("no program, and no shebang")
+    program.chmod(0o755)
+    registered(tmp_path, {"command": {"train": [str(program)]}})
+    job_id = a_job(attempt_limit=3)
+    launched(job_id)
+    ended(store_read.job(job_id))
+    sweeping.once(at=NOW + timedelta(minutes=1))
+    job = store_read.job(job_id)
+
+    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
+    assert "its trainer could not be started: [Errno 8] Exec format error" in str(job.message)
+
+
+def test_an_environment_that_no_process_can_get_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
+    registered(tmp_path, {"command": {"train": ["true"]}, "env": {"LARGE": "x" * 140_000}})
+    job = launched(a_job())
+
+    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
+    assert "larger than this system hands to a process" in str(job.message)
+
+
+def test_what_may_pass_leaves_the_job_waiting_and_says_why(a_job: Any, environment: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with environment.context() as patch:
+        patch.setattr(subprocess, "Popen", full)
+        job = launched(a_job(State.QUEUED, hyperparameters={"calls": False}))
+    assert (job.state, job.message) == (
+        State.QUEUED,
+        "waits for the launcher, which failed: Resource temporarily unavailable",
+    )
+    assert Local().submit(job, launcher.environment(job, at=NOW)).phase == Phase.RUNNING
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.QUEUED])
+def test_a_job_whose_framework_was_unregistered_is_rejected_by_the_next_sweep(
+    a_job: Any, tmp_path: Path, now: datetime, state: State
+) -> None:
+    job_id = a_job(state, at=now)
+    (tmp_path / "trainers.json").write_text('{"other": {"command": {"train": ["true"]}}}')
+    forget()
+    sweeping.once(at=now)
+    job = store_read.job(job_id)
+
+    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
+    assert job.message == "the framework stub is not registered any more; TRAINERS has other"
+
+
+def test_a_job_that_waits_while_the_registry_is_broken_is_launched_once_it_is_mended(
+    a_job: Any, tmp_path: Path, now: datetime
+) -> None:
+    good = (tmp_path / "trainers.json").read_text()
+    job_id = a_job(at=now, hyperparameters={"calls": False})
+    (tmp_path / "trainers.json").write_text(good[:-3])
+    forget()
+    sweeping.once(at=now)
+    assert store_read.job(job_id).state == State.PENDING
+
+    (tmp_path / "trainers.json").write_text(good)
+    sweeping.once(at=now + timedelta(minutes=1))
+    assert store_read.job(job_id).state == State.QUEUED
+
+
+def test_hyperparameters_reach_the_trainer_as_they_were_sent(planned: Any) -> None:
+    job = planned(exit=0, words=["é" * 3_000, "日本", 'a"b$(HOME)\n\u0000'], rate=1e-30, count=1e15)
+    text = launcher.environment(job, at=NOW)["HYPERPARAMETERS"]
+
+    assert json.loads(text) == job.spec["hyperparameters"]
+    assert len(text.encode()) < 7_000
+    assert submit(job).phase == Phase.RUNNING
+    assert ended(job).message
 
 
 def test_a_trainer_is_known_before_its_first_line_so_that_no_death_of_its_supervisor_starts_another(

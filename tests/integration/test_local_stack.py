@@ -225,3 +225,14 @@ def test_a_demo_that_goes_well_shows_what_is_stored_and_exits_0(stack: Path, env
     assert demo.returncode == 0, output
     assert "score 1" in output
     assert "./taskw predict ID=" in output
+
+
+def test_a_mistake_in_the_settings_is_told_before_anything_starts(stack: Path, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TRAINERS", "nosuch.json")
+    refused = run("start")
+
+    assert refused.returncode == 1
+    assert "TRAINERS: the file" in refused.stderr
+    assert "nosuch.json cannot be read: No such file or directory" in refused.stderr
+    assert not any(processes.running(name) for name in ("storage", "functions", "timer"))
+    assert not (stack / "s3").exists()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from functions import logs, tokens
+from functions.errors import ConfigurationError
 from functions.states import State
 from tests.conftest import SECRET, api_headers, callback_headers, served_and_up
 from tests.unit.vendors import FIXTURES
@@ -126,7 +127,7 @@ def test_a_weak_or_missing_secret_stops_a_function_at_its_start(environment: pyt
     for secrets, said in [("", "JWT_SECRETS: set it"), ("a:short", "weak"), ("a:" + "x" * 64, "weak")]:
         environment.setenv("JWT_SECRETS", secrets)
         tokens.keys.cache_clear()
-        with pytest.raises(ValueError, match=said) as refused:
+        with pytest.raises(ConfigurationError, match=said) as refused:
             tokens.keys()
         assert "short" not in str(refused.value)
     tokens.keys.cache_clear()

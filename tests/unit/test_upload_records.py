@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from functions import notifications
+from functions.errors import Unusable
 from functions.notifications import Rejected, Upload
 from tests.unit.vendors import ETAG, FIXTURES, PLAIN, read, reason, record
 
@@ -41,10 +42,10 @@ def test_folders_and_trainers_own_files_are_left_out(key: str) -> None:
         ({"key": "results/a.zip"}, "not below datasets/"),
         ({"key": "datasets/a.tar"}, "does not end with .zip"),
         ({"key": "datasets/%FF.zip"}, "can't decode byte 0xff"),
-        ({"key": 5}, r"Expected `str`, got `int` - at `$.s3.object.key`"),
-        ({"s3": {}}, "missing required field `bucket`"),
+        ({"key": 5}, "s3.object.key: use text"),
+        ({"s3": {}}, "s3.bucket: it is missing"),
         ({"eTag": ""}, ""),
-        ({"eTag": "x" * 1025}, "$.s3.object.eTag"),
+        ({"eTag": "x" * 1025}, "s3.object.eTag: use text of at most 1,024 characters"),
     ],
 )
 def test_a_rejection_names_what_is_wrong(changes: dict[str, Any], expected: str) -> None:
@@ -156,7 +157,7 @@ def test_what_is_no_object_in_seaweedfs_is_left_out(changes: dict[str, Any]) -> 
     assert seaweedfs(**changes) == []
 
 
-@pytest.mark.parametrize("name", ["a", "a b+ü", "a.b", ".a", "x" * 200, "数据"])
+@pytest.mark.parametrize("name", ["a", "a b+ü", "a.b", "x" * 200, "数据"])
 def test_a_dataset_is_named_by_its_key(name: str) -> None:
     assert notifications.dataset_id(f"datasets/{name}.zip") == name
 
@@ -170,19 +171,19 @@ def test_a_dataset_is_named_by_its_key(name: str) -> None:
         ("Datasets/a.zip", "not below datasets/"),
         ("datasets/a", ".zip in lower case"),
         ("datasets/a.ZIP", ".zip in lower case"),
-        ("datasets/.zip", "empty"),
-        ("datasets/" + "x" * 201 + ".zip", "longer than 200"),
+        ("datasets/.zip", "1 to 200 characters"),
+        ("datasets/" + "x" * 201 + ".zip", "1 to 200 characters"),
         ("datasets/a/b.zip", "folder"),
         ("datasets/../b.zip", "folder"),
-        ("datasets/...zip", "'..'"),
-        ("datasets/a\\b.zip", "backslash"),
-        ("datasets/a\nb.zip", "control character"),
-        ("datasets/a\0b.zip", "control character"),
-        ("datasets/a\u202eb.zip", "control character"),
+        ("datasets/...zip", "without .."),
+        ("datasets/a\\b.zip", "backslashes"),
+        ("datasets/a\nb.zip", "control characters"),
+        ("datasets/a\0b.zip", "control characters"),
+        ("datasets/a\u202eb.zip", "control characters"),
     ],
 )
 def test_a_key_that_names_no_dataset_is_explained(key: str, expected: str) -> None:
-    with pytest.raises(ValueError, match="is no dataset") as raised:
+    with pytest.raises(Unusable, match="is no dataset") as raised:
         notifications.dataset_id(key)
 
     assert expected in str(raised.value)

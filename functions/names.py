@@ -1,0 +1,39 @@
+"""Names that people give to datasets, frameworks and objects: any printable Unicode, without what a path is made of."""
+
+import re
+import unicodedata
+
+#: characters of a name, and of a key
+NAME_LENGTH, KEY_LENGTH = 200, 900
+# Control, format and noncharacters. Not U+200C and U+200D, which Indic and Persian words and emoji are written with.
+_HIDDEN = (
+    r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ufffe\uffff"
+)
+_HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
+#: one name: a file's name, a part of a key
+NAME = rf"^(?![.\s-])(?:[^./\\{_HIDDEN}]|\.(?!\.))+\Z"
+#: names joined by single slashes
+KEY = rf"^(?![.\s/-])(?:[^./\\{_HIDDEN}]|\.(?!\.)|/(?![./\s-]|\Z))+\Z"
+_BUT = "without .., backslashes or control characters, that does not begin with a dot, a dash or a space"
+NAME_WORDS = f"a name of 1 to {NAME_LENGTH} characters, without slashes, {_BUT}"
+KEY_WORDS = f"a key of 1 to {KEY_LENGTH} characters, names joined by single slashes, {_BUT}"
+
+
+def normalised(name: str) -> str:
+    """Return a name in Unicode's composed form: a Mac writes é as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def forms(name: str) -> tuple[str, ...]:
+    """Return a name as the systems of its users write it, the composed form first."""
+    return tuple(dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+
+
+def is_name(name: str) -> bool:
+    """Whether a name can be used; ``NAME_WORDS`` says what can."""
+    return len(name) <= NAME_LENGTH and re.match(NAME, name) is not None
+
+
+def shown(name: str) -> str:
+    """Return a name that may be none, as a message shows it: short, and without what could hide or move other text."""
+    return _HIDDEN_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", name[:NAME_LENGTH])
