@@ -39,6 +39,7 @@ PODS = Resource("api/v1", "pods")
 SECRETS = Resource("api/v1", "secrets")
 EVENTS = Resource("api/v1", "events")
 #: of Kueue
+QUEUES = Resource("apis/kueue.x-k8s.io/v1beta2", "localqueues")
 WORKLOADS = Resource("apis/kueue.x-k8s.io/v1beta2", "workloads")
 
 

@@ -23,6 +23,8 @@ _UNLABELLED = "stoker"
 JOB_ID = "stoker.dev/job-id"
 LAUNCH = "stoker.dev/launch"
 CONTAINER = "trainer"
+#: a trainer's exit code after SIGTERM
+EXIT_ON_SIGTERM = 143
 #: the headless Service through which the pods of one Job find each other
 SUBDOMAIN = "trainers"
 
@@ -98,15 +100,7 @@ def _job(job: Job, pod: Object) -> Object:
             "completionMode": "Indexed" if nodes > 1 else "NonIndexed",
             # Which failures are worth another launch is decided in one place, by sweep, for all launchers.
             "backoffLimit": 0,
-            # A disruption is free: the pod is made anew and goes on from last.pt; several nodes start again together.
-            "podFailurePolicy": {
-                "rules": [
-                    {
-                        "action": "Ignore" if nodes == 1 else "FailJob",
-                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                    }
-                ]
-            },
+            "podFailurePolicy": {"rules": _disruptions("Ignore" if nodes == 1 else "FailJob")},
             # Never two pods on one job.
             "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": math.ceil(
@@ -118,6 +112,18 @@ def _job(job: Job, pod: Object) -> Object:
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _disruptions(action: str) -> list[Object]:
+    """Return the rules for pods that failed by no fault of theirs: they were evicted, or deleted.
+
+    That is free for a single pod: another goes on from last.pt. Several nodes start again together.
+    """
+    on_signal = {"containerName": CONTAINER, "operator": "In", "values": [EXIT_ON_SIGTERM]}
+    return [
+        {"action": action, "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": action, "onExitCodes": on_signal},
+    ]
 
 
 def secret_object(job: Job, credentials: dict[str, str], job_uid: str) -> Object:
@@ -142,12 +148,16 @@ def _labels(job: Job) -> dict[str, str]:
     return MANAGED_BY | labels | {"stoker.dev/role": CONTAINER}
 
 
+def queue(job: Job) -> str:
+    """Return the LocalQueue that a job waits in; empty where it waits in none."""
+    return str(job.spec.get("queue") or settings().kueue_queue)
+
+
 def _kueue(job: Job) -> dict[str, str]:
-    queue = job.spec.get("queue") or settings().kueue_queue
     priority = job.spec.get("priority") or settings().kueue_priority
-    if not queue:
+    if not queue(job):
         return {}
-    return {"kueue.x-k8s.io/queue-name": queue} | ({"kueue.x-k8s.io/priority-class": priority} if priority else {})
+    return {"kueue.x-k8s.io/queue-name": queue(job)} | ({"kueue.x-k8s.io/priority-class": priority} if priority else {})
 
 
 def _secret_variables(environment: dict[str, str]) -> dict[str, str]:

@@ -4,9 +4,10 @@ A Job alone says little (``BackoffLimitExceeded``); the pods say the rest, for a
 Sources: batch/v1 and core/v1 API types; the kubelet's and the scheduler's reasons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from functions.launcher import MESSAGE_LENGTH, Phase, Status, message_of_exit
 from functions.states import Reason, reason_of_exit
@@ -23,8 +24,19 @@ _DISRUPTIONS = {
     "DeletionByPodGC": Reason.NODE_LOST,
 }
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
+_DELETED = "its pod was deleted, as by kubectl delete pod"
 _FAILED, _COMPLETE = ("Failed", "FailureTarget"), ("Complete", "SuccessCriteriaMet")
 _ENDS = (*_FAILED, *_COMPLETE)
+
+
+class Pulls(NamedTuple):
+    """How long an image may fail to be pulled, and since when it fails, by the pod's uid."""
+
+    limit_seconds: float = 0
+    failing_since: Mapping[str, datetime] = MappingProxyType({})
+
+
+_NO_PULLS = Pulls()
 
 
 def has_ended(job: Object) -> bool:
@@ -50,12 +62,29 @@ def of_workload(workload: Object) -> tuple[str, str] | None:
     return (uid, waits["message"]) if uid and waits and waits.get("message") else None
 
 
+def of_pull_failure(event: Object) -> tuple[str, datetime] | None:
+    """Return the uid of the pod that an event of reason ``Failed`` is about, and when that happened first."""
+    uid = event["involvedObject"].get("uid")
+    first_at = event.get("firstTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+    return (uid, datetime.fromisoformat(first_at)) if uid else None
+
+
+def lacks_image(pod: Object) -> bool:
+    """Say whether a pod waits for an image that cannot be pulled."""
+    waiting = _waiting(pod)
+    return waiting is not None and waiting[0] in _IMAGE_TROUBLE
+
+
 def of(
-    job: Object, pods: Sequence[Object], *, image_pull_seconds: float, now: datetime, podless: str | None = None
+    job: Object, pods: Sequence[Object], *, now: datetime, podless: str | None = None, pulls: Pulls = _NO_PULLS
 ) -> Status:
     """Return where a launch stands; ``pods`` are those of the Job, in any order; ``podless``: why there are none."""
+    status = _of(job, sorted(pods, key=_created_at, reverse=True), now=now, podless=podless, pulls=pulls)
+    return status._replace(image=next(filter(None, map(_image, pods)), None))
+
+
+def _of(job: Object, newest_first: Sequence[Object], *, now: datetime, podless: str | None, pulls: Pulls) -> Status:
     failed = _condition(job, *_FAILED)
-    newest_first = sorted(pods, key=_created_at, reverse=True)
     if failed is not None:
         return _failed(failed, newest_first)
     if _condition(job, *_COMPLETE) is not None:
@@ -65,10 +94,10 @@ def of(
         return Status(Phase.HELD, f"waits for quota of its queue{because}")
     if not newest_first:
         return Status(Phase.HELD, f"waits for its pod{because}")
-    return _of_pod(newest_first[0], image_pull_seconds=image_pull_seconds, now=now)
+    return _of_pod(newest_first[0], now=now, pulls=pulls)
 
 
-def _of_pod(pod: Object, *, image_pull_seconds: float, now: datetime) -> Status:
+def _of_pod(pod: Object, *, now: datetime, pulls: Pulls) -> Status:
     phase = pod.get("status", {}).get("phase")
     lost = _lost(pod, now=now)
     if lost is not None:
@@ -79,7 +108,8 @@ def _of_pod(pod: Object, *, image_pull_seconds: float, now: datetime) -> Status:
         return Status(Phase.RUNNING) if is_running else Status(Phase.HELD, "waits for its pod")
     reason, message = waiting
     if reason in _IMAGE_TROUBLE:
-        is_over = now - _created_at(pod) > timedelta(seconds=image_pull_seconds)
+        since = pulls.failing_since.get(pod["metadata"]["uid"]) or _scheduled_at(pod)
+        is_over = now - since > timedelta(seconds=pulls.limit_seconds)
         return Status(Phase.ENDED if is_over else Phase.WAITING, message, Reason.IMAGE_PULL)
     if reason == "Unschedulable":
         return Status(Phase.HELD, message, Reason.UNSCHEDULABLE)
@@ -121,15 +151,26 @@ def _failed(condition: Object, pods: Sequence[Object]) -> Status:
     if reason == "PodFailurePolicy":
         # Its only rule that fails a Job is ours, on a disruption of one of several nodes; that pod may be gone by now.
         return Status(Phase.ENDED, message[:MESSAGE_LENGTH], Reason.EVICTED)
-    for pod in pods:
-        for container in _container_statuses(pod):
-            terminated = container.get("state", {}).get("terminated")
-            if terminated is not None and terminated.get("reason") == "OOMKilled":
-                return Status(Phase.ENDED, "the trainer used more memory than its limit", Reason.OOM_HOST)
-            if terminated is not None:
-                code = terminated["exitCode"]
-                return Status(Phase.ENDED, message_of_exit(code, terminated.get("message", "")), reason_of_exit(code))
+    for exit_ in filter(None, map(_exit, pods)):
+        return exit_
+    if not pods:
+        # A Job that fails keeps its pod, unless somebody deletes that.
+        return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
     return Status(Phase.ENDED, f"its Job failed: {reason}: {message}"[:MESSAGE_LENGTH], Reason.LOST)
+
+
+def _exit(pod: Object) -> Status | None:
+    """Return how a pod's trainer ended by itself, or was killed."""
+    for terminated in (container.get("state", {}).get("terminated") for container in _container_statuses(pod)):
+        if terminated is not None and terminated.get("reason") == "OOMKilled":
+            return Status(Phase.ENDED, "the trainer used more memory than its limit", Reason.OOM_HOST)
+        if terminated is not None:
+            code = terminated["exitCode"]
+            reason = reason_of_exit(code)
+            if reason == Reason.LOST and "deletionTimestamp" in pod["metadata"]:  # by the signal that a deletion sends
+                return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
+            return Status(Phase.ENDED, message_of_exit(code, terminated.get("message", "")), reason)
+    return None
 
 
 def _disrupted(pod: Object) -> Status | None:
@@ -150,6 +191,22 @@ def _condition(item: Object, *types: str, status: str = "True") -> Object | None
 def _container_statuses(pod: Object) -> Sequence[Object]:
     statuses: Sequence[Object] = pod.get("status", {}).get("containerStatuses", [])
     return statuses
+
+
+def _image(pod: Object) -> str | None:
+    """Return the trainer's image by the digest that the node has pulled; None where it has none of a registry."""
+    for container in _container_statuses(pod):
+        image = container.get("imageID", "").rpartition("://")[2]
+        if "@sha256:" in image:
+            return str(image)
+    return None
+
+
+def _scheduled_at(pod: Object) -> datetime:
+    """Return when a pod got its node: nothing is pulled before."""
+    scheduled = _condition(pod, "PodScheduled")
+    moment = scheduled and scheduled.get("lastTransitionTime")
+    return datetime.fromisoformat(moment) if moment else _created_at(pod)
 
 
 def _created_at(pod: Object) -> datetime:

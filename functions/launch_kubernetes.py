@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -21,6 +21,7 @@ from functions.kubernetes_api import (
     JOBS,
     NOT_FOUND,
     PODS,
+    QUEUES,
     SECRETS,
     WORKLOADS,
     Api,
@@ -33,17 +34,23 @@ from functions.launcher import LauncherAwayError, LaunchRejectedError, Phase, St
 from functions.settings import settings
 from functions.tables import Job
 
+Value = TypeVar("Value", str, datetime)
+
 _FORBIDDEN = 403
 #: the API server, or a policy in it, will never take this object
 _REJECTED = {400, 422}
 
 
 class _Snapshot(NamedTuple):
-    """All of our Jobs, their pods by the Job's name, and why some have none by the Job's uid, at one moment."""
+    """Our Jobs at one moment."""
 
     jobs: dict[str, Object]
+    #: by the Job's name
     pods: dict[str, list[Object]]
+    #: why a Job has no pod, by the Job's uid
     podless: dict[str, str]
+    #: since when an image cannot be pulled, by the pod's uid
+    pulls_failing_since: dict[str, datetime]
 
 
 class _QuotaError(Exception):
@@ -69,7 +76,7 @@ class Kubernetes:
                     _renew_secret(job, environment)
             except _QuotaError as error:
                 return Status(Phase.WAITING, f"waits for the namespace's quota: {error}")
-        return kubernetes_status.of(made, [], image_pull_seconds=0, now=datetime.now(UTC))
+        return kubernetes_status.of(made, [], now=datetime.now(UTC))
 
     def renew(self, job: Job, credentials: dict[str, str]) -> None:
         """Write the credentials into the launch's Secret; a pod that starts later reads them."""
@@ -96,7 +103,7 @@ class Kubernetes:
             snapshot.jobs[name],
             snapshot.pods[name],
             podless=snapshot.podless.get(objects.uid_of(snapshot.jobs[name])),
-            image_pull_seconds=settings().image_pull_seconds,
+            pulls=kubernetes_status.Pulls(settings().image_pull_seconds, snapshot.pulls_failing_since),
             now=datetime.now(UTC),
         )
 
@@ -110,6 +117,7 @@ class Kubernetes:
 
 
 def _make_job(job: Job, environment: dict[str, str]) -> Object:
+    _check_queue(job)
     made = _create(JOBS, objects.job_object(job, environment)) or _api().get(JOBS, objects.name(job))
     if made is None:
         raise OSError(f"the Job {objects.name(job)} was deleted while it was submitted")
@@ -119,6 +127,19 @@ def _make_job(job: Job, environment: dict[str, str]) -> Object:
             f" INSTALLATION is {settings().installation} here"
         )
     return made
+
+
+def _check_queue(job: Job) -> None:
+    """Reject a job whose queue does not exist: it would wait for ever. One that waits in its queue stays."""
+    queue = objects.queue(job)
+    queues = _allowed(QUEUES) if queue else None
+    if queues is None:
+        return
+    names = sorted(map(objects.name_of, queues))
+    if queue not in names and _api().get(JOBS, objects.name(job)) is None:
+        known = f"use one of {', '.join(names)}" if names else "there is none: is Kueue installed?"
+        where = f"the namespace {settings().trainer_namespace}"
+        raise LaunchRejectedError(f"the queue {queue} is not a LocalQueue of {where}; {known}")
 
 
 def _own(resource: Resource, labels: str) -> Iterator[Object]:
@@ -188,19 +209,34 @@ def _take_snapshot(jobs: dict[str, Object], labels: str) -> _Snapshot:
         podless |= _explanations(WORKLOADS, kubernetes_status.of_workload)
     if not all(kubernetes_status.is_suspended(one) for one in waiting):
         podless |= _explanations(EVENTS, kubernetes_status.of_event, fields="reason=FailedCreate")
-    return _Snapshot(jobs, pods, podless)
+    failing_since: dict[str, datetime] = {}
+    if any(kubernetes_status.lacks_image(pod) for some in pods.values() for pod in some):
+        failing_since = _explanations(EVENTS, kubernetes_status.of_pull_failure, fields="reason=Failed", keep=min)
+    return _Snapshot(jobs, pods, podless, failing_since)
 
 
 def _explanations(
-    resource: Resource, read: Callable[[Object], tuple[str, str] | None], *, fields: str = ""
-) -> dict[str, str]:
-    """Return what objects say of Jobs, by the Job's uid; nothing where there are none, or we may not list them."""
+    resource: Resource,
+    read: Callable[[Object], tuple[str, Value] | None],
+    *,
+    fields: str = "",
+    keep: Callable[[Value, Value], Value] = lambda _, last: last,
+) -> dict[str, Value]:
+    """Return what objects say of others, by the other's uid; nothing where there are none, or we may not list them."""
+    explanations: dict[str, Value] = {}
+    for uid, value in filter(None, map(read, _allowed(resource, fields=fields) or ())):
+        explanations[uid] = keep(explanations[uid], value) if uid in explanations else value
+    return explanations
+
+
+def _allowed(resource: Resource, *, fields: str = "") -> list[Object] | None:
+    """Return objects of a kind that a cluster may lack, which then has none; None where we may not list them."""
     try:
-        return dict(filter(None, map(read, _api().list(resource, fields=fields))))
+        return list(_api().list(resource, fields=fields))
     except ApiException as error:
         if error.status not in {_FORBIDDEN, NOT_FOUND}:
             raise
-        return {}
+        return None if error.status == _FORBIDDEN else []
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class Status(NamedTuple):
     phase: Phase
     message: str | None = None
     reason: Reason | None = None
+    #: what the trainer runs, by digest
+    image: str | None = None
 
     @property
     def is_waiting(self) -> bool:

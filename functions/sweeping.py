@@ -53,7 +53,9 @@ def look(job_id: str, *, at: datetime) -> None:
         Busy: the store is away.
     """
     job, awake_at = store_read.job(job_id), store_sweep.awake_at()
-    if job.state not in FINAL and awake_at is not None:
+    if job.state in FINAL:  # maybe before any sweep has seen its trainer's image
+        _guarded(lambda: _note_image(job, launcher.chosen().inspect(job)))
+    elif awake_at is not None:
         _guarded(lambda: _reconcile(job, launcher.chosen(), awake_at=awake_at, at=at))
 
 
@@ -93,6 +95,7 @@ def _reconcile_all(lease: Lease, *, at: datetime) -> None:
 def _reconcile(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetime) -> None:
     bind(job_id=job.id, trace_id=job.trace_id)
     status = launchers.inspect(job)
+    _note_image(job, status)
     overdue = _overdue(job, status, awake_at=awake_at, at=at)
     if status.phase == Phase.ENDED:
         _ended(job, status, at=at)
@@ -112,6 +115,11 @@ def _reconcile(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetim
             store_sweep.note_silence(job.id, since=at - silence, at=at)
     if status.phase in {Phase.HELD, Phase.RUNNING} and overdue is None:
         launcher.renew_token(job, launchers, now=at)
+
+
+def _note_image(job: Job, status: Status) -> None:
+    if status.image is not None and status.image != job.image:
+        store_sweep.note_image(job.id, job.launch, status.image)
 
 
 def _ended(job: Job, status: Status, *, at: datetime) -> None:

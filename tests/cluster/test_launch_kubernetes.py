@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def quota(kubernetes: Cluster) -> Iterator[Callable[[str, str], None]]:
 
     yield limit
     kubernetes.patch("ResourceQuota", "trainers", {"spec": before})
+
+
+@pytest.fixture
+def queue(kubernetes: Cluster) -> Iterator[Callable[[str], None]]:
+    """Make LocalQueues for one test."""
+    kind = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "LocalQueue"}
+    yield lambda name: kubernetes.create(kind | {"metadata": {"name": name}, "spec": {"clusterQueue": "all"}})
+    for made in kubernetes.list("LocalQueue"):
+        kubernetes.delete("LocalQueue", made.metadata.name)
 
 
 def submit(job: Job) -> launcher.Status:
@@ -185,19 +195,102 @@ def test_nodes_that_a_disruption_ended_say_so_when_the_disrupted_pod_is_gone(
     assert (status.reason, "DisruptionTarget" in (status.message or "")) == (Reason.EVICTED, True)
 
 
+@pytest.fixture
+def failed_pull(kubernetes: Cluster) -> Iterator[Callable[[Any, datetime], None]]:
+    """Report that a pod's image cannot be pulled, as the kubelet does."""
+
+    def report(pod: Any, first_at: datetime) -> None:
+        moment = first_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        about = {"kind": "Pod", "namespace": NAMESPACE, "name": pod.metadata.name, "uid": pod.metadata.uid}
+        times = {"firstTimestamp": moment, "lastTimestamp": moment}
+        event = {"apiVersion": "v1", "kind": "Event", "metadata": {"generateName": "pull-"}, "involvedObject": about}
+        kubernetes.create(event | times | {"reason": "Failed", "message": "Failed to pull image", "type": "Warning"})
+
+    yield report
+    for event in kubernetes.list("Event"):
+        kubernetes.delete("Event", event.metadata.name)
+
+
+NO_IMAGE = container(waiting={"reason": "ErrImagePull", "message": "429 Too Many Requests"})
+
+
 def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_while(
-    new: Any, node: Any, environment: pytest.MonkeyPatch, kubernetes: Cluster
+    new: Any, node: Any, environment: pytest.MonkeyPatch, kubernetes: Cluster, failed_pull: Any
 ) -> None:
-    environment.setenv("IMAGE_PULL_SECONDS", "1")
+    environment.setenv("IMAGE_PULL_SECONDS", "100")
+    forget()
     job = new()
     submit(job)
-    node(job.id, "Pending", **container(waiting={"reason": "ErrImagePull", "message": "not found"}))
-    failed(job)
+    failed_pull(node(job.id, "Pending", **NO_IMAGE), tokens.now() - seconds(101))
     sweeping.once(at=tokens.now())
     assert (store_read.job(job.id).state, store_read.job(job.id).reason) == (State.FAILED, Reason.IMAGE_PULL)
 
     sweeping.once(at=tokens.now() + seconds(60))
     eventually(lambda: kubernetes.list("Job") == [])
+
+
+def test_the_first_failed_pull_is_not_final_however_long_the_pod_waited_for_its_node(
+    new: Any, node: Any, failed_pull: Any, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("IMAGE_PULL_SECONDS", "1")
+    forget()
+    job = new()
+    submit(job)
+    pod = node(job.id, "Pending", **NO_IMAGE)
+    failed_pull(pod, tokens.now() + seconds(60))  # later than the pod's creation by more than the limit
+    eventually(lambda: tokens.now() - datetime.fromisoformat(pod.metadata.creationTimestamp) > seconds(2))
+
+    assert Kubernetes().inspect(job).phase == Phase.WAITING
+
+
+def test_without_events_the_limit_counts_from_when_the_pod_got_its_node(
+    new: Any, node: Any, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("IMAGE_PULL_SECONDS", "100")
+    forget()
+    got_node = (tokens.now() - seconds(101)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    job = new()
+    submit(job)
+    node(job.id, "Pending", **NO_IMAGE, **condition("PodScheduled", lastTransitionTime=got_node))
+
+    assert Kubernetes().inspect(job).phase == Phase.ENDED
+
+
+def test_a_job_shows_the_digest_of_the_image_that_its_node_pulled(new: Any, node: Any) -> None:
+    job = new()
+    launcher.launch(job, at=tokens.now())
+    digest = f"registry.example.com/stub@sha256:{'0' * 64}"
+    status = container(running={})
+    status["containerStatuses"][0]["imageID"] = f"docker-pullable://{digest}"
+    node(job.id, "Running", **status)
+    sweeping.once(at=tokens.now())
+
+    assert store_read.job(job.id).image == digest
+
+
+def test_a_pod_that_somebody_deletes_is_made_anew_as_after_an_eviction(
+    new: Any, node: Any, kubernetes: Cluster
+) -> None:
+    job = new(attempt_limit=1)
+    submit(job)
+    first = node(job.id, "Running", **container(running={}))
+    kubernetes.delete("Pod", first.metadata.name)
+    node(job.id, "Failed", **container(terminated={"exitCode": 143, "reason": "Error"}))
+
+    eventually(lambda: [pod for pod in kubernetes.list("Pod") if pod.metadata.uid != first.metadata.uid])
+    assert Kubernetes().inspect(job).phase == Phase.HELD
+
+
+def test_a_job_whose_pod_is_deleted_by_force_was_evicted(new: Any, node: Any, kubernetes: Cluster) -> None:
+    job = new(attempt_limit=1)
+    submit(job)
+    pod = node(job.id, "Running", **container(running={}))
+    kubernetes.delete("Pod", pod.metadata.name)
+    node(job.id, "Failed", **container(terminated={"exitCode": 137, "reason": "Error"}))
+    eventually(lambda: kubernetes.list("Pod") == [])
+    status = failed(job)
+
+    assert (status.reason, status.message) == (Reason.EVICTED, "its pod was deleted, as by kubectl delete pod")
 
 
 def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node: Any) -> None:
@@ -313,7 +406,8 @@ def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     assert "exceeded quota" in (store_read.job(job.id).message or "")
 
 
-def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster) -> None:
+def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster, queue: Any) -> None:
+    queue("trainers")
     job = new(queue="trainers", gpus=1)
     submit(job)
     (made,) = kubernetes.list("Job")
@@ -336,7 +430,7 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster) ->
 
     found = Kubernetes()
     found.list()
-    assert found.inspect(job) == (Phase.HELD, f"waits for quota of its queue: {why}", None)
+    assert found.inspect(job) == launcher.Status(Phase.HELD, f"waits for quota of its queue: {why}")
     kubernetes.delete("Workload", "job-1")
 
 
@@ -401,7 +495,29 @@ def test_a_job_on_several_nodes_is_an_indexed_job(new: Any, kubernetes: Cluster)
     assert addresses == {f"stoker-{job.id}-1-0.trainers"}
 
 
-def test_a_job_for_a_queue_waits_suspended(new: Any, kubernetes: Cluster) -> None:
+def test_a_job_for_a_queue_that_does_not_exist_is_rejected_and_told_which_there_are(new: Any, queue: Any) -> None:
+    queue("gpu")
+    queue("cpu")
+    job = new(queue="gpus")
+    after = launcher.launch(job, at=tokens.now())
+
+    assert (after.state, after.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
+    assert "the queue gpus is not a LocalQueue of the namespace stoker-trainers; use one of cpu, gpu" in str(
+        after.message
+    )
+
+
+def test_a_job_whose_queue_is_deleted_while_it_waits_stays(new: Any, kubernetes: Cluster, queue: Any) -> None:
+    queue("gpu")
+    job = new(queue="gpu")
+    submit(job)
+    kubernetes.delete("LocalQueue", "gpu")
+
+    assert submit(job).phase == Phase.HELD
+
+
+def test_a_job_for_a_queue_waits_suspended(new: Any, kubernetes: Cluster, queue: Any) -> None:
+    queue("gpu")
     job = new(queue="gpu", priority="high", gpu_type="NVIDIA-H100")
     status = submit(job)
     (made,) = kubernetes.list("Job")

@@ -20,7 +20,7 @@ from tests.conftest import ROOT, seconds
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
 NAMESPACES = (NAMESPACE, "stoker", "kube-system", "default")
-LAUNCH = {"create jobs.batch", "get jobs.batch", "create secrets", "patch secrets"}
+LAUNCH = {"create jobs.batch", "get jobs.batch", "create secrets", "patch secrets", "list localqueues.kueue.x-k8s.io"}
 REPLACE = {"delete secrets"}
 STOP = {"list jobs.batch", "delete jobs.batch"}
 LOOK = {"get jobs.batch", "list jobs.batch", "get pods", "list pods", "list events", "list workloads.kueue.x-k8s.io"}

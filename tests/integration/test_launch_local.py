@@ -95,10 +95,12 @@ def test_an_exit_code_says_why(planned: Any, code: int, reason: Reason) -> None:
     job = planned(exit=code)
     submit(job)
 
-    phase, message, why = ended(job)
+    status = ended(job)
 
-    assert (phase, why) == (Phase.ENDED, reason)
-    assert (message or "").startswith(f"the trainer exited with code {code} and did not send done; it last printed: ")
+    assert (status.phase, status.reason) == (Phase.ENDED, reason)
+    assert (status.message or "").startswith(
+        f"the trainer exited with code {code} and did not send done; it last printed: "
+    )
 
 
 def test_a_trainer_whose_log_was_removed_has_ended_all_the_same(planned: Any) -> None:

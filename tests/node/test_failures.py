@@ -103,7 +103,8 @@ def test_an_evicted_pod_goes_on_from_its_checkpoint(
 def test_a_pod_that_is_deleted_is_made_again(
     submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
 ) -> None:
-    job_id = submit(epochs=200, attempt_limit=2)
+    """As after an eviction, that is no other launch: also where there is only one."""
+    job_id = submit(epochs=200, attempt_limit=1)
     eventually(lambda: (job(job_id)["epoch"] or 0) >= 3, within_seconds=120)
     kubectl("delete", "pod", str(pod_of(job_id)), "-n", TRAINERS, "--wait=false")
 
