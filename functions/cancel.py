@@ -9,7 +9,7 @@ from functions import cloudevent, intake, launcher, logs, store, store_read, tok
 from functions.api import requests
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
-from functions.api.routes import api, function, route
+from functions.api.routes import EVENT, api, function, route
 from functions.cloudevent import CloudEvent
 from functions.errors import Unusable, WrongState
 from functions.states import State
@@ -31,7 +31,7 @@ def cancel_job(_: Request, job_id: str, body: Cancel) -> JobView:
     return views.job_json(_cancel(job_id, body.message))  # 404, 409, 503
 
 
-@route("POST", "/v1/cancel", access=api("jobs:write"), statuses=(202,))
+@route("POST", "/v1/cancel", access=api("jobs:write"), statuses=(202,), headers=EVENT, accepts=requests.CloudEvent)
 def receive_cancel_event(request: Request) -> Response:
     """Receive CloudEvents of type ``dev.stoker.job.cancel`` whose subject is the id of the job to cancel.
 

@@ -1,13 +1,17 @@
 """dead-letter: an event that a Broker has given up on is kept with its reason, beside those that were rejected."""
 
+from typing import Any
+
 from functions import store_sweep, tokens
 from functions.api import requests
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
-from functions.api.routes import api, function, route
+from functions.api.routes import EVENT, api, function, route
 
 
-@route("POST", "/v1/dead-letters", access=api("datasets:notify", "jobs:write"), statuses=(202,))
+@route(
+    "POST", "/v1/dead-letters", access=api("datasets:notify", "jobs:write"), statuses=(202,), headers=EVENT, accepts=Any
+)
 def receive_dead_letter(request: Request) -> Response:
     """Record an event that a Broker has given up on, with Knative's ``knativeerror…`` extensions."""
     at = tokens.now()

@@ -1,9 +1,10 @@
 """presign: a trainer without storage credentials gets a link to one object of its own."""
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from functions import storage, store, store_read, tokens
 from functions.api.requests import Request
@@ -28,7 +29,7 @@ class Link(msgspec.Struct):
     """The response."""
 
     url: str
-    expires_at: datetime
+    expires_at: Annotated[datetime, Meta(tz=True)]
 
 
 @route("POST", "/v1/jobs/{job_id}/presign", access=CALLBACK)

@@ -3,7 +3,7 @@
 from functions import sweeping, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
-from functions.api.routes import api, function, route
+from functions.api.routes import EVENT, api, function, route
 from functions.errors import NotFound
 from functions.kubernetes_objects import job_id_of
 
@@ -11,7 +11,7 @@ from functions.kubernetes_objects import job_id_of
 _CHANGED = "dev.knative.apiserver.ref."
 
 
-@route("POST", "/v1/sweep", access=api("jobs:write"), statuses=(204,))
+@route("POST", "/v1/sweep", access=api("jobs:write"), statuses=(204,), headers=EVENT)
 def run_sweep(request: Request) -> Response:
     """Run one sweep: for events of a PingSource, or of an ApiServerSource about one object, which is then looked at."""
     if request.headers.get("ce-type", "").startswith(_CHANGED):

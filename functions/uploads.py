@@ -4,18 +4,19 @@ For clusters: where there is no Broker, the webhook calls create-job itself.
 """
 
 import hashlib
+from typing import Any
 
 from functions import cloudevent, logs, sink, tokens
 from functions.api import requests
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
-from functions.api.routes import api, function, route
+from functions.api.routes import EVENT, api, function, route
 from functions.errors import Busy
 
 UPLOADED = "dev.stoker.upload"
 
 
-@route("POST", "/v1/uploads", access=api("datasets:notify"), statuses=(202,))
+@route("POST", "/v1/uploads", access=api("datasets:notify"), statuses=(202,), headers=EVENT, accepts=Any)
 def receive_upload(request: Request) -> Response:
     """Send a storage's notification to the Broker; the response comes when the Broker has it."""
     at = tokens.now()

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from functions import spec, views
-from functions.api.routes import JOB_ID, Route
+from functions.api.requests import CloudEvent
+from functions.api.routes import EVENT, JOB_ID, Route
 from functions.front import ROUTES
 from functions.states import Reason, State
 from functions.tables import Job, JobEvent, RejectedEvent
@@ -28,7 +29,7 @@ _VIEWS: Mapping[type, tuple[str, type[Job | JobEvent | RejectedEvent], set[str]]
     views.JobEventView: ("JobEvent", JobEvent, views.EVENT_HIDDEN),
     views.RejectedEventView: ("RejectedEvent", RejectedEvent, views.EVENT_HIDDEN),
 }
-#: columns whose values are an enumeration's
+#: columns of a job whose values are an enumeration's
 _ENUMERATIONS: Mapping[str, EnumMeta] = {"state": State, "reason": Reason}
 _REFUSALS = {
     401: "The token is missing, malformed, expired, or meant for something else.",
@@ -93,10 +94,11 @@ def _operation(route: Route, schema_of: Mapping[int, Schema], components: Mappin
         "responses": _responses(route, schema_of),
     }
     if route.accepts is not None:
+        media_type = "application/cloudevents+json" if route.accepts is CloudEvent else "application/json"
         operation["requestBody"] = {
-            "content": {"application/json": {"schema": schema_of[id(route.accepts)]}},
+            "content": {media_type: {"schema": schema_of[id(route.accepts)]}},
             # Without required fields the body itself may be absent.
-            "required": bool(components[route.accepts.__name__]["required"]),
+            "required": bool(components.get(route.accepts.__name__, {}).get("required")),
         }
     return {name: value for name, value in operation.items() if value}
 
@@ -109,7 +111,7 @@ def _parameters(route: Route, components: Mapping[str, Schema]) -> list[dict[str
     if route.query is not None:
         for name, schema in components[route.query.__name__]["properties"].items():
             parameters.append({"name": name, "in": "query", "schema": _portable(_without_null(schema))})
-    header = {"in": "header", "schema": _TEXT | {"minLength": 1, "maxLength": 256}}
+    header = {"in": "header", "schema": _TEXT if route.headers is EVENT else _TEXT | {"minLength": 1, "maxLength": 256}}
     return parameters + [{"name": name, **header} for name in route.headers]
 
 
@@ -135,13 +137,14 @@ def _responses(route: Route, schema_of: Mapping[int, Schema]) -> dict[str, Any]:
 def _refusals(route: Route) -> list[int]:
     """Return the statuses of refusals that a route can have."""
     is_post, is_of_job = route.method == "POST", "{job_id}" in route.declared_path
+    is_parsed = route.accepts not in {None, Any, CloudEvent}
     never = {
         403: route.access.scheme == "callback",
         404: not is_of_job,
         409: not (is_post and is_of_job),
         413: not is_post,
-        415: route.accepts is None,
-        422: route.accepts is None and route.query is None,
+        415: not is_parsed,
+        422: not is_parsed and route.query is None,
     }
     return [status for status in _REFUSALS if not never.get(status, False)]
 
@@ -176,13 +179,16 @@ def _problem() -> Schema:
 
 def _row(table: type[Job | JobEvent | RejectedEvent], hidden: set[str]) -> Schema:
     columns = table.model_json_schema(mode="serialization")["properties"]
-    properties = {name: _column(name, schema) for name, schema in columns.items() if name not in hidden}
+    enumerations = _ENUMERATIONS if table is Job else {}
+    properties = {
+        name: _column(schema, enumerations.get(name)) for name, schema in columns.items() if name not in hidden
+    }
     return {"type": "object", "properties": properties, "required": [*properties]}
 
 
-def _column(name: str, schema: Mapping[str, Any]) -> Schema:
-    if name in _ENUMERATIONS:
-        values = _reference(_ENUMERATIONS[name].__name__)
+def _column(schema: Mapping[str, Any], enumeration: EnumMeta | None) -> Schema:
+    if enumeration is not None:
+        values = _reference(enumeration.__name__)
         return {"anyOf": [values, _NULL]} if "anyOf" in schema else values
     return {key: value for key, value in schema.items() if key not in {"title", "default"}}
 

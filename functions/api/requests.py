@@ -2,8 +2,10 @@
 
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from functions import errors, fields, json_values
 from functions.callback import Delivery
@@ -14,6 +16,17 @@ BODY_LIMIT_BYTES = 64 * 1024
 DELIVERY_LIMIT_BYTES = 1024 * 1024
 
 Model = TypeVar("Model")
+
+
+class CloudEvent(msgspec.Struct, omit_defaults=True):
+    """A CloudEvent in structured mode, as the API describes it; ``cloudevent`` reads all modes."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str = ""
+    data: Any = None
 
 
 class Request(NamedTuple):

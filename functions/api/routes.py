@@ -42,6 +42,8 @@ JOB_ID = "[a-z0-9][a-z0-9-]{0,62}"
 #: headers that identify a repeated call
 IDEMPOTENCY = ("Idempotency-Key",)
 DELIVERY = ("Idempotency-Key", "ce-source", "ce-id")
+#: attributes of a CloudEvent in binary mode
+EVENT = ("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject")
 
 #: what functions-framework calls
 Target = Callable[[StarletteRequest], Any]
