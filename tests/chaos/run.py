@@ -6,19 +6,20 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 
 from functions.states import FINAL
+from infra.local.stopping import Stopped, no_process_left
 from tests.chaos import requests, subreaper
-from tests.chaos.checks import Seen, Verdict, judge
+from tests.chaos.checks import ALWAYS, AT_REST, Check, Seen, Verdict, judge
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Work, faults, works
 from tests.chaos.sink import Sink, listening
-from tests.chaos.stack import SLOTS, Stack
+from tests.chaos.stack import SLOTS, ClosedError, Stack
 
 SWEEP_SECONDS = 1.0
 #: so many jobs are on their way at most: enough for a few to wait for one of the launcher's slots
@@ -45,29 +46,46 @@ class Run:
         self.unsent = 0
         self.asked, self.calm, self.over = threading.Event(), threading.Event(), threading.Event()
         self.began = time.monotonic()
+        self.stopped: Stopped | None = None
         self.stack: Stack
         self.sink: Sink
 
     def all(self, rest_seconds: float) -> Verdict:
-        """Do it all, and judge it; ``rest_seconds`` is how long what is open at the end of the faults may take."""
-        subreaper.adopt()
-        with ExitStack() as stack:
-            self.sink = stack.enter_context(listening())
+        """Do it all, and judge it; ``rest_seconds`` is how long what is open at the end of the faults may take.
+
+        Where a signal stops it, what has happened until then is judged by what holds at any moment.
+        """
+        with no_process_left(), ExitStack() as parts:
+            self.sink = parts.enter_context(listening())
             self.stack = Stack(self.home, self.seed, self.sink.address)
-            stack.callback(self.stack.close)
-            stack.callback(self.over.set)
-            subreaper.reaping(lambda: {process.pid for process in list(self.stack.running.values())}, self.over)
-            threads = [
-                _thread(self._look, "look"),
-                *(_thread(self._sweep, f"sweep {n}") for n in range(2)),
-                _thread(self._mend, "mend"),
-                _thread(self._bring_faults, "faults"),
-            ]
-            self._ask_for_all()
-            self.asked.set()
-            threads[-1].join()
-            self._rest(rest_seconds)
-            return judge(self._seen()) | {"requests refused": self.refused}
+            parts.callback(self.stack.close)
+            parts.callback(self.over.set)
+            try:
+                self._run(rest_seconds)
+            except Stopped as stopped:
+                self.stopped = stopped
+                self.over.set()
+                self.stack.stop_functions()
+                return self._judge(ALWAYS)
+            return self._judge({**ALWAYS, **AT_REST})
+
+    def _run(self, rest_seconds: float) -> None:
+        subreaper.reaping(lambda: {process.pid for process in list(self.stack.running.values())}, self.over)
+        for name, work in (
+            ("look", self._look),
+            ("sweep 1", self._sweep),
+            ("sweep 2", self._sweep),
+            ("mend", self._mend),
+        ):
+            _thread(work, name)
+        faults = _thread(self._bring_faults, "faults")
+        self._ask_for_all()
+        self.asked.set()
+        faults.join()
+        self._rest(rest_seconds)
+
+    def _judge(self, checks: Mapping[str, Check]) -> Verdict:
+        return judge(self._seen(), checks) | {"requests refused": self.refused}
 
     def _seen(self) -> Seen:
         """Return what there is to judge by, as it is now."""
@@ -175,6 +193,10 @@ class Run:
 
 
 def _thread(work: Callable[[], None], name: str) -> threading.Thread:
-    thread = threading.Thread(target=work, name=name, daemon=True)
+    def run() -> None:
+        with suppress(ClosedError):
+            work()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread

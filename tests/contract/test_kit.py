@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import BUCKET
 from tests.contract.__main__ import SHIPPED, tried
 from tests.contract.rules import RULES
+from tests.contract.scenarios import SCENARIOS
 from tests.contract.stand import Stand, read, standing
 
 pytestmark = [pytest.mark.timeout(600)]
@@ -41,11 +42,7 @@ def broken_by(stand: Stand, rule: str) -> set[str]:
     elsewhere = stand.storage.generate_presigned_url("put_object", Params=place)
     stand.trainer = msgspec.structs.replace(stub, variables={"BROKEN": rule, "ELSEWHERE": elsewhere}, seconds=60)
     scenario = next(one.scenario for one in RULES if one.name == rule)
-    return {
-        str(one["rule"])
-        for one in tried(stand, {one.name for one in RULES if one.scenario == scenario})
-        if one["broken"]
-    }
+    return {verdict.rule.name for verdict in tried(stand, scenario, RULES) if verdict.broken}
 
 
 @pytest.mark.parametrize("rule", sorted(NAMES))
@@ -61,11 +58,9 @@ def test_a_trainer_that_keeps_the_contract_passes(stand: Stand, name: str) -> No
     stand.trainer = read(SHIPPED / f"{name}.json")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # softmax needs numpy
     stand.trainer = msgspec.structs.replace(stand.trainer, variables=stand.trainer.variables | {"PATH": path})
-    found = tried(stand, NAMES)
+    verdicts = [verdict for scenario in SCENARIOS for verdict in tried(stand, scenario, RULES)]
 
-    assert {
-        one["rule"]: one["broken"] for one in found if one["broken"] and (one["is_required"] or name != "shell")
-    } == {}
+    assert {rule.name: wrong for rule, wrong in verdicts if wrong and (rule.is_required or name != "shell")} == {}
 
 
 def test_the_shell_trainer_is_shorter_than_forty_lines() -> None:

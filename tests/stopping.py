@@ -1,0 +1,75 @@
+"""What tests of programs that are stopped by a signal share."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from infra.local.stopping import scratch_folder
+from tests.conftest import ROOT
+
+
+class Program(NamedTuple):
+    """A program, and the folder for temporary files that it was given."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+
+
+@contextmanager
+def started(*words: str) -> Iterator[Program]:
+    """Start one of the project's programs; whatever it left is killed at the end."""
+    # Not pytest's folder: a socket's path must be short.
+    with scratch_folder("stopped-") as folder:
+        folder.chmod(0o755)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            yield Program(process, folder)
+        finally:
+            process.kill()
+            process.communicate()
+            for pid in processes_of(folder):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def processes_of(folder: Path) -> dict[int, list[str]]:
+    """Return the processes that know of a folder, by their environment or their command line."""
+    found = {}
+    for process in psutil.process_iter(["status"]):
+        with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+            words = [*process.environ().values(), *process.cmdline()]
+            if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in words):
+                found[process.pid] = process.cmdline()
+    return found
+
+
+def read_until(program: Program, text: str) -> None:
+    """Read what a program prints up to the line that has this text."""
+    output = program.process.stdout
+    assert output is not None
+    printed = ""
+    while text not in printed:
+        line = output.readline()
+        assert line, f"it ended before it printed {text!r}; it printed: {printed}"
+        printed += line
+
+
+def stopped(program: Program, number: signal.Signals) -> str:
+    """Send a program a signal, and again, as one who loses patience does; return what it printed after that."""
+    program.process.send_signal(number)
+    program.process.send_signal(number)
+    printed, _ = program.process.communicate(timeout=120)
+
+    left = [processes_of(program.folder), sorted(program.folder.rglob("*"))]
+    assert (program.process.returncode, left) == (128 + number, [{}, []]), f"{left}; it printed: {printed}"
+    return printed
