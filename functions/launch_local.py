@@ -5,6 +5,7 @@ Below ``LOCAL_RUNS_DIR``, each launch has a folder of its own::
     {job_id}/{launch}/alive.lock     locked for as long as the supervisor lives: the kernel's word, no pid to mistake
                       process.json   the supervisor's and the trainer's pids
                       exit.json      the trainer's exit code, once it has ended
+                      paused         it was stopped together with the stack, and is to be started again
                       trainer.log    what it printed
                       scratch/       its working folder, removed at its end
 
@@ -36,6 +37,7 @@ from functions.tables import Job
 
 #: as much as Kubernetes keeps of a container that failed
 _LOG_END_BYTES = 2048
+_PAUSED = "paused"
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -54,6 +56,7 @@ class Local:
             limit = settings().local_job_limit
             if len(_forget_ended()) >= limit:
                 return Status(Phase.WAITING, f"waits for one of {limit} slots")
+            _forget_pause(run)
             (_open() / f"{job.id}.{job.launch}").touch()
             _start(run, command, environment)
         return Status(Phase.RUNNING)
@@ -76,11 +79,24 @@ class Local:
             elif process is not None and _is_alive(process) and _grace_is_over(run):
                 os.killpg(process["trainer_pid"], signal.SIGKILL)
 
+    def pause(self, job_id: str) -> None:
+        """Stop a trainer through no fault of its job: this launch waits from then on, to be submitted again."""
+        for run in _runs().glob(f"{job_id}/*/"):
+            if _is_alive_run(run):
+                (run / _PAUSED).touch()
+        self.stop(job_id)
+
+    def paused(self) -> set[str]:
+        """Return the jobs that were paused, and not submitted since."""
+        return {run.parent.name for run in _open_runs() if (run / _PAUSED).exists()}
+
     def inspect(self, job: Job) -> Status:
-        """Say how this launch stands, by its lock and its files."""
+        """Return where this launch is, by its lock and its files."""
         run = _run(job)
         if _is_locked(run / "alive.lock"):
             return Status(Phase.RUNNING)
+        if (run / _PAUSED).exists() and not _orphan(run):
+            return Status(Phase.WAITING, "waits to go on: its trainer was stopped together with the stack")
         ended, process = _read(run / "exit.json"), _read(run / "process.json")
         if ended is not None and "error" in ended:
             reason = Reason.LAUNCH_REJECTED if ended["is_final"] else Reason.LOST
@@ -154,6 +170,12 @@ def _rejections() -> Iterator[None]:
                 "its command and environment are larger than this system hands to a process; use fewer hyperparameters"
             ) from error
         raise
+
+
+def _forget_pause(run: Path) -> None:
+    """Remove what the process of a paused launch has left; the mark last, because without it the launch has ended."""
+    for name in ("exit.json", "stop.json", "process.json", _PAUSED):
+        (run / name).unlink(missing_ok=True)
 
 
 def _grace_is_over(run: Path) -> bool:

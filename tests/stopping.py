@@ -68,7 +68,7 @@ def stopped(program: Program, number: signal.Signals) -> str:
     """Send a program a signal, and again, as one who loses patience does; return what it printed after that."""
     program.process.send_signal(number)
     program.process.send_signal(number)
-    printed, _ = program.process.communicate(timeout=120)
+    printed, _ = program.process.communicate(timeout=300)
 
     left = [processes_of(program.folder), sorted(program.folder.rglob("*"))]
     assert (program.process.returncode, left) == (128 + number, [{}, []]), f"{left}; it printed: {printed}"

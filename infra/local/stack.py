@@ -47,15 +47,40 @@ def start(*, as_json: Json = False) -> None:
 
 @app.command()
 def stop() -> None:
-    """Stop the trainers, then the stack. What is stored stays."""
+    """Stop the trainers, then the stack. What is stored stays, and the next start continues the jobs."""
     with _alone():
         was_up = any(processes.running(name) for name in NAMES)
-        stopped = trainers.stop_all()
-        for name in reversed(NAMES):
-            processes.stop(name, grace_seconds=_GRACE_SECONDS)
-    if stopped:
-        print(f"stopped {len(stopped)} trainer{'s'[: len(stopped) > 1]}: {', '.join(sorted(stopped))}")
+        processes.stop("timer", grace_seconds=_GRACE_SECONDS)  # first: sweep would start the trainers again
+        _announce(trainers.alive())
+        stopped = trainers.pause_all()  # while functions and storage are there, for their last checkpoints
+        open_jobs = trainers.jobs("PENDING", "QUEUED", "RUNNING")
+        unfinished = stopped if open_jobs is None else {job["id"] for job in open_jobs}
+        processes.stop("functions", grace_seconds=_GRACE_SECONDS)
+        unfinished |= trainers.pause_all()  # of requests that came meanwhile
+        processes.stop("storage", grace_seconds=_GRACE_SECONDS)
+    _remove_sockets()
     print("the local stack is down" if was_up else "the local stack was down already")
+    if stays := trainers.alive():
+        print(f"the trainers of these jobs did not stop: {', '.join(sorted(stays))}", file=sys.stderr)
+    if unfinished:
+        count = f"{len(unfinished)} job{'s'[: len(unfinished) > 1]}"
+        print(f"./taskw up continues {count}: {', '.join(sorted(unfinished))}")
+
+
+def _announce(running: set[str]) -> None:
+    """Print what becomes of the jobs whose trainers are about to be stopped."""
+    known = {job["id"]: job for job in trainers.jobs("RUNNING") or ()}
+    for job_id in sorted(running):
+        job = known.get(job_id, {})
+        details = [f"dataset {job['dataset_id']}"] if job else []
+        details += [f"epoch {job['epoch']} of {job['epochs'] or '?'}"] if job.get("epoch") else []
+        about = f" ({', '.join(details)})" if details else ""
+        print(f"job {job_id}{about} is running: its trainer stores a checkpoint and stops", flush=True)
+
+
+def _remove_sockets() -> None:
+    known = read_environment()
+    parts.remove_sockets(int(known[f"{name}_PORT"]) for name in parts.PORTS if known.get(f"{name}_PORT"))
 
 
 @app.command()
@@ -109,6 +134,7 @@ def ensure_up(say: Callable[[str], None]) -> None:
         if processes.running("storage") is None:
             parts.write_notification(variables)
         _migrate(variables)
+        paused = sorted(trainers.paused())
         for part in (parts.storage(variables), parts.functions(variables), parts.timer()):
             if processes.running(part.name) is None:
                 began = time.monotonic()
@@ -116,6 +142,8 @@ def ensure_up(say: Callable[[str], None]) -> None:
                 processes.start(part.name, part.command, parts.process_environment(variables), folder=folder)
                 _wait_until_ready(part)
                 say(f"started {part.name} ({time.monotonic() - began:.1f} s)")
+        for job_id in paused:
+            say(f"job {job_id} continues from its last checkpoint")
 
 
 def _free_ports() -> None:

@@ -2,34 +2,59 @@
 
 import os
 import time
+from typing import TYPE_CHECKING
 
+from client.api import Api, CallError, Json, call
 from client.home import read_environment
+from client.minting import mint
+from infra.local import processes
+
+if TYPE_CHECKING:
+    from functions.launch_local import Local
 
 _LOOK_SECONDS = 0.05
 _SPARE_SECONDS = 10.0
+_TOKEN_SECONDS = 60
 _DEFAULT_GRACE_SECONDS = "30"
 
 
 def alive() -> set[str]:
     """Return the jobs that have a trainer alive."""
-    if not read_environment():  # the stack was never started
-        return set()
+    return _launcher().list() if read_environment() else set()  # else the stack was never started
+
+
+def paused() -> set[str]:
+    """Return the jobs whose trainers were stopped together with the stack."""
+    return _launcher().paused()
+
+
+def pause_all() -> set[str]:
+    """Stop all trainers so that their jobs go on later; wait until they have ended, and return whose they were."""
+    stopped = alive()
+    for job_id in stopped:
+        _launcher().pause(job_id)
+    if stopped:
+        wait_for_end(stopped)
+    return stopped
+
+
+def jobs(*states: str) -> list[Json] | None:
+    """Return the local stack's jobs in these states, or None where its functions do not answer."""
+    if processes.running("functions") is None:
+        return None
+    variables = read_environment()
+    api = Api(variables["STOKER_URL"], mint(variables["JWT_SECRETS"], "stack", "jobs:read", _TOKEN_SECONDS))
+    try:
+        return [job for state in states for job in call(api, "GET", "/v1/jobs", query={"state": state})["jobs"]]
+    except CallError:
+        return None
+
+
+def _launcher() -> "Local":
     os.environ.update(read_environment())
     from functions.launch_local import Local  # noqa: PLC0415 -- it reads the environment
 
-    return Local().list()
-
-
-def stop_all() -> set[str]:
-    """Stop all of them, as a cancel does, and wait; return whose they were."""
-    stopped = alive()
-    if stopped:
-        from functions.launch_local import Local  # noqa: PLC0415 -- as above
-
-        for job_id in stopped:
-            Local().stop(job_id)
-        wait_for_end(stopped)
-    return stopped
+    return Local()
 
 
 def wait_for_end(job_ids: set[str]) -> bool:

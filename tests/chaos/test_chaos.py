@@ -35,12 +35,12 @@ def test_a_seed_is_all_that_a_plan_depends_on() -> None:
     assert faults(300, 7) != faults(300, 8)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_run_that_is_stopped_has_a_result_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     report = tmp_path / "report.json"
     with started("tests.chaos", "--jobs", "300", "--seed", "1", "--report", str(report)) as run:
-        eventually(lambda: has_trainer(run.folder), within_seconds=120)
+        eventually(lambda: has_trainer(run.folder), within_seconds=300)
         printed = stopped(run, number)
 
     assert f"stopped by {number.name}; not judged: jobs lost" in printed
@@ -53,8 +53,8 @@ def has_trainer(folder: Path) -> bool:
     return any("chaos/trainer.py" in word for command in processes_of(folder).values() for word in command)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_run_that_is_stopped_at_its_start_leaves_nothing() -> None:
     with started("tests.chaos") as run:
-        eventually(lambda: any(run.folder.glob("stoker-chaos-*/postgresql")), within_seconds=60)
+        eventually(lambda: any(run.folder.glob("stoker-chaos-*/postgresql")), within_seconds=180)
         stopped(run, signal.SIGTERM)

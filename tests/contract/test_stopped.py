@@ -10,7 +10,7 @@ from tests.conftest import eventually
 from tests.contract.rules import RULES
 from tests.stopping import processes_of, read_until, started, stopped
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 OF_PLAIN = [rule.name for rule in RULES if rule.scenario == "plain"]
 
 

@@ -47,7 +47,8 @@ def main() -> None:
         call("heartbeat", {"epoch": epoch, "attempt": attempt})
     if attempt in PLAN.get("killed_in_attempts", []):
         os.kill(os.getpid(), signal.SIGKILL)
-    end = time.monotonic() + float(PLAN.get("seconds", 0))
+    waits = attempt in PLAN.get("waits_in_attempts", [attempt])
+    end = time.monotonic() + (float(PLAN.get("seconds", 0)) if waits else 0)
     while time.monotonic() < end and not (stopping and not PLAN.get("deaf")):
         time.sleep(0.02)
     if stopping:

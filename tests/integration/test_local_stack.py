@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -20,7 +21,7 @@ from client.home import read_environment
 from infra.local import bucket, processes
 from tests.conftest import ROOT, eventually
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stack")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("stack")]
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def stack(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def run(*words: str, module: str = "infra.local.stack") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
 def up() -> dict[str, Any]:
@@ -45,12 +46,12 @@ def up() -> dict[str, Any]:
     return {part["name"]: part for part in json.loads(result.stdout)["parts"]}
 
 
-def upload(dataset_id: str, **plan: Any) -> None:
+def upload(dataset_id: str, metadata: Mapping[str, str] = MappingProxyType({}), **plan: Any) -> None:
     """Put a dataset into the bucket; its metadata asks for the stub trainer."""
     path = Path(os.environ["STOKER_HOME"]) / "dataset.zip"
     path.write_bytes(b"PK\5\6" + bytes(18))
     asked = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": json.dumps(plan)}
-    bucket.upload(path, f"datasets/{dataset_id}.zip", asked)
+    bucket.upload(path, f"datasets/{dataset_id}.zip", asked | dict(metadata))
 
 
 def job_of(dataset_id: str) -> dict[str, Any] | None:
@@ -61,7 +62,9 @@ def job_of(dataset_id: str) -> dict[str, Any] | None:
 
 def in_state(state: str, dataset_id: str) -> dict[str, Any]:
     """Wait until the dataset's job is in this state."""
-    return eventually(lambda: job if (job := job_of(dataset_id)) and job["state"] == state else None, within_seconds=60)  # type: ignore[no-any-return]
+    return eventually(
+        lambda: job if (job := job_of(dataset_id)) and job["state"] == state else None, within_seconds=180
+    )  # type: ignore[no-any-return]
 
 
 def alive_of(folder: Path) -> list[list[str]]:
@@ -154,16 +157,52 @@ def test_watching_outlives_the_functions() -> None:
     assert [told.count(line) for line in ("PENDING\n", "epoch 3/", "; waiting\n", "\nSUCCEEDED\n")] == [1, 1, 1, 1]
 
 
-def test_stopping_the_stack_stops_its_trainers(stack: Path) -> None:
+def test_stopping_the_stack_names_the_running_jobs_and_starting_it_continues_them(stack: Path) -> None:
     up()
-    upload("cats", seconds=600)
+    # One launch is all that it may have: the stop must cost it none.
+    upload("cats", {"stoker-attempt-limit": "1"}, epochs=2, seconds=600, waits_in_attempts=[1])
     job = in_state("RUNNING", "cats")
-    result = run("stop")
+    stopped = run("stop")
 
-    assert f"stopped 1 trainer: {job['id']}" in result.stdout
+    assert f"job {job['id']} (dataset cats" in stopped.stdout
+    assert f"./taskw up continues 1 job: {job['id']}" in stopped.stdout
     assert alive_of(stack) == []
     trainer = json.loads((stack / f"runs/{job['id']}/1/exit.json").read_text())
     assert trainer == {"code": 143}
+
+    assert f"job {job['id']} continues" in run("start").stdout
+    ended = in_state("SUCCEEDED", "cats")
+    assert (ended["attempt"], ended["attempt_limit"]) == (2, 1)
+    assert f"job {job['id']}" not in run("stop").stdout
+
+
+def test_a_job_that_waits_for_a_slot_waits_on_when_the_stack_is_back(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("LOCAL_JOB_LIMIT", "1")
+    up()
+    upload("first", seconds=600, waits_in_attempts=[1])
+    first = in_state("RUNNING", "first")
+    upload("second")
+    second = in_state("QUEUED", "second")
+    stopped = run("stop")
+
+    assert f"continues 2 jobs: {', '.join(sorted([first['id'], second['id']]))}" in stopped.stdout
+    up()
+    in_state("SUCCEEDED", "first")
+    in_state("SUCCEEDED", "second")
+
+
+def test_a_trainer_that_does_not_heed_the_stop_is_killed_and_its_job_continues(
+    stack: Path, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("STOP_GRACE_SECONDS", "1")
+    up()
+    upload("cats", {"stoker-attempt-limit": "1"}, seconds=600, deaf=True, waits_in_attempts=[1])
+    job = in_state("RUNNING", "cats")
+    run("stop")
+
+    assert json.loads((stack / f"runs/{job['id']}/1/exit.json").read_text()) == {"code": -9}
+    up()
+    in_state("SUCCEEDED", "cats")
 
 
 def test_a_cancelled_job_is_cancelled_and_its_watch_exits_1() -> None:
