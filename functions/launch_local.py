@@ -98,12 +98,8 @@ class Local:
         if (run / _PAUSED).exists() and not _orphan(run):
             return Status(Phase.WAITING, "waits to go on: its trainer was stopped together with the stack")
         ended, process = _read(run / "exit.json"), _read(run / "process.json")
-        if ended is not None and "error" in ended:
-            reason = Reason.LAUNCH_REJECTED if ended["is_final"] else Reason.LOST
-            return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", reason)
         if ended is not None:
-            code = ended["code"]
-            return Status(Phase.ENDED, message_of_exit(code, _printed(run)), reason_of_exit(code))
+            return _end(run, ended)
         if process is None:
             return Status(Phase.WAITING if run.exists() else Phase.ABSENT)
         if _is_alive(process):
@@ -113,6 +109,14 @@ class Local:
     def list(self) -> set[str]:
         """Return the jobs with a supervisor or a trainer alive."""
         return {run.parent.name for run in _open_runs() if _is_alive_run(run)}
+
+
+def _end(run: Path, ended: dict[str, Any]) -> Status:
+    """Return what the supervisor has written about the end of a launch."""
+    if "error" in ended:
+        reason = Reason.LAUNCH_REJECTED if ended["is_final"] else Reason.LOST
+        return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", reason)
+    return Status(Phase.ENDED, message_of_exit(ended["code"], _printed(run)), reason_of_exit(ended["code"]))
 
 
 def _command(job: Job, environment: dict[str, str]) -> list[str]:
