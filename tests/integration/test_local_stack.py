@@ -62,9 +62,13 @@ def job_of(dataset_id: str) -> dict[str, Any] | None:
 
 def in_state(state: str, dataset_id: str) -> dict[str, Any]:
     """Wait until the dataset's job is in this state."""
-    return eventually(
-        lambda: job if (job := job_of(dataset_id)) and job["state"] == state else None, within_seconds=180
-    )  # type: ignore[no-any-return]
+
+    def found() -> dict[str, Any] | None:
+        job = job_of(dataset_id)
+        return job if job and job["state"] == state else None
+
+    job: dict[str, Any] = eventually(found, within_seconds=180)
+    return job
 
 
 def alive_of(folder: Path) -> list[list[str]]:
