@@ -29,7 +29,7 @@ def submit_job(request: Request) -> JobView | Response:
     tokens.require_api(request, "jobs:write")  # 403
     asked = spec.from_request(requests.body(request, dict))  # 413, 415, 422
     key = requests.idempotency_key(request)  # 422
-    job, new = intake.make(asked, key and identities.of_request(request.subject, key), at=at)  # 503
+    job, new = intake.request(asked, key and identities.of_request(request.subject, key), at=at)  # 503
     if not new and job.spec != spec.as_json(asked):
         raise unusable_field("Idempotency-Key", f"it has made job {job.id} of another body; use a new key")
     return reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")

@@ -5,15 +5,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from functions import cloudevent, identities, launcher, logs, names, notifications, spec, storage, store, store_sweep
+from functions import (
+    cloudevent,
+    identities,
+    launcher,
+    logs,
+    names,
+    notifications,
+    spec,
+    storage,
+    store,
+    store_read,
+    store_sweep,
+)
 from functions.cloudevent import CloudEvent, Headers
-from functions.errors import Busy, Forbidden, Refusal, Unusable
+from functions.errors import Busy, Forbidden, Refusal, Unusable, unusable_field
 from functions.notifications import Rejected, Upload
 from functions.spec import Spec
 from functions.states import State
+from functions.storage import StoredObject
 from functions.tables import Job
 
 CREATE = "dev.stoker.job.create"
+
+
+class GoneError(Unusable):
+    """The bytes that were uploaded are no longer in the bucket.
+
+    On record under an identity of its own: should the same bytes be uploaded once more, sweep makes their job.
+    """
+
+    def __init__(self, detail: str, *, identity: str) -> None:
+        super().__init__(detail)
+        self.identity = identity
 
 
 def deliver(headers: Headers, body: bytes, *, may_create: bool, at: datetime) -> None:
@@ -50,7 +74,8 @@ def rejecting(text: str, *, at: datetime, identity: str | None = None) -> Iterat
         raise
     except Refusal as error:
         logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
-        store_sweep.reject(str(error), text, at=at, identity=identity)
+        own = error.identity if isinstance(error, GoneError) else identity
+        store_sweep.reject(str(error), text, at=at, identity=own)
 
 
 def _read(headers: Headers, body: bytes) -> list[Upload | Rejected | CloudEvent]:
@@ -74,8 +99,7 @@ def _take(item: Upload | Rejected | CloudEvent, *, at: datetime) -> None:
     with naming(f"event {item.id[:100]} of {item.source[:100]}"):
         if not isinstance(item.data, dict):
             raise Unusable("its data must be a JSON object, as POST /v1/jobs takes")
-        asked = spec.from_request(item.data)
-    make(asked, identities.of_event(item.source, item.id), at=at)
+        request(spec.from_request(item.data), identities.of_event(item.source, item.id), at=at)
 
 
 @contextmanager
@@ -87,39 +111,92 @@ def naming(subject: str) -> Iterator[None]:
         raise Unusable(f"{subject}: {error}", **error.members) from error
 
 
-def upload(found: Upload, *, at: datetime) -> Job | None:
-    """Make the job of an uploaded dataset, as its metadata asks; None when the upload is gone by now.
+def upload(uploaded: Upload, *, at: datetime) -> None:
+    """Make the job of an uploaded dataset, as the object's metadata asks.
 
     Raises:
         Unusable: it can never become a job; the reason begins with the key.
         Busy, ConfigurationError: it may become one later.
     """
-    with naming(names.shown(found.key)):
-        if found.bucket != storage.bucket():
-            raise Unusable(f"the bucket of this installation is {storage.bucket()}, not {names.shown(found.bucket)}")
-        dataset_id = notifications.dataset_id(found.key)
-        metadata = found.metadata if found.metadata_known else storage.upload_metadata(found.key)
-        if metadata is None:
-            return None
-        asked = spec.from_upload(dataset_id, metadata)
-    return make(asked, identity_of(found), at=at, dataset_etag=found.etag)[0]
+    with naming(names.shown(uploaded.keys[0])):
+        if uploaded.bucket != storage.bucket():
+            raise Unusable(f"the bucket of this installation is {storage.bucket()}, not {names.shown(uploaded.bucket)}")
+    dataset = _current(uploaded)
+    if dataset is None:
+        return
+    with naming(names.shown(dataset.key)):
+        requested = spec.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
+        identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
+        job, is_new = _make(requested, dataset, identity, at=at)
+        if not is_new and job.spec != spec.as_json(requested):
+            raise Unusable(
+                f"these bytes have made job {job.id} already, with other settings; "
+                "to train on them again, send POST /v1/jobs"
+            )
 
 
-def identity_of(found: Upload) -> str:
-    """Return what makes two notifications the same upload."""
-    return identities.of_upload(found.bucket, found.key, found.etag)
+def identity_of(uploaded: Upload) -> str | None:
+    """Return what makes two notifications the same upload; None where a notification does not name the version."""
+    return identities.of_upload(uploaded.bucket, uploaded.keys[0], uploaded.etag) if uploaded.etag else None
 
 
-def make(asked: Spec, identity: str | None, *, at: datetime, dataset_etag: str | None = None) -> tuple[Job, bool]:
-    """Write the job, or find the one of this identity, and launch it if nobody has yet; the flag says if it is new.
+def _current(uploaded: Upload) -> StoredObject | None:
+    """Return the object that a notification is about, if it is still what was uploaded; None if it has its job.
+
+    A key that may have been encoded or not is the one that has these bytes.
 
     Raises:
-        Busy: the store is away.
+        GoneError: it was overwritten or deleted before a job was made of it.
     """
-    job, new = store.create(
-        asked, identity=identity, trace_id=logs.about.get()["trace_id"], at=at, dataset_etag=dataset_etag
+    objects = [found for found in map(storage.head, uploaded.keys) if found is not None]
+    for found in objects:
+        if _is_version(found, uploaded):
+            return found
+    if store_read.has_job({identities.of_upload(uploaded.bucket, key, uploaded.etag) for key in uploaded.keys}):
+        return None
+    key, version = uploaded.keys[0], uploaded.etag or uploaded.version
+    what_happened = "was overwritten" if objects else "was deleted"
+    raise GoneError(
+        f"{names.shown(key)}: {f'version {version}' if version else 'it'} {what_happened} before a job was made of it",
+        identity=identities.of_gone(uploaded.bucket, key, version),
+    )
+
+
+def _is_version(found: StoredObject, uploaded: Upload) -> bool:
+    if uploaded.etag:
+        return found.etag == uploaded.etag
+    return not (uploaded.version and found.version) or found.version == uploaded.version
+
+
+def request(requested: Spec, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+    """Make a requested job of the dataset as it is now, or return the one of this identity, whatever became of that.
+
+    Raises:
+        Unusable: there is no such dataset, or not the version that was asked for.
+        Busy, ConfigurationError: the store or the storage is away.
+    """
+    existing = store_read.job_of(identity) if identity else None
+    if existing is not None:
+        return _launched(existing, at=at), False
+    keys = [storage.dataset_key(name) for name in names.forms(requested.dataset_id)]
+    dataset = next(filter(None, map(storage.head, keys)), None)
+    if dataset is None:
+        raise unusable_field("dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first")
+    return _make(requested, dataset, identity, at=at)
+
+
+def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+    """Write the job, or return the one of this identity, launched if nobody has yet; the flag says if it is new."""
+    if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
+        raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
+    job, is_new = store.create(
+        requested, dataset_etag=dataset.etag, identity=identity, trace_id=logs.about.get()["trace_id"], at=at
     )
     logs.bind(job_id=job.id)
-    if new:
+    if is_new:
         logs.log(logging.INFO, "created a job", framework=job.framework, dataset_id=job.dataset_id)
-    return (launcher.launch(job, at=at) if job.state == State.PENDING else job), new
+    return _launched(job, at=at), is_new
+
+
+def _launched(job: Job, *, at: datetime) -> Job:
+    return launcher.launch(job, at=at) if job.state == State.PENDING else job

@@ -29,13 +29,12 @@ class Upload(NamedTuple):
     """One object that was uploaded."""
 
     bucket: str
-    key: str
-    #: without quotes; the version where a storage gives no ETag
+    #: what its key may be, likeliest first; which one it is, the bucket shows
+    keys: tuple[str, ...]
+    #: of the bytes that were uploaded, without quotes; "" where a notification does not name it
     etag: str
-    #: the user's metadata by names in lower case without ``x-amz-meta-``, such as ``stoker-model``
-    metadata: Mapping[str, str]
-    #: False where the notification does not carry the metadata: then the storage has to be asked
-    metadata_known: bool = True
+    #: of the object, in a versioned bucket; "" where a notification does not name it
+    version: str = ""
 
 
 class Rejected(NamedTuple):
@@ -179,22 +178,24 @@ def _unpacked(said: str | bytes) -> object:
 def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader:
     def read_one(said: Mapping[str, Any], _depth: int) -> Iterator[Found]:
         record = read_record(said)
-        if record is None or record.key.endswith("/") or _OUTPUT.match(record.key):
-            return
-        metadata = record.metadata
-        upload = Upload(record.bucket, record.key, record.version, metadata or {}, metadata_known=metadata is not None)
-        try:
-            dataset_id(record.key)
-        except Unusable as error:
-            yield Rejected(f"{names.shown(record.key)}: {error}"[:_REASON_LENGTH], upload)
-            return
-        if not record.version:
-            raise ValueError(
-                f"{names.shown(record.key)}: it came without ETag or version: a repetition could not be recognised"
-            )
-        yield upload
+        if record is not None and not record.keys[0].endswith("/") and not _OUTPUT.match(record.keys[0]):
+            yield _upload(record)
 
     return read_one
+
+
+def _upload(record: Record) -> Found:
+    """Return the upload of a record, with those of its keys that name a dataset."""
+    usable, refused = [], []
+    for key in record.keys:
+        try:
+            dataset_id(key)
+        except Unusable as error:
+            refused.append(error)
+        else:
+            usable.append(key)
+    upload = Upload(record.bucket, tuple(usable) or record.keys, record.etag, record.version)
+    return upload if usable else Rejected(f"{names.shown(record.keys[0])}: {refused[0]}"[:_REASON_LENGTH], upload)
 
 
 #: what the top level of a message must have, and who reads it; the first that fits

@@ -26,6 +26,10 @@ Label = Annotated[
 ]
 #: Linux takes no environment variable over 128 KiB, and no more than that in all where the stack is small.
 HYPERPARAMETERS_LIMIT_BYTES = 64 * 1024
+#: An ETag, with or without quotes.
+Etag = Annotated[
+    str, Meta(pattern=r"^[!-~]+\Z", max_length=200, description="the ETag of the dataset, as the storage shows it")
+]
 Seconds = Annotated[float, Meta(gt=0, le=30 * 24 * 3600)]
 
 
@@ -35,6 +39,8 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     framework: Name
     model_name: Key
     dataset_id: Name
+    #: the version that it must be; the one that is in the bucket, where none is named
+    dataset_etag: Etag | None = None
     task: Literal["train", "predict"] = "train"
     epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     batch_size: Annotated[int, Meta(ge=1, le=65_536)] | None = None

@@ -5,19 +5,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from functions.errors import Busy
+from functions.errors import Busy, ConfigurationError
 from functions.logs import log
 from functions.settings import check_storage, settings, storage_access
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from types_boto3_s3 import S3Client
 
 LINK_SECONDS = 3600
 OUTPUTS = ("checkpoints", "results", "logs")
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+#: what S3 answers with 400
+_BAD_CREDENTIALS = {"ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "TokenRefreshRequired"}
+
+
+class StoredObject(NamedTuple):
+    """One object of the bucket, without its bytes."""
+
+    key: str
+    #: without quotes
+    etag: str
+    #: "" where the bucket is not versioned
+    version: str
+    #: the user's, by names in lower case without ``x-amz-meta-``, such as ``stoker-model``
+    metadata: dict[str, str]
+
+
+def dataset_key(dataset_id: str) -> str:
+    """Return the key that a dataset is uploaded to."""
+    return f"datasets/{dataset_id}.zip"
 
 
 def own_prefixes(job_id: str) -> tuple[str, ...]:
@@ -37,7 +58,7 @@ def artifacts(job_id: str) -> list[Artifact]:
     """Return everything that a job has left in storage, each with a link that is good for an hour.
 
     Raises:
-        Busy: the storage is away.
+        Busy, ConfigurationError: as ``head``.
     """
     with _refusals():
         return [
@@ -62,7 +83,7 @@ def keep(key: str, content: bytes) -> None:
     """Write one object of our own; the same key again replaces it.
 
     Raises:
-        Busy: the storage is away.
+        Busy, ConfigurationError: as ``head``.
     """
     with _refusals():
         _client().put_object(Bucket=bucket(), Key=key, Body=content, ContentType="application/gzip")
@@ -72,7 +93,7 @@ def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str
     """Return bucket, key and ETag of the datasets uploaded between ``before - horizon`` and ``before``.
 
     Raises:
-        Busy: the storage is away.
+        Busy, ConfigurationError: as ``head``.
     """
     with _refusals():
         return [
@@ -83,21 +104,29 @@ def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str
         ]
 
 
-def upload_metadata(key: str) -> dict[str, str] | None:
-    """Return an object's user metadata, without the ``x-amz-meta-``; None when the object is gone.
+def head(key: str) -> StoredObject | None:
+    """Return what an object is now; None when there is no such object.
 
     Raises:
         Busy: the storage is away.
+        ConfigurationError: it refuses the functions, or has no such bucket.
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
     with _refusals():
         try:
-            return dict(_client().head_object(Bucket=bucket(), Key=key)["Metadata"])
+            response = _client().head_object(Bucket=bucket(), Key=key)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in {403, 404}:
-                return None
-            raise
+            if _status(error) != _NOT_FOUND:
+                raise
+            _client().head_bucket(Bucket=bucket())  # without a bucket the response is the same
+            return None
+    return StoredObject(
+        key,
+        response["ETag"].strip('"'),
+        response.get("VersionId", ""),
+        {name.lower(): value for name, value in response["Metadata"].items()},
+    )
 
 
 @contextmanager
@@ -106,9 +135,27 @@ def _refusals() -> Iterator[None]:
 
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except ClientError as error:
+        raise _refusal(error) from error
+    except BotoCoreError as error:
         log(logging.WARNING, "the storage is away", detail=str(error)[:300])
         raise Busy("the storage is away") from error
+
+
+def _refusal(error: "ClientError") -> Busy | ConfigurationError:
+    """Return what an error response of the storage means: only the operator can mend some."""
+    code = error.response.get("Error", {}).get("Code", "")
+    if _status(error) == _NOT_FOUND:
+        return ConfigurationError(f"STORAGE_BUCKET: there is no bucket {bucket()} in the storage")
+    if _status(error) in {_UNAUTHORIZED, _FORBIDDEN} or code in _BAD_CREDENTIALS:
+        variables = ", ".join(storage_access())
+        return ConfigurationError(f"{variables}: the storage refuses access to the bucket {bucket()} ({code})")
+    log(logging.WARNING, "the storage is away", detail=str(error)[:300])
+    return Busy("the storage is away")
+
+
+def _status(error: "ClientError") -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def bucket() -> str:

@@ -1,5 +1,6 @@
 """What only reads: one job, pages of jobs, a job's events, rejected events."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TypeVar
 
@@ -26,6 +27,18 @@ def job(job_id: str) -> Job:
     if found is None:
         raise NotFound(f"there is no job {job_id}")
     return found
+
+
+def job_of(identity: str) -> Job | None:
+    """Return the job of an identity; None when there is none."""
+    with read() as session:
+        return session.exec(select(Job).where(Job.identity == identity)).first()
+
+
+def has_job(identities: Collection[str]) -> bool:
+    """Say whether a job has one of these identities."""
+    with read() as session:
+        return session.exec(select(Job.id).where(col(Job.identity).in_(identities)).limit(1)).first() is not None
 
 
 def jobs(filters: dict[str, str], *, cursor: str | None, limit: int) -> tuple[list[Job], str | None]:

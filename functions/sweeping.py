@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from functions import intake, launcher, outbox, retention, storage, store, store_read, store_sweep
+from functions import identities, intake, launcher, outbox, retention, storage, store, store_read, store_sweep
 from functions.errors import ConfigurationError, Refusal, WrongState
 from functions.launcher import Launcher, LauncherAwayError, Phase, Status
 from functions.lease import Lease
@@ -190,14 +190,14 @@ def _find_uploads(at: datetime) -> None:
     now = settings()
     before = at - timedelta(seconds=now.upload_grace_seconds)
     found = [
-        Upload(*upload, {}, metadata_known=False)
-        for upload in storage.uploads(before=before, horizon=timedelta(seconds=now.upload_horizon_seconds))
+        Upload(bucket, (key,), etag)
+        for bucket, key, etag in storage.uploads(before=before, horizon=timedelta(seconds=now.upload_horizon_seconds))
     ]
-    by_identity = {intake.identity_of(upload): upload for upload in found}
+    by_identity = {identities.of_upload(one.bucket, one.keys[0], one.etag): one for one in found}
     for identity in by_identity.keys() - store_sweep.known(by_identity.keys()):
         _guarded(partial(_take_upload, by_identity[identity], identity, at=at))
 
 
 def _take_upload(upload: Upload, identity: str, *, at: datetime) -> None:
-    with intake.rejecting(upload.key, at=at, identity=identity):
+    with intake.rejecting(upload.keys[0], at=at, identity=identity):
         intake.upload(upload, at=at)

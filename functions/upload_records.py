@@ -19,7 +19,6 @@ from functions.fields import Model
 
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
 _Version = Annotated[str, Meta(max_length=1024)] | None
-_PREFIX = "x-amz-meta-"
 #: with ``s3:`` before it from MinIO; what MinIO files under creations beside them leaves the object as it was
 _CREATED = re.compile(r"(s3:)?ObjectCreated:(?!Put(Tagging|Retention|LegalHold)|DeleteTagging)")
 #: in the words of EventBridge and R2
@@ -29,14 +28,15 @@ _IS_DIRECTORY = 1 << 31  # Go's fs.ModeDir
 
 
 class Record(NamedTuple):
-    """One object, as a storage tells of it."""
+    """One object, as a storage names it."""
 
     bucket: str
-    key: str
-    #: ETag without quotes, else the version; "" where there is neither
+    #: what the key may be, likeliest first: some servers send it as it is where others encode it
+    keys: tuple[str, ...]
+    #: without quotes; "" where there is none
+    etag: str
+    #: "" where there is none
     version: str
-    #: None where it is not told
-    metadata: dict[str, str] | None
 
 
 class _Bucket(msgspec.Struct):
@@ -47,8 +47,6 @@ class _Object(msgspec.Struct, rename="camel"):
     key: str
     e_tag: _Version = None
     version_id: _Version = None
-    user_metadata: Any = None  # MinIO
-    metadata: Any = None  # Ceph
 
 
 class _S3(msgspec.Struct):
@@ -67,11 +65,21 @@ def s3(said: Mapping[str, Any]) -> Record | None:
     if not isinstance(event, str) or not _CREATED.match(event):
         return None
     record = _read(said, _Record)
-    found = record.s3.object
-    # Ceph alone sends the key as it is (its rgw_pubsub.cc); AWS, MinIO and the rest as a form would.
-    key = found.key if record.event_source == "ceph:s3" else unquote_plus(found.key, errors="strict")
-    metadata = _metadata(found.user_metadata or found.metadata)
-    return Record(record.s3.bucket.name, key, _version(found.e_tag, found.version_id), metadata)
+    uploaded = record.s3.object
+    keys = (uploaded.key,) if record.event_source == "ceph:s3" else _decoded(uploaded.key)
+    return Record(record.s3.bucket.name, keys, _bare(uploaded.e_tag), _bare(uploaded.version_id))
+
+
+def _decoded(key: str) -> tuple[str, ...]:
+    """Return a key decoded as a form's value, and as it was sent.
+
+    AWS, MinIO and most others encode it; Ceph (its rgw_pubsub.cc) and versitygw do not.
+    """
+    try:
+        decoded = unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        return (key,)
+    return (decoded,) if decoded == key else (decoded, key)
 
 
 class _BridgedObject(msgspec.Struct, rename="kebab"):
@@ -97,8 +105,7 @@ def eventbridge_detail(said: Mapping[str, Any]) -> Record | None:
 
 def _detailed(said: object) -> Record:
     detail = _read(said, _Detail)
-    version = _version(detail.object.etag, detail.object.version_id)
-    return Record(detail.bucket.name, detail.object.key, version, None)
+    return Record(detail.bucket.name, (detail.object.key,), _bare(detail.object.etag), _bare(detail.object.version_id))
 
 
 class _R2(msgspec.Struct):
@@ -111,7 +118,7 @@ def r2(said: Mapping[str, Any]) -> Record | None:
     if said["action"] not in _CREATING:
         return None
     message = _read(said, _R2)
-    return Record(message.bucket, message.object.key, _version(message.object.e_tag), None)
+    return Record(message.bucket, (message.object.key,), _bare(message.object.e_tag), "")
 
 
 class _Chunk(msgspec.Struct):
@@ -151,8 +158,7 @@ def seaweedfs(said: Mapping[str, Any]) -> Record | None:
     # Parts of an upload under way are files too, and so are the versions in a versioned bucket: sweep lists those.
     if place is None or place["key"].startswith(".uploads/") or ".versions/" in place["key"]:
         return None
-    told = {name: (value or b"").decode() for name, value in entry.extended.items() if _is_metadata(name)}
-    return Record(place["bucket"], place["key"], _version(_filed_etag(entry)), _metadata(told) or {})
+    return Record(place["bucket"], (place["key"],), _bare(_filed_etag(entry)), "")
 
 
 def _filed_etag(entry: _Entry) -> str:
@@ -173,25 +179,6 @@ def _read(said: object, model: type[Model]) -> Model:
         raise ValueError(str(error)) from error
 
 
-class _Pair(msgspec.Struct):
-    key: str
-    val: str
-
-
-def _metadata(told: object) -> dict[str, str] | None:
-    """Return the user's metadata; None where there is none, or not only text, so that the storage is asked."""
-    try:
-        pairs = msgspec.convert(told or None, dict[str, str] | list[_Pair])
-    except msgspec.ValidationError:
-        return None
-    named = pairs if isinstance(pairs, dict) else {pair.key: pair.val for pair in pairs}
-    return {name.lower().removeprefix(_PREFIX): value for name, value in named.items() if _is_metadata(name)}
-
-
-def _is_metadata(name: str) -> bool:
-    return name.lower().startswith(_PREFIX)
-
-
-def _version(*told: str | None) -> str:
-    bare = ((version or "").strip('"') for version in told)
-    return next((version for version in bare if version not in ("", "null")), "")
+def _bare(text: str | None) -> str:
+    bare = (text or "").strip('"')
+    return "" if bare == "null" else bare

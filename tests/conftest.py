@@ -237,6 +237,12 @@ def s3(s3_server: str, environment: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
+def dataset(s3: Any) -> str:
+    """Upload the dataset ``digits``, which most jobs of the tests are for; return its ETag."""
+    return str(s3.put_object(Bucket=BUCKET, Key="datasets/digits.zip", Body=b"digits")["ETag"].strip('"'))
+
+
+@pytest.fixture
 def now() -> datetime:
     """Return one moment for all of a test."""
     return tokens.now()

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import BUCKET, ROOT, SECRET, eventually, is_up, migrate, served
+from tests.conftest import BUCKET, ROOT, SECRET, eventually, is_up, migrate, s3_client, served
 
 
 class Server(NamedTuple):
@@ -38,8 +38,12 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def attacked(folder: Path, **environment: str) -> Iterator[Server]:
-    """Serve all functions on SQLite, to be attacked; afterwards it must still answer, and have kept its secrets."""
+def attacked(folder: Path, s3: str, **environment: str) -> Iterator[Server]:
+    """Serve all functions on SQLite and a real S3 server, to be attacked, with the dataset ``digits``.
+
+    Afterwards it must still answer, and have kept its secrets.
+    """
+    s3_client(s3).put_object(Bucket=BUCKET, Key="datasets/digits.zip", Body=b"digits")
     trainers, log = folder / "trainers.json", folder / "server.log"
     trainers.write_text(json.dumps({"stub": {"command": {"train": ["true"], "predict": ["true"]}}}))
     settings = {
@@ -48,9 +52,9 @@ def attacked(folder: Path, **environment: str) -> Iterator[Server]:
         "TRAINERS": str(trainers),
         "LOCAL_RUNS_DIR": str(folder / "runs"),
         "STORAGE_BUCKET": BUCKET,
-        "MINIO_ENDPOINT": "http://127.0.0.1:9",  # the storage is away
-        "MINIO_ACCESS_KEY": "attack-key",
-        "MINIO_SECRET_KEY": "attack-storage-secret",
+        "MINIO_ENDPOINT": s3,
+        "MINIO_ACCESS_KEY": "test-key",
+        "MINIO_SECRET_KEY": "test-secret-key",
     } | environment
     if settings["DATABASE_URL"].startswith("sqlite"):
         migrate(settings["DATABASE_URL"])
@@ -60,7 +64,7 @@ def attacked(folder: Path, **environment: str) -> Iterator[Server]:
     said = log.read_text(errors="replace")
     assert "Traceback" not in said
     assert SECRET not in said
-    assert "attack-storage-secret" not in said
+    assert "test-secret-key" not in said
 
 
 @contextmanager
@@ -71,7 +75,7 @@ def _served(settings: dict[str, str], output: IO[bytes]) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Server]:
     """Give all attacks of a file one server."""
-    with attacked(tmp_path_factory.mktemp("attacked")) as server:
+    with attacked(tmp_path_factory.mktemp("attacked"), s3_server) as server:
         yield server

@@ -44,9 +44,9 @@ def read(data: bytes) -> None:
     assert is_known or all(isinstance(one, Rejected) for one in found)
     for one in found:
         if isinstance(one, Upload):
-            assert notifications.dataset_id(one.key)
-            assert len(identities.of_upload(one.bucket, one.key, one.etag)) == 64
-            assert all(isinstance(name, str) and isinstance(value, str) for name, value in one.metadata.items())
+            assert one.keys
+            assert all(notifications.dataset_id(key) for key in one.keys)
+            assert len(identities.of_upload(one.bucket, one.keys[0], one.etag)) == 64
         else:
             one.reason.encode("utf-8", "backslashreplace")
 

@@ -63,7 +63,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         url: dict[str, str] = {}
         if request.param == "postgresql":
             url = {"DATABASE_URL": parts.enter_context(a_database(request.getfixturevalue("postgresql_server")))}
-        yield parts.enter_context(attacked(tmp_path_factory.mktemp(request.param), **url))
+        s3 = request.getfixturevalue("s3_server")
+        yield parts.enter_context(attacked(tmp_path_factory.mktemp(request.param), s3, **url))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_what_fits_the_description_or_not_is_answered_as_it_says(
         if "job_id" in path:
             case.path_parameters["job_id"] = (*jobs, "job-unknown")[number % 4]
         if name == "POST /v1/jobs" and isinstance(case.body, dict) and number % 2:
-            case.body = case.body | {"framework": "stub"}
+            case.body = case.body | {"framework": "stub", "dataset_id": "digits"}
         job_id = (case.path_parameters or {}).get("job_id", "")
         is_callback = operation.definition.raw["security"] == [{"callback": []}]
         headers = callback_headers(job_id) if is_callback else api_headers()

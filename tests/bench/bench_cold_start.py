@@ -51,9 +51,9 @@ def cold(source: Path, target: str, *request: Any) -> tuple[float, float]:
 
 @pytest.fixture
 def calls(
-    database_url: str, a_job: Callable[..., str], s3: Any, environment: pytest.MonkeyPatch, tmp_path: Path
+    database_url: str, a_job: Callable[..., str], dataset: str, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> Calls:
-    del database_url, s3
+    del database_url, dataset
     trainers = {"stub": {"command": {"train": ["true"]}}}
     (tmp_path / "trainers.json").write_text(json.dumps(trainers))
     environment.setenv("TRAINERS", str(tmp_path / "trainers.json"))

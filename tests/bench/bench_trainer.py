@@ -47,7 +47,7 @@ def asking(address: str, method: str, path: str, body: Any = None) -> Callable[[
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-@pytest.mark.usefixtures("database_url", "no_trainer_left")
+@pytest.mark.usefixtures("database_url", "dataset", "no_trainer_left")
 @pytest.mark.timeout(900)
 def bench_create_job(tmp_path: Path, report: Callable[[Figure], None]) -> None:
     """One that waits for a slot: to start a process is the machine's business."""

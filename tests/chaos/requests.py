@@ -29,8 +29,9 @@ def dataset_id(seed: int, work: Work) -> str:
 def ask(variables: Mapping[str, str], seed: int, work: Work) -> str:
     """Ask for a job, or upload its dataset; return the job's id, or nothing where an upload is yet to become one."""
     if work.is_upload:
-        _upload(seed, work)
+        _upload(seed, work, _asked(work))
         return ""
+    _upload(seed, work, {})  # without metadata it becomes no job
     body = {
         "framework": "stub",
         "model_name": "stub-1",
@@ -42,18 +43,21 @@ def ask(variables: Mapping[str, str], seed: int, work: Work) -> str:
     return str(_heard(variables, "/v1/jobs", body, headers, {200, 201})["id"])
 
 
-def _upload(seed: int, work: Work) -> None:
-    asked = {
+def _asked(work: Work) -> dict[str, str]:
+    return {
         "stoker-framework": "stub",
         "stoker-model": "stub-1",
         "stoker-attempt-limit": str(work.launches),
         "stoker-hyperparameters": json.dumps(work.plan),
     }
+
+
+def _upload(seed: int, work: Work, metadata: Mapping[str, str]) -> None:
     path = home() / f"upload-{work.number}.zip"
     path.write_bytes(_EMPTY_ZIP)
     while True:
         try:
-            bucket.upload(path, f"datasets/{dataset_id(seed, work)}.zip", asked)
+            bucket.upload(path, f"datasets/{dataset_id(seed, work)}.zip", metadata)
         except OSError:
             time.sleep(_AGAIN_SECONDS)
         else:

@@ -21,21 +21,14 @@ DELIVERIES, AT_A_TIME = 1_000, 32
 pytestmark = pytest.mark.usefixtures("database_url", "no_trainer_left")
 
 
-def notification(etag: str = "b567fcb68d8555227123ab87e255872e") -> bytes:
-    """Return MinIO's word of an upload to our bucket, which asks for the stub trainer."""
-    said: Any = copy.deepcopy(json.loads(FIXTURES["minio_put"]))
-    s3 = said["Records"][0]["s3"]
-    s3["bucket"]["name"] = BUCKET
-    s3["object"] |= {
-        "key": "datasets/cats.zip",
-        "eTag": etag,
-        "userMetadata": {
-            "X-Amz-Meta-Stoker-Framework": "stub",
-            "X-Amz-Meta-Stoker-Model": "stub-1",
-            "X-Amz-Meta-Stoker-Hyperparameters": json.dumps({"calls": False, "seconds": 600}),
-        },
-    }
-    return json.dumps(said).encode()
+def upload(s3: Any, content: bytes) -> bytes:
+    """Upload a dataset that asks for the stub trainer; return MinIO's notification of it."""
+    plan = json.dumps({"calls": False, "seconds": 600})
+    metadata = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": plan}
+    put = s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=content, Metadata=metadata)
+    body: Any = copy.deepcopy(json.loads(FIXTURES["minio_put"]))
+    body["Records"][0]["s3"]["object"] |= {"key": "datasets/cats.zip", "eTag": put["ETag"].strip('"')}
+    return json.dumps(body).encode()
 
 
 def deliver(addresses: list[str], bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
@@ -49,8 +42,9 @@ def deliver(addresses: list[str], bodies: Iterable[bytes]) -> list[tuple[int, by
 
 
 @pytest.fixture
-def create_job() -> Iterator[list[str]]:
+def create_job(s3: Any) -> Iterator[list[str]]:
     """Serve create-job as a cluster that has scaled up does: by two processes, of 8 threads each."""
+    del s3  # its address is in the environment
     with served_and_up("create_job") as one, served_and_up("create_job") as another:
         yield [one, another]
 
@@ -63,15 +57,20 @@ def jobs() -> list[Any]:
     return store_read.jobs({}, cursor=None, limit=100)[0]
 
 
-def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_launch(create_job: list[str]) -> None:
-    answers = deliver(create_job, [notification()] * DELIVERIES)
+def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_launch(
+    s3: Any, create_job: list[str]
+) -> None:
+    answers = deliver(create_job, [upload(s3, b"one")] * DELIVERIES)
 
     assert set(answers) == {(202, b"")}
     assert len(jobs()) == 1
     assert len(launches()) == 1
 
 
-def test_other_bytes_under_the_same_key_are_another_job(create_job: list[str]) -> None:
-    deliver(create_job, [notification("1" * 32), notification("2" * 32)] * 50)
+def test_other_bytes_under_the_same_key_are_another_job(s3: Any, create_job: list[str]) -> None:
+    first = upload(s3, b"one")
+    deliver(create_job, [first] * 20)
+    deliver(create_job, [upload(s3, b"two"), first] * 50)
 
     assert len(jobs()) == 2
+    assert store_read.rejected_events(after=0, limit=9)[0] == []

@@ -222,7 +222,7 @@ def test_a_defect_that_one_upload_meets_keeps_no_other_from_its_job(
     upload = intake.upload
 
     def defective(found: Any, *, at: datetime) -> Any:
-        if found.key == "datasets/b.zip":
+        if found.keys == ("datasets/b.zip",):
             raise ValueError("a defect")
         return upload(found, at=at)
 

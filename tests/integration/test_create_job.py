@@ -1,6 +1,5 @@
 """create-job, through functions-framework as callers, Brokers and storages meet it."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +9,9 @@ import pytest
 from functions import store_read, tokens
 from tests.conftest import BUCKET, SECRET, api_headers, callback_headers, seconds
 from tests.unit.test_notifications import OTHERS, UPLOADS
-from tests.unit.vendors import FIXTURES
+from tests.unit.vendors import CONTENT, ETAG, FIXTURES, KEY, PLAIN
 
-pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
+pytestmark = pytest.mark.usefixtures("sqlite", "dataset", "no_trainer_left")
 GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
 
 
@@ -193,26 +192,22 @@ def test_a_path_or_method_that_is_not_ours_is_refused(client: Any) -> None:
     assert client.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize(("name", "headers", "metadata_known"), UPLOADS)
-def test_every_storages_notification_makes_its_job_or_says_why_not(
-    client: Any, s3: Any, name: str, headers: dict[str, str], metadata_known: Any
-) -> None:
-    """The fixtures name the ultralytics trainer, which is not registered here: on record, where its metadata is known."""
-    s3.put_object(
-        Bucket=BUCKET,
-        Key="datasets/a b+ü.zip",
-        Body=b"x",
-        Metadata={"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'},
-    )
+ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+
+
+@pytest.mark.parametrize(("name", "headers"), UPLOADS)
+def test_every_storages_notification_makes_its_job(client: Any, s3: Any, name: str, headers: dict[str, str]) -> None:
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED)
     answer = client.post("/v1/jobs", content=FIXTURES[name], headers=headers | api_headers("datasets:notify"))
 
     assert (answer.status_code, answer.content) == (202, b"")
-    if metadata_known:
-        assert jobs() == []
-        assert ["use one of stub" in row.reason for row in rejected()] == [True]
-    else:
-        assert [job.dataset_id for job in jobs()] == ["a b+ü"]
-        assert rejected() == []
+    assert [(job.dataset_id, job.dataset_etag) for job in jobs()] == [("a b+ü", ETAG)]
+    assert rejected() == []
+
+
+def notify(client: Any, body: bytes) -> None:
+    headers = api_headers("datasets:notify", **PLAIN)
+    assert client.post("/v1/jobs", content=body, headers=headers).status_code == 202
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -227,16 +222,10 @@ def test_what_is_no_upload_is_taken_and_makes_nothing(client: Any, name: str) ->
     assert jobs() == []
 
 
-def test_an_upload_whose_metadata_cannot_be_used_is_on_record_with_the_field(client: Any) -> None:
-    said = json.loads(FIXTURES["minio_put"])
-    said["Records"][0]["s3"]["bucket"]["name"] = BUCKET
-    said["Records"][0]["s3"]["object"]["userMetadata"] = {
-        "X-Amz-Meta-Stoker-Framework": "stub",
-        "X-Amz-Meta-Stoker-Model": "stub-1",
-        "X-Amz-Meta-Stoker-Epochs": "many",
-    }
+def test_an_upload_whose_metadata_cannot_be_used_is_on_record_with_the_field(client: Any, s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED | {"stoker-epochs": "many"})
     for _ in range(2):
-        assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
+        notify(client, FIXTURES["minio_put"])
 
     assert [row.reason for row in rejected()] == ["datasets/a b+ü.zip: epochs: use a whole number from 1 to 100,000"]
 

