@@ -10,6 +10,7 @@ Below ``LOCAL_RUNS_DIR``, each launch has a folder of its own::
                       scratch/       its working folder, removed at its end
 
 and ``.open/{job_id}.{launch}`` names each launch that may be alive, so that nobody looks through those that have ended.
+``.waiting/{created_at}.{job_id}.{launch}`` names each launch that waits for a slot: the oldest job gets the next one.
 """
 
 import errno
@@ -45,7 +46,7 @@ class Local:
     """The ``Launcher`` of a laptop; all its state is in files, so any process can go on from another's."""
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
-        """Start this launch, unless it has been started, or all slots are taken."""
+        """Start this launch, unless it has been started; or let it wait for a slot, behind older jobs that wait."""
         command = _command(job, environment)
         run = _run(job)
         run.mkdir(parents=True, exist_ok=True)
@@ -53,9 +54,13 @@ class Local:
             status = self.inspect(job)
             if status.phase in {Phase.RUNNING, Phase.ENDED}:
                 return status
-            limit = settings().local_job_limit
-            if len(_forget_ended()) >= limit:
-                return Status(Phase.WAITING, f"waits for one of {limit} slots")
+            place, limit = _place(job), settings().local_job_limit
+            place.touch()
+            older = sum(name < place.name for name in os.listdir(place.parent))  # noqa: PTH208 -- names are all that is wanted
+            if older >= limit - len(_forget_ended()):
+                behind = f", behind {older} older job{'s' if older > 1 else ''}" if older else ""
+                return Status(Phase.WAITING, f"waits for one of {limit} slots{behind}")
+            place.unlink()  # first: a job that cannot be started must not keep its place before those that can
             _forget_pause(run)
             (_open() / f"{job.id}.{job.launch}").touch()
             _start(run, command, environment)
@@ -65,7 +70,9 @@ class Local:
         """Do nothing: a launch starts one process, in the moment that it is submitted."""
 
     def stop(self, job_id: str) -> None:
-        """Send SIGTERM; the supervisor sees to the grace and the SIGKILL."""
+        """Send SIGTERM; the supervisor sees to the grace and the SIGKILL. A job that waits, waits no longer."""
+        for place in _waiting().glob(f"*.{job_id}.*"):
+            place.unlink(missing_ok=True)
         for run in _runs().glob(f"{job_id}/*/"):
             is_first = not (run / "stop.json").exists()
             if is_first:
@@ -107,6 +114,10 @@ class Local:
         return Status(Phase.ENDED, "the trainer and its supervisor are gone without a trace", reason_of_exit(-9))
 
     def list(self) -> set[str]:
+        """Return the jobs with a supervisor or a trainer alive, and those that wait for a slot."""
+        return self.running() | {place.name.split(".")[1] for place in _waiting().iterdir()}
+
+    def running(self) -> set[str]:
         """Return the jobs with a supervisor or a trainer alive."""
         return {run.parent.name for run in _open_runs() if _is_alive_run(run)}
 
@@ -205,6 +216,17 @@ def _runs() -> Path:
 
 def _run(job: Job) -> Path:
     return _runs() / job.id / str(job.launch)
+
+
+def _waiting() -> Path:
+    folder = _runs() / ".waiting"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _place(job: Job) -> Path:
+    """Return the file that names a launch while it waits; files in the order of their names are jobs by their age."""
+    return _waiting() / f"{int(job.created_at.timestamp() * 1_000_000):020d}.{job.id}.{job.launch}"
 
 
 def _open() -> Path:

@@ -78,7 +78,7 @@ class Launcher(Protocol):
         """Say how this launch of the job stands."""
 
     def list(self) -> set[str]:
-        """Return the ids of all jobs that have a trainer alive; a later ``inspect`` may answer from the same look."""
+        """Return the ids of all jobs with a trainer alive or waiting; a later ``inspect`` may use the same snapshot."""
 
 
 def chosen() -> Launcher:

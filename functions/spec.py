@@ -67,7 +67,7 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     priority: Label | None = None
     hyperparameters: dict[str, Any] = {}
     checkpoint_key: Key | None = None
-    attempt_limit: Annotated[int, Meta(ge=1, le=100)] = 1
+    attempt_limit: Annotated[int, Meta(ge=1, le=100)] = 3
     longest_pending_seconds: Seconds | None = None
     longest_running_seconds: Seconds | None = None
     longest_stalled_seconds: Seconds | None = None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -87,6 +88,29 @@ def keep(key: str, content: bytes) -> None:
     """
     with _refusals():
         _client().put_object(Bucket=bucket(), Key=key, Body=content, ContentType="application/gzip")
+
+
+def read(key: str, *, limit_bytes: int) -> bytes | None:
+    """Return a small object's content; None when there is no such object, or it is larger than the limit.
+
+    Raises:
+        Busy: the storage is away.
+    """
+    from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
+
+    with _refusals():
+        try:
+            found = _client().get_object(Bucket=bucket(), Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        with found["Body"] as body:
+            content: bytes = body.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        log(logging.WARNING, "an object is too large to be read", key=key, limit_bytes=limit_bytes)
+        return None
+    return content
 
 
 def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str]]:

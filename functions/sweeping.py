@@ -5,11 +5,12 @@ Every move is conditional on what sweep has read: a job that has moved meanwhile
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-from functions import identities, intake, launcher, outbox, retention, storage, store, store_read, store_sweep
-from functions.errors import ConfigurationError, Refusal, WrongState
+from functions import identities, intake, launcher, outbox, report, retention, storage, store, store_read, store_sweep
+from functions.errors import Busy, ConfigurationError, Refusal, WrongState
 from functions.launcher import Launcher, LauncherAwayError, Phase, Status
 from functions.lease import Lease
 from functions.logs import apart, bind, log
@@ -100,8 +101,7 @@ def _reconcile(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetim
     if status.phase == Phase.ENDED:
         _ended(job, status, at=at)
     elif overdue is not None:
-        still = _unchanged(job, overdue)
-        store.move(job.id, State.FAILED, reason=overdue, message=_clock_said(job, overdue, status), still=still, at=at)
+        _fail_overdue(job, overdue, status, at=at)
         launchers.stop(job.id)
     elif status.phase == Phase.HELD and job.state != State.PENDING and job.submitted_at is not None:
         store_sweep.note_wait(job, status.message)
@@ -123,7 +123,13 @@ def _note_image(job: Job, status: Status) -> None:
 
 
 def _ended(job: Job, status: Status, *, at: datetime) -> None:
-    """Start a job again whose trainer is gone, if that is worth it and allowed; else it FAILED."""
+    """Start a job again whose trainer is gone, if that is worth it and allowed; else it FAILED.
+
+    Unless the trainer stored the report of its end: that counts as the ``done`` that did not arrive. While the storage
+    is away, nothing is decided.
+    """
+    if job.state == State.RUNNING and report.finish_as_stored(job, at=at):
+        return
     reason = status.reason or Reason.LOST
     message = status.message or "the trainer is gone"
     again = store_sweep.relaunch(job, message, at=at) if RETRY[reason] == Retry.AS_IS else None
@@ -131,6 +137,15 @@ def _ended(job: Job, status: Status, *, at: datetime) -> None:
         launcher.submit(again, at=at)
     else:
         store.move(job.id, State.FAILED, reason=reason, message=message, still=store.unheard_since(job), at=at)
+
+
+def _fail_overdue(job: Job, reason: Reason, status: Status, *, at: datetime) -> None:
+    """Fail a job whose clock has run out, unless its trainer stored a report and cannot deliver it."""
+    with suppress(Busy):  # a clock is a promise, also while the storage is away
+        if job.state == State.RUNNING and report.finish_as_stored(job, at=at):
+            return
+    message = _clock_said(job, reason, status)
+    store.move(job.id, State.FAILED, reason=reason, message=message, still=_unchanged(job, reason), at=at)
 
 
 def _unchanged(job: Job, overdue: Reason) -> store.Condition:

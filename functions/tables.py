@@ -108,7 +108,7 @@ class Job(SQLModel, table=True):
     trace_id: str
 
     attempt: int = 0
-    attempt_limit: int = 1
+    attempt_limit: int
     #: which start this is, counted from 1; sweep raises it when another attempt is worth it
     launch: int = 1
     #: how many outbox rows this job has written

@@ -20,7 +20,7 @@ _DEFAULT_GRACE_SECONDS = "30"
 
 def alive() -> set[str]:
     """Return the jobs that have a trainer alive."""
-    return _launcher().list() if read_environment() else set()  # else the stack was never started
+    return _launcher().running() if read_environment() else set()  # else the stack was never started
 
 
 def paused() -> set[str]:

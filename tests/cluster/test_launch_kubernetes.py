@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 @pytest.fixture
 def new(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Job]:
     del kubernetes
-    return lambda **fields: store_read.job(a_job(at=tokens.now(), **fields))
+    return lambda **fields: store_read.job(a_job(at=tokens.now(), **{"attempt_limit": 1} | fields))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The local launcher, with real processes."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -19,7 +21,7 @@ from functions.launch_local import Local
 from functions.launcher import LaunchRejectedError, Phase, Status
 from functions.states import Reason, State
 from functions.tables import Job
-from tests.conftest import NOW, eventually, forget
+from tests.conftest import NOW, eventually, forget, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
 
@@ -27,7 +29,8 @@ pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
 @pytest.fixture
 def planned(a_job: Any) -> Any:
     """Make a job whose stub trainer follows a plan and calls nobody back."""
-    return lambda **plan: store_read.job(a_job(hyperparameters={"calls": False, **plan}))
+    ages = itertools.count()
+    return lambda **plan: store_read.job(a_job(at=NOW + seconds(next(ages)), hyperparameters={"calls": False, **plan}))
 
 
 def submit(job: Job) -> Status:
@@ -85,6 +88,42 @@ def test_jobs_over_the_limit_wait_for_a_slot(planned: Any) -> None:
 
     assert submit(second).phase == Phase.RUNNING
     ended(second)
+
+
+def test_a_slot_that_becomes_free_goes_to_the_oldest_job_that_waits(planned: Any) -> None:
+    first, second, third = planned(seconds=60), planned(exit=0), planned(exit=0)
+    submit(first)
+    assert [submit(job).message for job in (second, third)] == [
+        "waits for one of 1 slots",
+        "waits for one of 1 slots, behind 1 older job",
+    ]
+    Local().stop(first.id)
+    ended(first)
+
+    assert submit(third).phase == Phase.WAITING
+    assert submit(second).phase == Phase.RUNNING
+    ended(second)
+    assert submit(third).phase == Phase.RUNNING
+    ended(third)
+
+
+def test_a_job_that_was_stopped_or_cannot_be_started_gives_up_its_place(
+    planned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third, fourth = planned(seconds=60), planned(exit=0), planned(exit=0), planned(exit=0)
+    for job in (first, second, third, fourth):
+        submit(job)
+    assert Local().list() == {first.id, second.id, third.id, fourth.id}
+    for job in (first, second):
+        Local().stop(job.id)
+    ended(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Mock(side_effect=OSError("no process to be had")))
+        with pytest.raises(OSError, match="no process to be had"):
+            submit(third)
+
+    assert submit(fourth).phase == Phase.RUNNING
+    ended(fourth)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 ``HYPOTHESIS_PROFILE=thorough`` tries many more orders than the main run has time for.
 """
 
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import pytest
@@ -29,7 +31,7 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from functions import store, store_heartbeat, store_read, store_sweep, sweeping
+from functions import report, storage, store, store_heartbeat, store_read, store_sweep, sweeping
 from functions.callback import Said
 from functions.errors import Unusable, WrongState
 from functions.lease import AWAY_AFTER, DURATION
@@ -299,6 +301,24 @@ class Store(RuleBasedStateMachine):
             and model.is_as(seen, "launch")
         ):
             model.message = f"waits at {at}"
+
+    @rule(reading=readings, attempt=st.integers(0, 3), to=st.sampled_from(["SUCCEEDED", "FAILED"]), at=MOMENTS)
+    def finish_as_stored(self, reading: tuple[str, Job], attempt: int, to: str, at: datetime) -> None:
+        """End the job by a snapshot and the report that its trainer has stored."""
+        job, seen = reading
+        model, id_ = self.models[job], f"report-{attempt}"
+        content = json.dumps({"status": to, "attempt": attempt}).encode()
+        with mock.patch.object(storage, "read", return_value=content):
+            got = outcome(lambda: report.finish_as_stored(seen, at=at))
+        if attempt != seen.attempt:
+            assert got is False
+        elif refusal := model.refusal(id_, attempt, seen.launch):
+            assert got in {refusal, False}  # False: the attempt is unusable
+        else:
+            assert got is True
+            if id_ not in model.answered:
+                model.answered[id_] = attempt
+                model.move(State(to), at)
 
     @rule(job=jobs, since=MOMENTS, at=MOMENTS)
     def note_silence(self, job: str, since: datetime, at: datetime) -> None:

@@ -49,8 +49,8 @@ def functions() -> Iterator[Functions]:
 
 
 def submitted(functions: Functions, **plan: Any) -> str:
-    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": plan}
-    job_id: str = functions.call("POST", "/v1/jobs", **asked)["id"]
+    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "attempt_limit": 1}
+    job_id: str = functions.call("POST", "/v1/jobs", **asked, hyperparameters=plan)["id"]
     eventually(lambda: functions.job(job_id)["state"] == "RUNNING")
     return job_id
 

@@ -1,5 +1,7 @@
 """sweep, with real trainers, and a real S3 server: what it puts right, and what it leaves alone."""
 
+import itertools
+import json
 import os
 import signal
 import threading
@@ -29,11 +31,13 @@ from functions.states import FINAL, Reason, State
 from functions.store_heartbeat import Beat, record
 from functions.tables import Job
 from tests.conftest import (
+    BUCKET,
     api_headers,
     call,
     callback_headers,
     claim,
     eventually,
+    forget,
     free_ports,
     seconds,
     served_and_up,
@@ -45,10 +49,10 @@ WAITS = {"calls": False, "seconds": 600}
 
 @pytest.fixture
 def planned(a_job: Callable[..., str], now: datetime) -> Callable[..., Job]:
-    """Make a job, PENDING, whose stub trainer follows a plan; by default it waits and calls nobody back."""
+    """Make a job, PENDING, whose stub trainer follows a plan; by default it waits, calls nobody back and has one launch."""
 
     def make(plan: dict[str, Any] | None = None, **fields: Any) -> Job:
-        return read(a_job(State.PENDING, at=now, hyperparameters=plan or WAITS, **fields))
+        return read(a_job(State.PENDING, at=now, hyperparameters=plan or WAITS, **{"attempt_limit": 1} | fields))
 
     return make
 
@@ -127,6 +131,18 @@ def test_an_exit_without_done_fails_the_job_with_the_codes_reason(
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, reason)
 
 
+def test_by_default_a_lost_job_has_three_launches(a_job: Any, now: datetime) -> None:
+    job_id, launches = a_job(State.RUNNING, at=now), []
+    for _ in range(3):
+        gone_for_good = read(job_id)
+        launches.append(gone_for_good.launch)
+        sweeping._ended(gone_for_good, Status(Phase.ENDED, "its node is gone", Reason.NODE_LOST), at=now)
+    launches.append(read(job_id).launch)
+
+    assert launches == [1, 2, 3, 3]
+    assert (read(job_id).state, read(job_id).reason) == (State.FAILED, Reason.NODE_LOST)
+
+
 @pytest.mark.parametrize(("code", "launches"), [(74, 2), (65, 1), (78, 1), (1, 1)])
 def test_only_what_another_start_can_mend_is_started_again(
     planned: Any, now: datetime, code: int, launches: int
@@ -194,9 +210,38 @@ def test_a_job_that_is_started_again_may_wait_for_a_slot(planned: Any, now: date
     assert (read(first.id).state, read(first.id).launch) == (State.RUNNING, 2)
 
     Local().stop(second.id)
-    eventually(lambda: not Local().list())
+    gone(second)
     sweep(end)
     assert pids(read(first.id))
+
+
+def test_newcomers_wait_behind_the_jobs_that_wait_already(
+    environment: pytest.MonkeyPatch, a_job: Any, now: datetime
+) -> None:
+    environment.setenv("LOCAL_JOB_LIMIT", "2")
+    forget()
+    ages = itertools.count()
+
+    def new() -> Job:
+        """Make a job and launch it at once, as create-job does."""
+        made_at = now + timedelta(milliseconds=next(ages))
+        return launcher.launch(read(a_job(State.PENDING, at=made_at, hyperparameters=WAITS)), at=now)
+
+    jobs = [new() for _ in range(22)]
+
+    def started() -> list[Job]:
+        return [job for job in jobs if Local().inspect(job).phase != Phase.WAITING]
+
+    assert started() == jobs[:2]
+    for number in range(8):
+        pids(jobs[number])
+        store.move(jobs[number].id, State.CANCELLED, at=now)
+        launcher.stop(jobs[number].id)
+        gone(jobs[number])
+        jobs.append(new())
+        assert started() == jobs[: number + 2]
+        sweep(now + seconds(number))
+        assert started() == jobs[: number + 3]
 
 
 def test_silence_alone_never_fails_a_job_and_ends_with_the_next_heartbeat(planned: Any, now: datetime) -> None:
@@ -258,7 +303,7 @@ def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_wait
 
 
 def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job: Any, now: datetime) -> None:
-    job_id = a_job(State.RUNNING, at=now)
+    job_id = a_job(State.RUNNING, at=now, attempt_limit=1)
     sweep(now + seconds(30))
     assert read(job_id).state == State.RUNNING
 
@@ -483,3 +528,96 @@ def test_a_launcher_that_hangs_costs_a_sweep_few_timeouts_and_stops_nothing_else
         sweep(now)
 
     assert steps == [hangs] * calls + ["uploads", "outbox", "retention"]
+
+
+def stored(s3: Any, job_id: str, body: dict[str, Any] | bytes) -> None:
+    """Store the report of a trainer's end, as the trainer does before it calls ``done``."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    s3.put_object(Bucket=BUCKET, Key=f"results/job-{job_id}/done.json", Body=content)
+
+
+SUCCEEDED = {"status": "SUCCEEDED", "metrics": {"score": 0.5}, "artifacts": ["checkpoints/best.pt"], "attempt": 1}
+
+
+@pytest.mark.parametrize("end", ["exit", "kill", "lost", "stalled"])
+def test_a_trainer_whose_done_was_not_heard_succeeds_by_its_stored_report(
+    planned: Any, a_job: Any, s3: Any, now: datetime, end: str
+) -> None:
+    clocks = {"longest_stalled_seconds": 90 if end == "stalled" else 3600}
+    if end == "lost":
+        job = read(a_job(State.RUNNING, at=now, **clocks))
+    else:
+        job = running(planned({"calls": False, "seconds": 600, "exit": 1}, **clocks), at=now)
+        if end != "stalled":
+            os.killpg(pids(job)["trainer_pid"], signal.SIGKILL if end == "kill" else signal.SIGTERM)
+            gone(job)
+    stored(s3, job.id, SUCCEEDED)
+    sweep(now)
+    sweep(now + seconds(100))
+
+    after = read(job.id)
+    assert (after.state, after.launch, after.metrics, after.artifacts) == (
+        State.SUCCEEDED,
+        1,
+        {"score": 0.5},
+        ["checkpoints/best.pt"],
+    )
+    assert types(job.id)[-1] == "SUCCEEDED"
+    eventually(lambda: not Local().list())
+
+
+def test_a_failure_that_was_not_heard_is_the_one_that_the_trainer_stored(a_job: Any, s3: Any, now: datetime) -> None:
+    job_id = a_job(State.RUNNING, at=now)
+    error = {"reason": "dataset_invalid", "message": "no images"}
+    stored(s3, job_id, {"status": "FAILED", "error": error, "attempt": 1})
+    sweep(now + seconds(100))
+    sweep(now + seconds(200))
+
+    after = read(job_id)
+    assert (after.state, after.reason, after.message) == (State.FAILED, Reason.DATASET_INVALID, "no images")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        SUCCEEDED | {"attempt": 2},
+        SUCCEEDED | {"attempt": 0},
+        {"status": "SUCCEEDED"},
+        SUCCEEDED | {"status": "WON"},
+        SUCCEEDED | {"unknown": 1},
+        SUCCEEDED | {"artifacts": ["x" * 1_001]},
+        SUCCEEDED | {"metrics": {f"m{number}": 0.5 for number in range(501)}},
+        json.dumps(SUCCEEDED).encode() + b" " * 64 * 1024,
+        b'{"status": "SUCC',
+        b"\xff\xfe",
+        b"[" * 60_000,
+        b"",
+    ],
+    ids=range(12),
+)
+def test_a_stored_report_that_is_not_of_this_attempt_or_not_valid_decides_nothing(
+    a_job: Any, s3: Any, now: datetime, body: dict[str, Any] | bytes
+) -> None:
+    job_id = a_job(State.RUNNING, at=now, attempt_limit=1)
+    stored(s3, job_id, body)
+    sweep(now)
+    sweep(now + seconds(100))
+
+    assert (read(job_id).state, read(job_id).reason) == (State.FAILED, Reason.LOST)
+
+
+def test_while_the_storage_is_away_a_trainer_that_is_gone_is_neither_failed_nor_replaced(
+    environment: pytest.MonkeyPatch, a_job: Any, s3: Any, s3_server: str, now: datetime
+) -> None:
+    job_id = a_job(State.RUNNING, at=now)
+    stored(s3, job_id, SUCCEEDED)
+    sweep(now)
+    environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
+    forget()
+    sweep(now + seconds(100))
+    assert (read(job_id).state, read(job_id).launch) == (State.RUNNING, 1)
+
+    environment.setenv("MINIO_ENDPOINT", s3_server)
+    forget()
+    sweep(now + seconds(160))
+    assert read(job_id).state == State.SUCCEEDED

@@ -121,7 +121,8 @@ def submit(api: httpx.Client, dataset: str) -> Callable[..., str]:
     """Return what asks for a job and returns its id."""
 
     def ask(**fields: Any) -> str:
-        body = {"framework": "stub", "model_name": "stub", "dataset_id": dataset, "epochs": 3, **fields}
+        job = {"framework": "stub", "model_name": "stub", "dataset_id": dataset, "epochs": 3}
+        body = job | {"attempt_limit": 1} | fields
         answer = api.post("/v1/jobs", json=body, headers={"Idempotency-Key": uuid4().hex})
         assert answer.status_code in {200, 201}, answer.text
         return str(answer.json()["id"])
