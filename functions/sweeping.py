@@ -141,7 +141,7 @@ def _ended(job: Job, status: Status, *, at: datetime) -> None:
 
 def _fail_overdue(job: Job, reason: Reason, status: Status, *, at: datetime) -> None:
     """Fail a job whose clock has run out, unless its trainer stored a report and cannot deliver it."""
-    with suppress(Busy):  # a clock is a promise, also while the storage is away
+    with suppress(Busy, ConfigurationError):  # a clock is a promise, also while the storage is away
         if job.state == State.RUNNING and report.finish_as_stored(job, at=at):
             return
     message = _clock_said(job, reason, status)
