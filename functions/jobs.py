@@ -81,9 +81,11 @@ class RejectedEventsPage(msgspec.Struct):
 
 
 class Artifacts(msgspec.Struct):
-    """What a job has stored."""
+    """What a job has stored, and what it was made with: the trainer's image and the version of the dataset."""
 
     artifacts: list[Artifact]
+    image: str | None
+    dataset_etag: str | None
 
 
 @route("GET", "/v1/jobs", access=READ)
@@ -111,7 +113,8 @@ def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPag
 @route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
 def list_job_artifacts(_: Request, job_id: str) -> Artifacts:
     """List what a job has stored, with links to it."""
-    return Artifacts(storage.artifacts(store_read.job(job_id).id))  # 404, 503
+    job = store_read.job(job_id)  # 404, 503
+    return Artifacts(storage.artifacts(job.id), job.image, job.dataset_etag)  # 503
 
 
 @route("GET", "/v1/rejected-events", access=READ)

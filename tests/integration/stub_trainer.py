@@ -33,6 +33,25 @@ def call(name: str, body: dict[str, Any]) -> dict[str, Any]:
         time.sleep(0.1)
 
 
+def fetch_dataset(attempt: int) -> int:
+    """Download the version of the dataset that the job was made for, and return its size; without it, the job FAILED."""
+    key = f"datasets/{os.environ['DATASET_ID']}.zip"
+    url = call("presign", {"method": "GET", "key": key})["url"]
+    etag = os.environ.get("DATASET_ETAG")
+    try:
+        request = urllib.request.Request(url, headers={"If-Match": f'"{etag}"'} if etag else {})
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return len(response.read())
+    except urllib.error.HTTPError as error:
+        if error.code not in {404, 412}:
+            raise
+        what_happened = "deleted" if error.code == 404 else "overwritten"
+        message = f"{key} was {what_happened} after the job was made: version {etag} is gone"
+        failed = {"status": "FAILED", "error": {"reason": "dataset_invalid", "message": message}}
+        call("done", failed | {"attempt": attempt})
+        sys.exit(65)
+
+
 def main() -> None:
     """Do what the plan says."""
     if not PLAN.get("deaf"):
@@ -43,6 +62,7 @@ def main() -> None:
     if PLAN.get("child"):
         subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({PLAN['child']})"])
     attempt = call("event", {"type": "started"})["attempt"] if PLAN.get("calls", True) else 1
+    size = {"dataset_bytes": float(fetch_dataset(attempt))} if PLAN.get("dataset") else {}
     for epoch in range(1, int(PLAN.get("epochs", 0)) + 1):
         call("heartbeat", {"epoch": epoch, "attempt": attempt})
     if attempt in PLAN.get("killed_in_attempts", []):
@@ -57,7 +77,7 @@ def main() -> None:
         sys.exit(143)
     if "exit" in PLAN:
         sys.exit(int(PLAN["exit"]))
-    call("done", {"status": "SUCCEEDED", "metrics": {"score": 1.0}, "attempt": attempt})
+    call("done", {"status": "SUCCEEDED", "metrics": {"score": 1.0, **size}, "attempt": attempt})
 
 
 main()

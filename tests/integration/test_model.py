@@ -66,6 +66,7 @@ ATTEMPTS = st.none() | st.integers(0, 4)
 LAUNCHES = st.none() | st.integers(1, 3)
 STEPS = st.none() | st.integers(0, 5)
 #: what must be as it was read for sweep's moves to FAILED
+IMAGES = st.sampled_from(["trainer:1", "trainer@sha256:1"])
 UNHEARD = ("launch", "submitted_at", "heartbeat_at")
 UNCHANGED = {
     Reason.LOST: UNHEARD,
@@ -75,7 +76,7 @@ UNCHANGED = {
 }
 COLUMNS = (
     *("state", "attempt", "launch", "epoch", "step", "message", "liveness"),
-    *("submitted_at", "started_at", "heartbeat_at", "progress_at", "token_expires_at"),
+    *("submitted_at", "started_at", "heartbeat_at", "progress_at", "token_expires_at", "dataset_etag", "image"),
 )
 
 
@@ -97,6 +98,9 @@ class Model:
     message: str | None = None
     #: of the token that a trainer of this launch finds when it starts
     token_expires_at: datetime | None = None
+    #: the version of the dataset when the job was made, whatever overwrites it later
+    dataset_etag: str | None = None
+    image: str | None = None
     #: the attempt that each call was answered with first
     answered: dict[str, int] = field(default_factory=dict)
 
@@ -153,17 +157,22 @@ class Store(RuleBasedStateMachine):
         self.models: dict[str, Model] = {}
         self.identities: dict[str, str] = {}
         self.own = uuid4().hex  # one database serves all examples
+        self.dataset_etag = "version-1"
 
     @rule(target=jobs, identity=st.none() | st.sampled_from(["a", "b"]), at=MOMENTS)
     def create(self, identity: str | None, at: datetime) -> str:
         whole = None if identity is None else f"{self.own}-{identity}"
-        job, is_new = store.create(SPEC, identity=whole, trace_id="0" * 32, at=at)
+        job, is_new = store.create(SPEC, identity=whole, trace_id="0" * 32, at=at, dataset_etag=self.dataset_etag)
         assert is_new == (whole not in self.identities)
         if whole is not None:
             assert self.identities.setdefault(whole, job.id) == job.id
         if is_new:
-            self.models[job.id] = Model()
+            self.models[job.id] = Model(dataset_etag=self.dataset_etag)
         return job.id
+
+    @rule()
+    def overwrite_dataset(self) -> None:
+        self.dataset_etag = f"version-{int(self.dataset_etag.removeprefix('version-')) + 1}"
 
     @rule(job=jobs, id_=IDS, launch=LAUNCHES, at=MOMENTS)
     def claim(self, job: str, id_: str, launch: int | None, at: datetime) -> None:
@@ -266,7 +275,7 @@ class Store(RuleBasedStateMachine):
         assert (store_sweep.relaunch(seen, "again", at=at) is not None) == may
         if may:
             model.launch += 1
-            model.submitted_at = None
+            model.submitted_at = model.image = None
             model.heartbeat_at = model.progress_at = at
             model.token_expires_at = None
 
@@ -278,16 +287,25 @@ class Store(RuleBasedStateMachine):
         if seen.launch == model.launch:
             model.token_expires_at = expires_at
 
-    @rule(reading=readings, at=MOMENTS)
-    def submitted(self, reading: tuple[str, Job], at: datetime) -> None:
+    @rule(reading=readings, image=st.none() | IMAGES, at=MOMENTS)
+    def submitted(self, reading: tuple[str, Job], image: str | None, at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
         may = model.state not in FINAL and model.is_as(seen, "launch")
-        assert store_sweep.submitted(seen, f"waits since {at}", at=at) == may
+        assert store_sweep.submitted(seen, f"waits since {at}", at=at, image=image) == may
         if may:
             model.submitted_at = at
+            model.image = model.image or image
             if model.state in WAITING:
                 model.message = f"waits since {at}"
+
+    @rule(reading=readings, image=IMAGES)
+    def note_image(self, reading: tuple[str, Job], image: str) -> None:
+        job, seen = reading
+        model = self.models[job]
+        store_sweep.note_image(job, seen.launch, image)
+        if model.launch == seen.launch:
+            model.image = image
 
     @rule(reading=readings, at=MOMENTS)
     def note_wait(self, reading: tuple[str, Job], at: datetime) -> None:
@@ -352,6 +370,7 @@ def check(job_id: str) -> tuple[Job, Sequence[JobEvent]]:
     expected = [(number, f"dev.stoker.job.{state.lower()}") for number, state in enumerate(history, 1)]
     assert [(row.sequence, row.type) for row in told] == expected
     assert job.sequence == len(expected)
+    assert {row.data["dataset_etag"] for row in told} == {job.dataset_etag}
 
     assert [row.attempt for row in events if row.type == "started"] == list(range(1, job.attempt + 1))
     of_trainers = [row.attempt for row in events if row.ce_id]
