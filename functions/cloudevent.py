@@ -76,11 +76,28 @@ def parse_each(headers: Headers, body: bytes) -> list[CloudEvent | ValueError]:
         case "application/cloudevents-batch+json":
             return _batch(body)
         case "application/cloudevents+json":
-            return [_structured(_json(body, "a CloudEvent in structured mode"))]
+            return [structured(_json(body, "a CloudEvent in structured mode"))]
         case other if other.startswith(_FAMILY):
             raise ValueError(f"CloudEvents as {other[:100]!r} are not known here: send application/cloudevents+json")
         case _:
             return [_binary(given, body)]
+
+
+def as_json(headers: Headers, body: bytes) -> bytes:
+    """Return a delivery in any of the three modes as JSON, one event or an array of them, to be the data of another."""
+    given = _lower_case(headers)
+    if _media_type(given).startswith(_FAMILY):
+        return body
+    event: dict[str, Any] = {
+        name.removeprefix("ce-"): _attribute(value) for name, value in given.items() if name.startswith("ce-")
+    }
+    if given.get("content-type"):
+        event["datacontenttype"] = given["content-type"]
+    try:
+        event["data"] = _json(body, "data")
+    except ValueError:
+        event["data_base64"] = body
+    return msgspec.json.encode(event)
 
 
 def outgoing_headers(
@@ -119,7 +136,8 @@ def _essence(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _structured(event: object) -> CloudEvent | ValueError:
+def structured(event: object) -> CloudEvent | ValueError:
+    """Return the event that a JSON value is in structured mode; an unusable one is the error that says why."""
     try:
         return _event(fields.convert(event, _Envelope))
     except (ValueError, Unusable) as error:
@@ -140,7 +158,7 @@ def _batch(body: bytes) -> list[CloudEvent | ValueError]:
 
 def _in_batch(event: bytes) -> CloudEvent | ValueError:
     try:
-        return _structured(_json(event, "a CloudEvent of the batch"))
+        return structured(_json(event, "a CloudEvent of the batch"))
     except ValueError as error:
         return error
 

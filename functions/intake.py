@@ -190,7 +190,12 @@ def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, at: d
     if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
         raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
     job, is_new = store.create(
-        requested, dataset_etag=dataset.etag, identity=identity, trace_id=logs.about.get()["trace_id"], at=at
+        requested,
+        dataset_etag=dataset.etag,
+        dataset_key=None if dataset.key == storage.dataset_key(requested.dataset_id) else dataset.key,
+        identity=identity,
+        trace_id=logs.about.get()["trace_id"],
+        at=at,
     )
     logs.bind(job_id=job.id)
     if is_new:

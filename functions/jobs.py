@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from functions import storage, store_read, views
+from functions import names, storage, store_read, views
 from functions.api.requests import Request
 from functions.api.responses import Response
 from functions.api.routes import api, function, route
@@ -31,8 +31,8 @@ class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     def filters(self) -> dict[str, str]:
         """Return the equalities asked for."""
-        asked = {"state": self.state, "framework": self.framework, "dataset_id": self.dataset_id}
-        return {name: value for name, value in asked.items() if value is not None}
+        equal = {"state": self.state, "framework": self.framework, "dataset_id": self.dataset_id}
+        return {name: names.normalised(value) for name, value in equal.items() if value is not None}
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):

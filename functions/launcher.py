@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from functions import store, store_read, store_sweep, tokens
+from functions import storage, store, store_read, store_sweep, tokens
 from functions.errors import ConfigurationError, WrongState
 from functions.logs import log
 from functions.settings import Trainer, settings, storage_environment, trainers
@@ -205,7 +205,8 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": now.backend_base_url,
         "TASK": job.task,
-        "DATASET_ID": job.dataset_id,
+        # To the letter as the object is called, so that the trainer's datasets/{DATASET_ID}.zip is that object.
+        "DATASET_ID": _dataset_stem(job),
         **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),
         "MODEL_NAME": job.model_name,
         "HYPERPARAMETERS": hyperparameters_json(spec.get("hyperparameters", {})).decode(),
@@ -214,6 +215,11 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         **credentials(job, now=at),
         **optional,
     }
+
+
+def _dataset_stem(job: Job) -> str:
+    key = job.dataset_key or storage.dataset_key(job.dataset_id)
+    return key.removeprefix("datasets/").removesuffix(".zip")
 
 
 def credentials(job: Job, *, now: datetime) -> dict[str, str]:

@@ -21,6 +21,8 @@ _REASON_LENGTH = 500
 _DEPTH_LIMIT = 8
 #: a trainer's own files, which some storages report too
 _OUTPUT = re.compile(r"(checkpoints|results|logs)/job-")
+#: a CloudEvent in structured mode, as the data of another; never a request for a job
+_IS_EVENT = {"specversion", "type"}
 #: types of IntegrationSource aws.s3, by version
 _OBJECTS_THEMSELVES = {"dev.knative.eventing.aws-s3", "dev.knative.connector.event.aws-s3"}
 
@@ -126,6 +128,8 @@ def _opened(said: Any, depth: int) -> Iterable[Found]:
             return _found(_unpacked(said), depth + 1)
         case list():
             return _listed(said, depth)
+        case dict() if said.keys() >= _IS_EVENT:
+            return _found(cloudevent.structured(said), depth + 1)
         case dict() if (shape := _shape(said)) is not None:
             return shape(said, depth)
     raise ValueError("it has the shape of no upload notification that is known here")
@@ -142,7 +146,7 @@ def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
             "IntegrationSource aws.s3 sends the object (and by default deletes it) but never its key: "
             "let the bucket notify a queue, and use IntegrationSource aws.sqs"
         )
-    if isinstance(event.data, dict) and _shape(event.data) is None:
+    if isinstance(event.data, dict) and _shape(event.data) is None and not event.data.keys() >= _IS_EVENT:
         raise ValueError(f"CloudEvents of type {event.type!r} tell of no upload: filter them out in the Trigger")
     yield from _found(event.data, depth + 1)
 

@@ -49,7 +49,7 @@ def presign_object(request: Request, job_id: str, body: Wanted) -> Link:
 def _is_allowed(job: Job, wanted: Wanted) -> bool:
     if wanted.key.startswith(storage.own_prefixes(job.id)):
         return True
-    inputs = {storage.dataset_key(job.dataset_id), job.spec.get("checkpoint_key")}
+    inputs = {job.dataset_key or storage.dataset_key(job.dataset_id), job.spec.get("checkpoint_key")}
     return wanted.method == "GET" and (wanted.key in inputs or wanted.key.startswith("models/"))
 
 

@@ -28,10 +28,18 @@ from functions.views import job_json
 Condition = ColumnElement[bool]
 
 
-def create(
-    spec: Spec, *, identity: str | None, trace_id: str, at: datetime, dataset_etag: str | None = None
+def create(  # noqa: PLR0913 -- what a new job has
+    spec: Spec,
+    *,
+    identity: str | None,
+    trace_id: str,
+    at: datetime,
+    dataset_etag: str | None = None,
+    dataset_key: str | None = None,
 ) -> tuple[Job, bool]:
     """Write a PENDING job, or return the one that has this identity already; the flag says whether it is new.
+
+    ``dataset_key`` is the dataset's object, where its name is not ``datasets/{dataset_id}.zip`` to the letter.
 
     Raises:
         IntegrityError: the job has no identity, and its id is another job's.
@@ -44,6 +52,7 @@ def create(
         task=spec.task,
         dataset_id=spec.dataset_id,
         dataset_etag=dataset_etag,
+        dataset_key=dataset_key,
         model_name=spec.model_name,
         spec=as_json(spec),
         trace_id=trace_id,

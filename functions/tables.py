@@ -99,6 +99,8 @@ class Job(SQLModel, table=True):
     framework: str
     task: str
     dataset_id: str
+    #: the dataset's object, where its name is not in the normal form of Unicode that dataset_id has
+    dataset_key: str | None = None
     #: the version of the dataset that it was made for, without quotes; None where that is not known
     dataset_etag: str | None = None
     model_name: str

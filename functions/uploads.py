@@ -18,9 +18,15 @@ UPLOADED = "dev.stoker.upload"
 
 @route("POST", "/v1/uploads", access=api("datasets:notify"), statuses=(202,), headers=EVENT, accepts=Any)
 def receive_upload(request: Request) -> Response:
-    """Send a storage's notification to the Broker; the response comes when the Broker has it."""
+    """Send a storage's notification to the Broker; the response comes when the Broker has it.
+
+    A notification that is a CloudEvent becomes the data of the Broker's event, with its attributes: so it stays a
+    notification whatever its type says, and no token for uploads can send ``dev.stoker.job.create`` this way.
+    """
     at = tokens.now()
     body = requests.raw_body(request)  # 413
+    if cloudevent.is_event(request.headers):
+        body = cloudevent.as_json(request.headers, body)
     headers = cloudevent.outgoing_headers(
         type_=UPLOADED,
         id_=hashlib.sha256(body).hexdigest(),

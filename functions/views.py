@@ -6,7 +6,16 @@ from typing import Any
 from functions.tables import Job, JobEvent, RejectedEvent
 
 #: columns that are nobody else's business
-JOB_HIDDEN = {"identity", "sequence", "submitted_at", "launch", "archive_key", "token_key", "token_expires_at"}
+JOB_HIDDEN = {
+    "identity",
+    "dataset_key",
+    "sequence",
+    "submitted_at",
+    "launch",
+    "archive_key",
+    "token_key",
+    "token_expires_at",
+}
 EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
 
 

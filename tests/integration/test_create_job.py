@@ -237,3 +237,76 @@ def test_an_event_asks_for_a_job_once(client: Any) -> None:
         assert (answer.status_code, answer.content) == (202, b"")
 
     assert len(jobs()) == 1
+
+
+def nested(depth: int) -> Any:
+    """Return arrays in an object in a request's object, so deep in all."""
+    value: Any = []
+    for _ in range(depth - 3):
+        value = [value]
+    return {"calls": False, "x": value}
+
+
+def test_what_is_nested_deeper_than_32_levels_is_refused_before_anything_is_written(client: Any) -> None:
+    assert (
+        client.post("/v1/jobs", json=GOOD | {"hyperparameters": nested(32)}, headers=api_headers()).status_code == 201
+    )
+    for depth in (33, 500, 960, 980):
+        content = (
+            json.dumps(GOOD | {"hyperparameters": nested(depth)})
+            if depth < 500
+            else ('{"dataset_id": "digits", "hyperparameters": {"x": ' + "[" * depth + "]" * depth + "}}")
+        )
+        refused = client.post("/v1/jobs", content=content, headers=api_headers())
+        assert refused.status_code == 422
+        assert refused.json()["errors"] == [{"field": "body", "detail": "it is nested deeper than 32 levels"}]
+    assert len(jobs()) == 1
+
+
+def test_metadata_that_is_nested_deeper_than_32_levels_is_rejected(client: Any) -> None:
+    said = json.loads(FIXTURES["minio_put"])
+    said["Records"][0]["s3"]["bucket"]["name"] = BUCKET
+    said["Records"][0]["s3"]["object"]["userMetadata"] = {
+        "X-Amz-Meta-Stoker-Hyperparameters": '{"x": ' + "[" * 40 + "]" * 40 + "}"
+    }
+    assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
+
+    assert ["use one JSON object: it is nested deeper than 32 levels" in row.reason for row in rejected()] == [True]
+
+
+@pytest.mark.parametrize("text", ["é", "日", "x", "\u0001"])
+def test_hyperparameters_that_no_process_can_get_are_refused(client: Any, text: str) -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "dev.stoker.job.create"}
+    large = GOOD | {"hyperparameters": {"calls": False, "words": text * 70_000}}
+    answer = client.post(
+        "/",
+        content=json.dumps(event | {"data": large}, ensure_ascii=False),
+        headers=api_headers() | {"Content-Type": "application/cloudevents+json"},
+    )
+
+    assert answer.status_code == 202
+    assert [row.reason for row in rejected()] == ["event 1 of /shop: hyperparameters: use at most 65,536 bytes of JSON"]
+
+
+def test_hyperparameters_of_a_full_body_start_a_trainer_whatever_they_are_written_in(client: Any) -> None:
+    content = json.dumps(GOOD | {"hyperparameters": {"calls": False, "words": "é" * 30_000}}, ensure_ascii=False)
+    answer = client.post("/v1/jobs", content=content, headers=api_headers())
+
+    assert (answer.status_code, answer.json()["message"]) == (201, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"task": "evaluate"}, "use one of predict, train"),
+        ({"device": "gpu"}, "use cpu, mps, or the numbers of GPUs, such as 0,1"),
+        ({"model_name": "a//b"}, "use a key of 1 to 900 characters, names joined by single slashes, without .., backslashes or control characters, that does not begin with a dot, a dash or a space"),
+        ({"epochs": "many"}, "use a whole number from 1 to 100,000"),
+        ({"learning_rate": 0}, "use a number, more than 0 and at most 1,000"),
+        ({"queue": "a b"}, "use 1 to 63 letters, digits, dots, dashes and underscores, the first and last a letter or digit"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_in_words_what_may_be(client: Any, change: dict[str, Any], detail: str) -> None:
+    answer = client.post("/v1/jobs", json=GOOD | change, headers=api_headers())
+
+    assert [error["detail"] for error in answer.json()["errors"]] == [detail]

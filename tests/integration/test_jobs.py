@@ -115,3 +115,21 @@ def test_what_is_not_there_is_404(get: Any, path: str) -> None:
 def test_reading_takes_a_scope_for_jobs(get: Any) -> None:
     assert get("/v1/jobs", scope="datasets:notify").status_code == 403
     assert get("/v1/jobs", scope="jobs:write").status_code == 200
+
+
+@pytest.mark.parametrize("state", ["running", "Running", "RUNNING"])
+def test_a_state_is_written_in_any_case(function: Callable[[str], Any], a_job: Any, state: str) -> None:
+    job_id = a_job(State.RUNNING)
+    a_job(State.QUEUED)
+    found = function("jobs").get("/v1/jobs", params={"state": state}, headers=api_headers()).json()["jobs"]
+
+    assert [job["id"] for job in found] == [job_id]
+
+
+def test_a_state_that_is_none_is_refused_with_those_that_are(function: Callable[[str], Any]) -> None:
+    refused = function("jobs").get("/v1/jobs", params={"state": "done", "limit": "0"}, headers=api_headers())
+
+    assert refused.json()["errors"] == [
+        {"field": "state", "detail": "use one of PENDING, QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED"},
+        {"field": "limit", "detail": "use a whole number from 1 to 500"},
+    ]

@@ -128,12 +128,37 @@ def confused(token: str, public_key: bytes) -> str:
     return f"{signed}.{base64url_encode(signature).decode()}"
 
 
+@pytest.mark.parametrize("subjects", ["", " ", ",", "somebody,", ",,somebody , "])
+@pytest.mark.parametrize("sub", [SUBJECT, "", None], ids=["a subject", "an empty one", "none"])
 def test_nobody_is_let_in_where_no_subject_is_named(
-    issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch
+    issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch, subjects: str, sub: str | None
 ) -> None:
-    environment.setenv("OIDC_SUBJECTS", "")
+    environment.setenv("OIDC_SUBJECTS", subjects)
     forget()
-    assert sweep(issuer.token()) == 401
+    assert sweep(without_sub(issuer) if sub is None else issuer.token(sub=sub)) == 401
+
+
+@pytest.mark.parametrize("subjects", ["*", "?", f"{SUBJECT},"])
+def test_a_token_without_a_subject_is_nobodys(
+    issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch, subjects: str
+) -> None:
+    environment.setenv("OIDC_SUBJECTS", subjects)
+    forget()
+    assert [sweep(issuer.token(sub="")), sweep(without_sub(issuer))] == [401, 401]
+
+
+def without_sub(issuer: Issuer) -> str:
+    now = tokens.now()
+    claims = {"iss": issuer.url, "aud": "stoker", "iat": now, "exp": now + seconds(60)}
+    return jwt.encode(claims, issuer.key, algorithm="RS256", headers={"kid": "one"})
+
+
+def test_an_issuer_whose_configuration_is_none_is_the_operators_mistake(
+    issuer: Issuer, sweep: Callable[[str], int]
+) -> None:
+    token = issuer.token()
+    issuer.documents["/.well-known/openid-configuration"] = {"welcome": "to a web site"}
+    assert sweep(token) == 503
 
 
 def test_an_issuer_that_is_away_is_503(

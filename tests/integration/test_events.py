@@ -1,0 +1,188 @@
+"""Events as they are delivered: each on its own, with no more rights than the token has, and its reason on record."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from functions import sink, store_read, sweeping
+from functions.states import State
+from tests.conftest import BUCKET, api_headers, forget
+
+pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
+GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
+CREATE = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "dev.stoker.job.create", "data": GOOD}
+CANCEL = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "dev.stoker.job.cancel"}
+METADATA = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+NOTIFY = "datasets:notify"
+
+
+@pytest.fixture
+def client(function: Callable[[str], Any]) -> Any:
+    return function("create_job")
+
+
+def send(client: Any, event: Any, scope: str = "jobs:write", path: str = "/") -> Any:
+    """Send one event in structured mode, or several as a batch."""
+    mode = "cloudevents-batch+json" if isinstance(event, list) else "cloudevents+json"
+    headers = api_headers(scope) | {"Content-Type": f"application/{mode}"}
+    return client.post(path, content=json.dumps(event), headers=headers)
+
+
+def datasets() -> list[str]:
+    return sorted(job.dataset_id for job in store_read.jobs({}, cursor=None, limit=100)[0])
+
+
+def reasons() -> list[str]:
+    return [row.reason for row in store_read.rejected_events(after=0, limit=100)[0]]
+
+
+def uploaded(s3: Any, key: str, metadata: dict[str, str] | None = None) -> dict[str, Any]:
+    """Put a dataset, and return what a storage says of it."""
+    etag = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=metadata or METADATA)["ETag"].strip('"')
+    record = {"bucket": {"name": BUCKET}, "object": {"key": key, "eTag": etag}}
+    return {"Records": [{"eventName": "ObjectCreated:Put", "s3": record}]}
+
+
+def asks(id_: str, dataset_id: str) -> dict[str, Any]:
+    return CREATE | {"id": id_, "data": GOOD | {"dataset_id": dataset_id}}
+
+
+def test_a_token_for_notifications_creates_no_job_by_an_event(client: Any) -> None:
+    structured = send(client, CREATE, NOTIFY)
+    binary = client.post(
+        "/",
+        json=GOOD,
+        headers=api_headers(NOTIFY) | {f"ce-{name}": str(value) for name, value in CREATE.items() if name != "data"},
+    )
+
+    assert (structured.status_code, binary.status_code) == (403, 403)
+    assert "jobs:write" in structured.json()["detail"]
+    assert (datasets(), reasons()) == ([], [])
+
+
+def test_of_a_batch_that_asks_for_more_than_the_token_allows_the_rest_is_taken(client: Any, s3: Any) -> None:
+    upload = {"specversion": "1.0", "id": "2", "source": "/s3", "type": "com.amazonaws.s3.x"}
+    response = send(client, [CREATE, upload | {"data": uploaded(s3, "datasets/cats.zip")}], NOTIFY)
+
+    assert response.status_code == 403
+    assert datasets() == ["cats"]
+
+
+def test_a_token_for_notifications_cancels_and_sweeps_nothing(function: Callable[[str], Any], a_job: Any) -> None:
+    job_id = a_job(State.QUEUED)
+
+    assert send(function("cancel"), CANCEL | {"subject": job_id}, NOTIFY, "/v1/cancel").status_code == 403
+    assert function("sweep").post("/v1/sweep", headers=api_headers(NOTIFY)).status_code == 403
+    assert store_read.job(job_id).state == State.QUEUED
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"specversion": "1.0"}, {"specversion": "1.0", "id": "3", "source": "/x", "type": "com.other", "data": {}}, 5],
+)
+def test_a_bad_or_foreign_event_of_a_batch_harms_no_other(client: Any, bad: Any) -> None:
+    assert send(client, [asks("1", "a"), bad, asks("2", "b")]).status_code == 202
+
+    assert datasets() == ["a", "b"]
+    assert len(reasons()) == 1
+
+
+def test_an_event_that_is_nested_too_deep_harms_no_other_of_its_batch(client: Any) -> None:
+    deep = json.dumps(asks("2", "deep")).replace('{"calls": false}', '{"x": ' + "[" * 40 + "]" * 40 + "}")
+    body = f"[{json.dumps(asks('1', 'a'))}, {deep}]"
+    headers = api_headers() | {"Content-Type": "application/cloudevents-batch+json"}
+
+    assert client.post("/", content=body, headers=headers).status_code == 202
+    assert datasets() == ["a"]
+    assert ["nested deeper than 32 levels" in reason for reason in reasons()] == [True]
+
+
+def test_a_rejected_event_says_which_it_is(client: Any) -> None:
+    send(client, CREATE | {"data": GOOD | {"epochs": 0}})
+    send(client, CREATE | {"data": "a job"})
+
+    assert reasons() == [
+        "event 1 of /shop: epochs: use a whole number from 1 to 100,000",
+        "event 1 of /shop: its data must be a JSON object, as POST /v1/jobs takes",
+    ]
+
+
+@pytest.mark.parametrize("key", ["datasets/cats.zip", "datasets/a..b.zip", "datasets/a/b.zip"])
+def test_an_upload_that_is_rejected_is_listed_once_with_its_key(client: Any, s3: Any, now: datetime, key: str) -> None:
+    message = uploaded(s3, key, METADATA | {"stoker-epochs": "many"})
+    for _ in range(2):
+        assert client.post("/", json=message, headers=api_headers(NOTIFY)).status_code == 202
+        sweeping.once(at=now + timedelta(minutes=5))
+
+    assert [reason.startswith(f"{key}: ") for reason in reasons()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (CANCEL, "event 1 of type dev.stoker.job.cancel has no subject: set it to the job's id"),
+        (CANCEL | {"subject": "no-such-job"}, "there is no job no-such-job"),
+        (CREATE, "CloudEvents of type 'dev.stoker.job.create' cancel no job: filter them out in the Trigger"),
+        ({"specversion": "1.0"}, "the CloudEvent cannot be used: id: it is missing"),
+    ],
+)
+def test_an_event_that_cancels_no_job_is_rejected_with_a_reason(
+    function: Callable[[str], Any], a_job: Any, event: dict[str, Any], reason: str
+) -> None:
+    job_id = a_job(State.QUEUED)
+    response = send(function("cancel"), [event, CANCEL | {"subject": job_id}], path="/v1/cancel")
+
+    assert response.status_code == 202
+    assert [one.startswith(reason) for one in reasons()] == [True]
+    assert store_read.job(job_id).state == State.CANCELLED
+
+
+@pytest.fixture
+def broker(environment: pytest.MonkeyPatch, client: Any, function: Callable[[str], Any]) -> Any:
+    """Send to /v1/uploads; what it sends to the Broker is delivered to create-job, with the rights of a Trigger."""
+    environment.setenv("K_SINK", "http://broker")
+    forget()
+
+    def deliver(headers: dict[str, str], body: bytes) -> int:
+        assert headers["ce-type"] == "dev.stoker.upload"
+        response = client.post("/", content=body, headers={**headers, **api_headers()})
+        return int(response.status_code)
+
+    environment.setattr(sink, "post", deliver)
+    return function("uploads")
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary", "batched", "none"])
+def test_an_upload_that_is_a_cloudevent_becomes_a_job_by_way_of_the_broker(broker: Any, s3: Any, mode: str) -> None:
+    message = uploaded(s3, "datasets/caf%C3%A9.zip".replace("%C3%A9", "é"))
+    message["Records"][0]["s3"]["object"]["key"] = "datasets/caf%C3%A9.zip"
+    attributes = {"specversion": "1.0", "id": "1", "source": "/s3", "type": "aws.s3.object.created", "subject": "é"}
+    if mode == "binary":
+        headers = {f"ce-{name}": value for name, value in attributes.items()} | {"ce-subject": "%C3%A9"}
+        response = broker.post("/v1/uploads", json=message, headers=api_headers(NOTIFY) | headers)
+    elif mode == "none":
+        response = broker.post("/v1/uploads", json=message, headers=api_headers(NOTIFY))
+    else:
+        event = attributes | {"data": message}
+        response = send(broker, [event] if mode == "batched" else event, NOTIFY, "/v1/uploads")
+
+    assert response.status_code == 202
+    assert (datasets(), reasons()) == (["café"], [])
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+def test_no_request_for_a_job_gets_through_the_broker_by_way_of_uploads(broker: Any, mode: str) -> None:
+    if mode == "structured":
+        response = send(broker, CREATE, NOTIFY, "/v1/uploads")
+    else:
+        headers = {f"ce-{name}": str(value) for name, value in CREATE.items() if name != "data"}
+        response = broker.post("/v1/uploads", json=GOOD, headers=api_headers(NOTIFY) | headers)
+
+    assert response.status_code == 202
+    assert datasets() == []
+    assert reasons() == [
+        "CloudEvents of type 'dev.stoker.job.create' tell of no upload: filter them out in the Trigger"
+    ]

@@ -1,0 +1,149 @@
+"""Names that people have, in every way in; and the object is found, however its name is written."""
+
+import io
+import json
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from functions import launcher, store_read, sweeping
+from functions.states import State
+from tests.conftest import BUCKET, NOW, api_headers, callback_headers
+
+pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
+GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
+METADATA = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+NAMES = [
+    "café", "cafe\u0301", "Zu\u0308rich", "हिन्दी", "ไทย น้ำ", "データ", "한국어", "cats (1)", "a&b", "my,data", "a'b",
+    "[draft] v2", "50% off", "a#b?c=d", "$HOME $(JOB_ID) $$", "🐈 cats", "👨\u200d👩\u200d👧", "Screenshot 10.00\u202fAM", "a;b`c`", 'say "hi"', "{x}", "a+b=c@d~e!",
+]  # fmt: skip
+BAD = [
+    "",
+    "a/b",
+    "..",
+    "a..b",
+    "a\\b",
+    "a\nb",
+    "a\0b",
+    "a\x1b[2J",
+    "a\u202eb",
+    "a\u2028b",
+    "a\u200bb",
+    ".hidden",
+    "-rf",
+    " a",
+    "x" * 201,
+]
+
+
+def nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_people_have_is_taken_and_reaches_the_trainer(
+    function: Callable[[str], Any], s3: Any, name: str
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key=f"datasets/{nfc(name)}.zip", Body=b"x")
+    response = function("create_job").post("/v1/jobs", json=GOOD | {"dataset_id": name}, headers=api_headers())
+    assert response.status_code == 201, response.text
+    assert response.json()["dataset_id"] == nfc(name)
+
+    found = function("jobs").get("/v1/jobs", params={"dataset_id": name}, headers=api_headers()).json()["jobs"]
+    assert [job["id"] for job in found] == [response.json()["id"]]
+    job = store_read.job(response.json()["id"])
+    assert launcher.environment(job, at=NOW)["DATASET_ID"] == nfc(name)
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("field", ["dataset_id", "framework"])
+def test_a_name_that_could_hurt_is_refused_in_words(function: Callable[[str], Any], field: str, name: str) -> None:
+    response = function("create_job").post("/v1/jobs", json=GOOD | {field: name}, headers=api_headers())
+
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {
+            "field": field,
+            "detail": "use a name of 1 to 200 characters, without slashes, without .., backslashes or control characters, "
+            "that does not begin with a dot, a dash or a space",
+        }
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("is_found_by_sweep", [False, True], ids=["notified", "swept"])
+def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_download_it(
+    function: Callable[[str], Any],
+    s3: Any,
+    now: datetime,
+    name: str,
+    is_found_by_sweep: bool,  # noqa: FBT001
+) -> None:
+    key = f"datasets/{name}.zip"
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("name.txt", name)
+    etag = s3.put_object(Bucket=BUCKET, Key=key, Body=content.getvalue(), Metadata=METADATA)["ETag"].strip('"')
+    if is_found_by_sweep:
+        sweeping.once(at=now + timedelta(minutes=5))
+    else:
+        detail = {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}}
+        event = {"detail-type": "Object Created", "detail": detail}
+        function("create_job").post("/", json=event, headers=api_headers("datasets:notify"))
+
+    assert store_read.rejected_events(after=0, limit=9)[0] == []
+    (job,) = store_read.jobs({}, cursor=None, limit=9)[0]
+    assert job.dataset_id == nfc(name)
+    # What a trainer does: it asks for a link to datasets/$DATASET_ID.zip.
+    wanted = {"method": "GET", "key": f"datasets/{launcher.environment(job, at=NOW)['DATASET_ID']}.zip"}
+    link = function("presign").post(f"/v1/jobs/{job.id}/presign", json=wanted, headers=callback_headers(job.id))
+    assert link.status_code == 200, link.text
+    assert httpx.get(link.json()["url"]).content == content.getvalue()
+
+
+def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
+    for number, name in enumerate(("Zürich", "Zu\u0308rich")):
+        key = f"datasets/{name}.zip"
+        s3.put_object(Bucket=BUCKET, Key=key, Body=bytes([number]), Metadata=METADATA)
+    sweeping.once(at=now + timedelta(minutes=5))
+
+    jobs = store_read.jobs({"dataset_id": "Zürich"}, cursor=None, limit=9)[0]
+    assert len({launcher.environment(job, at=NOW)["DATASET_ID"] for job in jobs}) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("=?UTF-8?Q?stub_=C3=A9?=", "stub é"), ("=?UTF-8?B?c3R1YiDDqQ==?=", "stub é"), ("stub Ã©", "stub é"), ("stub é", "stub é"), ("stub =?x", "stub =?x")],
+)  # fmt: skip
+def test_metadata_of_other_than_ascii_is_read_as_it_was_meant(
+    function: Callable[[str], Any], value: str, read: str
+) -> None:
+    record = {
+        "bucket": {"name": BUCKET},
+        "object": {"key": "datasets/cats.zip", "eTag": "e", "userMetadata": {
+            "X-Amz-Meta-Stoker-Framework": "stub", "X-Amz-Meta-Stoker-Model": value, "X-Amz-Meta-Stoker-Hyperparameters": '{"calls": false}',
+        }},
+    }  # fmt: skip
+    body = {"Records": [{"eventName": "s3:ObjectCreated:Put", "s3": record}]}
+    function("create_job").post("/", content=json.dumps(body), headers=api_headers("datasets:notify"))
+
+    assert [job.model_name for job in store_read.jobs({}, cursor=None, limit=9)[0]] == [read]
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_trainer_may_store_files_with_names_that_people_have(function: Callable[[str], Any], a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    key = f"results/job-{job_id}/हिन्दी (1)/cafe\u0301 🐈.png"
+    link = function("presign").post(
+        f"/v1/jobs/{job_id}/presign", json={"method": "PUT", "key": key}, headers=callback_headers(job_id)
+    )
+    assert httpx.put(link.json()["url"], content=b"x").is_success
+
+    listed = function("jobs").get(f"/v1/jobs/{job_id}/artifacts", headers=api_headers()).json()["artifacts"]
+    assert [one["key"] for one in listed] == [key]
+    assert httpx.get(listed[0]["url"]).content == b"x"
