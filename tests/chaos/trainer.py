@@ -90,16 +90,16 @@ def call(name: str, **body: Any) -> dict[str, Any]:
     sys.exit(1)
 
 
-def transfer(method: str, key: str, content: bytes = b"") -> bytes | None:
-    """Store or fetch an object by a presigned link; None when there is none."""
+def transfer(method: str, key: str, content: bytes = b"", etag: str = "") -> bytes | None:
+    """Store or fetch an object by a presigned link; None when there is none, or no longer of this ETag."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         address, _, path = call("presign", method=method, key=key)["url"].removeprefix("http://").partition("/")
         try:
-            status, answer = exchange(address, method, f"/{path}", {}, content)
+            status, answer = exchange(address, method, f"/{path}", {"If-Match": f'"{etag}"'} if etag else {}, content)
         except OSError:
             status, answer = 0, b""
-        if status in {200, 404}:
+        if status in {200, 404, 412}:
             return answer if status == 200 else None
         time.sleep(0.2)
     say(f"unstored {key}")
@@ -132,6 +132,8 @@ def main() -> None:
     die(-1, 0)
     attempt = call("event", type="started")["attempt"]
     die(0, attempt)
+    if PLAN.get("stores") and transfer("GET", f"datasets/{ENV['DATASET_ID']}.zip", etag=ENV["DATASET_ETAG"]) is None:
+        say("unstored dataset")
     last = f"checkpoints/job-{JOB}/last.pt"
     for epoch in range(1, PLAN["epochs"] + 1):
         time.sleep(PLAN["pause"])
