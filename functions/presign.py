@@ -23,13 +23,21 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
     method: Literal["GET", "PUT"]
     key: Key
+    #: upload in so many parts: for what is too large for one request (5 GiB)
+    parts: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    #: an upload in parts that was begun: new links for it
+    upload_id: Annotated[str, Meta(min_length=1, max_length=1_024)] | None = None
 
 
-class Link(msgspec.Struct):
-    """The response."""
+class Link(msgspec.Struct, omit_defaults=True):
+    """The response: one link, or those of an upload in parts."""
 
-    url: str
     expires_at: Annotated[datetime, Meta(tz=True)]
+    url: str | None = None
+    urls: list[str] | None = None
+    complete_url: str | None = None
+    abort_url: str | None = None
+    upload_id: str | None = None
 
 
 @route("POST", "/v1/jobs/{job_id}/presign", access=CALLBACK)
@@ -39,11 +47,18 @@ def presign_object(request: Request, job_id: str, body: Wanted) -> Link:
     job = store_read.job(job_id)  # 404, 503
     if not _is_allowed(job, body):
         raise unusable_field("key", f"a trainer of this job may not {body.method} {body.key}")
+    if body.method == "GET" and body.parts is not None:
+        raise unusable_field("parts", "only an upload (PUT) has parts; a download needs one link")
+    if body.upload_id is not None and body.parts is None:
+        raise unusable_field("upload_id", "name the number of parts, too")
     store.refuse_replaced(job, request.claims.get("launch"))  # 409
     if job.state in FINAL and not _completes_log(job, body, now):
         raise WrongState(f"job {job.id} has ended ({job.state}): it gets no more links", state=job.state)
-    url = storage.link(body.method, body.key)
-    return Link(url, now + timedelta(seconds=storage.LINK_SECONDS))
+    expires_at = now + timedelta(seconds=storage.LINK_SECONDS)
+    if body.parts is None:
+        return Link(expires_at, url=storage.link(body.method, body.key))
+    links = storage.part_links(body.key, body.parts, body.upload_id)  # 503
+    return Link(expires_at, None, links.urls, links.complete_url, links.abort_url, links.upload_id)
 
 
 def _is_allowed(job: Job, wanted: Wanted) -> bool:

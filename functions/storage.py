@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -78,6 +78,34 @@ def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -
     """
     action = {"GET": "get_object", "PUT": "put_object"}[method]
     return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
+
+
+class PartLinks(msgspec.Struct):
+    """Presigned URLs of an upload in parts: one for each part, one to complete it, one to give it up."""
+
+    upload_id: str
+    urls: list[str]
+    complete_url: str
+    abort_url: str
+
+
+def part_links(key: str, parts: int, upload_id: str | None = None) -> PartLinks:
+    """Begin an upload in parts, or go on with the one that ``upload_id`` names, and return its links.
+
+    Raises:
+        Busy: the storage is away.
+    """
+    client = _client()
+    with _refusals():
+        upload_id = upload_id or client.create_multipart_upload(Bucket=bucket(), Key=key)["UploadId"]
+    upload = {"Bucket": bucket(), "Key": key, "UploadId": upload_id}
+    sign = partial(client.generate_presigned_url, ExpiresIn=LINK_SECONDS)
+    return PartLinks(
+        upload_id,
+        [sign("upload_part", Params={**upload, "PartNumber": number}) for number in range(1, parts + 1)],
+        sign("complete_multipart_upload", Params=upload),
+        sign("abort_multipart_upload", Params=upload),
+    )
 
 
 def keep(key: str, content: bytes) -> None:

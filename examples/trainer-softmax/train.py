@@ -1,11 +1,11 @@
-"""A framework that nobody has heard of: softmax regression, in numpy, on pictures in folders of classes."""
+"""A framework that nobody has heard of: softmax regression, in numpy, on images in folders of classes."""
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from contract.archive import unpack
+from archive import unpack
 from PIL import Image
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, Stopped, run
 
@@ -38,19 +38,18 @@ def train(contract: Contract) -> Mapping[str, float]:
         contract.save_checkpoint(last, now=True)
         raise
     for name in ("last.pt", "best.pt"):
-        contract.upload(last, contract.key("checkpoints", name))
+        contract.save_result(last, name, kind="checkpoints")
     return {"accuracy": accuracy or score(weights, *data["val"])}
 
 
 def fetch(contract: Contract) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return pixels and labels of train and val."""
-    dataset_id, folder = contract.settings.dataset_id, contract.scratch / "dataset"
-    if not contract.download(f"datasets/{dataset_id}.zip", contract.scratch / "dataset.zip"):
-        raise DatasetInvalidError(f"there is no datasets/{dataset_id}.zip")  # done FAILED, exit code 65
-    unpack(contract.scratch / "dataset.zip", folder, lambda path: path.suffix == ".png", contract.check)
+    folder = contract.scratch / "dataset"
+    archive = contract.download_dataset()  # missing, or overwritten since: done FAILED, exit code 65
+    unpack(archive, folder, lambda path: path.suffix == ".png", contract.check)
     classes = sorted(path.name for path in folder.glob("train/*"))
     if len(classes) < 2:
-        raise DatasetInvalidError("train/ needs two or more folders of .png pictures")
+        raise DatasetInvalidError("train/ needs two or more folders of .png images")
     return {split: load(folder / split, classes) for split in ("train", "val")} | {"classes": classes}
 
 
@@ -84,7 +83,7 @@ def descend(weights: np.ndarray, x: np.ndarray, y: np.ndarray, rate: float, size
 
 
 def score(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    """Return the share of pictures that are seen right."""
+    """Return the share of images that are classified correctly."""
     return float(((x @ weights).argmax(axis=1) == y).mean())
 
 

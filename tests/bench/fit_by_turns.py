@@ -64,20 +64,20 @@ def main() -> int:
 
     steps = Steps()
     threading.Thread.run = steps.counted(threading.Thread.run)  # type: ignore[method-assign]
-    checkpoints.store, train.tell = steps.timed(checkpoints.store), steps.timed(train.tell)
+    checkpoints.store, train.report_epoch = steps.timed(checkpoints.store), steps.timed(train.report_epoch)
     for name in ("check", "progress"):
         setattr(utils.Contract, name, steps.timed(getattr(utils.Contract, name)))
 
     def by_turns(contract: Any) -> Mapping[str, float]:
         settings = contract.settings
-        place, chosen = devices.places(settings.device, contract.scratch)[0], options.read(settings)
+        context, chosen = devices.contexts(settings.device, contract.scratch)[0], options.read(settings)
         data = dataset.fetch(contract, val_share=chosen.val_share)
-        train.fit(None, settings, chosen, data, place, is_resumed=False)
+        train.fit(None, settings, chosen, data, context, is_resumed=False)
         with Path(os.environ["BENCH_FILE"]).open("w") as file:
             for turn in range(int(os.environ["BENCH_TURNS"])):
                 for one in (contract, None) if turn % 2 else (None, contract):
                     wall, cpu, own = time.perf_counter(), time.process_time(), steps.seconds()
-                    train.fit(one, settings, chosen, data, place, is_resumed=False)
+                    train.fit(one, settings, chosen, data, context, is_resumed=False)
                     took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
                     took["steps"] = steps.seconds() - own
                     file.write(json.dumps({"contract": one is not None, **took}) + "\n")

@@ -3,6 +3,7 @@
 A check returns what is wrong, in words, or None.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -227,6 +228,22 @@ def _reason_of_dataset(run: Run) -> str | None:
     return None if run.job["reason"] == "dataset_invalid" else f"the job is {run.job['state']}, {run.job['reason']}"
 
 
+def _not_trained(run: Run) -> str | None:
+    if run.exit_code != 65:
+        return f"exit code {run.exit_code}, not 65"
+    if run.beats or any(key.startswith("checkpoints/") for key in run.stored):
+        return "it trained on a dataset that is not the version of DATASET_ETAG"
+    return _reason_of_dataset(run)
+
+
+def _marker(run: Run) -> str | None:
+    stored = run.stored.get(f"results/job-{run.job_id}/done.json")
+    if stored is None:
+        return "there is no results/job-{id}/done.json"
+    sent = {**((run.dones[-1].body or {}) if run.dones else {}), "attempt": 1}
+    return None if json.loads(stored) == sent else f"done.json is not the body of done: {stored[:80]!r}"
+
+
 def _exit_of_settings(run: Run) -> str | None:
     return None if run.exit_code in range(64, 79) else f"exit code {run.exit_code}, not 64 to 78"
 
@@ -271,6 +288,7 @@ RULES: tuple[Rule, ...] = (
     Rule("token-renewal", REQUIRED, "a token from a heartbeat's answer is used from then on", "plain", _renewal),
     Rule("attempt", RECOMMENDED, "calls name the attempt that started was given", "plain", _attempt),
     Rule("log-stored", RECOMMENDED, "the log is stored as logs/job-{id}/attempt-{n}.log", "plain", _log),
+    Rule("done-marker", RECOMMENDED, "results/job-{id}/done.json holds what done says", "plain", _marker),
     Rule("outage", REQUIRED, "an outage of the functions, 500 and 503 change nothing", "rough", _survives),
     Rule("retries", REQUIRED, "what was not heard is tried again", "rough", _retries),
     Rule("same-id", RECOMMENDED, "a call that is tried again keeps its ce-id or Idempotency-Key", "rough", _same_id),
@@ -285,6 +303,9 @@ RULES: tuple[Rule, ...] = (
     Rule("refused-token", REQUIRED, "401 raises nothing into the training", "refused", _no_crash),
     Rule("exit-65", REQUIRED, "a dataset that cannot be used: exit code 65", "bad_dataset", _exit_of_dataset),
     Rule("dataset-invalid", RECOMMENDED, "and done with the reason dataset_invalid", "bad_dataset", _reason_of_dataset),
+    Rule(
+        "dataset-etag", REQUIRED, "an overwritten dataset: exit code 65, nothing trained", "overwritten", _not_trained
+    ),
     Rule("exit-78", REQUIRED, "a setting that cannot be used: exit code 64 to 78", "bad_settings", _exit_of_settings),
     Rule("config-invalid", RECOMMENDED, "and done with the reason config_invalid", "bad_settings", _reason_of_settings),
     Rule(

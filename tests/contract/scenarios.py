@@ -139,6 +139,13 @@ def bad_dataset(stand: Stand) -> list[Run]:
     return [run]
 
 
+def overwritten(stand: Stand) -> list[Run]:
+    """The dataset is not the version that the job was made for."""
+    with stand.started(stand.new_job(), DATASET_ETAG="0" * 32) as (run, _):
+        pass
+    return [run]
+
+
 def bad_settings(stand: Stand) -> list[Run]:
     """A setting cannot be used."""
     with stand.started(stand.new_job(), EPOCHS="many") as (run, _):
@@ -175,6 +182,7 @@ SCENARIOS: Mapping[str, Callable[[Stand], list[Run]]] = {
         cancelled,
         refused,
         bad_dataset,
+        overwritten,
         bad_settings,
         storage_away,
     )

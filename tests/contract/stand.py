@@ -170,6 +170,7 @@ class Stand:
             "CALLBACK_TOKEN": run.token,
             "TASK": "train",
             "DATASET_ID": "kit",
+            "DATASET_ETAG": self.etag(f"datasets/{variables.get('DATASET_ID', 'kit')}.zip"),
             "MODEL_NAME": self.trainer.model_name,
             "EPOCHS": str(self.trainer.epochs),
             "SEED": "1",
@@ -180,6 +181,10 @@ class Stand:
             **self.trainer.variables,
             **variables,
         }
+
+    def etag(self, key: str) -> str:
+        """Return an object's ETag, without quotes."""
+        return str(self.storage.head_object(Bucket=BUCKET, Key=key)["ETag"]).strip('"')
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return what is in the bucket."""

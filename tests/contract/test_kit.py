@@ -20,7 +20,7 @@ NAMES = {rule.name for rule in RULES}
 FOLLOWS = {
     "started-first": {"attempt"},
     "checkpoints": {"artifacts-exist"},
-    "done-once": {"artifacts-exist", "exit-0", "token-renewal"},
+    "done-once": {"artifacts-exist", "done-marker", "exit-0", "token-renewal"},
     "outage": {"retries", "same-id", "retry-after"},
     "retries": {"outage"},
     "sigterm-saves": {"resume"},

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 
@@ -323,6 +324,51 @@ def test_a_database_without_tables_or_away_is_503_with_retry_after(
     for name in CALLBACKS:
         answer = post(function(name), job_id, name)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
+def test_a_large_object_is_uploaded_in_parts_through_links(function: Any, a_job: Any, s3: Any) -> None:
+    job_id, client = a_job(State.RUNNING), function("presign")
+    key, parts = f"checkpoints/job-{job_id}/last.pt", [b"a" * (5 << 20), b"the end"]
+    wanted = {"method": "PUT", "key": key, "parts": 2}
+
+    first = post(client, job_id, "presign", wanted).json()
+    links = post(client, job_id, "presign", wanted | {"upload_id": first["upload_id"]}).json()
+    etags = [httpx.put(url, content=part).headers["etag"] for url, part in zip(links["urls"], parts, strict=True)]
+    listed = "".join(f"<Part><PartNumber>{n}</PartNumber><ETag>{e}</ETag></Part>" for n, e in enumerate(etags, 1))
+    xml = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
+    assert httpx.post(links["complete_url"], content=xml).status_code == 200
+
+    assert links["upload_id"] == first["upload_id"]
+    assert s3.get_object(Bucket="stoker", Key=key)["Body"].read() == b"".join(parts)
+
+
+def test_an_upload_in_parts_can_be_given_up(function: Any, a_job: Any, s3: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    wanted = {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt", "parts": 1}
+    links = post(function("presign"), job_id, "presign", wanted).json()
+    assert httpx.put(links["urls"][0], content=b"x").status_code == 200
+
+    assert httpx.delete(links["abort_url"]).status_code == 204
+
+    assert not s3.list_multipart_uploads(Bucket="stoker").get("Uploads")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"method": "GET", "parts": 2}, "parts"),
+        ({"method": "PUT", "parts": 0}, "parts"),
+        ({"method": "PUT", "parts": 10_001}, "parts"),
+        ({"method": "PUT", "upload_id": "u"}, "upload_id"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(function: Any, a_job: Any, fields: dict[str, Any], field: str) -> None:
+    job_id = a_job(State.RUNNING)
+    body = {"key": f"checkpoints/job-{job_id}/last.pt", **fields}
+
+    response = post(function("presign"), job_id, "presign", body)
+
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field)
 
 
 def test_presigned_links_are_of_the_jobs_own_objects_only(function: Any, a_job: Any, s3: Any) -> None:

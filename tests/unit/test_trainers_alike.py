@@ -1,4 +1,4 @@
-"""The contract's side of the trainers is one text, though they share no package."""
+"""What all trainers share is one text, though they share no package."""
 
 from pathlib import Path
 
@@ -7,18 +7,35 @@ import pytest
 from tests.conftest import ROOT
 
 TRAINERS = sorted(path.parent for path in (ROOT / "trainer-images").glob("*/utils.py"))
+EXAMPLE = ROOT / "examples/trainer-softmax"
 FIRST = TRAINERS[0]
-SHARED = sorted(path.relative_to(FIRST) for path in (FIRST / "utils.py", *(FIRST / "contract").glob("*.py")))
+OF_ALL = ["utils.py", "archive.py"]
+OF_TRAINERS = [
+    "console_capture.py",
+    "mlflow_tracking.py",
+    *(f"tests/{path.name}" for path in sorted((FIRST / "tests").glob("fixtures_*.py"))),
+]
+COPIES = [(trainer, name) for trainer in TRAINERS[1:] for name in (*OF_ALL, *OF_TRAINERS)]
+COPIES += [(EXAMPLE, name) for name in OF_ALL]
 
 
 def test_there_is_more_than_one_trainer() -> None:
     assert len(TRAINERS) > 1
 
 
-@pytest.mark.parametrize("trainer", TRAINERS[1:], ids=lambda path: path.name)
-@pytest.mark.parametrize("file", SHARED, ids=str)
-def test_utils_and_contract_are_the_same_bytes_in_every_trainer(trainer: Path, file: Path) -> None:
-    assert (trainer / file).read_bytes() == (FIRST / file).read_bytes()
+@pytest.mark.parametrize(("trainer", "name"), COPIES, ids=lambda value: getattr(value, "name", value))
+def test_what_trainers_share_is_the_same_bytes_in_each(trainer: Path, name: str) -> None:
+    assert (trainer / name).read_bytes() == (FIRST / name).read_bytes(), f"copy {FIRST.name}/{name} to {trainer.name}"
+    assert not (trainer / name).is_symlink()
+
+
+@pytest.mark.parametrize("trainer", [*TRAINERS, EXAMPLE], ids=lambda path: path.name)
+def test_utils_stands_alone(trainer: Path) -> None:
+    own = {path.stem for path in trainer.glob("*.py")} - {"utils"}
+    imported = [line.split()[1] for line in (trainer / "utils.py").read_text().splitlines() if "import " in line]
+
+    assert not own & set(imported)
+    assert not [path for path in trainer.glob("*/__init__.py") if path.parent.name != "tests"]
 
 
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda path: path.name)

@@ -5,25 +5,23 @@ Both hold tensors and plain values only, and are read with ``weights_only``: a c
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from state import Run
 from utils import ConfigInvalidError, Contract
-
-if TYPE_CHECKING:
-    from train import Run
 
 log = logging.getLogger("checkpoints")
 
 
-def write(run: "Run", about: dict[str, Any]) -> None:
+def write(run: Run, about: dict[str, Any]) -> None:
     """Write what an epoch has come to, as any training does."""
     if run.is_best():
         kept = run.ema.module if run.ema is not None else run.model
         content = about | {"state_dict": kept.state_dict(), "epoch": run.epoch, "metrics": run.history[-1]}
-        _write(run.place.folder / "best.pt", content)
-    _write(run.place.folder / "last.pt", about | _state(run))
+        _write(run.context.folder / "best.pt", content)
+    _write(run.context.folder / "last.pt", about | _state(run))
 
 
 def store(contract: Contract, *, now: bool = False) -> None:
@@ -32,7 +30,7 @@ def store(contract: Contract, *, now: bool = False) -> None:
     contract.save_checkpoint(*(path for path in paths if path.exists()), now=now)
 
 
-def _state(run: "Run") -> dict[str, Any]:
+def _state(run: Run) -> dict[str, Any]:
     return {
         "epoch": run.epoch,
         "history": run.history,
@@ -51,7 +49,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     part.rename(path)
 
 
-def resume(run: "Run", folder: Path, about: dict[str, Any]) -> None:
+def resume(run: Run, folder: Path, about: dict[str, Any]) -> None:
     """Go on from last.pt; the best one so far is fetched, too.
 
     Raises:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from contract.archive import limit, unpack
-from utils import Contract, DatasetInvalidError
+from archive import unpack
+from utils import Contract, DatasetInvalidError, limit
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-#: pictures that are not read here: named instead of being left out in silence
+#: images that are not read here: named instead of being left out in silence
 FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 VALIDATION = ("val", "validation", "valid", "test")
@@ -45,16 +45,13 @@ def fetch(contract: Contract, *, val_share: float) -> Data:
 
 
 def unpacked(contract: Contract) -> Path:
-    """Fetch and unpack the pictures of the dataset. Raises: DatasetInvalidError."""
-    key = f"datasets/{contract.settings.dataset_id}.zip"
-    archive, folder = contract.scratch / "dataset.zip", contract.scratch / "dataset"
-    if not contract.download(key, archive):
-        raise DatasetInvalidError(f"there is no dataset at {key}")
+    """Fetch and unpack the images of the dataset. Raises: DatasetInvalidError."""
+    archive, folder = contract.download_dataset(), contract.scratch / "dataset"
     left_out = unpack(archive, folder, _wanted, contract.check)
     archive.unlink()
     folder.mkdir(exist_ok=True)
     if left_out:
-        contract.event("log", f"{left_out} files of the dataset are no pictures and were left out")
+        contract.event("log", f"{left_out} files of the dataset are no images and were left out")
     return folder
 
 
@@ -75,7 +72,7 @@ def listed(folder: Path, *, val_share: float, seed: int) -> Data:
             raise DatasetInvalidError(f"{val.name}/{strange[0]}: a class that train/ does not have")
         samples = _samples(val, classes)
         if not samples:
-            raise DatasetInvalidError(f"{val.name}/ holds no pictures in folders of classes")
+            raise DatasetInvalidError(f"{val.name}/ holds no images in folders of classes")
         return Data(_samples(root / "train", classes, each=1), samples, classes)
     classes = _classes(root)
     return _split(_samples(root, classes, each=FEWEST), classes, val_share=val_share, seed=seed)
@@ -92,7 +89,7 @@ def _classes(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(names) < FEWEST:
         raise DatasetInvalidError(
-            f"{len(names)} classes (folders of pictures); {FEWEST} or more are needed: train/<class>/ and val/<class>/"
+            f"{len(names)} classes (folders of images); {FEWEST} or more are needed: train/<class>/ and val/<class>/"
         )
     return names
 
@@ -104,17 +101,17 @@ def _samples(folder: Path, classes: list[str], *, each: int = 0) -> list[Sample]
         foreign = [path for path in found if path.suffix.lower() in FOREIGN_SUFFIXES]
         if foreign:
             raise DatasetInvalidError(
-                f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} pictures are not read; "
+                f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} images are not read; "
                 f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         if len(found) < each:
-            raise DatasetInvalidError(f"{name}/ holds {len(found)} pictures; {each} or more are needed")
+            raise DatasetInvalidError(f"{name}/ holds {len(found)} images; {each} or more are needed")
         samples += [(path, number) for path in found]
     return samples
 
 
 def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed: int) -> Data:
-    """Keep a share of each class, one picture at least, for validation."""
+    """Keep a share of each class, one image at least, for validation."""
     train, val = [], []
     for number in range(len(classes)):
         mine = [sample for sample in samples if sample[1] == number]
@@ -126,8 +123,8 @@ def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed:
 
 
 def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
-    """Decode each picture once. Raises: DatasetInvalidError."""
-    limit_pixels = limit(os.environ, "DATASET_PIXEL_LIMIT", 100_000_000)
+    """Decode each image once. Raises: DatasetInvalidError."""
+    limit_pixels = limit("DATASET_PIXEL_LIMIT", 100_000_000)
     Image.init()  # else the rarer formats are not known yet
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and its message names the file
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
@@ -149,6 +146,6 @@ def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
             image.draft("RGB", (64, 64))  # a JPEG is read whole, but not computed in full
             image.convert("RGB")
     except UnidentifiedImageError as error:
-        raise DatasetInvalidError(f"{name}: not a picture of the kinds {', '.join(FORMATS)}") from error
+        raise DatasetInvalidError(f"{name}: not an image of the kinds {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from utils import ConfigInvalidError, Contract, GpuMemoryError, TrainerError
+from utils import ConfigInvalidError, Contract, TrainerError
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,13 @@ _LEAVE_SECONDS = 5.0
 _RANK, _FOLDER, _DEVICE = "RANK", "TRAINING_FOLDER", "TRAINING_DEVICE"
 
 
-class Place(NamedTuple):
+class GpuMemoryError(TrainerError):
+    """The GPU's memory does not hold the batch."""
+
+    reason = "oom_gpu"
+
+
+class DistributedContext(NamedTuple):
     """One process of a training: its rank among ``world``, its device, and the folder that all of them share."""
 
     rank: int
@@ -39,32 +45,33 @@ class Place(NamedTuple):
         return torch.device(self.name)
 
 
-def places(asked: str | None, folder: Path) -> list[Place]:
-    """Return a place for each device that DEVICE names; one, the best there is, when it names none.
+def contexts(requested: str | None, folder: Path) -> list[DistributedContext]:
+    """Return a context for each device that DEVICE names; one, the best there is, when it names none.
 
     Raises:
         ConfigInvalidError: there is no such device.
     """
     import torch
 
-    if not asked:
-        return [Place(0, 1, "cuda:0" if torch.cuda.is_available() else "cpu", folder)]
-    names = [word.strip() for word in asked.split(",")]
+    if not requested:
+        return [DistributedContext(0, 1, "cuda:0" if torch.cuda.is_available() else "cpu", folder)]
+    names = [word.strip() for word in requested.split(",")]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for name in names:
         if name.isdecimal() and int(name) >= count:
-            raise ConfigInvalidError(f"DEVICE={asked!r}: there is no GPU {name}; {count} are visible")
+            raise ConfigInvalidError(f"DEVICE={requested!r}: there is no GPU {name}; {count} are visible")
         if not re.fullmatch(r"\d+|cpu|mps", name):
-            raise ConfigInvalidError(f"DEVICE={asked!r}: use cpu, mps, or numbers of GPUs such as 0,1")
+            raise ConfigInvalidError(f"DEVICE={requested!r}: use cpu, mps, or numbers of GPUs such as 0,1")
     if "mps" in names and (len(names) > 1 or not torch.backends.mps.is_available()):
-        raise ConfigInvalidError(f"DEVICE={asked!r}: mps is one device, of a Mac")
+        raise ConfigInvalidError(f"DEVICE={requested!r}: mps is one device, of a Mac")
     return [
-        Place(rank, len(names), f"cuda:{name}" if name.isdecimal() else name, folder) for rank, name in enumerate(names)
+        DistributedContext(rank, len(names), f"cuda:{name}" if name.isdecimal() else name, folder)
+        for rank, name in enumerate(names)
     ]
 
 
 @contextmanager
-def others(places: list[Place], contract: Contract) -> Iterator[None]:
+def followers(contexts: list[DistributedContext], contract: Contract) -> Iterator[None]:
     """Run the processes of all ranks but 0 while the block runs; they leave when it does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,9 +84,9 @@ def others(places: list[Place], contract: Contract) -> Iterator[None]:
     processes = [
         subprocess.Popen(  # noqa: S603 -- this very script
             [sys.executable, sys.argv[0]],
-            env=environment | {_RANK: str(place.rank), "WORLD_SIZE": str(place.world), _DEVICE: place.name},
+            env=environment | {_RANK: str(context.rank), "WORLD_SIZE": str(context.world), _DEVICE: context.name},
         )
-        for place in places[1:]
+        for context in contexts[1:]
     ]
     try:
         yield
@@ -91,16 +98,16 @@ def others(places: list[Place], contract: Contract) -> Iterator[None]:
 
 
 def is_follower() -> bool:
-    """Say whether this process was started by ``others``."""
+    """Say whether this process was started by ``followers``."""
     return int(os.environ.get(_RANK, "0")) > 0
 
 
-def of_environment(env: Mapping[str, str]) -> Place:
-    """Return the place of a process that ``others`` has started."""
-    return Place(int(env[_RANK]), int(env["WORLD_SIZE"]), env[_DEVICE], Path(env[_FOLDER]))
+def of_environment(env: Mapping[str, str]) -> DistributedContext:
+    """Return the context of a process that ``followers`` has started."""
+    return DistributedContext(int(env[_RANK]), int(env["WORLD_SIZE"]), env[_DEVICE], Path(env[_FOLDER]))
 
 
-def join(place: Place) -> "torch.device":
+def join(context: DistributedContext) -> "torch.device":
     """Meet the other processes, if there are any; return the device."""
     import torch
 
@@ -108,16 +115,16 @@ def join(place: Place) -> "torch.device":
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    if place.device.type == "cuda":
-        torch.cuda.set_device(place.device)
-    if place.world > 1:
+    if context.device.type == "cuda":
+        torch.cuda.set_device(context.device)
+    if context.world > 1:
         torch.distributed.init_process_group(
-            "nccl" if place.device.type == "cuda" else "gloo",
-            rank=place.rank,
-            world_size=place.world,
+            "nccl" if context.device.type == "cuda" else "gloo",
+            rank=context.rank,
+            world_size=context.world,
             timeout=timedelta(seconds=JOIN_SECONDS),
         )
-    return place.device
+    return context.device
 
 
 def autocast(options: "Options", device: "torch.device") -> Any:
@@ -130,25 +137,25 @@ def autocast(options: "Options", device: "torch.device") -> Any:
     return torch.autocast(device.type, dtype=torch.float16 if is_half else torch.bfloat16)
 
 
-def summed(*figures: "torch.Tensor", place: Place) -> tuple["torch.Tensor", ...]:
-    """Return each figure's sum over all processes."""
+def all_reduced(*values: "torch.Tensor", context: DistributedContext) -> tuple["torch.Tensor", ...]:
+    """Return each tensor's sum over all processes."""
     import torch
 
-    if place.world > 1:
-        for figure in figures:
-            torch.distributed.all_reduce(figure)
-    return figures
+    if context.world > 1:
+        for value in values:
+            torch.distributed.all_reduce(value)
+    return values
 
 
-def mean(total: "torch.Tensor", count: int, place: Place) -> float:
+def mean(total: "torch.Tensor", count: int, context: DistributedContext) -> float:
     """Return a mean over all processes, of which each brings a sum and a count."""
     import torch
 
-    total, seen = summed(total, torch.tensor(count, device=total.device), place=place)
+    total, seen = all_reduced(total, torch.tensor(count, device=total.device), context=context)
     return float(total) / max(int(seen), 1)
 
 
-def explained(error: Exception) -> Exception:
+def translated(error: Exception) -> Exception:
     """Return the contract's own error for what torch raises."""
     import torch
 

@@ -1,4 +1,4 @@
-"""The model of a job, built by timm: with weights of a checkpoint, of the hub, or none; and what pictures it takes."""
+"""The model of a job, built by timm: with weights of a checkpoint, of the hub, or none; and what images it takes."""
 
 import difflib
 import logging

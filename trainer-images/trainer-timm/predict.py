@@ -1,4 +1,4 @@
-"""Look through a dataset's pictures with trained weights: environment in, callbacks and storage out (contract v1)."""
+"""Classify a dataset's images with trained weights: environment in, callbacks and storage out (contract v1)."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 import dataset
 import devices
+from console_capture import capturing
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
 
 HEARTBEAT_SECONDS = 2.0  # between two, at least
@@ -16,36 +17,36 @@ BEST = 5
 
 
 def predict(contract: Contract) -> Mapping[str, float]:
-    """Write predictions.jsonl, a line a picture, with the five likeliest classes; return the counts."""
+    """Write predictions.jsonl, a line for each image, with the five likeliest classes; return the counts."""
     settings = contract.settings
-    place = devices.places(settings.device, contract.scratch)[0]
+    context = devices.contexts(settings.device, contract.scratch)[0]
     if not settings.checkpoint_key:
         raise ConfigInvalidError("CHECKPOINT_KEY is missing: name the weights to predict with")
     if settings.hyperparameters:
         raise ConfigInvalidError(f"HYPERPARAMETERS: a prediction takes none, not {min(settings.hyperparameters)}")
-    model, transform, classes, mode = loaded(contract, settings.checkpoint_key, place)
+    model, transform, classes, mode = loaded(contract, settings.checkpoint_key, context)
     root = dataset.unpacked(contract)
     images = sorted(path for path in root.rglob("*") if path.is_file())
     if not images:
-        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no pictures")
+        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no images")
     dataset.check_images(contract, images, root)
 
-    table, began, told_at = contract.scratch / "predictions.jsonl", time.monotonic(), 0.0
+    table, began, reported_at = contract.scratch / "predictions.jsonl", time.monotonic(), 0.0
     with table.open("w", encoding="utf-8") as lines:
-        found = seen(contract, model, transform, images, mode, place)
-        for number, (path, scores) in enumerate(found, start=1):
+        predictions = predict_images(contract, model, transform, images, mode, context)
+        for number, (path, scores) in enumerate(predictions, start=1):
             likeliest = [{"class": classes[index], "probability": round(score, 6)} for index, score in scores]
             lines.write(json.dumps({"file": str(path.relative_to(root)), "top": likeliest}, ensure_ascii=False) + "\n")
-            if time.monotonic() - told_at > HEARTBEAT_SECONDS or number == len(images):
-                told_at = time.monotonic()
-                eta_seconds = (told_at - began) / number * (len(images) - number)
+            if time.monotonic() - reported_at > HEARTBEAT_SECONDS or number == len(images):
+                reported_at = time.monotonic()
+                eta_seconds = (reported_at - began) / number * (len(images) - number)
                 contract.heartbeat(step=number, metrics={"images": number}, eta_seconds=eta_seconds)
     contract.save_result(table)
     return {"images": len(images)}
 
 
-def loaded(contract: Contract, key: str, place: devices.Place) -> tuple[Any, Any, list[str], str]:
-    """Return the model, its transform, the classes and the pictures' mode. Raises: ConfigInvalidError."""
+def loaded(contract: Contract, key: str, context: devices.DistributedContext) -> tuple[Any, Any, list[str], str]:
+    """Return the model, its transform, the classes and the images' mode. Raises: ConfigInvalidError."""
     from timm.data import create_transform
 
     import checkpoints
@@ -65,28 +66,28 @@ def loaded(contract: Contract, key: str, place: devices.Place) -> tuple[Any, Any
     if contract.settings.image_size:
         config |= {"input_size": (config["input_size"][0], *[contract.settings.image_size] * 2)}
     mode = "L" if config["input_size"][0] == 1 else "RGB"
-    return model.to(place.device).eval(), create_transform(**config), content["classes"], mode
+    return model.to(context.device).eval(), create_transform(**config), content["classes"], mode
 
 
-def seen(
-    contract: Contract, model: Any, transform: Any, images: list[Path], mode: str, place: devices.Place
+def predict_images(
+    contract: Contract, model: Any, transform: Any, images: list[Path], mode: str, context: devices.DistributedContext
 ) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
-    """Yield each picture with the numbers and the probabilities of its likeliest classes."""
+    """Yield each image with the numbers and the probabilities of its likeliest classes."""
     import torch
 
-    from recipe import opened
+    from recipe import open_image
 
     size = contract.settings.batch_size
     for start in range(0, len(images), size):
         chunk = images[start : start + size]
         contract.check()
-        batch = torch.stack([transform(opened(path, mode)) for path in chunk]).to(place.device)
+        batch = torch.stack([transform(open_image(path, mode)) for path in chunk]).to(context.device)
         with torch.inference_mode():
-            chances = model(batch).softmax(dim=1)
-        best = chances.topk(min(BEST, chances.shape[1]), dim=1)
+            probabilities = model(batch).softmax(dim=1)
+        best = probabilities.topk(min(BEST, probabilities.shape[1]), dim=1)
         for path, numbers, scores in zip(chunk, best.indices.tolist(), best.values.tolist(), strict=True):
             yield path, list(zip(numbers, scores, strict=True))
 
 
 if __name__ == "__main__":
-    sys.exit(run(predict))
+    sys.exit(run(capturing(predict)))

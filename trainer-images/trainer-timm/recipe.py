@@ -16,8 +16,8 @@ from options import Options
 from utils import ConfigInvalidError, Settings
 
 
-class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
-    """The pictures of one split; ``create_loader`` sets ``transform``."""
+class ImageDataset(torch.utils.data.Dataset[tuple[Any, int]]):
+    """The images of one split; ``create_loader`` sets ``transform``."""
 
     def __init__(self, samples: list[Sample], *, in_chans: int) -> None:
         self.samples, self.mode = samples, "L" if in_chans == 1 else "RGB"
@@ -28,11 +28,11 @@ class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path, label = self.samples[index]
-        return self.transform(opened(path, self.mode)), label
+        return self.transform(open_image(path, self.mode)), label
 
 
-def opened(path: Path, mode: str) -> Image.Image:
-    """Return a picture, decoded."""
+def open_image(path: Path, mode: str) -> Image.Image:
+    """Return a decoded image."""
     with Image.open(path) as image:
         return image.convert(mode)
 
@@ -58,7 +58,7 @@ def loaders(
     batch_size = min(settings.batch_size, max(len(data.train) // world, 1))
     mixup = mixer(options, len(data.classes)) if options.has_mixup else None
     train = create_loader(
-        Pictures(data.train, in_chans=options.in_chans),
+        ImageDataset(data.train, in_chans=options.in_chans),
         batch_size=batch_size,
         is_training=True,
         no_aug=options.no_aug,
@@ -80,7 +80,7 @@ def loaders(
         **shared,
     )
     val = create_loader(
-        Pictures(data.val, in_chans=options.in_chans),
+        ImageDataset(data.val, in_chans=options.in_chans),
         batch_size=settings.batch_size,
         is_training=False,
         interpolation=config["interpolation"],
@@ -90,7 +90,7 @@ def loaders(
 
 
 def mixer(options: Options, classes: int) -> FastCollateMixup:
-    """Return what mixes the pictures of a batch."""
+    """Return what mixes the images of a batch."""
     return FastCollateMixup(
         mixup_alpha=options.mixup,
         cutmix_alpha=options.cutmix,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-_NAMED_CLASSES = 40  # more names than this cannot be read on a picture
+_NAMED_CLASSES = 40  # more names than this cannot be read in a plot
 
 
 def write(folder: Path, history: list[dict[str, float]], confusion: Any, classes: list[str]) -> list[Path]:
-    """Write all of it; ``confusion`` is (classes, classes), rows what it is, columns what was seen."""
+    """Write all of it; ``confusion`` is (classes, classes), rows are labels, columns are predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = _per_class(np.asarray(confusion), classes)
     (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False), encoding="utf-8")

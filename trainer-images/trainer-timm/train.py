@@ -11,38 +11,18 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import devices
 import options as read_options
-from contract.tracking import Tracking
+from console_capture import capturing
+from mlflow_tracking import Tracking
+from state import Run
 from utils import ConfigInvalidError, Contract, Stopped, run
 
 log = logging.getLogger("train")
-
-
-@dataclass
-class Run:
-    """One training's parts and figures, on one process of ``world``."""
-
-    contract: Contract | None  #: of rank 0 alone
-    options: read_options.Options
-    place: devices.Place
-    model: Any  #: without the wrapper of several processes
-    ema: Any
-    optimizer: Any
-    scheduler: Any
-    scaler: Any
-    epoch: int = 0  #: finished
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def is_best(self) -> bool:
-        """Whether the last epoch is the best so far: by top-1, the earlier one of two that are alike."""
-        *earlier, last = [row["top1"] for row in self.history]
-        return last > max(earlier, default=-1.0)
 
 
 def train(contract: Contract) -> Mapping[str, float]:
@@ -50,28 +30,28 @@ def train(contract: Contract) -> Mapping[str, float]:
     settings = contract.settings
     if settings.task != "train":
         raise ConfigInvalidError(f"TASK={settings.task} is another script's: start {settings.task}.py")
-    places = devices.places(settings.device, contract.scratch)  # exits 78 and names the device
-    chosen = read_options.read(settings)  # exits 78 and names the option
+    contexts = devices.contexts(settings.device, contract.scratch)  # exits 78 and names the device
+    options = read_options.read(settings)  # exits 78 and names the option
     import checkpoints
     import dataset
     import model
     import report
 
     model.check_name(settings.model_name)
-    data = dataset.fetch(contract, val_share=chosen.val_share)  # exits 65 and names the file
-    tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.identity.job_id)
+    data = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
+    tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **settings.hyperparameters})
     is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
     try:
-        with devices.others(places, contract):
-            done, confusion = fit(contract, settings, chosen, data, places[0], tracking, is_resumed=is_resumed)
+        with devices.followers(contexts, contract):
+            done, confusion = fit(contract, settings, options, data, contexts[0], tracking, is_resumed=is_resumed)
     except Stopped:
         checkpoints.store(contract, now=True)
         tracking.end("KILLED", within_seconds=1)
         raise
     except Exception as error:
         tracking.end("FAILED", within_seconds=10)
-        raise devices.explained(error) from error
+        raise devices.translated(error) from error
     for path in (contract.scratch / "best.pt", contract.scratch / "last.pt"):
         contract.save_result(path, kind="checkpoints")
     for path in report.write(contract.scratch / "report", done.history, confusion, data.classes):
@@ -87,7 +67,7 @@ def fit(
     settings: Any,
     options: read_options.Options,
     data: Any,
-    place: devices.Place,
+    context: devices.DistributedContext,
     tracking: Tracking | None = None,
     *,
     is_resumed: bool,
@@ -100,8 +80,8 @@ def fit(
     import model as models
     import recipe
 
-    seed_all(settings.seed, 0, place.rank)
-    device = devices.join(place)
+    seed_all(settings.seed, 0, context.rank)
+    device = devices.join(context)
     kwargs = models.arguments(
         options, classes=len(data.classes), image_size=settings.image_size, name=settings.model_name
     )
@@ -109,16 +89,16 @@ def fit(
     is_new = contract is not None and not is_resumed
     bare = models.start(contract, options, kwargs) if is_new else models.build(settings.model_name, kwargs)  # type: ignore[arg-type]  # not None
     config = models.data_config(bare, options, settings.image_size)
-    model = models.prepared(bare, options, device, world=place.world)
-    train_loader, val_loader = recipe.loaders(data, settings, options, config, device, world=place.world)
+    model = models.prepared(bare, options, device, world=context.world)
+    train_loader, val_loader = recipe.loaders(data, settings, options, config, device, world=context.world)
     updates = -(-len(train_loader) // options.grad_accum_steps)
-    batch = train_loader.loader.batch_size * place.world * options.grad_accum_steps
+    batch = train_loader.loader.batch_size * context.world * options.grad_accum_steps
     optimizer = recipe.optimizer(model, options, read_options.learning_rate(settings, options, batch=batch))
     has_scaler = options.amp and options.amp_dtype == "float16" and device.type == "cuda"
     run = Run(
         contract,
         options,
-        place,
+        context,
         model,
         ModelEmaV3(model, decay=options.model_ema_decay, use_warmup=options.model_ema_warmup)
         if options.model_ema
@@ -129,57 +109,57 @@ def fit(
     )
     about = {"model_name": settings.model_name, "model_kwargs": kwargs, "classes": data.classes, "data_config": config}
     if is_resumed:
-        checkpoints.resume(run, place.folder, about)
-    wrapped = torch.nn.parallel.DistributedDataParallel(model) if place.world > 1 else model
+        checkpoints.resume(run, context.folder, about)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model) if context.world > 1 else model
     loss = recipe.loss(options).to(device)
 
     confusion = None
     for epoch in range(run.epoch, settings.epochs):
         began = time.monotonic()
-        seed_all(settings.seed, epoch + 1, place.rank)
-        if place.world > 1:
+        seed_all(settings.seed, epoch + 1, context.rank)
+        if context.world > 1:
             train_loader.sampler.set_epoch(epoch)
         if options.mixup_off_epoch and epoch >= options.mixup_off_epoch:
             train_loader.mixup_enabled = False
-        figures = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        figures |= train_epoch(run, wrapped, train_loader, loss, epoch, updates)
-        measured, confusion = validate(run, val_loader, len(data.classes))
-        figures |= measured | {"seconds": time.monotonic() - began}
-        run.history.append(figures)
+        metrics = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
+        metrics |= train_epoch(run, wrapped, train_loader, loss, epoch, updates)
+        val_metrics, confusion = validate(run, val_loader, len(data.classes))
+        metrics |= val_metrics | {"seconds": time.monotonic() - began}
+        run.history.append(metrics)
         run.epoch = epoch + 1
         if run.scheduler is not None:
-            run.scheduler.step(epoch + 1, figures["top1"])
-        if place.rank == 0:
+            run.scheduler.step(epoch + 1, metrics["top1"])
+        if context.rank == 0:
             checkpoints.write(run, about)
         if contract is not None:
             checkpoints.store(contract)
-            tell(contract, tracking, run, settings.epochs)
+            report_epoch(contract, tracking, run, settings.epochs)
     if confusion is None:  # all epochs were done before; only the end was missing
         _, confusion = validate(run, val_loader, len(data.classes))
     return run, confusion
 
 
-def train_epoch(run: Run, model: Any, loader: Any, loss_of: Any, epoch: int, updates: int) -> dict[str, float]:
+def train_epoch(run: Run, model: Any, loader: Any, loss_function: Any, epoch: int, updates: int) -> dict[str, float]:
     """Go through the batches once."""
     import torch
     from timm.models import model_parameters
     from timm.utils import dispatch_clip_grad
 
-    options, optimizer, device = run.options, run.optimizer, run.place.device
+    options, optimizer, device = run.options, run.optimizer, run.context.device
     accum, count = options.grad_accum_steps, len(loader)
     parameters = list(model_parameters(run.model, exclude_head="agc" in options.clip_mode))
     total, seen = torch.zeros((), device=device), 0
     model.train()
     optimizer.zero_grad()
-    for number, (pictures, targets) in enumerate(loader):
+    for number, (images, labels) in enumerate(loader):
         if options.channels_last:
-            pictures = pictures.contiguous(memory_format=torch.channels_last)  # noqa: PLW2901 -- the same, laid out otherwise
+            images = images.contiguous(memory_format=torch.channels_last)  # noqa: PLW2901 -- the same values in another layout
         is_update = (number + 1) % accum == 0 or number + 1 == count
         # The last step of an epoch may gather fewer batches than the others.
-        of_step = count % accum if number >= count - count % accum else accum
-        with model.no_sync() if run.place.world > 1 and not is_update else nullcontext():
+        accum_steps = count % accum if number >= count - count % accum else accum
+        with model.no_sync() if run.context.world > 1 and not is_update else nullcontext():
             with devices.autocast(options, device):
-                loss = loss_of(model(pictures), targets) / of_step
+                loss = loss_function(model(images), labels) / accum_steps
             if run.scaler is not None:
                 run.scaler(
                     loss,
@@ -195,8 +175,8 @@ def train_epoch(run: Run, model: Any, loader: Any, loss_of: Any, epoch: int, upd
                     if options.clip_grad is not None:
                         dispatch_clip_grad(parameters, value=options.clip_grad, mode=options.clip_mode)
                     optimizer.step()
-        total += loss.detach() * of_step * len(pictures)
-        seen += len(pictures)
+        total += loss.detach() * accum_steps * len(images)
+        seen += len(images)
         if is_update:
             optimizer.zero_grad()
             done = epoch * updates + number // accum + 1
@@ -207,7 +187,7 @@ def train_epoch(run: Run, model: Any, loader: Any, loss_of: Any, epoch: int, upd
         if run.contract is not None:
             run.contract.check()
             run.contract.progress(epoch * count + number + 1)
-    return {"train/loss": devices.mean(total, seen, run.place)}
+    return {"train/loss": devices.mean(total, seen, run.context)}
 
 
 def validate(run: Run, loader: Any, classes: int) -> tuple[dict[str, float], Any]:
@@ -215,29 +195,29 @@ def validate(run: Run, loader: Any, classes: int) -> tuple[dict[str, float], Any
     import torch
 
     model = run.ema.module if run.ema is not None else run.model
-    device = run.place.device
+    device = run.context.device
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     total, top5 = torch.zeros((), device=device), torch.zeros((), device=device)
     model.eval()
     with torch.inference_mode():
-        for pictures, targets in loader:
+        for images, labels in loader:
             with devices.autocast(run.options, device):
-                scores = model(pictures)
-            total += torch.nn.functional.cross_entropy(scores.float(), targets, reduction="sum")
+                scores = model(images)
+            total += torch.nn.functional.cross_entropy(scores.float(), labels, reduction="sum")
             ranked = scores.topk(min(5, classes), dim=1).indices
-            top5 += (ranked == targets[:, None]).any(dim=1).sum()
-            confusion.index_put_((targets, ranked[:, 0]), torch.ones_like(targets), accumulate=True)
+            top5 += (ranked == labels[:, None]).any(dim=1).sum()
+            confusion.index_put_((labels, ranked[:, 0]), torch.ones_like(labels), accumulate=True)
             if run.contract is not None:
                 run.contract.check()
-    total, top5, confusion = devices.summed(total, top5, confusion, place=run.place)
+    total, top5, confusion = devices.all_reduced(total, top5, confusion, context=run.context)
     seen = int(confusion.sum())
     right = int(confusion.diagonal().sum())
-    figures = {"val/loss": float(total) / seen, "top1": 100 * right / seen, "top5": 100 * float(top5) / seen}
-    return figures, confusion.cpu().numpy()
+    metrics = {"val/loss": float(total) / seen, "top1": 100 * right / seen, "top5": 100 * float(top5) / seen}
+    return metrics, confusion.cpu().numpy()
 
 
-def tell(contract: Contract, tracking: Tracking | None, run: Run, epochs: int) -> None:
-    """Tell the functions and MLflow of a finished epoch."""
+def report_epoch(contract: Contract, tracking: Tracking | None, run: Run, epochs: int) -> None:
+    """Report a finished epoch to the functions and to MLflow."""
     metrics = {name: value for name, value in run.history[-1].items() if name not in {"epoch", "seconds"}}
     eta_seconds = (epochs - run.epoch) * run.history[-1]["seconds"]
     contract.heartbeat(epoch=run.epoch, epochs=epochs, metrics=metrics, eta_seconds=eta_seconds)
@@ -249,7 +229,7 @@ def tell(contract: Contract, tracking: Tracking | None, run: Run, epochs: int) -
 
 
 def seed_all(seed: int, epoch: int, rank: int) -> None:
-    """Make all that is random in an epoch follow from these three."""
+    """Seed all random generators for an epoch from these three numbers."""
     import torch
 
     number = int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
@@ -265,15 +245,15 @@ def follow() -> None:
     import dataset
     from utils import Settings
 
-    settings = Settings.from_environ(os.environ)
-    chosen, place = read_options.read(settings), devices.of_environment(os.environ)
-    data = dataset.listed(place.folder / "dataset", val_share=chosen.val_share, seed=settings.seed)
+    settings, _ = Settings.from_environ(os.environ)
+    options, context = read_options.read(settings), devices.of_environment(os.environ)
+    data = dataset.listed(context.folder / "dataset", val_share=options.val_share, seed=settings.seed)
     with suppress(KeyboardInterrupt):
-        fit(None, settings, chosen, data, place, is_resumed=(place.folder / "last.pt").exists())
+        fit(None, settings, options, data, context, is_resumed=(context.folder / "last.pt").exists())
 
 
 if __name__ == "__main__":
     if devices.is_follower():
         follow()
     else:
-        sys.exit(run(train))
+        sys.exit(run(capturing(train)))

@@ -1,4 +1,4 @@
-"""Datasets from strangers: fetched, unpacked and looked through before ultralytics sees them.
+"""Datasets from strangers: fetched, unpacked and checked before ultralytics reads them.
 
 What ultralytics would run is never unpacked nor passed on: ``download:`` in data.yaml is Python to it, and a ``.cache``
 beside the labels is a pickle.
@@ -14,11 +14,11 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 
 import labels
-from contract.archive import limit, unpack
-from utils import Contract, DatasetInvalidError
+from archive import unpack
+from utils import Contract, DatasetInvalidError, limit
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-#: pictures that are not read here: named instead of being left out in silence
+#: images that are not read here: named instead of being left out in silence
 FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 SMALLEST_PIXELS = 10  # of a side: ultralytics reads nothing smaller
@@ -48,15 +48,12 @@ def fetch(contract: Contract, model: Any) -> Path:
 
 def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool]) -> Path:
     """Fetch and unpack the dataset. Raises: DatasetInvalidError."""
-    key = f"datasets/{contract.settings.dataset_id}.zip"
-    archive, folder = contract.scratch / "dataset.zip", contract.scratch / "dataset"
-    if not contract.download(key, archive):
-        raise DatasetInvalidError(f"there is no dataset at {key}")
+    archive, folder = contract.download_dataset(), contract.scratch / "dataset"
     left_out = unpack(archive, folder, wanted, contract.check)
     archive.unlink()
     folder.mkdir(exist_ok=True)
     if left_out:
-        contract.event("log", f"{left_out} files of the dataset are neither pictures nor labels and were left out")
+        contract.event("log", f"{left_out} files of the dataset are neither images nor labels and were left out")
     return folder
 
 
@@ -73,7 +70,7 @@ def _root(folder: Path) -> Path:
 
 
 def _classes(root: Path) -> list[Path]:
-    """Return the pictures of train/<class>/…, val/<class>/… ."""
+    """Return the images of train/<class>/…, val/<class>/… ."""
     val = next((root / name for name in ("val", "validation", "valid", "test") if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or val is None:
         raise DatasetInvalidError("a dataset to classify needs the folders train/<class>/ and val/<class>/")
@@ -85,13 +82,13 @@ def _classes(root: Path) -> list[Path]:
         raise DatasetInvalidError(f"{val.name}/{strange[0]}: a class that train/ does not have")
     images = []
     for split in (root / "train", val):
-        found = list(_pictures_below(split))
+        found = list(_images_below(split))
         if not found:
-            raise DatasetInvalidError(f"{split.name}/ holds no pictures")
+            raise DatasetInvalidError(f"{split.name}/ holds no images")
         images += found
-    empty = sorted(name for name in names if not any(_pictures_below(root / "train" / name)))
+    empty = sorted(name for name in names if not any(_images_below(root / "train" / name)))
     if empty:
-        raise DatasetInvalidError(f"train/{empty[0]}/ holds no pictures")
+        raise DatasetInvalidError(f"train/{empty[0]}/ holds no images")
     return images
 
 
@@ -112,7 +109,7 @@ def _read_yaml(root: Path) -> dict[str, Any]:
     data["path"] = _base(root, data.get("path"))
     for split in ("train", "val"):
         if not data.get(split):
-            raise DatasetInvalidError(f"data.yaml: {split} is missing: name the folder of its pictures")
+            raise DatasetInvalidError(f"data.yaml: {split} is missing: name the folder of its images")
     return data
 
 
@@ -159,17 +156,17 @@ def _images(root: Path, data: dict[str, Any], split: str) -> Iterator[Path]:
         path = _inside(root, data["path"], place, f"data.yaml: {split}")
         if not path.exists():
             raise DatasetInvalidError(f"data.yaml: {split}: {place!r} is not in the archive")
-        for image in _pictures_below(path) if path.is_dir() else _listed(root, path):
+        for image in _images_below(path) if path.is_dir() else _listed(root, path):
             count += 1
             yield image
     if not count:
-        raise DatasetInvalidError(f"data.yaml: {split}: there are no pictures in {', '.join(places)}")
+        raise DatasetInvalidError(f"data.yaml: {split}: there are no images in {', '.join(places)}")
 
 
 def _listed(root: Path, path: Path) -> Iterator[Path]:
     name = path.relative_to(root)
     if path.suffix != ".txt":
-        raise DatasetInvalidError(f"{name}: neither a folder nor a .txt list of pictures")
+        raise DatasetInvalidError(f"{name}: neither a folder nor a .txt list of images")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -182,20 +179,20 @@ def _listed(root: Path, path: Path) -> Iterator[Path]:
             yield image
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         suffix = path.suffix.lower()
         if suffix in FOREIGN_SUFFIXES:
             raise DatasetInvalidError(
-                f"{path.name}: {suffix} pictures are not read; use {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"{path.name}: {suffix} images are not read; use {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         if suffix in IMAGE_SUFFIXES and path.is_file():
             yield path
 
 
 def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
-    """Decode each picture once. Raises: DatasetInvalidError."""
-    limit_pixels = limit(os.environ, "DATASET_PIXEL_LIMIT", 100_000_000)
+    """Decode each image once. Raises: DatasetInvalidError."""
+    limit_pixels = limit("DATASET_PIXEL_LIMIT", 100_000_000)
     Image.init()  # else the rarer formats are not known yet
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and its message names the file
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
@@ -220,9 +217,9 @@ def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
             image.load()
             if image.format == "TIFF" and image.mode in {"F", "I"}:
                 raise DatasetInvalidError(f"{name}: a TIFF of 32 bits a sample; use 8 or 16")
-    # ultralytics replaces Image.open by one that asks for a plug-in when it does not know a picture: ImportError.
+    # ultralytics replaces Image.open by one that asks for a plug-in when it does not know an image: ImportError.
     except (UnidentifiedImageError, ImportError) as error:
-        raise DatasetInvalidError(f"{name}: not a picture of the kinds {', '.join(FORMATS)}") from error
+        raise DatasetInvalidError(f"{name}: not an image of the kinds {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error
 

@@ -1,4 +1,4 @@
-"""YOLO labels: one text file a picture, one object a line; every number is looked at before ultralytics sees it."""
+"""YOLO labels: a text file for each image, a line for each object; each number is checked before ultralytics reads it."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -42,7 +42,7 @@ class Rules:
 
 
 def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Path, rules: Rules) -> None:
-    """Read the labels of all pictures. A picture without any shows background, and is counted.
+    """Read the labels of all images. An image without any shows background, and is counted.
 
     Raises:
         DatasetInvalidError: the message names file and line.
@@ -58,14 +58,14 @@ def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Pat
                 missing += 1
         if not objects:
             raise DatasetInvalidError(
-                f"{split}: none of its pictures has a label; {label_of(image).relative_to(root)} is missing"
+                f"{split}: none of its images has a label; {label_of(image).relative_to(root)} is missing"
             )
         if missing:
-            contract.warn_once(f"{split}: {missing} pictures have no label file, and are taken for background")
+            contract.warn_once(f"{split}: {missing} images have no label file, and are taken for background")
 
 
 def label_of(image: Path) -> Path:
-    """Return where ultralytics looks for a picture's labels: beside it, or below labels/ in place of images/."""
+    """Return where ultralytics looks for an image's labels: beside it, or below labels/ in place of images/."""
     before, images, after = str(image).rpartition("/images/")
     return Path(f"{before}/labels/{after}" if images else str(image)).with_suffix(".txt")
 

@@ -1,4 +1,4 @@
-"""Look through a dataset's pictures with trained weights: environment in, callbacks and storage out (contract v1)."""
+"""Run a model on a dataset's images with trained weights: environment in, callbacks and storage out (contract v1)."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 import dataset
 import yolo
+from console_capture import capturing
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
 
 HEARTBEAT_SECONDS = 2.0  # between two, at least
@@ -17,7 +18,7 @@ PROBABILITIES = 5
 
 
 def predict(contract: Contract) -> Mapping[str, float]:
-    """Write predictions.jsonl, a line a picture, and the pictures with what was found drawn in; return the counts."""
+    """Write predictions.jsonl, a line for each image, and images with the predictions drawn in; return the counts."""
     yolo.prepare(contract.scratch)
     settings = contract.settings
     options = predict_options(contract)
@@ -25,24 +26,24 @@ def predict(contract: Contract) -> Mapping[str, float]:
     root = dataset.unpacked(contract, lambda path: path.suffix.lower() in dataset.IMAGE_SUFFIXES)
     images = sorted(path for path in root.rglob("*") if path.is_file())
     if not images:
-        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no pictures")
+        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no images")
     dataset.check_images(contract, images, root)
 
-    table, objects, began, told_at = contract.scratch / "predictions.jsonl", 0, time.monotonic(), 0.0
+    table, objects, began, reported_at = contract.scratch / "predictions.jsonl", 0, time.monotonic(), 0.0
     with table.open("w", encoding="utf-8") as lines:
         for number, (path, result) in enumerate(results(contract, model, images, options), start=1):
             drawn = contract.scratch / f"{number:06}.jpg"
             result.save(filename=str(drawn))
             contract.save_result(drawn, f"images/{drawn.name}")
             drawn.unlink()
-            found = seen(result)
-            objects += len(found.get("boxes", []))
+            prediction = as_json(result)
+            objects += len(prediction.get("boxes", []))
             drawn_key = contract.key("results", f"images/{drawn.name}")
-            line = {"file": str(path.relative_to(root)), "image": drawn_key, **found}
+            line = {"file": str(path.relative_to(root)), "image": drawn_key, **prediction}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            if time.monotonic() - told_at > HEARTBEAT_SECONDS or number == len(images):
-                told_at = time.monotonic()
-                eta_seconds = (told_at - began) / number * (len(images) - number)
+            if time.monotonic() - reported_at > HEARTBEAT_SECONDS or number == len(images):
+                reported_at = time.monotonic()
+                eta_seconds = (reported_at - began) / number * (len(images) - number)
                 contract.heartbeat(step=number, metrics={"images": number, "objects": objects}, eta_seconds=eta_seconds)
     contract.save_result(table)
     return {"images": len(images), "objects": objects}
@@ -70,34 +71,34 @@ def weights_key(contract: Contract) -> str:
 
 
 def results(contract: Contract, model: Any, images: list[Path], options: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """Yield each picture with what ultralytics found on it."""
+    """Yield each image with ultralytics' result."""
     size = contract.settings.batch_size
     for start in range(0, len(images), size):
         chunk = images[start : start + size]
         contract.check()
-        found = model.predict([str(path) for path in chunk], stream=False, verbose=False, save=False, **options)
-        yield from zip(chunk, found, strict=True)
+        chunk_results = model.predict([str(path) for path in chunk], stream=False, verbose=False, save=False, **options)
+        yield from zip(chunk, chunk_results, strict=True)
 
 
-def seen(result: Any) -> dict[str, Any]:
-    """Return one picture's findings as JSON; places are pixels of the picture as it is."""
+def as_json(result: Any) -> dict[str, Any]:
+    """Return one image's predictions as JSON; coordinates are pixels of the original image."""
     height, width = result.orig_shape
-    found: dict[str, Any] = {"width": width, "height": height}
+    prediction: dict[str, Any] = {"width": width, "height": height}
     if result.probs is not None:
         best = result.probs.top5[:PROBABILITIES]
         scores = result.probs.data.tolist()
-        return found | {"probs": [_named(result, number, scores[number]) for number in best]}
+        return prediction | {"probs": [_named(result, number, scores[number]) for number in best]}
     boxes = result.boxes.data.tolist()  # (N, 6): x1, y1, x2, y2, confidence, class
-    found["boxes"] = [
+    prediction["boxes"] = [
         _named(result, int(number), confidence) | {"xyxy": _rounded(corners)} for *corners, confidence, number in boxes
     ]
     if result.masks is not None:
-        for box, polygon in zip(found["boxes"], result.masks.xy, strict=True):
+        for box, polygon in zip(prediction["boxes"], result.masks.xy, strict=True):
             box["mask"] = [_rounded(point) for point in polygon.tolist()]
     if result.keypoints is not None:
-        for box, points in zip(found["boxes"], result.keypoints.data.tolist(), strict=True):
+        for box, points in zip(prediction["boxes"], result.keypoints.data.tolist(), strict=True):
             box["keypoints"] = [_rounded(point) for point in points]
-    return found
+    return prediction
 
 
 def _named(result: Any, number: int, confidence: float) -> dict[str, Any]:
@@ -109,4 +110,4 @@ def _rounded(numbers: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(predict))
+    sys.exit(run(capturing(predict)))

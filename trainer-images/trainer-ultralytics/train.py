@@ -17,8 +17,9 @@ import psutil
 
 import dataset
 import yolo
-from contract.tracking import Tracking
-from utils import ConfigInvalidError, Contract, GpuMemoryError, Stopped, run
+from console_capture import capturing
+from mlflow_tracking import Tracking
+from utils import ConfigInvalidError, Contract, Stopped, TrainerError, run
 
 log = logging.getLogger("train")
 
@@ -27,9 +28,15 @@ RESULTS = ("*.png", "*.jpg", "args.yaml")
 NO_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+class GpuMemoryError(TrainerError):
+    """The GPU's memory does not hold the batch."""
+
+    reason = "oom_gpu"
+
+
 @dataclass
 class Run:
-    """One training's files and figures."""
+    """One training's files and metrics."""
 
     contract: Contract
     tracking: Tracking
@@ -58,7 +65,7 @@ def train(contract: Contract) -> Mapping[str, float]:
     if settings.task != "train":
         raise ConfigInvalidError(f"TASK={settings.task} is another script's: start {settings.task}.py")
     options = yolo.options(settings)  # exits 78 and names what is wrong
-    tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.identity.job_id)
+    tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     run = Run(contract, tracking, contract.scratch / "run")
     is_resumed = fetch_checkpoint(run)
     if is_resumed and run.epoch >= settings.epochs:
@@ -233,4 +240,4 @@ def out_of_gpu_memory() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(train))
+    sys.exit(run(capturing(train)))

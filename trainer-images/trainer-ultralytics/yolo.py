@@ -115,17 +115,17 @@ def content(path: Path) -> dict[str, Any] | None:
     from ultralytics.nn.tasks import torch_safe_load  # noqa: PLC0415 -- after ``prepare``
 
     try:
-        found: dict[str, Any] = torch_safe_load(str(path))[0]
+        loaded: dict[str, Any] = torch_safe_load(str(path))[0]
     except Exception:
         log.exception("%s cannot be read", path.name)
         return None
-    return found if "epoch" in found else None
+    return loaded if "epoch" in loaded else None
 
 
-def _known(found: "YOLO", name: str) -> "YOLO":
-    if found.task not in TASKS:
-        raise ConfigInvalidError(f"{name} is a model for {found.task}; this trainer does {', '.join(sorted(TASKS))}")
-    return found
+def _known(loaded: "YOLO", name: str) -> "YOLO":
+    if loaded.task not in TASKS:
+        raise ConfigInvalidError(f"{name} is a model for {loaded.task}; this trainer does {', '.join(sorted(TASKS))}")
+    return loaded
 
 
 def options(settings: Settings) -> dict[str, Any]:

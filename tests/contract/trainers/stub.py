@@ -73,15 +73,16 @@ def link(method: str, key: str) -> str:
     return str(call("presign", {"method": method, "key": key}).get("url", ""))
 
 
-def transfer(method: str, key: str, content: bytes | None = None) -> bytes | None:
-    """Fetch or store an object; None when there is none."""
+def transfer(method: str, key: str, content: bytes | None = None, etag: str = "") -> bytes | None:
+    """Fetch or store an object; None when there is none of that ETag."""
     for _ in range(1 if BROKEN == "storage-outage" else 100):
         try:
-            request = urllib.request.Request(link(method, key), content, method=method)
+            headers = {"If-Match": f'"{etag}"'} if etag and BROKEN != "dataset-etag" else {}
+            request = urllib.request.Request(link(method, key), content, headers, method=method)
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
-            if error.code == 404:
+            if error.code in {404, 412}:
                 return None
         except (OSError, http.client.HTTPException):
             pass
@@ -93,10 +94,12 @@ def end(code: int, reason: str = "", message: str = "") -> None:
     """Say done, store the log, leave."""
     named = [f"checkpoints/job-{JOB}/best.pt", f"checkpoints/job-{JOB}/last.pt"]
     named = [*named, f"results/job-{JOB}/none.csv"] if BROKEN == "artifacts-exist" else named
-    if reason:
-        call("done", {"status": "FAILED", "error": {"reason": reason, "message": message}})
-    elif BROKEN != "done-once":
-        call("done", {"status": "SUCCEEDED", "metrics": {"score": 1.0}, "artifacts": named})
+    body: dict[str, Any] = {"status": "FAILED", "error": {"reason": reason, "message": message}}
+    body = body if reason else {"status": "SUCCEEDED", "metrics": {"score": 1.0}, "artifacts": named}
+    if BROKEN != "done-marker":
+        transfer("PUT", f"results/job-{JOB}/done.json", json.dumps({**body, "attempt": attempt}).encode())
+    if reason or BROKEN != "done-once":
+        call("done", body)
     store_log()
     sys.exit(3 if f"exit-{code}" == BROKEN else code)
 
@@ -126,7 +129,7 @@ def train() -> None:
     if not ENV["EPOCHS"].isdecimal():
         end(78, "trainer_error" if BROKEN == "config-invalid" else "config_invalid", "EPOCHS is no number")
     archive = Path("dataset.zip")
-    archive.write_bytes(transfer("GET", f"datasets/{ENV['DATASET_ID']}.zip") or b"")
+    archive.write_bytes(transfer("GET", f"datasets/{ENV['DATASET_ID']}.zip", etag=ENV.get("DATASET_ETAG", "")) or b"")
     if not zipfile.is_zipfile(archive):
         end(65, "trainer_error" if BROKEN == "dataset-invalid" else "dataset_invalid", "dataset.zip is no zip")
     last = f"checkpoints/job-{JOB}/last.pt"

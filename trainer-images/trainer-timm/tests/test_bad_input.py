@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Trainer
+from fixtures_trainer import Trainer
 from pictures import dataset as good
 from pictures import flat, picture, zipped
 from PIL import Image
@@ -102,13 +102,13 @@ DATASETS: dict[str, tuple[Callable[[], Files], str]] = {
     "no folders": (lambda: {"a.png": picture(1, 0)}, "0 classes"),
     "one class": (lambda: {f"cats/{n}.png": picture(n, 0) for n in range(4)}, "1 classes"),
     "a class without pictures": (lambda: flat() | {"empty/readme.txt": b""}, ""),
-    "a class with one picture": (lambda: flat() | {"few/1.png": picture(1, 0)}, "few/ holds 1 pictures"),
+    "a class with one picture": (lambda: flat() | {"few/1.png": picture(1, 0)}, "few/ holds 1 images"),
     "train alone": (lambda: good(val=0), "train/ is there"),
     "a class of val alone": (lambda: good() | {"val/round/1.png": picture(1, 0)}, "val/round"),
     "a truncated picture": (lambda: good() | {"train/tall/x.png": picture(1, 0)[:200]}, "train/tall/x.png: broken"),
-    "text named png": (lambda: good() | {"train/tall/x.png": b"hello"}, "train/tall/x.png: not a picture"),
-    "a gif named png": (lambda: good() | {"val/wide/x.png": gif()}, "val/wide/x.png: not a picture"),
-    "a gif": (lambda: good() | {"train/tall/x.gif": gif()}, "tall/x.gif: .gif pictures are not read"),
+    "text named png": (lambda: good() | {"train/tall/x.png": b"hello"}, "train/tall/x.png: not an image"),
+    "a gif named png": (lambda: good() | {"val/wide/x.png": gif()}, "val/wide/x.png: not an image"),
+    "a gif": (lambda: good() | {"train/tall/x.gif": gif()}, "tall/x.gif: .gif images are not read"),
     "a huge picture": (lambda: good() | {"train/tall/x.png": huge()}, "train/tall/x.png: 20000x20000 pixels"),
     "an empty picture": (lambda: good() | {"train/tall/x.png": b""}, "train/tall/x.png"),
 }
@@ -127,9 +127,10 @@ class Quiet:
     def event(self, *_said: Any, **_data: Any) -> None:
         pass
 
-    def download(self, _key: str, path: Path) -> bool:
+    def download_dataset(self) -> Path:
+        path = self.scratch / "dataset.zip"
         path.write_bytes(self.archive.read_bytes())
-        return True
+        return path
 
 
 def fetch(folder: Path, archive: Path) -> dataset.Data:

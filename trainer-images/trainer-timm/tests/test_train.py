@@ -6,7 +6,8 @@ import json
 
 import pytest
 import torch
-from conftest import SECRET_KEY, TOKEN, Trainer
+from fixtures_storage import SECRET_KEY
+from fixtures_trainer import TOKEN, Trainer
 from pictures import dataset, flat
 
 
@@ -131,7 +132,7 @@ def differing(one: dict[str, object], other: dict[str, object]) -> list[str]:
 def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer: Trainer, with_: str) -> None:
     import signal
 
-    from conftest import eventually
+    from fixtures_storage import eventually
 
     options = {"pretrained": False, "opt": "adamw", "model_ema": True, "mixup": 0.2, "hflip": 0.5, "drop": 0.1}
     variables = {"EPOCHS": "4", "WORKERS": "1", "HYPERPARAMETERS": json.dumps(options)}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import eventually
+from fixtures_storage import eventually
 
-from contract import checkpoints
-from contract.checkpoints import Checkpoints
+import utils
+from utils import Contract, StorageError
 
 
 class Storage:
@@ -22,15 +22,15 @@ class Storage:
         self.open = threading.Event()
         self.open.set()
 
-    def put(self, path: Path, is_outdated: Callable[[], bool]) -> bool:
+    def put(self, path: Path, _key: str, _seconds: float, is_outdated: Callable[[], bool]) -> None:
         with path.open() as file:
             self.began.append(path.name)
             while not self.open.wait(0.01):
                 if is_outdated():
-                    return False
-            if not self.is_refusing:
-                self.stored.append(file.read())
-        return not self.is_refusing
+                    raise StorageError("a newer one replaces it")
+            if self.is_refusing:
+                raise StorageError("refused")
+            self.stored.append(file.read())
 
 
 @pytest.fixture
@@ -48,110 +48,110 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-@pytest.fixture
-def kept(storage: Storage, tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path / "storing", storage.put)
+@pytest.fixture(autouse=True)
+def _stored_there(contract: Contract, storage: Storage) -> None:
+    setattr(contract, "_put", storage.put)  # noqa: B010 -- a method, to mypy
 
 
 def test_the_training_goes_on_while_a_checkpoint_is_stored_as_it_was(
-    kept: Checkpoints, storage: Storage, files: list[Path]
+    contract: Contract, storage: Storage, files: list[Path]
 ) -> None:
     storage.open.clear()
-    assert kept.save(files, now=False)
+    assert contract.save_checkpoint(*files, now=False)
     for path in files:
         path.write_text("of 2, written in place")
-    assert not kept.save(files, now=False)  # one at a time
+    assert not contract.save_checkpoint(*files, now=False)  # one at a time
 
     storage.open.set()
-    kept.wait()
+    contract._wait_for_checkpoints()
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
 def test_the_next_is_stored_after_a_minute(
-    kept: Checkpoints, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert kept.save(files, now=False)
-    kept.wait()
+    assert contract.save_checkpoint(*files, now=False)
+    contract._wait_for_checkpoints()
     files[1].write_text("last.pt of 2")
-    assert not kept.save(files, now=False)
+    assert not contract.save_checkpoint(*files, now=False)
 
-    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
-    assert kept.save(files, now=False)
-    kept.wait()
+    monkeypatch.setattr(utils, "CHECKPOINT_SECONDS", 0.0)
+    assert contract.save_checkpoint(*files, now=False)
+    contract._wait_for_checkpoints()
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1", "last.pt of 2"]  # the same best.pt is there already
 
 
 def test_at_the_end_a_newer_one_is_stored_instead_of_what_is_on_its_way(
-    kept: Checkpoints, storage: Storage, files: list[Path]
+    contract: Contract, storage: Storage, files: list[Path]
 ) -> None:
     storage.open.clear()
-    kept.save(files, now=False)
+    contract.save_checkpoint(*files, now=False)
     eventually(lambda: storage.began)
     files[1].write_text("last.pt of 2")
     threading.Timer(0.1, storage.open.set).start()
 
-    assert kept.save(files, now=True)
+    assert contract.save_checkpoint(*files, now=True)
 
     assert storage.stored == ["best.pt of 1", "last.pt of 2"]
 
 
 def test_at_the_end_a_newer_one_passes_by_a_storage_that_hangs(
-    kept: Checkpoints, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "GIVE_UP_SECONDS", 0.1)
+    monkeypatch.setattr(utils, "GIVE_WAY_SECONDS", 0.1)
     hung, put = threading.Event(), storage.put
-    monkeypatch.setattr(kept, "_store", lambda _path, _is_outdated: hung.wait())
-    kept.save(files, now=False)
-    monkeypatch.setattr(kept, "_store", put)
+    monkeypatch.setattr(contract, "_put", lambda *_arguments: hung.wait())
+    contract.save_checkpoint(*files, now=False)
+    monkeypatch.setattr(contract, "_put", put)
     files[1].write_text("last.pt of 2")
 
-    assert kept.save(files, now=True)
+    assert contract.save_checkpoint(*files, now=True)
     assert storage.stored[-1] == "last.pt of 2"
     hung.set()
 
 
 def test_what_is_on_its_way_and_still_the_same_is_waited_for(
-    kept: Checkpoints, storage: Storage, files: list[Path]
+    contract: Contract, storage: Storage, files: list[Path]
 ) -> None:
     storage.open.clear()
-    kept.save(files, now=False)
+    contract.save_checkpoint(*files, now=False)
     eventually(lambda: storage.began)
     threading.Timer(0.1, storage.open.set).start()
 
-    assert kept.save(files, now=True)
+    assert contract.save_checkpoint(*files, now=True)
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
 def test_last_is_not_stored_without_its_best_and_both_are_tried_again(
-    kept: Checkpoints, storage: Storage, files: list[Path]
+    contract: Contract, storage: Storage, files: list[Path]
 ) -> None:
     storage.is_refusing = True
-    assert kept.save(files, now=False)
-    kept.wait()
+    assert contract.save_checkpoint(*files, now=False)
+    contract._wait_for_checkpoints()
     assert storage.began == ["best.pt"]
 
     storage.is_refusing = False
-    assert kept.save(files, now=False)  # at once: nothing is stored so far
-    kept.wait()
+    assert contract.save_checkpoint(*files, now=False)  # at once: nothing is stored so far
+    contract._wait_for_checkpoints()
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
 def test_where_there_is_no_room_for_a_copy_the_training_waits(
-    kept: Checkpoints, storage: Storage, files: list[Path], tmp_path: Path
+    contract: Contract, storage: Storage, files: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "storing").write_text("a file where the copies' folder would be")
 
-    assert kept.save(files, now=False)
+    assert contract.save_checkpoint(*files, now=False)
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
 def test_half_a_copy_takes_no_room_from_the_training(
-    kept: Checkpoints, storage: Storage, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contract: Contract, storage: Storage, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_path: Path, target: Path) -> Path:
         target.write_text("half")
@@ -159,14 +159,14 @@ def test_half_a_copy_takes_no_room_from_the_training(
 
     monkeypatch.setattr(shutil, "copyfile", full)
 
-    assert kept.save(files, now=False)
+    assert contract.save_checkpoint(*files, now=False)
 
     assert not (tmp_path / "storing").exists()
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
 def test_what_is_written_while_it_is_copied_is_left_for_the_next_call(
-    kept: Checkpoints, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copyfile
 
@@ -176,9 +176,9 @@ def test_what_is_written_while_it_is_copied_is_left_for_the_next_call(
         return target
 
     monkeypatch.setattr(shutil, "copyfile", written_meanwhile)
-    assert not kept.save(files, now=False)
+    assert not contract.save_checkpoint(*files, now=False)
     monkeypatch.undo()
-    assert kept.save(files, now=False)
-    kept.wait()
+    assert contract.save_checkpoint(*files, now=False)
+    contract._wait_for_checkpoints()
 
     assert storage.stored == ["half of the next", "half of the next"]

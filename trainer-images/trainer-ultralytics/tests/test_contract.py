@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TOKEN, Trainer, eventually
-from functions import Answer
+import requests
+from fixtures_functions import Answer
+from fixtures_storage import Bucket, eventually
+from fixtures_trainer import GOOD, ROOT, TOKEN, Trainer
 
-from contract.console import Console
-from contract.settings import ConfigInvalidError, Identity, Settings, StorageError
-from contract.storage import RefusedError, insist, receive
+from console_capture import print_lines
+from utils import ConfigInvalidError, Console, Contract, RefusedError, Settings, StorageError
 
 PATHS = {"PYTHONPATH": str(ROOT)}
 
@@ -185,31 +186,32 @@ def test_an_exception_fails_the_job_in_words(trainer: Trainer, tmp_path: Path) -
     assert b"Traceback" in (trainer.stored("logs/job-{id}/attempt-1.log") or b"")
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_download_that_broke_off_goes_on_where_it_was(
+    contract: Contract, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = bytes(range(256)) * 40_000
-    trainer.bucket.put("models/big.pt", content)
-    path = tmp_path / "big.pt"
-
-    def link() -> str:
-        return trainer.bucket.link("GET", "models/big.pt")
-
-    chunks = iter([None])
+    bucket.put("models/big.pt", content)
+    chunks, ranges, get = iter([None]), [], requests.Session.get
 
     def break_off() -> None:
         if next(chunks, 1) is None:
             raise OSError("the cable")
 
-    with pytest.raises(OSError, match="the cable"):
-        receive(link, path, break_off)
-    assert not path.exists()
+    def noted(session: requests.Session, url: str, **options: Any) -> requests.Response:
+        ranges.append(options["headers"].get("Range"))
+        return get(session, url, **options)
 
-    assert receive(link, path, lambda: None)
+    monkeypatch.setattr(requests.Session, "get", noted)
+    monkeypatch.setattr(contract, "check", break_off)
 
-    assert path.read_bytes() == content
+    assert contract.download("models/big.pt", tmp_path / "big.pt")
+
+    assert (tmp_path / "big.pt").read_bytes() == content
+    assert ranges == [None, f"bytes={1 << 20}-"]
     assert [one.name for one in tmp_path.iterdir() if "big" in one.name] == ["big.pt"]
 
 
-def test_what_can_never_go_is_not_tried_again() -> None:
+def test_what_can_never_go_is_not_tried_again(contract: Contract) -> None:
     tries = []
 
     def refused() -> None:
@@ -217,37 +219,37 @@ def test_what_can_never_go_is_not_tried_again() -> None:
         raise RefusedError("403 AccessDenied")
 
     with pytest.raises(StorageError, match="PUT a: 403"):
-        insist(refused, "PUT a", 60, lambda: False)
+        contract._insist(refused, "PUT a", 60)
 
     assert len(tries) == 1
 
 
 def test_console_lines_are_whole_prefixed_and_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    with (tmp_path / "terminal").open("w") as terminal:
-        console = Console(terminal, "[TRACE:1] job=j", ["hunter22"])
-        console.open(path)
+    console = Console(path, "[TRACE:1] job=j", ["hunter22"])
 
-        console.write("half ")
-        console.write("line hunter22\n\n\x1b[31mred\x1b[0m\r\n")
-        console.write("".join(f"\r{percent}%" for percent in range(101)))
-        console.write("\nGET http://s3/b/k?X-Amz-Signature=abc&X-Amz-Date=1 eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln")
-        console.close()
+    console.write("half ")
+    console.write("line hunter22\n\n")
+    bar = "".join(f"\r{percent}%" for percent in range(101))
+    rest = print_lines(f"\x1b[31mred\x1b[0m\r\n{bar}\nno end", console)
+    console.write("GET http://s3/b/k?X-Amz-Signature=abc&X-Amz-Date=1 eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln\n")
 
     lines = [line.partition("[TRACE:1] job=j ")[2] for line in path.read_text().splitlines()]
     assert lines == ["half line ***", "red", "100%", "GET http://s3/b/k?***&*** ***"]
+    assert rest == "no end"
 
 
 def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trainer, tmp_path: Path) -> None:
     script = tmp_path / "loud.py"
     script.write_text(
         "import os, subprocess, sys, utils\n"
+        "from console_capture import capturing\n"
         "def work(contract):\n"
-        "    os.write(1, b'from C ' + contract.identity.callback_token.encode() + b'\\n')\n"
+        "    os.write(1, b'from C ' + contract.settings.callback_token.encode() + b'\\n')\n"
         "    subprocess.run([sys.executable, '-c', 'print(\"from a child\")'], check=True)\n"
         "    os.write(2, b'10%\\r50%\\r100%\\n' + b'x' * 3_000_000 + b'\\nno end')\n"
         "    return {}\n"
-        "sys.exit(utils.run(work))\n"
+        "sys.exit(utils.run(capturing(work)))\n"
     )
 
     assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 0
@@ -289,16 +291,6 @@ def test_sigterm_counts_even_if_a_library_catches_what_its_handler_raises(
     assert trainer.functions.bodies("event", type="interrupted")
 
 
-GOOD = {
-    "JOB_ID": "j",
-    "BACKEND_BASE_URL": "http://api",
-    "CALLBACK_TOKEN": "t",
-    "DATASET_ID": "d",
-    "MODEL_NAME": "m",
-    "STORAGE_TYPE": "presigned",
-}
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -318,17 +310,42 @@ GOOD = {
         ("WORKERS", "-1"),
         ("HYPERPARAMETERS", '{"a": NaN}'),
         ("STORAGE_TYPE", "floppy"),
-        ("CALLBACK_TOKEN", ""),
         ("DATASET_ID", ""),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:
-    with pytest.raises(ConfigInvalidError, match=name):
-        _ = Identity.from_environ(GOOD | {name: value}), Settings.from_environ(GOOD | {name: value})
+    try:
+        _, problems = Settings.from_environ(GOOD | {name: value})
+    except ConfigInvalidError as error:
+        problems = str(error)
+
+    assert problems.startswith(name)
+    assert "(?" not in problems
+
+
+def test_every_variable_that_cannot_be_used_is_named_at_once() -> None:
+    settings, problems = Settings.from_environ(GOOD | {"EPOCHS": "many", "HEARTBEAT_SECONDS": "often", "SEED": "3"})
+
+    assert "EPOCHS='many'" in problems
+    assert "HEARTBEAT_SECONDS='often'" in problems
+    assert (settings.epochs, settings.heartbeat_seconds, settings.seed) == (100, 30.0, 3)
+
+
+@pytest.mark.parametrize("name", ["café", "cats (1)", "a&b", "my,data", "a'b", "कुत्ता", "🐈"])
+def test_names_that_people_have_can_be_used(name: str) -> None:
+    settings, problems = Settings.from_environ(GOOD | {"DATASET_ID": name, "MODEL_NAME": f"{name}.pt"})
+
+    assert (settings.dataset_id, problems) == (name, "")
+
+
+def test_without_a_token_only_the_exit_code_tells(trainer: Trainer) -> None:
+    assert run_tiny(trainer, CALLBACK_TOKEN=None) == 78
+
+    assert "CALLBACK_TOKEN" in trainer.output
 
 
 def test_defaults_are_the_frameworks_own() -> None:
-    settings = Settings.from_environ(GOOD)
+    settings, _ = Settings.from_environ(GOOD)
 
     assert (settings.task, settings.image_size, settings.learning_rate, settings.device) == ("train", None, None, None)
-    assert len(Identity.from_environ(GOOD).trace_id) == 32
+    assert len(settings.trace_id) == 32

@@ -16,7 +16,7 @@ from PIL import Image
 
 import dataset
 import labels
-from contract.archive import unpack
+from archive import unpack
 from utils import DatasetInvalidError
 
 Files = dict[str, bytes]
@@ -39,9 +39,10 @@ class Quiet:
     def event(self, _kind: str, message: str = "", **_data: Any) -> None:
         self.told.append(message)
 
-    def download(self, _key: str, path: Path) -> bool:
+    def download_dataset(self) -> Path:
+        path = self.scratch / "dataset.zip"
         path.write_bytes(self.archive.read_bytes())
-        return True
+        return path
 
 
 def fetch(folder: Path, files: Files, task: str = "detect") -> tuple[Path, Quiet]:
@@ -116,7 +117,7 @@ def test_what_ultralytics_would_run_never_reaches_it(tmp_path: Path) -> None:
 
     assert "download" not in yaml.safe_load(path.read_text())
     assert not [one for one in (tmp_path / "dataset").rglob("*") if one.suffix in {".cache", ".npy"}]
-    assert contract.told == ["2 files of the dataset are neither pictures nor labels and were left out"]
+    assert contract.told == ["2 files of the dataset are neither images nor labels and were left out"]
 
 
 def without(*names: str) -> Callable[[Files], Files]:
@@ -151,7 +152,7 @@ DATA = "train: images/train\nval: images/val\n"
         (with_("data.yaml", "train: ../../x\nval: images/val\nnames: [a, b]"), "points outside"),
         (with_("data.yaml", "path: /content/cats\n" + DATA + "names: [a, b]"), "path: '/content/cats' points outside"),
         (with_("data.yaml", "train: 5\nval: images/val\nnames: [a, b]"), "name of a folder"),
-        (with_("data.yaml", "train: labels\nval: images/val\nnames: [a, b]"), "no pictures in labels"),
+        (with_("data.yaml", "train: labels\nval: images/val\nnames: [a, b]"), "no images in labels"),
         (with_(LINE, "2 0.5 0.5 0.1 0.1"), f"{LINE}:1: class 2"),
         (with_(LINE, "0 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1"), f"{LINE}:2: class -1"),
         (with_(LINE, "0.5 0.5 0.5 0.1 0.1"), f"{LINE}:1: class 0.5"),
@@ -163,13 +164,13 @@ DATA = "train: images/train\nval: images/val\n"
         (with_(LINE, "cat 0.5 0.5 0.1 0.1"), f"{LINE}:1: not numbers"),
         (with_(LINE, b"\xff\xfe0"), f"{LINE}: not UTF-8"),
         (with_(LINE, "0 .5 .5 .1 .1\n0 .1 .1 .2 .1 .2 .2"), f"{LINE}: mixes boxes and polygons"),
-        (without(*(f"labels/val/{number}.txt" for number in range(1000, 1004))), "val: none of its pictures"),
-        (with_(PICTURE, b"no picture"), f"{PICTURE}: not a picture"),
-        (with_(PICTURE, b""), f"{PICTURE}: not a picture"),
+        (without(*(f"labels/val/{number}.txt" for number in range(1000, 1004))), "val: none of its images"),
+        (with_(PICTURE, b"no picture"), f"{PICTURE}: not an image"),
+        (with_(PICTURE, b""), f"{PICTURE}: not an image"),
         (with_(PICTURE, picture(1)[0][:500]), f"{PICTURE}: broken or truncated"),
         (with_("images/train/x.jpg", jpeg()[:-300]), "images/train/x.jpg: broken or truncated"),
         (with_("images/train/x.tif", tiff_of_floats()), "images/train/x.tif: a TIFF of 32 bits"),
-        (with_("images/train/x.gif", b"GIF89a"), "x.gif: .gif pictures are not read"),
+        (with_("images/train/x.gif", b"GIF89a"), "x.gif: .gif images are not read"),
     ],
 )
 def test_a_broken_dataset_is_refused_by_name(tmp_path: Path, change: Callable[[Files], Files], named: str) -> None:
@@ -205,7 +206,7 @@ def test_each_task_has_its_own_rules(tmp_path: Path, task: str, change: Callable
 def test_pictures_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
     _, contract = fetch(tmp_path, without(LINE)(good()))
 
-    assert contract.told == ["train: 1 pictures have no label file, and are taken for background"]
+    assert contract.told == ["train: 1 images have no label file, and are taken for background"]
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

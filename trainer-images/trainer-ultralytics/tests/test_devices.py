@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, Trainer, eventually
+from fixtures_storage import eventually
+from fixtures_trainer import ROOT, Trainer
 
 import train
-from contract.tracking import Tracking
+from mlflow_tracking import Tracking
 
 
 class Noted:

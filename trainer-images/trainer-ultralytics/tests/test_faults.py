@@ -7,8 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Trainer, eventually
-from functions import Answer
+from fixtures_functions import Answer
+from fixtures_storage import eventually
+from fixtures_trainer import Trainer
 from pictures import dataset
 
 UNHURRIED: dict[str, str | None] = {"EPOCHS": "500", "HEARTBEAT_SECONDS": "1"}

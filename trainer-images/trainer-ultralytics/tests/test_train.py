@@ -6,7 +6,8 @@ import json
 import socket
 
 import pytest
-from conftest import SECRET_KEY, TOKEN, Trainer
+from fixtures_storage import SECRET_KEY
+from fixtures_trainer import TOKEN, Trainer
 from pictures import dataset, picture
 
 

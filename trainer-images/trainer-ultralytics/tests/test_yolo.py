@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 import yolo
-from contract.settings import Settings
-from utils import ConfigInvalidError
+from utils import ConfigInvalidError, Settings
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,8 +23,10 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def settings(**variables: str) -> Settings:
-    given = {"DATASET_ID": "d", "MODEL_NAME": "yolo11n.yaml", "STORAGE_TYPE": "presigned"}
-    return Settings.from_environ(given | variables)
+    env = {"JOB_ID": "j", "BACKEND_BASE_URL": "http://api", "CALLBACK_TOKEN": "t", "STORAGE_TYPE": "presigned"}
+    settings, problems = Settings.from_environ(env | {"DATASET_ID": "d", "MODEL_NAME": "yolo11n.yaml"} | variables)
+    assert not problems
+    return settings
 
 
 def test_settings_reach_ultralytics_by_its_own_names() -> None:

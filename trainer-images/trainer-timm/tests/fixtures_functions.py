@@ -1,12 +1,15 @@
-"""A real HTTP server in the place of Stoker's functions: it records what a trainer says, and can be away or refuse."""
+"""A real HTTP server in place of Stoker's functions: it records callbacks, and can be away or refuse."""
 
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import pytest
+from fixtures_storage import Bucket
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -26,7 +29,7 @@ class Heard:
 class Functions:
     """What was heard, and how to answer."""
 
-    link: Callable[[str, str], str]
+    links: Callable[..., dict[str, Any]]
     heard: list[Heard] = field(default_factory=list)
     #: returns how to answer a call, or None for the usual; a status of 0 hangs up
     answer: Callable[[str, dict[str, Any]], Answer | None] = lambda _call, _body: None
@@ -39,7 +42,7 @@ class Functions:
 
     def usual(self, call: str, body: dict[str, Any]) -> Answer:
         if call == "presign":
-            return 200, {"url": self.link(body["method"], body["key"]), "expires_at": "2100-01-01T00:00:00Z"}
+            return 200, {**self.links(**body), "expires_at": "2100-01-01T00:00:00Z"}
         return 200, {"state": "RUNNING", "attempt": 1}
 
 
@@ -78,3 +81,13 @@ def serve(functions: Functions) -> ThreadingHTTPServer:
 
 def _refuse(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
+
+
+@pytest.fixture
+def functions(bucket: Bucket) -> Iterator[Functions]:
+    """The functions' side of the contract."""
+    functions = Functions(bucket.links)
+    server = serve(functions)
+    yield functions
+    server.shutdown()
+    server.server_close()

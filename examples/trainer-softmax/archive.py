@@ -1,0 +1,86 @@
+"""Unpack a stranger's zip archive: only what is wanted, only below one folder, only so much of it."""
+
+import re
+import shutil
+import stat
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from utils import DatasetInvalidError, limit
+
+CHUNK_BYTES = 1 << 20
+NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
+_IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], check: Callable[[], None]) -> int:
+    """Unpack the wanted files below ``folder``; return how many were left out.
+
+    Nothing is written before all names are known to be harmless. ``check`` is called between files.
+
+    Raises:
+        DatasetInvalidError: the message names the entry.
+        ConfigInvalidError: a DATASET_…_LIMIT is no number.
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            files = _harmless(zipped.infolist(), archive.stat().st_size)
+            chosen = {path: entry for path, entry in files.items() if wanted(path)}
+            for path, entry in chosen.items():
+                check()
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                with zipped.open(entry) as source, (folder / path).open("xb") as target:
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the size it names
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DatasetInvalidError(f"{archive.name} is no usable zip archive: {error}") from error
+    return len(files) - len(chosen)
+
+
+def _harmless(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    most, most_bytes = limit("DATASET_FILE_LIMIT", 1_000_000), limit("DATASET_BYTES_LIMIT", 200_000_000_000)
+    ratio, floor_bytes = limit("DATASET_RATIO_LIMIT", 200), limit("DATASET_RATIO_FLOOR_BYTES", 10_000_000)
+    total_bytes = sum(entry.file_size for entry in entries)
+    _refuse(len(entries) > most, f"{len(entries)} entries are more than {most}")
+    _refuse(total_bytes > most_bytes, f"{total_bytes} bytes unpacked are more than {most_bytes}")
+    files: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    spellings: set[str] = set()
+    for entry in entries:
+        path = _path(entry)
+        if entry.is_dir() or _IGNORED.search(str(path)):
+            continue
+        times = entry.file_size // max(entry.compress_size, 1)
+        _refuse(stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG}, f"{path}: a symbolic link or device")
+        _refuse(bool(entry.flag_bits & 1), f"{path}: encrypted")
+        _refuse(entry.file_size > floor_bytes and times > ratio, f"{path}: {times} times larger unpacked: a zip bomb")
+        spelling = unicodedata.normalize("NFC", str(path))
+        _refuse(spelling in spellings, f"{path}: the archive holds this name twice")
+        spellings.add(spelling)
+        files[path] = entry
+    # Against the whole archive: many small bombs are a large one, and so are entries that share their bytes.
+    is_bomb = total_bytes > max(floor_bytes, ratio * archive_bytes)
+    _refuse(is_bomb, f"{total_bytes} bytes unpacked, from {archive_bytes}: a zip bomb")
+    for path in files:
+        folders = {unicodedata.normalize("NFC", str(parent)) for parent in path.parents}
+        _refuse(not spellings.isdisjoint(folders), f"{path}: the archive holds its folder as a file, too")
+    return files
+
+
+def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    raw, name = entry.orig_filename, entry.filename.replace("\\", "/")  # zipfile cuts a name at its first NUL
+    path = PurePosixPath(name)
+    longest_bytes = max((len(part.encode()) for part in path.parts), default=NAME_LIMIT_BYTES + 1)
+    _refuse(bool(_CONTROL.search(raw)), f"{raw!r}: control characters in a name")
+    _refuse(name.startswith("/") or bool(re.match("[A-Za-z]:", name)), f"{raw!r}: an absolute path")
+    _refuse(".." in path.parts, f"{raw!r}: a path that leads outside of the archive")
+    is_long = longest_bytes > NAME_LIMIT_BYTES or len(name.encode()) > PATH_LIMIT_BYTES
+    _refuse(is_long, f"{raw[:80]!r}…: a name that no file system takes")
+    return path
+
+
+def _refuse(is_refused: bool, words: str) -> None:  # noqa: FBT001 -- read as a sentence
+    if is_refused:
+        raise DatasetInvalidError(words)

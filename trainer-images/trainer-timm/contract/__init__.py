@@ -1,1 +1,0 @@
-"""What ``utils`` is made of: the same files, byte for byte, in every trainer."""
