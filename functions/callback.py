@@ -1,4 +1,4 @@
-"""A callback's frame, apart from ``store`` so that a heartbeat need not import it."""
+"""What every callback has, whatever it reports: whose it is, and what makes it the same call when it comes again."""
 
 from typing import Any, NamedTuple
 

@@ -1,13 +1,10 @@
-"""The hot path: a heartbeat is one insert and one conditional update, by the bare driver.
+"""The hot path: a heartbeat is one insert and one conditional update, written as SQL for the driver.
 
-SQLAlchemy would double a cold start and halve the rate, so it is imported only on a miss: the job is not
-RUNNING yet, or the call is to be refused. ``tests/integration/test_store.py`` holds the two paths together.
+On PostgreSQL it is one statement. ``tests/integration/test_store.py`` and the model hold it and ``store`` together.
 """
 
 import json
 import re
-import sqlite3
-import threading
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any
@@ -15,9 +12,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from functions import database
+from functions import store
 from functions.callback import Call
-from functions.settings import settings
+from functions.session import is_sqlite, statements
 from functions.states import State
 
 _IS_CURRENT = "attempt = coalesce(:attempt, attempt) AND launch <= coalesce(:launch, launch)"
@@ -71,16 +68,13 @@ def record(call: Call, beat: Beat, *, at: datetime) -> State:
     Raises:
         NotFound, WrongState, Unusable, Busy: as ``store.record_event``.
     """
-    if not _beat(call, beat, at=at):
-        from functions import store  # noqa: PLC0415 -- see the module's first lines
-
-        if store.begin_running(call, at=at):
-            _beat(call, beat, at=at)
+    if not _beat(call, beat, at=at) and store.begin_running(call, at=at):
+        _beat(call, beat, at=at)
     return State.RUNNING
 
 
 def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
-    values = {
+    values: dict[str, Any] = {
         "job_id": call.job_id,
         "attempt": call.attempt,
         "launch": call.launch,
@@ -93,76 +87,17 @@ def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
         "ce_id": call.delivery.id,
         "at": at,
     }
-    transaction = _sqlite if database.is_sqlite() else _postgresql
-    try:
-        return transaction(values)
-    except _driver_errors() as error:
-        _forget_connection()
-        from functions.session import refusal_of  # noqa: PLC0415 -- as above
-
-        raise refusal_of(error) from error
-
-
-def _sqlite(values: dict[str, Any]) -> bool:
-    # As SQLAlchemy writes it, so that both compare alike.
-    values = values | {"at": values["at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")}
-    connection = _connection(_connect_sqlite)
-    connection.execute("BEGIN IMMEDIATE")
-    is_there = connection.execute(_IS_THERE, values).fetchone() is not None
-    if is_there and connection.execute(_INSERT, values).rowcount:
-        connection.execute(_UPDATE, values)
-    connection.execute("COMMIT")
-    return is_there
-
-
-def _postgresql(values: dict[str, Any]) -> bool:
-    connection = _connection(_connect_postgresql)
-    if connection.closed or connection.broken:
-        _forget_connection()
-        connection = _connection(_connect_postgresql)
-    return connection.execute(_psycopg(_AT_ONCE), values).fetchone() is not None
+    with statements() as connection:
+        if not is_sqlite():
+            return connection.exec_driver_sql(_psycopg(_AT_ONCE), values).first() is not None
+        # As SQLAlchemy writes it, so that both compare alike.
+        values["at"] = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        is_there = connection.exec_driver_sql(_IS_THERE, values).first() is not None
+        if is_there and connection.exec_driver_sql(_INSERT, values).rowcount:
+            connection.exec_driver_sql(_UPDATE, values)
+        return is_there
 
 
 @cache
 def _psycopg(statement: str) -> str:
     return re.sub(r":(\w+)", r"%(\1)s", statement)
-
-
-_of_thread = threading.local()
-
-
-def _connection(connect: Any) -> Any:
-    # One connection a thread: the server's threads are the pool. The URL is kept beside it for a change of store.
-    url = settings().database_url
-    if getattr(_of_thread, "url", None) != url:
-        _forget_connection()
-        _of_thread.connection = connect()
-        _of_thread.url = url
-    return _of_thread.connection
-
-
-def _forget_connection() -> None:
-    connection, _of_thread.url = getattr(_of_thread, "connection", None), None
-    _of_thread.connection = None
-    if connection is not None:
-        connection.close()
-
-
-def _connect_sqlite() -> sqlite3.Connection:
-    connection = sqlite3.connect(database.sqlite_path())
-    database.prepare_sqlite(connection)
-    return connection
-
-
-def _connect_postgresql() -> Any:
-    import psycopg  # noqa: PLC0415 -- only where PostgreSQL is the store
-
-    return psycopg.connect(database.postgresql_url(), connect_timeout=5, autocommit=True)
-
-
-def _driver_errors() -> tuple[type[Exception], ...]:
-    if database.is_sqlite():
-        return (sqlite3.Error,)
-    import psycopg  # noqa: PLC0415 -- as above
-
-    return (psycopg.Error,)

@@ -59,7 +59,7 @@ def by_psycopg(database_url: str, jobs: list[str]) -> Iterator[Measure]:
     insert = insert.replace("SELECT %(job_id)s", "SELECT %(job_id)s::varchar")
     numbers = itertools.count()
     values: dict[str, Any] = {
-        "attempt": None, "epoch": 3, "epochs": 8, "step": None, "eta_seconds": None, "metrics": json.dumps(METRICS),
+        "attempt": None, "launch": None, "epoch": 3, "epochs": 8, "step": None, "eta_seconds": None, "metrics": json.dumps(METRICS),
         "ce_source": "/bench", "at": tokens.now().astimezone(UTC),
     }  # fmt: skip
 

@@ -141,6 +141,7 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "eta_seconds": None,
         "metrics": None,
         "attempt": None,
+        "launch": None,
         "at": stores.at,
         "ce_source": "/bench",
         "ce_id": "1",

@@ -4,13 +4,14 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
 import pytest
 
-from functions import database, launcher, store_read, tokens
+from functions import launcher, session, store_read, tokens
 from functions.states import State
 from tests.conftest import BUCKET, api_headers, callback_headers, eventually, forget, served_and_up
 from tests.unit.vendors import CONTENT, FIXTURES
@@ -129,14 +130,14 @@ def test_a_locked_sqlite_file_is_waited_for_then_answered_503(
 ) -> None:
     job_id = a_job(State.RUNNING)
     client = function("heartbeat")
-    prepare = database.prepare_sqlite
+    prepare = session.prepare_sqlite
 
     def impatient(connection: sqlite3.Connection) -> None:
         prepare(connection)
         connection.execute("PRAGMA busy_timeout = 100")
 
-    environment.setattr(database, "prepare_sqlite", impatient)
-    other = sqlite3.connect(database.sqlite_path(), isolation_level=None)
+    environment.setattr(session, "prepare_sqlite", impatient)
+    other = sqlite3.connect(session.sqlite_path(), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     refused = client.post(f"/v1/jobs/{job_id}/heartbeat", json={"epoch": 1}, headers=callback_headers(job_id))
     other.execute("ROLLBACK")
@@ -164,3 +165,75 @@ def test_an_upload_told_of_while_the_storage_is_away_is_503_and_a_job_when_it_co
     assert refused.status_code == 503
     assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
     assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
+
+
+def refused(function: Callable[[str], Any], job_id: str) -> list[str]:
+    """Return what the functions that write, and one that reads, answer: all of them 503."""
+    responses = [
+        function("heartbeat").post(f"/v1/jobs/{job_id}/heartbeat", json={"epoch": 1}, headers=callback_headers(job_id)),
+        function("event").post(f"/v1/jobs/{job_id}/event", json={"type": "log"}, headers=callback_headers(job_id)),
+        function("jobs").get("/v1/jobs", headers=api_headers()),
+    ]
+    assert [response.status_code for response in responses] == [503] * 3
+    return [response.json()["detail"] for response in responses]
+
+
+def test_only_a_database_without_tables_is_said_to_have_none(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, database_url: str, tmp_path: Path
+) -> None:
+    if database_url.startswith("sqlite"):
+        environment.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/empty.db")
+        forget()
+    else:
+        with psycopg.connect(database_url) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+
+    assert all("has no tables yet" in detail for detail in refused(function, "somebody"))
+
+
+def test_a_database_that_does_not_exist_is_not_said_to_have_no_tables(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, postgresql_server: str, caplog: Any
+) -> None:
+    environment.setenv("DATABASE_URL", postgresql_server.format("no_such_database"))
+    forget()
+
+    assert refused(function, "somebody") == ["the database is busy or away"] * 3
+    logged = str([getattr(record, "fields", None) for record in caplog.records])
+    assert 'database "no_such_database" does not exist' in logged
+
+
+def test_a_full_disk_is_named_in_the_answer_and_in_the_log(
+    function: Callable[[str], Any], environment: pytest.MonkeyPatch, database_url: str, a_job: Any, caplog: Any
+) -> None:
+    job_id = a_job(State.RUNNING)
+    if database_url.startswith("sqlite"):
+        prepare = session.prepare_sqlite
+
+        def full(connection: sqlite3.Connection) -> None:
+            prepare(connection)
+            connection.execute("PRAGMA max_page_count = 1")  # it means: no more pages than there are
+
+        environment.setattr(session, "prepare_sqlite", full)
+        session.engine().dispose()
+    else:
+        with psycopg.connect(database_url) as connection:
+            connection.execute(
+                "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END$$"
+            )
+            connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON job_event EXECUTE FUNCTION full_disk()")
+
+    details = set()
+    for number in range(100):  # what fits into the pages that there are is written
+        response = function("event").post(
+            f"/v1/jobs/{job_id}/event",
+            json={"type": "log", "message": f"{number}" * 1_000},
+            headers=callback_headers(job_id),
+        )
+        if response.status_code != 200:
+            assert response.status_code == 503
+            details.add(response.json()["detail"])
+
+    assert details == {"the database's disk is full: free some space there"}
+    assert "the database's disk is full" in caplog.text

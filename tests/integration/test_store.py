@@ -36,8 +36,6 @@ def race(*calls: Callable[[], Any]) -> list[Any]:
             outcomes.append(one())
         except Refusal as refusal:
             outcomes.append(refusal)
-        finally:
-            store_heartbeat._forget_connection()
 
     threads = [threading.Thread(target=run, args=(one,)) for one in calls]
     for thread in threads:

@@ -13,7 +13,7 @@ ORM = {"sqlalchemy", "sqlmodel", "pydantic"}
 LATER = {"boto3", "botocore", "kubernetes", "yaml", "urllib3", "requests", "psutil"}
 NEVER = {"alembic", "cryptography", "httpx", "rich", "typer", "numpy"}
 BUDGET = {
-    "heartbeat": ORM | LATER | {"psycopg"},
+    "heartbeat": LATER,
     "event": LATER,
     "done": LATER,
     "jobs": LATER,
