@@ -1,6 +1,6 @@
 """create-job: a request over HTTP, or an uploaded dataset, becomes a job; once, however often it is said."""
 
-from functions import identities, intake, notifications, spec, tokens, views
+from functions import cloudevent, identities, intake, notifications, spec, tokens, views
 from functions.api import requests
 from functions.api.requests import Request
 from functions.api.responses import Response, empty, reply
@@ -21,10 +21,10 @@ from functions.views import JobView
 def submit_job(request: Request) -> JobView | Response:
     """Create a job. The delivery of an event, or of a storage's notification, is answered with an empty body."""
     at = tokens.now()
-    body = requests.raw_body(request)  # 413
-    if notifications.is_notification(request.headers, body):
-        may_create = tokens.allows(request, "jobs:write")
-        intake.deliver(request.headers, body, may_create=may_create, at=at)  # 403, 503
+    content = requests.raw_body(request)  # 413
+    items = _delivered(request, content)
+    if items is not None:
+        intake.deliver(items, content, may_create=tokens.allows(request, "jobs:write"), at=at)  # 403, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
     asked = spec.from_request(requests.body(request, dict))  # 413, 415, 422
@@ -33,6 +33,17 @@ def submit_job(request: Request) -> JobView | Response:
     if not new and job.spec != spec.as_json(asked):
         raise unusable_field("Idempotency-Key", f"it has made job {job.id} of another body; use a new key")
     return reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")
+
+
+def _delivered(request: Request, content: bytes) -> list[intake.Item] | None:
+    """Return what a delivery of events or a storage's notification consists of; None for a call of the API."""
+    if cloudevent.is_event(request.headers):
+        return intake.events(request.headers, content)
+    try:
+        value = request.value
+    except ValueError:
+        return None  # the call is refused with the same reason
+    return intake.records(value) if notifications.is_notification(value) else None
 
 
 create_job = function("create_job", submit_job, submit_job.at("/"))

@@ -1,7 +1,7 @@
 """How a delivered event becomes a job: once, or never and then with the reason on record."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -40,8 +40,31 @@ class GoneError(Unusable):
         self.identity = identity
 
 
-def deliver(headers: Headers, body: bytes, *, may_create: bool, at: datetime) -> None:
-    """Take each event or record of a delivery on its own; what can never become a job is recorded with the reason.
+#: what a delivery consists of: an upload, one that can never become a job, or an event that asks for a job
+Item = Upload | Rejected | CloudEvent
+
+
+def events(headers: Headers, body: bytes) -> list[Item]:
+    """Return what the CloudEvents of a delivery ask for."""
+    try:
+        events = cloudevent.parse_each(headers, body)
+        creates = [event for event in events if isinstance(event, CloudEvent) and event.type == CREATE]
+        others = [event for event in events if not (isinstance(event, CloudEvent) and event.type == CREATE)]
+        return [*creates, *notifications.read(others)]
+    except ValueError as error:
+        return [Rejected(str(error))]
+
+
+def records(value: object) -> list[Item]:
+    """Return what a storage's notification asks for."""
+    try:
+        return [*notifications.read([value])]
+    except ValueError as error:
+        return [Rejected(str(error))]
+
+
+def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, at: datetime) -> None:
+    """Take each item of a delivery on its own; what can never become a job is recorded with the reason.
 
     ``may_create``: whether the caller may send ``dev.stoker.job.create``.
 
@@ -50,7 +73,6 @@ def deliver(headers: Headers, body: bytes, *, may_create: bool, at: datetime) ->
         Forbidden: an event asks for a job, which the caller may not; the rest of the delivery was taken.
     """
     text = body.decode("utf-8", "replace")
-    items = _read(headers, body)
     allowed = [item for item in items if may_create or not isinstance(item, CloudEvent)]
     for item in allowed:
         # By its upload's identity, which sweep knows too: it is recorded once, whoever meets it first.
@@ -78,19 +100,7 @@ def rejecting(text: str, *, at: datetime, identity: str | None = None) -> Iterat
         store_sweep.reject(str(error), text, at=at, identity=own)
 
 
-def _read(headers: Headers, body: bytes) -> list[Upload | Rejected | CloudEvent]:
-    try:
-        if not cloudevent.is_event(headers):
-            return [*notifications.read(headers, body)]
-        events = cloudevent.parse_each(headers, body)
-        creates = [event for event in events if isinstance(event, CloudEvent) and event.type == CREATE]
-        others = [event for event in events if not (isinstance(event, CloudEvent) and event.type == CREATE)]
-        return [*creates, *notifications.read_each(others)]
-    except ValueError as error:
-        return [Rejected(str(error))]
-
-
-def _take(item: Upload | Rejected | CloudEvent, *, at: datetime) -> None:
+def _take(item: Item, *, at: datetime) -> None:
     if isinstance(item, Rejected):
         raise Unusable(item.reason)
     if isinstance(item, Upload):

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from functions import cloudevent, json_values, names, upload_records
-from functions.cloudevent import CloudEvent, Headers
+from functions.cloudevent import CloudEvent
 from functions.errors import Unusable
 from functions.upload_records import Record
 
@@ -51,33 +51,16 @@ Found = Upload | Rejected
 Reader = Callable[[Any, int], Iterable[Found]]
 
 
-def is_notification(headers: Headers, body: bytes) -> bool:
-    """Tell a notification from a call of the API: by CloudEvents' headers, or by the top level of the JSON."""
-    if cloudevent.is_event(headers):
-        return True
-    try:
-        said = json_values.decode(body)
-    except ValueError:
-        return False
-    several = said[:_RECORDS_LIMIT] if isinstance(said, list) else [said]
-    return any(isinstance(one, dict) and _shape(one) for one in several)
+def is_notification(value: object) -> bool:
+    """Tell a notification from a call of the API by the top level of its JSON, which may be a CloudEvent."""
+    several = value[:_RECORDS_LIMIT] if isinstance(value, list) else [value]
+    return any(isinstance(one, dict) and (one.keys() >= _IS_EVENT or _shape(one)) for one in several)
 
 
-def read(headers: Headers, body: bytes) -> list[Found]:
-    """Return what was uploaded, record by record.
+def read(messages: Iterable[object]) -> list[Found]:
+    """Return what was uploaded, record by record: by CloudEvents, or by the JSON values of other notifications.
 
     What is plainly another event (a test, a deletion, a folder, a trainer's own output) is left out.
-
-    Raises:
-        ValueError: nothing of it can be read; the message names what to change.
-    """
-    if cloudevent.is_event(headers):
-        return read_each(cloudevent.parse_each(headers, body))
-    return read_each([json_values.decode(body)])
-
-
-def read_each(messages: Iterable[object]) -> list[Found]:
-    """Return what was uploaded by messages that are decoded already, as ``read`` does.
 
     Raises:
         ValueError: there are too many records.

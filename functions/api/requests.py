@@ -2,7 +2,9 @@
 
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -29,7 +31,8 @@ class CloudEvent(msgspec.Struct, omit_defaults=True):
     data: Any = None
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True)
+class Request:
     """A request whose body has arrived completely."""
 
     method: str
@@ -43,7 +46,16 @@ class Request(NamedTuple):
     #: who calls, by an API token's ``sub``
     subject: str = ""
     #: the claims of a callback token
-    claims: Mapping[str, Any] = {}
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def value(self) -> Any:
+        """Return the body as a JSON value, decoded once; an absent body counts as ``{}``.
+
+        Raises:
+            ValueError: it is not JSON in UTF-8, or nested too deep.
+        """
+        return json_values.decode(self.content or b"{}")
 
 
 def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -92,7 +104,7 @@ def body(request: Request, model: type[Model]) -> Model:
     if content and media_type and media_type != "application/json" and not media_type.endswith("+json"):
         raise errors.UnsupportedMedia(f"send Content-Type: application/json, not {media_type}")
     try:
-        value = json_values.decode(content or b"{}")
+        value = request.value
     except ValueError as error:
         raise errors.unusable_field("body", str(error)) from error
     return fields.convert(value, model)

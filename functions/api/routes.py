@@ -13,6 +13,7 @@ import inspect
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import IO, Any, Literal, NamedTuple, get_args
 
 import functions_framework.aio
@@ -169,8 +170,8 @@ def _misconfigured(error: ConfigurationError) -> Response:
 
 def _authenticated(access: Access, request: Request, values: Mapping[str, str]) -> Request:
     if access.scheme == "callback":
-        return request._replace(claims=tokens.require_callback(request, values["job_id"]))
-    return request._replace(subject=tokens.require_api(request, *access.scopes))
+        return replace(request, claims=tokens.require_callback(request, values["job_id"]))
+    return replace(request, subject=tokens.require_api(request, *access.scopes))
 
 
 def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response:

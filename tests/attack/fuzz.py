@@ -11,7 +11,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["functions"]):
-    from functions import cloudevent, identities, notifications, upload_records
+    from functions import cloudevent, identities, json_values, notifications, upload_records
     from functions.notifications import Rejected, Upload
 
 CORPUS = Path(__file__).parents[1] / "unit/notifications"
@@ -36,12 +36,13 @@ HEADERS: tuple[dict[str, str], ...] = (
 def read(data: bytes) -> None:
     """Read one delivery as create-job does."""
     headers, body = HEADERS[data[0] % len(HEADERS)] if data else {}, data[1:]
-    is_known = notifications.is_notification(headers, body)
+    is_event = cloudevent.is_event(headers)
     try:
-        found = notifications.read(headers, body)
+        messages = cloudevent.parse_each(headers, body) if is_event else [json_values.decode(body)]
+        found = notifications.read(messages)
     except ValueError:
         return
-    assert is_known or all(isinstance(one, Rejected) for one in found)
+    assert is_event or notifications.is_notification(messages[0]) or all(isinstance(one, Rejected) for one in found)
     for one in found:
         if isinstance(one, Upload):
             assert one.keys

@@ -8,7 +8,7 @@ import pytest
 
 from functions import intake, logs, store_read, sweeping
 from tests.conftest import BUCKET, seconds
-from tests.unit.vendors import FIXTURES, PLAIN
+from tests.unit.vendors import FIXTURES
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
@@ -45,7 +45,7 @@ def test_an_upload_that_sweep_has_found_is_no_second_job_when_its_notification_c
     said = json.loads(FIXTURES["aws_put"])
     said["Records"][0]["s3"]["object"] |= {"eTag": put["ETag"].strip('"')}
     said["Records"][0]["s3"]["object"].pop("versionId", None)
-    intake.deliver(PLAIN, json.dumps(said).encode(), may_create=True, at=now + timedelta(minutes=4))
+    intake.deliver(intake.records(said), json.dumps(said).encode(), may_create=True, at=now + timedelta(minutes=4))
 
     assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
     assert store_read.rejected_events(after=0, limit=9)[0] == []

@@ -6,7 +6,7 @@ import pytest
 from functions import notifications
 from functions.errors import Unusable
 from functions.notifications import Rejected, Upload
-from tests.unit.vendors import ETAG, FIXTURES, PLAIN, read, reason, record
+from tests.unit.vendors import ETAG, FIXTURES, PLAIN, delivered, read, reason, record
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def seaweedfs(**changes: Any) -> list[Upload | Rejected]:
     for name, value in changes.items():
         part = said["message"] if name in said["message"] else said["message"]["new_entry"]
         part[name] = value
-    return notifications.read(PLAIN, json.dumps(said).encode())
+    return delivered(PLAIN, json.dumps(said).encode())
 
 
 @pytest.mark.parametrize(

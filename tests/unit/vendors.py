@@ -1,12 +1,13 @@
 """Notifications as their vendors send them, and what a delivery of them comes with."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-from functions import notifications
+from functions import cloudevent, json_values, notifications
 from functions.notifications import Rejected, Upload
 
 #: for properties, which say nothing about time: on a busy machine any example can take long
@@ -47,8 +48,14 @@ def record(**changes: Any) -> dict[str, Any]:
     return made
 
 
+def delivered(headers: Mapping[str, str], body: bytes) -> list[Upload | Rejected]:
+    """Return what create-job finds in a delivery."""
+    is_event = cloudevent.is_event(headers)
+    return notifications.read(cloudevent.parse_each(headers, body) if is_event else [json_values.decode(body)])
+
+
 def read(*records: object) -> list[Upload | Rejected]:
-    return notifications.read(PLAIN, json.dumps({"Records": records}).encode())
+    return notifications.read([{"Records": list(records)}])
 
 
 def reason(*found: Upload | Rejected) -> str:
