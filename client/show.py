@@ -86,7 +86,7 @@ def state(job: Json) -> str:
     """Return the state, with what is wrong or missing."""
     if job["state"] == "FAILED" and job["reason"]:
         return f"FAILED ({job['reason']})"
-    return f"{job['state']} (silent)" if job["liveness"] == "silent" and job["state"] == "RUNNING" else job["state"]
+    return f"{job['state']} ({job['liveness']})" if job["liveness"] in {"silent", "waiting"} else str(job["state"])
 
 
 def job_row(job: Json) -> list[str]:

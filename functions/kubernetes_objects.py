@@ -104,7 +104,8 @@ def _job(job: Job, pod: Object) -> Object:
             # Never two pods on one job.
             "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": math.ceil(
-                launcher.seconds(job, "longest_pending_seconds")
+                # Once before it runs, and once more after a disruption.
+                2 * launcher.seconds(job, "longest_pending_seconds")
                 + launcher.seconds(job, "longest_running_seconds")
                 + _DEADLINE_SPARE_SECONDS
             ),

@@ -126,11 +126,14 @@ def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
         rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": store.unheard_since(job)}
         return _moved(job, State.FAILED, at=at, **rejected)
     except OSError as error:
-        store_sweep.note_wait(job, f"waits for the launcher, which failed: {error.strerror or error}"[:MESSAGE_LENGTH])
+        why = f"waits for the launcher, which failed: {error.strerror or error}"[:MESSAGE_LENGTH]
+        store_sweep.note_wait(job, why, at=at)
         raise
     message = waits or status.message if status.is_waiting else status.message
     if not store_sweep.submitted(job, message, at=at, image=_image(job)):
         return _stopped_if_ended(job)
+    if status.is_waiting and job.state == State.RUNNING:
+        store_sweep.note_wait(job, message, at=at)
     store_sweep.note_token(job, *tokens.key_and_expiry(variables["CALLBACK_TOKEN"]))
     if job.state == State.PENDING:
         return _moved(job, State.QUEUED, at=at, message=message)

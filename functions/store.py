@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, update
+from sqlalchemy import ColumnElement, and_, case, literal, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -21,7 +21,7 @@ from functions.errors import NotFound, Unusable, WrongState, unusable_field
 from functions.session import read, write
 from functions.spec import Spec, as_json
 from functions.states import BEFORE, FINAL, NEXT, Reason, State
-from functions.tables import Job, JobEvent, Outbox
+from functions.tables import Job, JobEvent, Moment, Outbox
 from functions.views import job_json
 
 #: of an update: what must yet hold in that very statement
@@ -126,7 +126,7 @@ def claim(call: Call, said: Said, *, at: datetime) -> Job:
         job: Job | None = session.scalar(
             update(Job)
             .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, is_current)
-            .values(attempt=Job.attempt + 1, epoch=None, step=None, heartbeat_at=at, progress_at=at, liveness="live")
+            .values(attempt=Job.attempt + 1, epoch=None, step=None, progress_at=at, **_sign_of_life(at))
             .returning(Job)
         )
         if job is not None:
@@ -214,9 +214,10 @@ def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
 ) -> Job | None:
     stamps: dict[str, Any] = {}
     if to in FINAL:
-        stamps = {"finished_at": at, "liveness": None}
+        stamps = {"finished_at": at, "liveness": None, "waiting_since": None}
     elif to == State.RUNNING:
-        stamps = {"started_at": at, "heartbeat_at": at, "progress_at": at, "liveness": "live"}
+        moments = ("started_at", "running_since", "heartbeat_at", "progress_at")
+        stamps = {"liveness": "live", **dict.fromkeys(moments, at)}
     elif to == State.QUEUED:
         stamps = {"queued_at": at}
     # Compare-and-set: of two callers that race, the database lets one through.
@@ -266,10 +267,22 @@ def _touch(session: Session, call: Call, *, at: datetime) -> Job | None:
     job: Job | None = session.scalar(
         update(Job)
         .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _is_current(call))
-        .values(heartbeat_at=at, liveness="live")
+        .values(_sign_of_life(at))
         .returning(Job)
     )
     return job
+
+
+def _sign_of_life(at: datetime) -> dict[str, Any]:
+    """Return what a callback changes in a RUNNING job. It ends a wait: the running clock goes on."""
+    runs = col(Job.waiting_since).is_(None)
+    return {
+        "heartbeat_at": at,
+        "liveness": "live",
+        "message": case((runs, Job.message), else_=None),
+        "running_since": case((runs, Job.running_since), else_=literal(at, Moment())),
+        "waiting_since": None,
+    }
 
 
 def _is_current(call: Call) -> Condition:

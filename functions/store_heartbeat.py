@@ -22,6 +22,9 @@ _OF_JOB = f"id = :job_id AND state = 'RUNNING' AND {_IS_CURRENT}"
 _SET = """
     heartbeat_at = :at,
     liveness = 'live',
+    message = CASE WHEN waiting_since IS NULL THEN message END,
+    running_since = CASE WHEN waiting_since IS NULL THEN running_since ELSE :at END,
+    waiting_since = NULL,
     progress_at = CASE
         WHEN coalesce(:epoch, -1) > coalesce(epoch, -1) OR coalesce(:step, -1) > coalesce(step, -1) THEN :at
         ELSE progress_at END,

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Update, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,8 @@ from functions.tables import IS_OPEN, Job, JobEvent, RejectedEvent, SweepTurn
 
 #: PostgreSQL takes 65,535 parameters in a statement, SQLite 32,766
 _AT_A_TIME = 5_000
+#: characters of a message
+_MESSAGE_LENGTH = 500
 #: whose message says what they wait for
 _WAITING = frozenset({State.PENDING, State.QUEUED})
 
@@ -147,11 +149,49 @@ def note_image(job_id: str, launch: int, image: str) -> None:
         )
 
 
-def note_wait(job: Job, message: str | None) -> None:
-    """Note what a job waits for, where that is something else than at the last look."""
+def note_wait(job: Job, message: str | None, *, at: datetime) -> None:
+    """Note what a job waits for, where that is something else than before; the clock of a RUNNING job stops."""
     if job.state in _WAITING and message != job.message:
         with write() as session:
             session.execute(_saying(job, message))
+    elif job.state == State.RUNNING and (job.waiting_since is None or message != job.message):
+        still = (
+            col(Job.id) == job.id,
+            col(Job.state) == State.RUNNING,
+            as_read(job, "launch", "heartbeat_at", "waiting_since"),
+        )
+        with write() as session:
+            waits = session.scalar(update(Job).where(*still).values(_waits(job, message, at=at)).returning(Job))
+            if waits is not None and job.waiting_since is None:
+                session.add(
+                    JobEvent(job_id=job.id, kind="event", type="waiting", attempt=job.attempt, message=message, at=at)
+                )
+
+
+def note_running(job: Job, *, at: datetime) -> None:
+    """Note that a job which waited has a trainer again: its clocks go on, and start with it."""
+    still = (col(Job.id) == job.id, col(Job.state) == State.RUNNING, unheard_since(job), as_read(job, "waiting_since"))
+    moments = dict.fromkeys(("running_since", "heartbeat_at", "progress_at"), at)
+    with write() as session:
+        session.execute(
+            update(Job)
+            .where(*still, col(Job.waiting_since).is_not(None))
+            .values(waiting_since=None, message=None, liveness="live", **moments)
+        )
+
+
+def ran_seconds(job: Job, *, at: datetime) -> float:
+    """Return how long a job has been running; the time that it waited again is not counted."""
+    before, since = job.ran_seconds or 0.0, job.running_since or job.started_at
+    if since is None or job.waiting_since is not None:
+        return before
+    return before + max(0.0, (at - since).total_seconds())
+
+
+def _waits(job: Job, message: str | None, *, at: datetime) -> dict[str, Any]:
+    """Return what changes in a RUNNING job that waits."""
+    clock = {} if job.waiting_since is not None else {"waiting_since": at, "ran_seconds": ran_seconds(job, at=at)}
+    return {"liveness": "waiting", "message": message, **clock}
 
 
 def _saying(job: Job, message: str | None) -> Update:
@@ -171,6 +211,7 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
                 col(Job.id) == job.id,
                 col(Job.state).not_in(FINAL),
                 unheard_since(job),
+                as_read(job, "state", "waiting_since"),
                 col(Job.launch) < Job.attempt_limit,
             )
             .values(
@@ -181,6 +222,11 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
                 image=None,
                 heartbeat_at=at,
                 progress_at=at,
+                **(
+                    _waits(job, f"starts again: {message}"[:_MESSAGE_LENGTH], at=at)
+                    if job.state == State.RUNNING
+                    else {}
+                ),
             )
             .returning(Job)
         )
@@ -200,7 +246,7 @@ def note_silence(job_id: str, *, since: datetime, at: datetime) -> bool:
                 col(Job.id) == job_id,
                 col(Job.state) == State.RUNNING,
                 col(Job.heartbeat_at) < since,
-                or_(col(Job.liveness).is_(None), col(Job.liveness) != "silent"),
+                or_(col(Job.liveness).is_(None), col(Job.liveness) == "live"),
             )
             .values(liveness="silent")
             .returning(Job)

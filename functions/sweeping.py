@@ -103,18 +103,30 @@ def _reconcile(job: Job, launchers: Launcher, *, awake_at: datetime, at: datetim
     elif overdue is not None:
         _fail_overdue(job, overdue, status, at=at)
         launchers.stop(job.id)
-    elif status.phase == Phase.HELD and job.state != State.PENDING and job.submitted_at is not None:
-        store_sweep.note_wait(job, status.message)
     elif status.is_waiting or (status.phase == Phase.ABSENT and _is_unsubmitted(job)):
-        launcher.submit(job, at=at, waits=status.message)
+        _wait_or_submit(job, status, at=at)
     elif status.phase == Phase.ABSENT and _is_lost(job, awake_at=awake_at, at=at):
         _ended(job, Status(Phase.ENDED, "the launcher knows nothing of its trainer", Reason.LOST), at=at)
+    elif job.state == State.RUNNING and job.waiting_since is not None and status.phase == Phase.RUNNING:
+        store_sweep.note_running(job, at=at)
     elif job.state == State.RUNNING:
-        silence = timedelta(seconds=launcher.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
-        if at - awake_at > silence:
-            store_sweep.note_silence(job.id, since=at - silence, at=at)
+        _note_silence(job, awake_at=awake_at, at=at)
     if status.phase in {Phase.HELD, Phase.RUNNING} and overdue is None:
         launcher.renew_token(job, launchers, now=at)
+
+
+def _wait_or_submit(job: Job, status: Status, *, at: datetime) -> None:
+    """Note what a job waits for, if it is the launcher that has to start it; else submit it again."""
+    if status.phase == Phase.HELD and job.state != State.PENDING and job.submitted_at is not None:
+        store_sweep.note_wait(job, status.message, at=at)
+    else:
+        launcher.submit(job, at=at, waits=status.message)
+
+
+def _note_silence(job: Job, *, awake_at: datetime, at: datetime) -> None:
+    silence = timedelta(seconds=launcher.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
+    if at - awake_at > silence:
+        store_sweep.note_silence(job.id, since=at - silence, at=at)
 
 
 def _note_image(job: Job, status: Status) -> None:
@@ -132,6 +144,9 @@ def _ended(job: Job, status: Status, *, at: datetime) -> None:
         return
     reason = status.reason or Reason.LOST
     message = status.message or "the trainer is gone"
+    if reason == Reason.DEADLINE_RUNNING and not _has_run_too_long(job, at=at):
+        # The cluster's own deadline for a Job counts also the time that the job waited.
+        reason = Reason.EVICTED
     again = store_sweep.relaunch(job, message, at=at) if RETRY[reason] == Retry.AS_IS else None
     if again is not None:
         launcher.submit(again, at=at)
@@ -151,7 +166,7 @@ def _fail_overdue(job: Job, reason: Reason, status: Status, *, at: datetime) -> 
 def _unchanged(job: Job, overdue: Reason) -> store.Condition:
     """Return the condition that the clock which has run out has not been started anew since the job was read."""
     if overdue == Reason.DEADLINE_RUNNING:
-        return store.as_read(job, "started_at")
+        return store.as_read(job, "started_at", "running_since", "waiting_since")
     if overdue == Reason.STALLED:
         return store.as_read(job, "launch", "progress_at")
     return store.unheard_since(job)
@@ -162,9 +177,12 @@ def _overdue(job: Job, status: Status, *, awake_at: datetime, at: datetime) -> R
     if job.state != State.RUNNING or job.started_at is None:
         is_over = (at - job.created_at).total_seconds() > launcher.seconds(job, "longest_pending_seconds")
         return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
-    if (at - job.started_at).total_seconds() > launcher.seconds(job, "longest_running_seconds"):
+    if _has_run_too_long(job, at=at):
         return Reason.DEADLINE_RUNNING
-    if status.is_waiting:  # for the node or slot of its next attempt: nothing can move
+    if job.waiting_since is not None and status.phase != Phase.RUNNING:
+        is_over = (at - job.waiting_since).total_seconds() > launcher.seconds(job, "longest_pending_seconds")
+        return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
+    if status.is_waiting or job.waiting_since is not None:  # nothing could move
         return None
     moved_at = max(job.progress_at or job.started_at, awake_at)
     if (at - moved_at).total_seconds() > launcher.seconds(job, "longest_stalled_seconds"):
@@ -172,12 +190,16 @@ def _overdue(job: Job, status: Status, *, awake_at: datetime, at: datetime) -> R
     return None
 
 
+def _has_run_too_long(job: Job, *, at: datetime) -> bool:
+    return store_sweep.ran_seconds(job, at=at) > launcher.seconds(job, "longest_running_seconds")
+
+
 def _clock_said(job: Job, reason: Reason, status: Status) -> str:
     said, clock = {
         Reason.DEADLINE_RUNNING: ("it ran longer than", "longest_running_seconds"),
         Reason.STALLED: ("neither epoch nor step moved for", "longest_stalled_seconds"),
     }.get(reason, ("no trainer called back within", "longest_pending_seconds"))
-    waits = status.message or job.message if job.state != State.RUNNING else None
+    waits = status.message or job.message if job.state != State.RUNNING or job.waiting_since is not None else None
     return f"{said} {launcher.seconds(job, clock):g} s" + (f"; it {waits}" if waits else "")
 
 

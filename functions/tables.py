@@ -93,7 +93,7 @@ class Job(SQLModel, table=True):
     reason: str | None = None
     #: why it waits, or how it ended, in words
     message: str | None = None
-    #: ``live`` or ``silent``; only while RUNNING
+    #: ``live``, ``silent`` or ``waiting`` (for its next trainer, after a disruption); only while RUNNING
     liveness: str | None = None
 
     framework: str
@@ -131,6 +131,11 @@ class Job(SQLModel, table=True):
     token_expires_at: datetime | None = _moment()
     queued_at: datetime | None = _moment()
     started_at: datetime | None = _moment()
+    #: since when a RUNNING job waits for its next trainer; None while it runs
+    waiting_since: datetime | None = _moment()
+    #: the clock of ``longest_running_seconds``: how long it ran before it last waited, and since when it runs
+    ran_seconds: float | None = None
+    running_since: datetime | None = _moment()
     finished_at: datetime | None = _moment()
     heartbeat_at: datetime | None = _moment()
     #: when the epoch or step last moved

@@ -7,14 +7,8 @@ from functions.tables import Job, JobEvent, RejectedEvent
 
 #: columns that are nobody else's business
 JOB_HIDDEN = {
-    "identity",
-    "dataset_key",
-    "sequence",
-    "submitted_at",
-    "launch",
-    "archive_key",
-    "token_key",
-    "token_expires_at",
+    *("identity", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
+    *("token_key", "token_expires_at", "ran_seconds", "running_since"),
 }
 EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
 

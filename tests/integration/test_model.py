@@ -71,12 +71,13 @@ UNHEARD = ("launch", "submitted_at", "heartbeat_at")
 UNCHANGED = {
     Reason.LOST: UNHEARD,
     Reason.DEADLINE_PENDING: UNHEARD,
-    Reason.DEADLINE_RUNNING: ("started_at",),
+    Reason.DEADLINE_RUNNING: ("started_at", "running_since", "waiting_since"),
     Reason.STALLED: ("launch", "progress_at"),
 }
 COLUMNS = (
     *("state", "attempt", "launch", "epoch", "step", "message", "liveness"),
     *("submitted_at", "started_at", "heartbeat_at", "progress_at", "token_expires_at", "dataset_etag", "image"),
+    *("waiting_since", "running_since", "ran_seconds"),
 )
 
 
@@ -96,6 +97,9 @@ class Model:
     progress_at: datetime | None = None
     liveness: str | None = None
     message: str | None = None
+    waiting_since: datetime | None = None
+    running_since: datetime | None = None
+    ran_seconds: float | None = None
     #: of the token that a trainer of this launch finds when it starts
     token_expires_at: datetime | None = None
     #: the version of the dataset when the job was made, whatever overwrites it later
@@ -113,10 +117,22 @@ class Model:
         self.message = None
         self.history.append(to)
         if to == State.RUNNING:
-            self.started_at = self.heartbeat_at = self.progress_at = at
+            self.started_at = self.running_since = self.heartbeat_at = self.progress_at = at
             self.liveness = "live"
         elif to in FINAL:
-            self.liveness = None
+            self.liveness = self.waiting_since = None
+
+    def wait(self, message: str, at: datetime) -> None:
+        """Stop the running clock, unless it stands still already."""
+        self.liveness, self.message = "waiting", message
+        if self.waiting_since is None and self.running_since is not None:
+            ran = max(0.0, (at - self.running_since).total_seconds())
+            self.waiting_since, self.ran_seconds = at, (self.ran_seconds or 0.0) + ran
+
+    def go_on(self, at: datetime) -> None:
+        """Let the running clock go on, if it stands still."""
+        if self.waiting_since is not None:
+            self.running_since, self.waiting_since, self.message = at, None, None
 
     def refusal(self, id_: str, attempt: int | None, launch: int | None) -> type[Exception] | None:
         """Return why a callback is refused, or None."""
@@ -132,6 +148,7 @@ class Model:
         """Count a sign of life."""
         if self.state in WAITING:
             self.move(State.RUNNING, at)
+        self.go_on(at)
         self.heartbeat_at, self.liveness = at, "live"
         self.answered[id_] = self.attempt
 
@@ -271,13 +288,16 @@ class Store(RuleBasedStateMachine):
     def relaunch(self, reading: tuple[str, Job], at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        may = model.state not in FINAL and model.is_as(seen, *UNHEARD) and model.launch < SPEC.attempt_limit
+        is_as_seen = model.is_as(seen, "state", "waiting_since", *UNHEARD)
+        may = model.state not in FINAL and is_as_seen and model.launch < SPEC.attempt_limit
         assert (store_sweep.relaunch(seen, "again", at=at) is not None) == may
         if may:
             model.launch += 1
             model.submitted_at = model.image = None
             model.heartbeat_at = model.progress_at = at
             model.token_expires_at = None
+            if model.state == State.RUNNING:
+                model.wait("starts again: again", at)
 
     @rule(reading=readings, expires_at=MOMENTS)
     def note_token(self, reading: tuple[str, Job], expires_at: datetime) -> None:
@@ -311,14 +331,26 @@ class Store(RuleBasedStateMachine):
     def note_wait(self, reading: tuple[str, Job], at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        store_sweep.note_wait(seen, f"waits at {at}")
-        if (
-            seen.state in WAITING
-            and seen.message != f"waits at {at}"
-            and model.state in WAITING
-            and model.is_as(seen, "launch")
-        ):
+        store_sweep.note_wait(seen, f"waits at {at}", at=at)
+        if seen.message == f"waits at {at}" and (seen.state in WAITING or seen.waiting_since is not None):
+            return
+        if seen.state in WAITING and model.state in WAITING and model.is_as(seen, "launch"):
             model.message = f"waits at {at}"
+        elif seen.state == model.state == State.RUNNING and model.is_as(
+            seen, "launch", "heartbeat_at", "waiting_since"
+        ):
+            model.wait(f"waits at {at}", at)
+
+    @rule(reading=readings, at=MOMENTS)
+    def note_running(self, reading: tuple[str, Job], at: datetime) -> None:
+        job, seen = reading
+        model = self.models[job]
+        store_sweep.note_running(seen, at=at)
+        is_as_seen = model.is_as(seen, "waiting_since", *UNHEARD)
+        if model.state == State.RUNNING and model.waiting_since is not None and is_as_seen:
+            model.go_on(at)
+            model.heartbeat_at = model.progress_at = at
+            model.liveness = "live"
 
     @rule(reading=readings, attempt=st.integers(0, 3), to=st.sampled_from(["SUCCEEDED", "FAILED"]), at=MOMENTS)
     def finish_as_stored(self, reading: tuple[str, Job], attempt: int, to: str, at: datetime) -> None:

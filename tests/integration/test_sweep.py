@@ -244,6 +244,26 @@ def test_newcomers_wait_behind_the_jobs_that_wait_already(
         assert started() == jobs[: number + 3]
 
 
+def test_a_job_that_waits_for_a_slot_again_says_so_and_its_clock_stands_still(planned: Any, now: datetime) -> None:
+    first = running(planned(attempt_limit=2, longest_running_seconds=100), at=now)
+    second = planned()
+    os.killpg(pids(first)["trainer_pid"], signal.SIGKILL)
+    gone(first)
+    launcher.launch(second, at=now)  # it takes the only slot
+    pids(second)
+    end = awake(now + seconds(1), 5)
+    waits = read(first.id)
+    assert (waits.state, waits.launch, waits.liveness) == (State.RUNNING, 2, "waiting")
+    assert waits.message == "waits for one of 1 slots"
+
+    Local().stop(second.id)
+    gone(second)
+    sweep(end)
+    pids(read(first.id))
+    sweep(end + seconds(60))
+    assert (read(first.id).liveness, read(first.id).message) == ("live", None)
+
+
 def test_silence_alone_never_fails_a_job_and_ends_with_the_next_heartbeat(planned: Any, now: datetime) -> None:
     job = running(planned(longest_stalled_seconds=24 * 3600), at=now)
     end = awake(now, 10)
