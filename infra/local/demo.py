@@ -16,11 +16,11 @@ from client.home import home
 from client.watch import watcher
 from infra.local import bucket, processes, stack, trainers
 from infra.local.demos import DEMOS, Demo
+from infra.local.stopping import Stopped, raise_on_signals
 
 _NOTICE_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 _LOG_LINES = 20
-_INTERRUPTED = 130
 #: what of the artifacts gets its link shown; the rest is counted
 _SHOWN = ("best.pt", "metrics.csv", "results.png", "curves.png", ".log")
 
@@ -53,10 +53,12 @@ def main(framework: str) -> int:
     demo = DEMOS[framework]
     run = Run(demo, f"digits-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
     print(f"Stoker's demo: {demo.sentence}.\n", flush=True)
+    raise_on_signals()
     try:
         return _run(run)
-    except KeyboardInterrupt:
-        return _interrupted(run)
+    except Stopped as stopped:
+        _cancel(run)
+        return stopped.exit_code
     except (DemoError, CallError, stack.NotStartedError, OSError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
@@ -142,7 +144,7 @@ def _show_log(job: Json) -> None:
         print(f"  {show.plain(line)}", file=sys.stderr)
 
 
-def _interrupted(run: Run) -> int:
+def _cancel(run: Run) -> None:
     """Cancel what the demo has started, and wait for its trainer to be gone."""
     try:
         if run.is_uploaded:
@@ -157,7 +159,6 @@ def _interrupted(run: Run) -> int:
     except (CallError, DemoError) as error:
         print(f"\ninterrupted; {error}", file=sys.stderr)
     print("the local stack is still up: ./taskw down stops it")
-    return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -42,7 +42,12 @@ def start(
             stderr=output,
             start_new_session=True,
         )
-    _write(_pid_file(name, home), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
+    try:
+        _write(_pid_file(name, home), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
+    except BaseException:  # a signal, too: nobody would know of it
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 def running(name: str, *, home: Path | None = None) -> psutil.Process | None:

@@ -17,6 +17,7 @@ import typer
 from client.home import ROOT, home, read_environment, write_environment
 from infra.local import bucket, parts, ports, processes, trainers
 from infra.local.parts import Part
+from infra.local.stopping import Stopped, raise_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
@@ -37,8 +38,12 @@ class NotStartedError(Exception):
 @app.command()
 def start(*, as_json: Json = False) -> None:
     """Start what does not run yet; at once when all of it does."""
+    raise_on_signals()
     try:
         ensure_up(lambda line: None if as_json else print(line))
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; ./taskw down stops the parts that are up", file=sys.stderr)
+        raise typer.Exit(stopped.exit_code) from stopped
     except NotStartedError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error

@@ -95,6 +95,19 @@ def test_starting_twice_is_the_same_as_once_and_stopping_leaves_nothing(stack: P
     assert "down already" in run("stop").stdout
 
 
+def test_a_start_that_is_stopped_says_so_and_the_next_stop_leaves_nothing(stack: Path) -> None:
+    command = [sys.executable, "-m", "infra.local.stack", "start"]
+    starting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: processes.running("storage"), within_seconds=120)
+    starting.terminate()
+    _, errors = starting.communicate(timeout=120)
+
+    assert starting.returncode == 143
+    assert "stopped by SIGTERM; ./taskw down" in errors
+    run("stop")
+    assert alive_of(stack) == []
+
+
 def test_a_part_that_was_killed_is_started_again_alone_and_keeps_its_address() -> None:
     before = up()
     os.killpg(before["functions"]["pid"], signal.SIGKILL)
@@ -249,15 +262,19 @@ def test_a_demo_that_fails_says_why_shows_the_log_and_exits_1(stack: Path, envir
     assert "  the label is wrong" in output
 
 
-def test_an_interrupted_demo_cancels_its_job_and_exits_130(stack: Path, environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_demo_that_is_stopped_cancels_its_job(
+    stack: Path, environment: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     demo = demo_with(stack, environment, "sleep", "600")
     assert demo.stdout is not None
     while "QUEUED" not in demo.stdout.readline():
         assert demo.poll() is None
-    demo.send_signal(signal.SIGINT)
-    output = said(demo, within_seconds=60)
+    demo.send_signal(number)
+    demo.send_signal(number)
+    output = said(demo, within_seconds=180)
 
-    assert demo.returncode == 130
+    assert demo.returncode == 128 + number
     assert "is CANCELLED; its trainer has stopped" in output
 
 
