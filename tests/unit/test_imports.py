@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, SECRET
+from tests.conftest import ROOT
 
 ORM = {"sqlalchemy", "sqlmodel", "pydantic"}
 #: imported by the first request that needs them: storage, launchers, the sink
@@ -28,14 +28,23 @@ BUDGET = {
 
 @pytest.mark.parametrize("function", BUDGET)
 def test_a_function_imports_only_what_its_own_path_needs(function: str) -> None:
-    code = f"import sys; import functions.{function}; print('\\n'.join(sys.modules))"
-    environment = {**os.environ, "JWT_SECRETS": f"test:{SECRET}"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    imported = {name.partition(".")[0] for name in ran(f"import functions.{function}; print(*sys.modules)").split()}
+
+    assert imported & (BUDGET[function] | NEVER) == set()
+
+
+def test_an_import_reads_no_setting_and_no_secret_and_configures_no_logging() -> None:
+    assert (
+        ran("import functions.front; print(logging.root.handlers, logging.getLogger('stoker').handlers)") == "[] []\n"
     )
 
-    imported = {name.partition(".")[0] for name in result.stdout.split()}
-    assert imported & (BUDGET[function] | NEVER) == set()
+
+def ran(code: str) -> str:
+    """Return what a new process prints in which every setting is missing or cannot be used."""
+    wrong = dict.fromkeys(("DATABASE_URL", "LOG_FORMAT", "TRAINERS", "LAUNCHER", "STORAGE_TYPE"), "unusable")
+    environment = {name: value for name, value in os.environ.items() if name != "JWT_SECRETS"} | wrong
+    command = [sys.executable, "-c", f"import logging, sys; {code}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
 
 
 def test_every_function_has_a_budget() -> None:
