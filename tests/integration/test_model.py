@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from uuid import uuid4
@@ -31,9 +32,20 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from functions import report, storage, store, store_heartbeat, store_read, store_sweep, sweeping
+from functions import (
+    intake,
+    report,
+    storage,
+    store,
+    store_heartbeat,
+    store_read,
+    store_sweep,
+    sweeping,
+    tokens,
+)
+from functions import settings as configuration
 from functions.callback import Said
-from functions.errors import Unusable, WrongState
+from functions.errors import ConfigurationError, Unusable, WrongState
 from functions.lease import AWAY_AFTER, DURATION
 from functions.session import database_now, read, write
 from functions.spec import Spec
@@ -41,7 +53,7 @@ from functions.states import FINAL, NEXT, Reason, State
 from functions.store_heartbeat import Beat
 from functions.store_sweep import Held
 from functions.tables import Job, JobEvent, Outbox, SweepTurn
-from tests.conftest import NOW, call, seconds
+from tests.conftest import BUCKET, NOW, call, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -460,6 +472,83 @@ class Leases(RuleBasedStateMachine):
 
 def test_one_sweep_holds_the_lease_whatever_clocks_show() -> None:
     run_state_machine_as_test(Leases, settings=settings.get_profile(PROFILE))
+
+
+class Intake(RuleBasedStateMachine):
+    """Uploads while the registry of trainers is readable or not: none is lost, and none is rejected for it."""
+
+    #: of the test that runs it
+    s3: Any
+    registry: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.good = self.registry.read_text()
+        self.is_readable = True
+        #: whether the metadata of each upload can be used, by key
+        self.uploads: dict[str, bool] = {}
+        self.rejected: set[str] = set()
+        self.now = tokens.now() + timedelta(minutes=5)
+
+    @rule(is_usable=st.booleans(), is_notified=st.booleans())
+    def upload(self, is_usable: bool, is_notified: bool) -> None:  # noqa: FBT001
+        key = f"datasets/{uuid4().hex}.zip"
+        epochs = "3" if is_usable else "many"
+        asked = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-epochs": epochs}
+        etag = self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=asked)["ETag"].strip('"')
+        self.uploads[key] = is_usable
+        if is_notified:
+            self.notify(key, etag)
+
+    def notify(self, key: str, etag: str) -> None:
+        detail = {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}}
+        message = {"detail-type": "Object Created", "detail": detail}
+        try:
+            intake.deliver(intake.records(message), json.dumps(message).encode(), may_create=False, at=self.now)
+        except ConfigurationError:
+            assert self.uploads[key]
+            assert not self.is_readable
+        else:
+            assert self.is_readable or not self.uploads[key]
+            self.rejected |= set() if self.uploads[key] else {key}
+
+    @rule(is_readable=st.booleans())
+    def edit_the_registry(self, is_readable: bool) -> None:  # noqa: FBT001
+        self.registry.write_text(self.good if is_readable else self.good[:-3])
+        configuration.trainers.cache_clear()
+        self.is_readable = is_readable
+
+    @rule()
+    def sweep(self) -> None:
+        self.now += timedelta(minutes=1)
+        sweeping.once(at=self.now)
+        self.rejected |= {key for key, is_usable in self.uploads.items() if not is_usable}
+
+    @invariant()
+    def only_what_can_never_be_a_job_is_rejected(self) -> None:
+        reasons = [row.reason for row in store_read.rejected_events(after=0, limit=500)[0]]
+        mine = [reason for reason in reasons if reason.partition(": ")[0] in self.uploads]
+        assert sorted(reason.partition(": ")[0] for reason in mine) == sorted(self.rejected)
+
+    def teardown(self) -> None:
+        """Mend the registry and sweep: each upload that can be used has one job."""
+        self.edit_the_registry(is_readable=True)
+        self.sweep()
+        self.only_what_can_never_be_a_job_is_rejected()
+        datasets = [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=500)[0]]
+        usable = {key.removeprefix("datasets/").removesuffix(".zip") for key, good in self.uploads.items() if good}
+        assert sorted(name for name in datasets if f"datasets/{name}.zip" in self.uploads) == sorted(usable)
+
+
+@pytest.mark.usefixtures("no_trainer_left")
+def test_no_upload_is_lost_or_rejected_for_an_unreadable_configuration(s3: Any, tmp_path: Path) -> None:
+    registry = tmp_path / "trainers.json"
+    registry.write_text('{"stub": {"command": {"train": ["sleep", "600"]}, "models": ["stub*"]}}')
+    configuration.trainers.cache_clear()
+    machine = type("OneIntake", (Intake,), {"s3": s3, "registry": registry})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=5, stateful_step_count=10, parent=settings.get_profile(PROFILE))
+    )
 
 
 def act(job: str, dice: random.Random) -> None:
