@@ -131,4 +131,13 @@ def get_openapi(_: Request) -> dict[str, Any] | Response:
     return Response(200, description.read_bytes(), {"content-type": "application/json"})
 
 
-jobs = function("jobs", list_jobs, get_job, list_job_events, list_job_artifacts, list_rejected_events, get_openapi)
+jobs = function(
+    "jobs",
+    list_jobs,
+    get_job,
+    list_job_events,
+    list_job_artifacts,
+    list_rejected_events,
+    get_openapi,
+    elsewhere={"/v1/jobs": {"POST"}},
+)

@@ -195,8 +195,8 @@ def _health(_: StarletteRequest) -> StarletteResponse:
 class _Application:
     """The routes of a function as an ASGI application; functions-framework takes it for a response."""
 
-    def __init__(self, name: str, routes: Iterable[Route]) -> None:
-        self._name = name
+    def __init__(self, name: str, routes: Iterable[Route], elsewhere: Mapping[str, set[str]]) -> None:
+        self._name, self._elsewhere = name, elsewhere
         self._router = Router([*routes, StarletteRoute("/healthz", _health)], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -217,7 +217,8 @@ class _Application:
 
     def _refused(self, scope: Scope, status: int) -> Response:
         if status == errors.MethodNotAllowed.status:
-            allowed = ", ".join(sorted(_methods(self._router.routes, scope)))
+            own = _methods(self._router.routes, scope)
+            allowed = ", ".join(sorted(own | self._elsewhere.get(scope["path"], set())))
             return problem(errors.MethodNotAllowed(f"{scope['path']} takes {allowed}"), {"allow": allowed})
         return problem(errors.NotFound("no such path here; the API is below /v1/jobs"))
 
@@ -251,9 +252,12 @@ def _response(response: Response) -> StarletteResponse:
     return StarletteResponse(response.content, response.status, dict(response.headers))
 
 
-def function(name: str, *routes: Route) -> Target:
-    """Return a target of functions-framework that serves these routes, and ``/healthz``."""
-    application = _Application(name, routes)
+def function(name: str, *routes: Route, elsewhere: Mapping[str, set[str]] | None = None) -> Target:
+    """Return a target of functions-framework that serves these routes, and ``/healthz``.
+
+    ``elsewhere``: by path, the methods that another function serves; ``Allow`` names them too.
+    """
+    application = _Application(name, routes, elsewhere or {})
 
     async def target(_: StarletteRequest) -> Any:
         return application

@@ -85,5 +85,12 @@ def test_another_method_is_405_and_allow_names_all_of_the_path(
     assert allowed in response.json()["detail"]
 
 
+@pytest.mark.parametrize("name", ["jobs", "create_job"])
+def test_allow_names_the_methods_that_another_function_serves(function: Callable[[str], Any], name: str) -> None:
+    response = function(name).put("/v1/jobs")
+
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD, POST")
+
+
 def test_health_needs_no_token(front: Any) -> None:
     assert (front.get("/healthz").status_code, front.get("/healthz").content) == (200, b"ok\n")

@@ -114,6 +114,13 @@ def test_each_path_leads_to_its_function(door: str, name: str, method: str, path
     assert DOORS[door](method, filled(path)) == HOST.format(name)
 
 
+@pytest.mark.parametrize("path", sorted({path for _, _, path in PUBLIC}))
+def test_another_method_leads_to_a_function_of_that_path_which_answers_405(path: str) -> None:
+    hosts = {HOST.format(name) for name, _, own in PUBLIC if own == path}
+
+    assert DOORS["front"]("PUT", filled(path)) in hosts
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(("name", "method", "path"), [route for route in ROUTES if route[0] in INTERNAL])
 def test_no_path_leads_to_what_only_events_call(door: str, name: str, method: str, path: str) -> None:
