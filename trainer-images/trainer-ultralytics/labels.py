@@ -1,4 +1,4 @@
-"""YOLO labels: a text file for each image, a line for each object; each number is checked before ultralytics reads it."""
+"""YOLO labels: a text file for each image, a line for each object; every number is checked before it is used."""
 
 import math
 from collections.abc import Iterable, Mapping

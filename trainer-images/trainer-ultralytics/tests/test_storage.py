@@ -122,6 +122,26 @@ def test_a_proxys_404_does_not_mean_that_there_is_no_checkpoint(trainer: Trainer
     assert not trainer.functions.bodies("done")
 
 
+@pytest.mark.parametrize("call", ["GET", "PUT"])
+def test_a_job_that_gets_no_more_links_has_ended_and_is_not_failed(trainer: Trainer, tmp_path: Path, call: str) -> None:
+    trainer.upload({"a.txt": b"a"})
+    script = tmp_path / "transfers.py"
+    script.write_text(
+        "import sys, utils\n"
+        "def train(contract):\n"
+        "    contract.save_result(contract.download_dataset())\n"
+        "    return {}\n"
+        "sys.exit(utils.run(train))\n"
+    )
+    trainer.functions.answer = lambda name, body: (
+        (409, {"state": "CANCELLED"}) if name == "presign" and body["method"] == call else None
+    )
+
+    assert trainer.run(PATHS, script=str(script), STORAGE_TYPE="presigned") == 0, trainer.output
+
+    assert not trainer.functions.bodies("done")
+
+
 @pytest.fixture
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(utils, "PART_BYTES", 5 * MIB)
