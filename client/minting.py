@@ -13,5 +13,4 @@ def mint(jwt_secrets: str, subject: str, scope: str, seconds: float) -> str:
     os.environ["JWT_SECRETS"] = jwt_secrets
     from functions import tokens  # noqa: PLC0415 -- it refuses to load without a secret
 
-    tokens.keys.cache_clear()
     return tokens.mint_api(subject, scope, seconds, at=datetime.now(UTC))

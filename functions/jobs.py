@@ -106,7 +106,7 @@ def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPag
     """List a job's timeline, events and heartbeats, oldest first."""
     rows, next_after = store_read.events(job_id, kind=query.kind, after=query.after, limit=query.limit)  # 404, 503
     archive_key = None if rows else store_read.archive_key(job_id)
-    archive = Archive(archive_key, storage.link("GET", archive_key)) if archive_key else UNSET
+    archive = Archive(archive_key, storage.public_link(archive_key)) if archive_key else UNSET
     return JobEventsPage([views.event_json(row) for row in rows], next_after, archive)
 
 

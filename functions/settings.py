@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     storage_type: Literal["minio", "r2"] = "minio"
     storage_bucket: str = "stoker"
+    #: where people reach the storage, if that is not where functions and trainers do: links to artifacts name it
+    storage_public_endpoint: str = ""
     minio_endpoint: str = ""
     minio_access_key: str = ""
     minio_secret_key: str = ""
@@ -199,16 +201,23 @@ def storage_access() -> dict[str, str]:
     return {name.upper(): getattr(settings(), name) for name in names}
 
 
-@cache
 def jwt_secrets() -> dict[str, str]:
     """Return the accepted secrets by ``kid``; the first signs.
 
-    ``JWT_SECRETS`` is ``kid:secret,kid:secret``. To rotate: put a new one in front, and remove the old one a day later.
+    They are ``kid:secret,kid:secret``, in the file that ``JWT_SECRETS_FILE`` names, else in ``JWT_SECRETS``. The file
+    is read each time: a mounted Secret changes while functions run, and those that start later must not be the only
+    ones that know a new key. To rotate: append a key, and move it to the front once all functions accept it.
 
     Raises:
         ConfigurationError: there is none, or one is shorter than 32 bytes.
     """
-    pairs = [pair.strip().partition(":") for pair in os.environ.get("JWT_SECRETS", "").split(",") if pair.strip()]
+    path = os.environ.get("JWT_SECRETS_FILE")
+    return _jwt_secrets(read_file("JWT_SECRETS_FILE", path) if path else os.environ.get("JWT_SECRETS", ""))
+
+
+@lru_cache(maxsize=2)
+def _jwt_secrets(text: str) -> dict[str, str]:
+    pairs = [pair.strip().partition(":") for pair in text.split(",") if pair.strip()]
     if not pairs:
         raise ConfigurationError("JWT_SECRETS: set it to kid:secret, with a secret of 32 random bytes or more")
     for kid, _, secret in pairs:
@@ -289,8 +298,8 @@ def _check_issuer() -> None:
 
 
 def _check_addresses() -> None:
-    """Check the addresses that are called. Raises ConfigurationError."""
-    for name in ("backend_base_url", "k_sink", "oidc_issuer"):
+    """Check the addresses that are called or shown. Raises ConfigurationError."""
+    for name in ("backend_base_url", "storage_public_endpoint", "k_sink", "oidc_issuer"):
         address = getattr(settings(), name)
         if address:
             _check_address(name.upper(), address)

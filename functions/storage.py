@@ -63,7 +63,7 @@ def artifacts(job_id: str) -> list[Artifact]:
     """
     with _refusals():
         return [
-            Artifact(found["Key"], found["Size"], link("GET", found["Key"]))
+            Artifact(found["Key"], found["Size"], public_link(found["Key"]))
             for prefix in own_prefixes(job_id)
             for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
             for found in page.get("Contents", [])
@@ -78,6 +78,16 @@ def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -
     """
     action = {"GET": "get_object", "PUT": "put_object"}[method]
     return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
+
+
+def public_link(key: str) -> str:
+    """Return a presigned URL by which people download one object, at the storage's public endpoint if it has one.
+
+    Raises:
+        ConfigurationError: no storage is set up.
+    """
+    client = _client(settings().storage_public_endpoint)
+    return client.generate_presigned_url("get_object", Params={"Bucket": bucket(), "Key": key}, ExpiresIn=LINK_SECONDS)
 
 
 class PartLinks(msgspec.Struct):
@@ -216,7 +226,7 @@ def bucket() -> str:
 
 
 @cache
-def _client() -> "S3Client":
+def _client(public_endpoint: str = "") -> "S3Client":
     check_storage()
     import boto3  # noqa: PLC0415 -- as above
     from botocore.config import Config  # noqa: PLC0415
@@ -224,7 +234,7 @@ def _client() -> "S3Client":
     endpoint, access, secret = storage_access().values()
     return boto3.client(
         "s3",
-        endpoint_url=endpoint,
+        endpoint_url=public_endpoint or endpoint,
         aws_access_key_id=access,
         aws_secret_access_key=secret,
         region_name="us-east-1" if settings().storage_type == "minio" else "auto",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from functions import store_sweep
+from functions import storage, store_sweep
 from functions.states import State
 from functions.store_heartbeat import Beat, record
-from tests.conftest import BUCKET, NOW, api_headers, call, seconds
+from tests.conftest import BUCKET, NOW, api_headers, call, forget, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -98,6 +98,24 @@ def test_artifacts_are_listed_with_links_that_work(get: Any, a_job: Any, s3: Any
 
     assert (artifact["key"], artifact["size_bytes"]) == (f"checkpoints/job-{job_id}/best.pt", 7)
     assert httpx.get(artifact["url"]).content == b"weights"
+
+
+def test_links_to_artifacts_name_the_public_endpoint_of_the_storage_and_trainers_links_do_not(
+    get: Any, a_job: Any, s3: Any, s3_server: str, environment: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    public = s3_server.replace("127.0.0.1", "localhost")
+    environment.setenv("STORAGE_PUBLIC_ENDPOINT", public)
+    forget()
+    job_id = a_job(State.SUCCEEDED)
+    key = f"checkpoints/job-{job_id}/best.pt"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"weights")
+    (artifact,) = get(f"/v1/jobs/{job_id}/artifacts").json()["artifacts"]
+
+    assert artifact["url"].startswith(f"{public}/")
+    assert httpx.get(artifact["url"]).content == b"weights"
+    assert storage.link("GET", key).startswith(f"{s3_server}/")
 
 
 def test_rejected_events_are_shown_with_their_reason(get: Any) -> None:
