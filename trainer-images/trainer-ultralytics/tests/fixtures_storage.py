@@ -90,12 +90,12 @@ class Bucket:
 @pytest.fixture(scope="session")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
     """A real S3 server."""
-    names = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port", "s3.port.iceberg", "metricsPort")
+    names = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port", "metricsPort")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     assert weed, "run `uv sync` first"
     folder = tmp_path_factory.mktemp("weed")
-    off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false"]
+    off = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"]
     command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *off]
     keys = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "S3_BUCKET": BUCKET}
     with (folder / "log").open("wb") as log:
