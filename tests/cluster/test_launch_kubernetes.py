@@ -15,7 +15,7 @@ from functions.launch_kubernetes import Kubernetes
 from functions.launcher import LaunchRejectedError, Phase
 from functions.states import Reason, State
 from functions.tables import Job
-from tests.cluster.conftest import NAMESPACE, Cluster, condition, container, disconnect, write_kubeconfig
+from tests.cluster.conftest import NAMESPACE, Cluster, condition, container, disconnect, kubectl, write_kubeconfig
 from tests.conftest import api_headers, claim, eventually, forget, seconds
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
@@ -465,6 +465,36 @@ def test_a_job_that_the_policy_refuses_is_never_tried_again(
     with pytest.raises(LaunchRejectedError, match="ServiceAccount trainer"):
         submit(job)
     assert kubernetes.list("Job") == []
+
+
+FORBIDS = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: forbids-seven-nodes}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [batch], apiVersions: [v1], operations: [CREATE], resources: [jobs]}]}
+  validations: [{expression: object.spec.parallelism != 7, reason: Forbidden, message: not seven nodes}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: forbids-seven-nodes}
+spec: {policyName: forbids-seven-nodes, validationActions: [Deny]}
+"""
+
+
+def test_a_policy_that_forbids_is_told_from_a_quota_and_from_missing_rights(new: Any, cluster: Path) -> None:
+    kubectl(cluster, "apply", "-f", "-", given=FORBIDS).check_returncode()
+
+    def refusal() -> str | None:
+        job = new(nodes=7)
+        try:
+            submit(job)
+        except LaunchRejectedError as error:
+            return str(error)
+        return None
+
+    assert "denied request: not seven nodes" in eventually(refusal)
+    kubectl(cluster, "delete", "-f", "-", given=FORBIDS).check_returncode()
 
 
 def test_a_pod_that_is_not_restricted_is_refused_by_the_namespace(kubernetes: Cluster) -> None:
