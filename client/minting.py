@@ -11,6 +11,6 @@ def mint(jwt_secrets: str, subject: str, scope: str, seconds: float) -> str:
         ValueError: a scope is unknown, or the secret is weak.
     """
     os.environ["JWT_SECRETS"] = jwt_secrets
-    from functions import tokens  # noqa: PLC0415 -- it refuses to load without a secret
+    from functions.api import tokens  # noqa: PLC0415 -- it refuses to load without a secret
 
     return tokens.mint_api(subject, scope, seconds, at=datetime.now(UTC))

@@ -5,16 +5,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from functions import cloudevent, intake, launcher, logs, store, store_read, tokens, views
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
 from functions.api.routes import EVENT, api, function, route
-from functions.cloudevent import CloudEvent
-from functions.errors import Unusable, WrongState
-from functions.states import State
-from functions.tables import Job
-from functions.views import JobView
+from functions.domain.errors import Unusable, WrongState
+from functions.domain.states import State
+from functions.events import cloudevents, intake
+from functions.events.cloudevents import CloudEvent
+from functions.launchers import launching
+from functions.runtime import logs
+from functions.store import jobs, queries, views
+from functions.store.tables import Job
+from functions.store.views import JobView
 
 CANCEL = "dev.stoker.job.cancel"
 
@@ -47,7 +50,7 @@ def receive_cancel_event(request: Request) -> Response:
 
 def _events(request: Request, body: bytes) -> list[CloudEvent | ValueError]:
     try:
-        return cloudevent.parse_each(request.headers, body)
+        return cloudevents.parse_each(request.headers, body)
     except ValueError as error:
         return [error]
 
@@ -68,13 +71,13 @@ def _cancel_by_event(event: CloudEvent | ValueError) -> None:
 
 def _cancel(job_id: str, message: str | None) -> Job:
     try:
-        job = store.move(job_id, State.CANCELLED, message=message, at=tokens.now())
+        job = jobs.move(job_id, State.CANCELLED, message=message, at=tokens.now())
     except WrongState as refused:
         if refused.members["state"] != State.CANCELLED:
             raise
-        job = store_read.job(job_id)
+        job = queries.job(job_id)
     # Safe to repeat, and sweep does: a crash right here leaves a trainer of an ended job, which it stops.
-    launcher.stop(job.id)
+    launching.stop(job.id)
     return job
 
 

@@ -1,13 +1,15 @@
 """create-job: a request over HTTP, or an uploaded dataset, becomes a job; once, however often it is said."""
 
-from functions import cloudevent, identities, intake, notifications, spec, tokens, views
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty, reply
 from functions.api.routes import IDEMPOTENCY, api, function, route
-from functions.errors import unusable_field
-from functions.spec import Spec
-from functions.views import JobView
+from functions.domain import identities, spec
+from functions.domain.errors import unusable_field
+from functions.domain.spec import Spec
+from functions.events import cloudevents, intake, notifications
+from functions.store import views
+from functions.store.views import JobView
 
 
 @route(
@@ -37,7 +39,7 @@ def submit_job(request: Request) -> JobView | Response:
 
 def _delivered(request: Request, content: bytes) -> list[intake.Item] | None:
     """Return what a delivery of events or a storage's notification consists of; None for a call of the API."""
-    if cloudevent.is_event(request.headers):
+    if cloudevents.is_event(request.headers):
         return intake.events(request.headers, content)
     try:
         value = request.value

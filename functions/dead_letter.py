@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from functions import store_sweep, tokens
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
 from functions.api.routes import EVENT, api, function, route
+from functions.store import upkeep
 
 
 @route(
@@ -18,7 +18,7 @@ def receive_dead_letter(request: Request) -> Response:
     body = requests.raw_body(request)  # 413
     destination = request.headers.get("ce-knativeerrordest", "its subscriber")[:500]
     status = request.headers.get("ce-knativeerrorcode", "without an answer")[:20]
-    store_sweep.reject(f"not delivered to {destination}: {status}", body.decode("utf-8", "replace"), at=at)  # 503
+    upkeep.reject(f"not delivered to {destination}: {status}", body.decode("utf-8", "replace"), at=at)  # 503
     return empty(202)
 
 

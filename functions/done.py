@@ -2,13 +2,13 @@
 
 import msgspec
 
-from functions import report, tokens
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
-from functions.callback import Call
-from functions.report import Report
-from functions.states import State
+from functions.domain.callbacks import Call
+from functions.domain.states import State
+from functions.store import reports
+from functions.store.reports import Report
 
 
 class Ended(msgspec.Struct):
@@ -21,7 +21,7 @@ class Ended(msgspec.Struct):
 def report_done(request: Request, job_id: str, body: Report) -> Ended:
     """Record how a job ended; the same report again has the same response."""
     call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))
-    job = report.finish(call, body, at=tokens.now())  # 404, 409, 422, 503
+    job = reports.finish(call, body, at=tokens.now())  # 404, 409, 422, 503
     return Ended(State(job.state))
 
 

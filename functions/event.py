@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from functions import store, tokens
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
-from functions.callback import Call, Said
-from functions.states import State
+from functions.domain.callbacks import Call, Said
+from functions.domain.states import State
+from functions.store import jobs
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,9 +35,9 @@ def record_event(request: Request, job_id: str, body: Event) -> Recorded:
     call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
     said = Said(body.type, body.message, body.data)
     if said.type == "started":
-        job = store.claim(call, said, at=tokens.now())  # 404, 409, 503
+        job = jobs.claim(call, said, at=tokens.now())  # 404, 409, 503
     else:
-        job = store.record_event(call, said, at=tokens.now())  # 404, 409, 422, 503
+        job = jobs.record_event(call, said, at=tokens.now())  # 404, 409, 422, 503
     return Recorded(State(job.state), job.attempt)
 
 

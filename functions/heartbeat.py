@@ -3,12 +3,12 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from functions import store_heartbeat, tokens
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
-from functions.callback import Call
-from functions.states import State
+from functions.domain.callbacks import Call
+from functions.domain.states import State
+from functions.store import heartbeats
 
 
 class Heard(msgspec.Struct):
@@ -19,11 +19,11 @@ class Heard(msgspec.Struct):
 
 
 @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
-def record_heartbeat(request: Request, job_id: str, body: store_heartbeat.Beat) -> Heard:
+def record_heartbeat(request: Request, job_id: str, body: heartbeats.Beat) -> Heard:
     """Record a trainer's progress; the response has a new token when the caller's nears its end."""
     at = tokens.now()
     call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
-    state = store_heartbeat.record(call, body, at=at)  # 404, 409, 422, 503
+    state = heartbeats.record(call, body, at=at)  # 404, 409, 422, 503
     return Heard(state, tokens.renewed(request.claims, at=at) or UNSET)
 
 

@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from functions import names, storage, store_read, views
 from functions.api.requests import Request
 from functions.api.responses import Response
 from functions.api.routes import api, function, route
-from functions.states import State
-from functions.storage import Artifact
-from functions.views import JobEventView, JobView, RejectedEventView
+from functions.domain import names
+from functions.domain.states import State
+from functions.runtime import storage
+from functions.runtime.storage import Artifact
+from functions.store import queries, views
+from functions.store.views import JobEventView, JobView, RejectedEventView
 
 READ = api("jobs:read", "jobs:write")
 
@@ -91,21 +93,21 @@ class Artifacts(msgspec.Struct):
 @route("GET", "/v1/jobs", access=READ)
 def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
     """List jobs, newest first."""
-    jobs, next_cursor = store_read.jobs(query.filters(), cursor=query.cursor, limit=query.limit)  # 422, 503
+    jobs, next_cursor = queries.jobs(query.filters(), cursor=query.cursor, limit=query.limit)  # 422, 503
     return JobsPage([views.job_json(job) for job in jobs], next_cursor)
 
 
 @route("GET", "/v1/jobs/{job_id}", access=READ)
 def get_job(_: Request, job_id: str) -> JobView:
     """Return one job."""
-    return views.job_json(store_read.job(job_id))  # 404, 503
+    return views.job_json(queries.job(job_id))  # 404, 503
 
 
 @route("GET", "/v1/jobs/{job_id}/events", access=READ)
 def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPage:
     """List a job's timeline, events and heartbeats, oldest first."""
-    rows, next_after = store_read.events(job_id, kind=query.kind, after=query.after, limit=query.limit)  # 404, 503
-    archive_key = None if rows else store_read.archive_key(job_id)
+    rows, next_after = queries.events(job_id, kind=query.kind, after=query.after, limit=query.limit)  # 404, 503
+    archive_key = None if rows else queries.archive_key(job_id)
     archive = Archive(archive_key, storage.public_link(archive_key)) if archive_key else UNSET
     return JobEventsPage([views.event_json(row) for row in rows], next_after, archive)
 
@@ -113,14 +115,14 @@ def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPag
 @route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
 def list_job_artifacts(_: Request, job_id: str) -> Artifacts:
     """List what a job has stored, with links to it."""
-    job = store_read.job(job_id)  # 404, 503
+    job = queries.job(job_id)  # 404, 503
     return Artifacts(storage.artifacts(job.id), job.image, job.dataset_etag)  # 503
 
 
 @route("GET", "/v1/rejected-events", access=READ)
 def list_rejected_events(_: Request, query: RejectedQuery) -> RejectedEventsPage:
     """List events that can never become a job, with the reason."""
-    rows, next_after = store_read.rejected_events(after=query.after, limit=query.limit)  # 503
+    rows, next_after = queries.rejected_events(after=query.after, limit=query.limit)  # 503
     return RejectedEventsPage([views.rejected_json(row) for row in rows], next_after)
 
 

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from functions import storage, store, store_read, tokens
+from functions.api import tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, function, route
-from functions.errors import WrongState, unusable_field
-from functions.spec import Key
-from functions.states import FINAL
-from functions.tables import Job
+from functions.domain.errors import WrongState, unusable_field
+from functions.domain.spec import Key
+from functions.domain.states import FINAL
+from functions.runtime import storage
+from functions.store import jobs, queries
+from functions.store.tables import Job
 
 #: how long after a job's end its trainer may still store its log
 LOG_GRACE = timedelta(seconds=600)
@@ -44,14 +46,14 @@ class Link(msgspec.Struct, omit_defaults=True):
 def presign_object(request: Request, job_id: str, body: Wanted) -> Link:
     """Return a link to one object of the job, and the time at which it expires."""
     now = tokens.now()
-    job = store_read.job(job_id)  # 404, 503
+    job = queries.job(job_id)  # 404, 503
     if not _is_allowed(job, body):
         raise unusable_field("key", f"a trainer of this job may not {body.method} {body.key}")
     if body.method == "GET" and body.parts is not None:
         raise unusable_field("parts", "only an upload (PUT) has parts; a download needs one link")
     if body.upload_id is not None and body.parts is None:
         raise unusable_field("upload_id", "name the number of parts, too")
-    store.refuse_replaced(job, request.claims.get("launch"))  # 409
+    jobs.refuse_replaced(job, request.claims.get("launch"))  # 409
     if job.state in FINAL and not _completes_log(job, body, now):
         raise WrongState(f"job {job.id} has ended ({job.state}): it gets no more links", state=job.state)
     expires_at = now + timedelta(seconds=storage.LINK_SECONDS)

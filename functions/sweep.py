@@ -1,11 +1,12 @@
 """sweep: every minute, puts right what a crash, an outage or a lost message has left; see ``sweeping``."""
 
-from functions import sweeping, tokens
+from functions.api import tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
 from functions.api.routes import EVENT, api, function, route
-from functions.errors import NotFound
-from functions.kubernetes_objects import job_id_of
+from functions.domain.errors import NotFound
+from functions.launchers.kubernetes_objects import job_id_of
+from functions.reconcile import sweeping
 
 #: of ApiServerSource in reference mode; the subject is the object's path
 _CHANGED = "dev.knative.apiserver.ref."

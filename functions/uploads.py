@@ -6,12 +6,13 @@ For clusters: where there is no Broker, the webhook calls create-job itself.
 import hashlib
 from typing import Any
 
-from functions import cloudevent, logs, sink, tokens
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty
 from functions.api.routes import EVENT, api, function, route
-from functions.errors import Busy
+from functions.domain.errors import Busy
+from functions.events import cloudevents, sink
+from functions.runtime import logs
 
 UPLOADED = "dev.stoker.upload"
 
@@ -25,9 +26,9 @@ def receive_upload(request: Request) -> Response:
     """
     at = tokens.now()
     body = requests.raw_body(request)  # 413
-    if cloudevent.is_event(request.headers):
-        body = cloudevent.as_json(request.headers, body)
-    headers = cloudevent.outgoing_headers(
+    if cloudevents.is_event(request.headers):
+        body = cloudevents.as_json(request.headers, body)
+    headers = cloudevents.outgoing_headers(
         type_=UPLOADED,
         id_=hashlib.sha256(body).hexdigest(),
         subject="datasets",

@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
-from functions import spec, views
 from functions.api.requests import CloudEvent
 from functions.api.routes import EVENT, JOB_ID, Route
+from functions.domain import spec
+from functions.domain.states import Reason, State
 from functions.front import ROUTES
-from functions.states import Reason, State
-from functions.tables import Job, JobEvent, RejectedEvent
+from functions.store import views
+from functions.store.tables import Job, JobEvent, RejectedEvent
 
 FILE = Path(__file__).with_name("openapi.json")
 Schema = dict[str, Any]

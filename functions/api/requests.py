@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from functions import errors, fields, json_values
-from functions.callback import Delivery
+from functions.domain import errors, fields, json_values
+from functions.domain.callbacks import Delivery
 
 #: bodies of JSON documents that the API describes
 BODY_LIMIT_BYTES = 64 * 1024

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from functions import logs
-from functions.errors import Refusal
+from functions.domain.errors import Refusal
+from functions.runtime import logs
 
 
 class Response(NamedTuple):

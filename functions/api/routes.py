@@ -28,11 +28,12 @@ from starlette.routing import BaseRoute, Match, Router
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
-from functions import errors, logs, settings, tokens
-from functions.api import requests
+from functions.api import requests, tokens
 from functions.api.requests import DELIVERY_LIMIT_BYTES, Request
 from functions.api.responses import Response, problem, reply
-from functions.errors import Busy, ConfigurationError, Refusal
+from functions.domain import errors
+from functions.domain.errors import Busy, ConfigurationError, Refusal
+from functions.runtime import logs, settings
 
 #: how much of a body is read, so that its sender receives the 413 before the connection is closed
 READ_LIMIT_BYTES = 16 * 1024 * 1024

@@ -16,10 +16,10 @@ import uvicorn
 from anyio import to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions import logs
 from functions.api.limits import REQUEST_SECONDS, Limits
-from functions.errors import ConfigurationError
-from functions.settings import check, settings
+from functions.domain.errors import ConfigurationError
+from functions.runtime import logs
+from functions.runtime.settings import check, settings
 
 _FUNCTIONS = Path(__file__).parents[1]
 #: after SIGTERM, requests in progress may end within this time

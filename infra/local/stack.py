@@ -120,7 +120,7 @@ def serve(function: str, port: int = 8080) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the tables up to date: of DATABASE_URL if that is set, else of the local stack."""
-    _become([sys.executable, "-m", "functions.migrate"])
+    _become([sys.executable, "-m", "functions.store.migrate"])
 
 
 def ensure_up(say: Callable[[str], None]) -> None:
@@ -166,13 +166,13 @@ def _free_ports() -> None:
 
 
 def _check(variables: Mapping[str, str]) -> None:
-    result = _module("functions.settings", variables)
+    result = _module("functions.runtime.settings", variables)
     if result.returncode:
         raise NotStartedError(f"the settings cannot be used:\n{result.stderr.strip()}")
 
 
 def _migrate(variables: Mapping[str, str]) -> None:
-    result = _module("functions.migrate", variables)
+    result = _module("functions.store.migrate", variables)
     if result.returncode:
         raise NotStartedError(f"the migration failed:\n{result.stderr}")
 

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 
-from functions.tokens import mint_api
+from functions.api.tokens import mint_api
 
 PERIOD_SECONDS = 2.0
 _TIMEOUT_SECONDS = 60.0

@@ -10,7 +10,7 @@ from client.minting import mint
 from infra.local import processes
 
 if TYPE_CHECKING:
-    from functions.launch_local import Local
+    from functions.launchers.local import Local
 
 _LOOK_SECONDS = 0.05
 _SPARE_SECONDS = 10.0
@@ -52,7 +52,7 @@ def jobs(*states: str) -> list[Json] | None:
 
 def _launcher() -> "Local":
     os.environ.update(read_environment())
-    from functions.launch_local import Local  # noqa: PLC0415 -- it reads the environment
+    from functions.launchers.local import Local  # noqa: PLC0415 -- it reads the environment
 
     return Local()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["functions"]):
-    from functions import cloudevent, identities, json_values, notifications, upload_records
-    from functions.notifications import Rejected, Upload
+    from functions.domain import identities, json_values
+    from functions.events import cloudevents, notifications, upload_records
+    from functions.events.notifications import Rejected, Upload
 
 CORPUS = Path(__file__).parents[1] / "unit/notifications"
 LENGTH_LIMIT = 8_192
@@ -36,9 +37,9 @@ HEADERS: tuple[dict[str, str], ...] = (
 def read(data: bytes) -> None:
     """Read one delivery as create-job does."""
     headers, body = HEADERS[data[0] % len(HEADERS)] if data else {}, data[1:]
-    is_event = cloudevent.is_event(headers)
+    is_event = cloudevents.is_event(headers)
     try:
-        messages = cloudevent.parse_each(headers, body) if is_event else [json_values.decode(body)]
+        messages = cloudevents.parse_each(headers, body) if is_event else [json_values.decode(body)]
         found = notifications.read(messages)
     except ValueError:
         return
@@ -79,5 +80,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     assert upload_records is not None
-    assert cloudevent is not None
+    assert cloudevents is not None
     main()

@@ -12,9 +12,9 @@ from contextlib import closing
 
 import pytest
 
-from functions import tokens
+from functions.api import tokens
 from functions.api.requests import Request
-from functions.errors import Forbidden, Unauthenticated
+from functions.domain.errors import Forbidden, Unauthenticated
 from tests.attack.conftest import Server
 from tests.attack.forgeries import JOB, Forgery, forgeries, head, of_api, of_job, signed
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from functions.states import State
+from functions.domain.states import State
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_to
 from tests.conftest import ROOT, api_headers, callback_headers, served
 

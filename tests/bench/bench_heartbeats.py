@@ -17,8 +17,9 @@ import httpx
 import psycopg
 import pytest
 
-from functions import store_heartbeat, tokens
-from functions.states import State
+from functions.api import tokens
+from functions.domain.states import State
+from functions.store import heartbeats
 from tests.bench.conftest import QUICK, Figure, by_turns
 from tests.bench.load import CONNECTIONS, per_second, posts_per_second
 from tests.conftest import callback_headers, eventually, free_ports, served_and_up
@@ -54,7 +55,7 @@ def through_a_replica(jobs: list[str]) -> Iterator[Measure]:
 @contextmanager
 def by_psycopg(database_url: str, jobs: list[str]) -> Iterator[Measure]:
     """The same two statements in a transaction, one connection a thread, and nothing else."""
-    insert, update = map(store_heartbeat._psycopg, (store_heartbeat._INSERT, store_heartbeat._UPDATE))
+    insert, update = map(heartbeats._psycopg, (heartbeats._INSERT, heartbeats._UPDATE))
     # PostgreSQL wants to be told, where a parameter is named before it is compared with a column.
     insert = insert.replace("SELECT %(job_id)s", "SELECT %(job_id)s::varchar")
     numbers = itertools.count()

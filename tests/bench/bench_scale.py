@@ -18,9 +18,12 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
-from functions import store, store_heartbeat, store_read, sweeping, tokens
-from functions.spec import Spec
-from functions.store_heartbeat import Beat, record
+from functions.api import tokens
+from functions.domain.spec import Spec
+from functions.reconcile import sweeping
+from functions.store import heartbeats, queries
+from functions.store import jobs as store
+from functions.store.heartbeats import Beat, record
 from tests.bench import filled
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of
 from tests.conftest import ROOT, a_database, call
@@ -61,14 +64,14 @@ def steps(stores: Stores) -> dict[str, Callable[[], object]]:
     at = stores.at
     shuffled = random.Random(0).sample(stores.running, len(stores.running))
     jobs, numbers = itertools.cycle(shuffled), itertools.count(1)
-    page = partial(store_read.jobs, cursor=None, limit=50)
+    page = partial(queries.jobs, cursor=None, limit=50)
     return {
         "heartbeat": lambda: record(call(next(jobs)), Beat(epoch=8, metrics={"loss": 0.25}), at=at),
         "create": lambda: store.create(SPEC, identity=f"bench-{next(numbers)}", trace_id="0" * 32, at=at),
         "list page": lambda: page({}),
         "list page by state": lambda: page({"state": "RUNNING"}),
-        "one job": lambda: store_read.job(next(jobs)),
-        "events page": lambda: store_read.events(next(jobs), kind=None, after=0, limit=10),
+        "one job": lambda: queries.job(next(jobs)),
+        "events page": lambda: queries.events(next(jobs), kind=None, after=0, limit=10),
     }
 
 
@@ -99,7 +102,7 @@ def bench_each_step_beside_finished_jobs(store_of: Use, stores: Stores, report: 
 def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Callable[[Figure], None]) -> None:
     def sweep(url: str) -> float:
         store_of(url)
-        store_read.jobs({}, cursor=None, limit=1)
+        queries.jobs({}, cursor=None, limit=1)
         return seconds_of(lambda: sweeping.once(at=stores.at + timedelta(seconds=30)))
 
     by_turns(1, partial(sweep, stores.large), partial(sweep, stores.small))
@@ -120,7 +123,7 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
             asked.setdefault(statement, (current[0], parameters))
 
     store_of(stores.large)
-    page = partial(store_read.jobs, cursor=None, limit=50)
+    page = partial(queries.jobs, cursor=None, limit=50)
     looks = steps(stores) | {
         "list page by a rare framework": lambda: page({"framework": "rare"}),
         "list page by dataset": lambda: page({"dataset_id": "dataset-7"}),
@@ -146,7 +149,7 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "ce_source": "/bench",
         "ce_id": "1",
     }
-    asked[store_heartbeat._psycopg(store_heartbeat._AT_ONCE)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
+    asked[heartbeats._psycopg(heartbeats._AT_ONCE)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
 
     plans, pages = [], defaultdict[str, list[tuple[int, int]]](list)
     for statement, (name, parameters) in asked.items():

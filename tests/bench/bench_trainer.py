@@ -15,8 +15,10 @@ from uuid import uuid4
 
 import pytest
 
-from functions import launcher, store_read, tokens
-from functions.states import State
+from functions.api import tokens
+from functions.domain.states import State
+from functions.launchers import launching
+from functions.store import queries
 from infra.local import digits
 from tests.bench.bench_cold_start import HELLO, answers
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of, seconds_to
@@ -103,11 +105,11 @@ def bench_overhead_of_the_contract(
     subprocess.run(sync, check=True)
     digits.write_classes(tmp_path / "digits.zip")
     s3.upload_file(str(tmp_path / "digits.zip"), BUCKET, "datasets/digits.zip")
-    job = store_read.job(a_job(State.QUEUED))
+    job = queries.job(a_job(State.QUEUED))
     with served_and_up("front") as address:
         environment.setenv("BACKEND_BASE_URL", address)
         forget()
-        variables = launcher.environment(job, at=tokens.now()) | TRAINING | {
+        variables = launching.environment(job, at=tokens.now()) | TRAINING | {
             "BATCH_SIZE": "64", "DEVICE": "cpu", "WORKERS": "0", "HYPERPARAMETERS": '{"pretrained": false}',
             "TRAINER": str(TRAINER), "BENCH_FILE": str(tmp_path / "turns"), "BENCH_TURNS": str(OVERHEAD_TURNS),
             "HOME": str(tmp_path),

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from functions.states import FINAL, NEXT, State
+from functions.domain.states import FINAL, NEXT, State
 from tests.chaos.plan import Work
 from tests.chaos.requests import dataset_id
 

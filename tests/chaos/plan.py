@@ -3,7 +3,7 @@
 import random
 from typing import Any, NamedTuple
 
-from functions.states import Reason, State
+from functions.domain.states import Reason, State
 
 
 class Work(NamedTuple):

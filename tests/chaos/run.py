@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from functions.states import FINAL
+from functions.domain.states import FINAL
 from infra.local.stopping import Stopped, no_process_left
 from tests.chaos import requests, subreaper
 from tests.chaos.checks import ALWAYS, AT_REST, Check, Seen, Verdict, judge

@@ -87,7 +87,7 @@ class Stack:
         write_environment(self.variables)
         parts.write_notification(self.variables)
         environment = parts.process_environment(self.variables)
-        subprocess.run([sys.executable, "-m", "functions.migrate"], cwd=ROOT, env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "functions.store.migrate"], cwd=ROOT, env=environment, check=True)
         self.start_storage()
         fronts = [str(self.ports[name]) for name in REPLICAS if name != "sweep"]
         words = [str(self.seed), str(self.ports["proxy"]), str(self.home / "calls.log"), *fronts]

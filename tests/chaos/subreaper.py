@@ -39,6 +39,6 @@ def trainers() -> dict[int, str]:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             command = child.cmdline()
-            if "functions.launch_supervisor" in command or any(w.endswith("chaos/trainer.py") for w in command):
+            if "functions.launchers.supervisor" in command or any(w.endswith("chaos/trainer.py") for w in command):
                 found[child.pid] = " ".join(command)
     return found

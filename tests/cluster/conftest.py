@@ -13,7 +13,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 from kubernetes.dynamic import DynamicClient
 
-from functions import launch_kubernetes
+from functions.launchers import kubernetes as launch_kubernetes
 from infra.node.layout import BINARIES
 from tests.cluster import definitions
 from tests.conftest import ROOT, eventually, free_ports

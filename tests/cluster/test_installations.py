@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from functions import kubernetes_objects as objects
-from functions import launcher, store, store_read, sweeping, tokens
-from functions.launch_kubernetes import Kubernetes
-from functions.launcher import LaunchRejectedError, Phase
-from functions.states import State
-from functions.tables import Job
+from functions.api import tokens
+from functions.domain.states import State
+from functions.launchers import kubernetes_objects as objects
+from functions.launchers import launching
+from functions.launchers.kubernetes import Kubernetes
+from functions.launchers.launching import LaunchRejectedError, Phase
+from functions.reconcile import sweeping
+from functions.store import jobs, queries
+from functions.store.tables import Job
 from tests.cluster.conftest import Cluster, unlabelled
 from tests.conftest import eventually, forget, seconds
 
@@ -21,7 +24,7 @@ pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 @pytest.fixture
 def new(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Job]:
     del kubernetes
-    return lambda **fields: store_read.job(a_job(at=tokens.now(), **fields))
+    return lambda **fields: queries.job(a_job(at=tokens.now(), **fields))
 
 
 @pytest.fixture
@@ -36,8 +39,8 @@ def as_installation(environment: pytest.MonkeyPatch) -> Callable[[str], Kubernet
     return become
 
 
-def submit(job: Job) -> launcher.Status:
-    return Kubernetes().submit(job, launcher.environment(job, at=tokens.now()))
+def submit(job: Job) -> launching.Status:
+    return Kubernetes().submit(job, launching.environment(job, at=tokens.now()))
 
 
 def names(kubernetes: Cluster) -> list[str]:
@@ -51,7 +54,7 @@ def test_an_installation_stops_no_job_of_another(new: Any, kubernetes: Cluster, 
     as_installation("blue")
     submit(ours)
     for job in (theirs, ours):
-        store.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
+        jobs.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
     sweeping.once(at=tokens.now())
 
     eventually(lambda: names(kubernetes) == [objects.name(theirs)])
@@ -78,7 +81,7 @@ def test_jobs_of_a_release_without_the_label_belong_to_the_installation_with_the
     new: Any, cluster: Path, kubernetes: Cluster, as_installation: Any
 ) -> None:
     job = new()
-    with unlabelled(cluster, kubernetes, objects.job_object(job, launcher.environment(job, at=tokens.now()))):
+    with unlabelled(cluster, kubernetes, objects.job_object(job, launching.environment(job, at=tokens.now()))):
         assert as_installation("red").list() == set()
         default = as_installation("stoker")
         assert default.list() == {job.id}

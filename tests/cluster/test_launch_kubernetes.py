@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from functions import kubernetes_objects as objects
-from functions import launcher, store, store_read, sweeping, tokens
-from functions.launch_kubernetes import Kubernetes
-from functions.launcher import LaunchRejectedError, Phase
-from functions.states import Reason, State
-from functions.tables import Job
+from functions.api import tokens
+from functions.domain.states import Reason, State
+from functions.launchers import kubernetes_objects as objects
+from functions.launchers import launching
+from functions.launchers.kubernetes import Kubernetes
+from functions.launchers.launching import LaunchRejectedError, Phase
+from functions.reconcile import sweeping
+from functions.store import jobs, queries
+from functions.store.tables import Job
 from tests.cluster.conftest import NAMESPACE, Cluster, condition, container, disconnect, kubectl, write_kubeconfig
 from tests.conftest import api_headers, claim, eventually, forget, seconds
 
@@ -24,7 +27,7 @@ pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 @pytest.fixture
 def new(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Job]:
     del kubernetes
-    return lambda **fields: store_read.job(a_job(at=tokens.now(), **{"attempt_limit": 1} | fields))
+    return lambda **fields: queries.job(a_job(at=tokens.now(), **{"attempt_limit": 1} | fields))
 
 
 @pytest.fixture
@@ -50,15 +53,15 @@ def queue(kubernetes: Cluster) -> Iterator[Callable[[str], None]]:
         kubernetes.delete("LocalQueue", made.metadata.name)
 
 
-def submit(job: Job) -> launcher.Status:
-    return Kubernetes().submit(job, launcher.environment(job, at=tokens.now()))
+def submit(job: Job) -> launching.Status:
+    return Kubernetes().submit(job, launching.environment(job, at=tokens.now()))
 
 
 def names(found: Any) -> list[str]:
     return [one.metadata.name for one in found]
 
 
-def failed(job: Job) -> launcher.Status:
+def failed(job: Job) -> launching.Status:
     """Wait until the Job controller has seen the pod's end."""
     return eventually(lambda: status if (status := Kubernetes().inspect(job)).phase == Phase.ENDED else None)  # type: ignore[no-any-return]
 
@@ -88,7 +91,7 @@ def test_a_launch_is_one_job_one_secret_and_one_pod_however_often_it_is_submitte
 
 def test_a_crash_between_job_and_secret_heals(new: Any, kubernetes: Cluster) -> None:
     job = new()
-    kubernetes.create(objects.job_object(job, launcher.environment(job, at=tokens.now())))
+    kubernetes.create(objects.job_object(job, launching.environment(job, at=tokens.now())))
     assert kubernetes.list("Secret") == []
 
     submit(job)
@@ -151,7 +154,7 @@ def test_a_pod_that_failed_fails_its_job_with_the_reason(new: Any, node: Any, st
 
     assert failed(job).reason == reason
     sweeping.once(at=tokens.now())
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, reason)
 
 
@@ -164,7 +167,7 @@ def test_a_trainer_that_fails_without_a_word_says_the_last_line_of_its_log(new: 
     failed(job)
     sweeping.once(at=tokens.now())
 
-    assert store_read.job(job.id).message == (
+    assert queries.job(job.id).message == (
         "the trainer exited with code 1 and did not send done; "
         "it last printed: ModuleNotFoundError: No module named 'msgspec'"
     )
@@ -223,7 +226,7 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_while(
     submit(job)
     failed_pull(node(job.id, "Pending", **NO_IMAGE), tokens.now() - seconds(101))
     sweeping.once(at=tokens.now())
-    assert (store_read.job(job.id).state, store_read.job(job.id).reason) == (State.FAILED, Reason.IMAGE_PULL)
+    assert (queries.job(job.id).state, queries.job(job.id).reason) == (State.FAILED, Reason.IMAGE_PULL)
 
     sweeping.once(at=tokens.now() + seconds(60))
     eventually(lambda: kubernetes.list("Job") == [])
@@ -258,14 +261,14 @@ def test_without_events_the_limit_counts_from_when_the_pod_got_its_node(
 
 def test_a_job_shows_the_digest_of_the_image_that_its_node_pulled(new: Any, node: Any) -> None:
     job = new()
-    launcher.launch(job, at=tokens.now())
+    launching.launch(job, at=tokens.now())
     digest = f"registry.example.com/stub@sha256:{'0' * 64}"
     status = container(running={})
     status["containerStatuses"][0]["imageID"] = f"docker-pullable://{digest}"
     node(job.id, "Running", **status)
     sweeping.once(at=tokens.now())
 
-    assert store_read.job(job.id).image == digest
+    assert queries.job(job.id).image == digest
 
 
 def test_a_pod_that_somebody_deletes_is_made_anew_as_after_an_eviction(
@@ -300,7 +303,7 @@ def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node:
     node(job.id, "Pending", **said)
     sweeping.once(at=tokens.now() + seconds(2))
 
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.UNSCHEDULABLE)
     assert "0/1 nodes are available" in (after.message or "")
 
@@ -308,7 +311,7 @@ def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node:
 def test_a_job_deleted_behind_our_back_is_submitted_again_or_lost(new: Any, kubernetes: Cluster) -> None:
     waiting, started = new(), new()
     for job in (waiting, started):
-        launcher.launch(job, at=tokens.now())
+        launching.launch(job, at=tokens.now())
     claim(started.id, at=tokens.now())
     for job in (waiting, started):
         Kubernetes().stop(job.id)
@@ -316,25 +319,25 @@ def test_a_job_deleted_behind_our_back_is_submitted_again_or_lost(new: Any, kube
     eventually(lambda: names(kubernetes.list("Job")) == [f"stoker-{waiting.id}-1"])
 
     sweeping.once(at=tokens.now() + seconds(90))
-    assert (store_read.job(started.id).state, store_read.job(started.id).reason) == (State.FAILED, Reason.LOST)
+    assert (queries.job(started.id).state, queries.job(started.id).reason) == (State.FAILED, Reason.LOST)
 
 
 def test_a_lost_trainer_is_launched_again_and_the_old_job_is_gone(new: Any, node: Any, kubernetes: Cluster) -> None:
     job = new(attempt_limit=2)
-    launcher.launch(job, at=tokens.now())
+    launching.launch(job, at=tokens.now())
     claim(job.id, at=tokens.now())
     node(job.id, "Failed", **container(terminated={"exitCode": 74, "reason": "Error"}))
     failed(job)
     sweeping.once(at=tokens.now())
 
-    assert (store_read.job(job.id).state, store_read.job(job.id).launch) == (State.RUNNING, 2)
+    assert (queries.job(job.id).state, queries.job(job.id).launch) == (State.RUNNING, 2)
     eventually(lambda: names(kubernetes.list("Job")) == [f"stoker-{job.id}-2"])
 
 
 def test_a_job_without_a_row_is_stopped(new: Any, kubernetes: Cluster) -> None:
     job = new()
     submit(job)
-    store.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
+    jobs.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
     sweeping.once(at=tokens.now())
 
     eventually(lambda: kubernetes.list("Job") == [])
@@ -345,7 +348,7 @@ def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
 ) -> None:
     job = new()
     sweeping.once(at=tokens.now())
-    launcher.launch(job, at=tokens.now())
+    launching.launch(job, at=tokens.now())
     node(job.id, "Failed", **container(terminated={"exitCode": 137, "reason": "OOMKilled"}))
     failed(job)
     event = {
@@ -358,7 +361,7 @@ def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
     answer = function("sweep").post("/", json={}, headers=api_headers() | event)
 
     assert (answer.status_code, answer.content) == (204, b"")
-    assert store_read.job(job.id).reason == Reason.OOM_HOST
+    assert queries.job(job.id).reason == Reason.OOM_HOST
 
 
 def test_an_exhausted_quota_is_waited_for(new: Any, quota: Any) -> None:
@@ -371,19 +374,19 @@ def test_an_exhausted_quota_is_waited_for(new: Any, quota: Any) -> None:
 
 def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None:
     job = new()
-    launcher.launch(job, at=tokens.now())
+    launching.launch(job, at=tokens.now())
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
     sweeping.once(at=tokens.now())
 
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.message) == (State.QUEUED, "waits for a node: 0/1 nodes are available")
 
 
 def test_a_job_that_only_waits_for_its_turn_is_not_submitted_over_and_over(new: Any, node: Any) -> None:
     job, started = new(), new()
     for one in (job, started):
-        launcher.launch(one, at=tokens.now())
+        launching.launch(one, at=tokens.now())
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
     # The Secret may be what this one waits for.
@@ -391,8 +394,8 @@ def test_a_job_that_only_waits_for_its_turn_is_not_submitted_over_and_over(new: 
     later = tokens.now() + seconds(60)
     sweeping.once(at=later)
 
-    assert [store_read.job(one.id).submitted_at == later for one in (job, started)] == [False, True]
-    assert "0/1 nodes" in (store_read.job(job.id).message or "")
+    assert [queries.job(one.id).submitted_at == later for one in (job, started)] == [False, True]
+    assert "0/1 nodes" in (queries.job(job.id).message or "")
 
 
 def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
@@ -403,7 +406,7 @@ def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     sweeping.once(at=tokens.now())
 
     assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.HELD, True)
-    assert "exceeded quota" in (store_read.job(job.id).message or "")
+    assert "exceeded quota" in (queries.job(job.id).message or "")
 
 
 def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster, queue: Any) -> None:
@@ -430,7 +433,7 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster, qu
 
     found = Kubernetes()
     found.list()
-    assert found.inspect(job) == launcher.Status(Phase.HELD, f"waits for quota of its queue: {why}")
+    assert found.inspect(job) == launching.Status(Phase.HELD, f"waits for quota of its queue: {why}")
     kubernetes.delete("Workload", "job-1")
 
 
@@ -458,7 +461,7 @@ def test_a_job_that_the_policy_refuses_is_never_tried_again(
     new: Any, kubernetes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = new()
-    made = objects.job_object(job, launcher.environment(job, at=tokens.now()))
+    made = objects.job_object(job, launching.environment(job, at=tokens.now()))
     made["spec"]["template"]["spec"]["serviceAccountName"] = "default"
     monkeypatch.setattr(objects, "job_object", lambda _job, _environment: made)
 
@@ -513,7 +516,7 @@ def test_an_api_server_that_is_away_leaves_the_job_for_the_next_sweep(
     disconnect()
     environment.setenv("KUBECONFIG", str(tmp_path / "away"))
 
-    assert launcher.launch(job, at=tokens.now()).state == State.PENDING
+    assert launching.launch(job, at=tokens.now()).state == State.PENDING
 
 
 def test_a_job_on_several_nodes_is_an_indexed_job(new: Any, kubernetes: Cluster) -> None:
@@ -529,7 +532,7 @@ def test_a_job_for_a_queue_that_does_not_exist_is_rejected_and_told_which_there_
     queue("gpu")
     queue("cpu")
     job = new(queue="gpus")
-    after = launcher.launch(job, at=tokens.now())
+    after = launching.launch(job, at=tokens.now())
 
     assert (after.state, after.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
     assert "the queue gpus is not a LocalQueue of the namespace stoker-trainers; use one of cpu, gpu" in str(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from functions import settings
+from functions.runtime import settings
 from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import Cluster, kubectl
 from tests.conftest import ROOT, forget

@@ -8,8 +8,10 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from functions import kubernetes_objects as objects
-from functions import launcher, store_read, tokens
+from functions.api import tokens
+from functions.launchers import kubernetes_objects as objects
+from functions.launchers import launching
+from functions.store import queries
 from tests.cluster.conftest import NAMESPACE, Cluster, kubectl, unlabelled
 from tests.conftest import ROOT, eventually
 
@@ -59,8 +61,8 @@ REFUSED_IN_PRODUCTION: Mapping[str, tuple[str, Any, str]] = {
 def good(kubernetes: Cluster, a_job: Callable[..., str]) -> dict[str, Any]:
     """Return the Job that create-job makes."""
     del kubernetes
-    job = store_read.job(a_job(at=tokens.now(), gpus=1))
-    return objects.job_object(job, launcher.environment(job, at=tokens.now()))
+    job = queries.job(a_job(at=tokens.now(), gpus=1))
+    return objects.job_object(job, launching.environment(job, at=tokens.now()))
 
 
 def changed(job: dict[str, Any], where: str, value: Any) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from functions import kubernetes_objects as objects
-from functions import launcher, store_read, tokens
-from functions.launch_kubernetes import Kubernetes
-from functions.launcher import Phase
-from functions.tables import Job
+from functions.api import tokens
+from functions.launchers import kubernetes_objects as objects
+from functions.launchers import launching
+from functions.launchers.kubernetes import Kubernetes
+from functions.launchers.launching import Phase
+from functions.store import queries
+from functions.store.tables import Job
 from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import NAMESPACE, Cluster, disconnect, kubectl
 from tests.conftest import ROOT, seconds
@@ -133,23 +135,23 @@ def acting(
 def test_each_function_does_its_work_with_its_own_rights(
     acting: Callable[[str], Kubernetes], kubernetes: Cluster, a_job: Callable[..., str]
 ) -> None:
-    job = store_read.job(a_job(at=tokens.now()))
+    job = queries.job(a_job(at=tokens.now()))
 
     assert submitted(acting("create-job"), job).phase == Phase.HELD
     sweep = acting("sweep")
     assert sweep.list() == {job.id}
     assert sweep.inspect(job).phase == Phase.HELD
     assert submitted(sweep, job).phase == Phase.HELD
-    sweep.renew(job, launcher.credentials(job, now=tokens.now()))
+    sweep.renew(job, launching.credentials(job, now=tokens.now()))
     kubernetes.patch("Secret", objects.name(job), {"immutable": True})
-    sweep.renew(job, launcher.credentials(job, now=tokens.now() + seconds(60)))
+    sweep.renew(job, launching.credentials(job, now=tokens.now() + seconds(60)))
     assert not kubernetes.get("Secret", objects.name(job)).immutable
     acting("cancel").stop(job.id)
     assert acting("sweep").list() == set()
 
 
-def submitted(kubernetes: Kubernetes, job: Job) -> launcher.Status:
-    return kubernetes.submit(job, launcher.environment(job, at=tokens.now()))
+def submitted(kubernetes: Kubernetes, job: Job) -> launching.Status:
+    return kubernetes.submit(job, launching.environment(job, at=tokens.now()))
 
 
 @pytest.mark.parametrize("account", ["callbacks", "dead-letter", "uploads"])

@@ -10,11 +10,14 @@ import httpx
 import jwt
 import pytest
 
-from functions import kubernetes_objects as objects
-from functions import launcher, store_read, sweeping, tokens
-from functions.launch_kubernetes import Kubernetes
-from functions.states import State
-from functions.tables import Job
+from functions.api import tokens
+from functions.domain.states import State
+from functions.launchers import kubernetes_objects as objects
+from functions.launchers import launching
+from functions.launchers.kubernetes import Kubernetes
+from functions.reconcile import sweeping
+from functions.store import queries
+from functions.store.tables import Job
 from tests.cluster.conftest import Cluster, condition, container
 from tests.conftest import BUCKET, SECRET, claim, forget, seconds
 
@@ -29,8 +32,8 @@ def launched(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Jo
     del kubernetes
 
     def make(**fields: Any) -> Job:
-        job = launcher.launch(store_read.job(a_job(at=tokens.now(), **fields)), at=tokens.now())
-        return store_read.job(job.id)
+        job = launching.launch(queries.job(a_job(at=tokens.now(), **fields)), at=tokens.now())
+        return queries.job(job.id)
 
     return make
 
@@ -71,7 +74,7 @@ def test_a_pod_that_waited_a_day_for_its_node_can_call_back(
     node(job.id, "Pending", **condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"))
     sweep_hourly(clock, 23)
 
-    assert store_read.job(job.id).state == State.QUEUED
+    assert queries.job(job.id).state == State.QUEUED
     assert presigned(function, job, token_of(job, kubernetes)).status_code == 200
 
 
@@ -131,12 +134,12 @@ def test_a_crash_between_renewing_and_writing_it_down_is_renewed_again(
 ) -> None:
     job = launched(longest_running_seconds=3600)
     later = tokens.now() + 4 * HOUR
-    Kubernetes().renew(job, launcher.credentials(job, now=later))
+    Kubernetes().renew(job, launching.credentials(job, now=later))
     sweeping.once(at=later + seconds(60))
     clock(later)
 
     expires_at = tokens.key_and_expiry(token_of(job, kubernetes))[1]
-    assert expires_at == store_read.job(job.id).token_expires_at
+    assert expires_at == queries.job(job.id).token_expires_at
 
 
 def test_a_crash_between_removing_and_replacing_a_secret_heals(launched: Any, kubernetes: Cluster, node: Any) -> None:
@@ -152,7 +155,7 @@ def test_sweeps_that_renew_at_once_leave_a_valid_token(launched: Any, kubernetes
     job = launched(longest_running_seconds=3600)
     later = tokens.now() + 4 * HOUR
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: launcher.renew_token(job, Kubernetes(), now=later), range(4)))
+        list(threads.map(lambda _: launching.renew_token(job, Kubernetes(), now=later), range(4)))
 
     assert tokens.key_and_expiry(token_of(job, kubernetes))[1] > later + 5 * HOUR
 
@@ -161,6 +164,6 @@ def test_nothing_is_renewed_for_a_launch_that_was_deleted(launched: Any, kuberne
     job = launched()
     Kubernetes().stop(job.id)
     kubernetes.delete("Secret", objects.name(job))
-    Kubernetes().renew(job, launcher.credentials(job, now=tokens.now()))
+    Kubernetes().renew(job, launching.credentials(job, now=tokens.now()))
 
     assert kubernetes.list("Secret") == []

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from functions import kubernetes_objects as objects
-from functions import launcher, store_read, sweeping, tokens
-from functions.states import Reason, State
-from functions.store_heartbeat import Beat, record
-from functions.tables import Job
+from functions.api import tokens
+from functions.domain.states import Reason, State
+from functions.launchers import kubernetes_objects as objects
+from functions.launchers import launching
+from functions.reconcile import sweeping
+from functions.store import queries
+from functions.store.heartbeats import Beat, record
+from functions.store.tables import Job
 from tests.cluster.conftest import Cluster, condition, container
 from tests.conftest import call, claim, eventually, seconds
 
@@ -30,8 +33,8 @@ def running(a_job: Callable[..., str], node: Any, start: datetime) -> Callable[.
     """Make a job whose trainer has claimed it at the start."""
 
     def make(**fields: Any) -> Job:
-        job = store_read.job(a_job(at=start, **fields))
-        launcher.submit(job, at=start)
+        job = queries.job(a_job(at=start, **fields))
+        launching.submit(job, at=start)
         node(job.id, "Running", **container(running={}))
         return claim(job.id, at=start)
 
@@ -56,7 +59,7 @@ def sweep_each_minute(start: datetime, minutes: range) -> None:
 
 
 def events(job: Job, type_: str) -> list[str | None]:
-    return [row.message for row in store_read.events(job.id, kind=None, after=0, limit=100)[0] if row.type == type_]
+    return [row.message for row in queries.events(job.id, kind=None, after=0, limit=100)[0] if row.type == type_]
 
 
 def test_a_job_that_waits_for_a_node_after_a_drain_says_so_and_its_clock_stands_still(
@@ -66,7 +69,7 @@ def test_a_job_that_waits_for_a_node_after_a_drain_says_so_and_its_clock_stands_
     sweep_each_minute(start, range(2))
     drained(job)
     sweep_each_minute(start, range(2, 12))
-    waits = store_read.job(job.id)
+    waits = queries.job(job.id)
     assert (waits.state, waits.liveness) == (State.RUNNING, "waiting")
     assert waits.message == "waits for a node: 0/1 nodes are available"
     assert events(job, "waiting") == [waits.message]
@@ -74,12 +77,12 @@ def test_a_job_that_waits_for_a_node_after_a_drain_says_so_and_its_clock_stands_
     node(job.id, "Running", **container(running={}))
     claim(job.id, at=start + seconds(700))
     sweep_each_minute(start, range(12, 13))
-    live = store_read.job(job.id)
+    live = queries.job(job.id)
     assert (live.state, live.liveness, live.message) == (State.RUNNING, "live", None)
 
     # It has run for 120 s before it waited, and for 40 s since.
     sweeping.once(at=start + seconds(740))
-    assert store_read.job(job.id).reason == Reason.DEADLINE_RUNNING
+    assert queries.job(job.id).reason == Reason.DEADLINE_RUNNING
 
 
 def test_a_heartbeat_ends_the_wait_of_a_trainer_that_sends_nothing_else(
@@ -88,10 +91,10 @@ def test_a_heartbeat_ends_the_wait_of_a_trainer_that_sends_nothing_else(
     job = running()
     drained(job)
     sweeping.once(at=start + seconds(60))
-    assert store_read.job(job.id).liveness == "waiting"
+    assert queries.job(job.id).liveness == "waiting"
 
     record(call(job.id), Beat(epoch=1), at=start + seconds(90))
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.liveness, after.message, after.waiting_since) == ("live", None, None)
     assert (after.ran_seconds, after.running_since) == (60, start + seconds(90))
 
@@ -105,7 +108,7 @@ def test_a_job_that_waited_for_hours_is_neither_silent_nor_stalled_when_its_pod_
     node(job.id, "Running", **container(running={}))
     sweep_each_minute(start, range(10, 12))
 
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.liveness) == (State.RUNNING, "live")
 
 
@@ -114,7 +117,7 @@ def test_a_job_that_kueue_preempts_waits_for_its_queue(running: Any, kubernetes:
     kubernetes.patch("Job", objects.name(job), {"spec": {"suspend": True}})
     sweeping.once(at=start + seconds(60))
 
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.liveness, after.message) == (State.RUNNING, "waiting", "waits for quota of its queue")
 
 
@@ -123,10 +126,10 @@ def test_a_job_waits_again_for_as_long_as_it_may_be_pending(running: Any, draine
     sweep_each_minute(start, range(5))  # more than that after it was made
     drained(job)
     sweep_each_minute(start, range(5, 9))
-    assert store_read.job(job.id).state == State.RUNNING
+    assert queries.job(job.id).state == State.RUNNING
 
     sweep_each_minute(start, range(9, 10))
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.UNSCHEDULABLE)
     assert after.message == "no trainer called back within 200 s; it waits for a node: 0/1 nodes are available"
 
@@ -139,5 +142,5 @@ def test_the_clusters_own_deadline_is_no_end_of_a_job_whose_clock_stood_still(
     eventually(lambda: kubernetes.get("Job", objects.name(job)).status.failed)
     sweeping.once(at=start + seconds(60))
 
-    after = store_read.job(job.id)
+    after = queries.job(job.id)
     assert (after.state, after.launch) == (State.RUNNING, 2)

@@ -8,9 +8,10 @@ import httpx
 import jwt
 import pytest
 
-from functions import store_read, store_sweep, tokens
-from functions.errors import ConfigurationError
-from functions.states import FINAL, State
+from functions.api import tokens
+from functions.domain.errors import ConfigurationError
+from functions.domain.states import FINAL, State
+from functions.store import queries, upkeep
 from tests.conftest import SECRET, callback_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite")
@@ -35,7 +36,7 @@ def test_a_trainer_of_five_lines_works(function: Any, a_job: Any) -> None:
         "state": "SUCCEEDED"
     }
 
-    job = store_read.job(job_id)
+    job = queries.job(job_id)
     assert (job.state, job.metrics, job.attempt) == ("SUCCEEDED", {"loss": 0.5}, 0)
 
 
@@ -107,7 +108,7 @@ def test_a_token_that_is_not_this_jobs_is_401_and_changes_nothing(
     function: Any, a_job: Any, name: str, kind: str
 ) -> None:
     job_id = a_job(State.RUNNING)
-    before = store_read.job(job_id)
+    before = queries.job(job_id)
 
     answer = function(name).post(
         f"/v1/jobs/{job_id}/{name}", json=BODIES[name], headers={"Authorization": forged(job_id)[kind]}
@@ -115,7 +116,7 @@ def test_a_token_that_is_not_this_jobs_is_401_and_changes_nothing(
 
     assert answer.status_code == 401
     assert SECRET not in answer.text
-    assert store_read.job(job_id) == before
+    assert queries.job(job_id) == before
 
 
 @pytest.mark.parametrize(
@@ -222,13 +223,13 @@ def test_a_started_that_comes_after_the_next_launch_claims_nothing(function: Any
         return client.post(f"/v1/jobs/{job_id}/event", json={"type": "started"}, headers=of_launch(job_id, launch))
 
     assert start(1).json()["attempt"] == 2
-    store_sweep.relaunch(store_read.job(job_id), "its trainer is gone", at=at)
+    upkeep.relaunch(queries.job(job_id), "its trainer is gone", at=at)
     assert start(2).json()["attempt"] == 3
     late = start(1)
 
     assert (late.status_code, late.json()["state"]) == (409, State.RUNNING)
     assert "launch 1 has been replaced by launch 2" in late.json()["detail"]
-    assert store_read.job(job_id).attempt == 3
+    assert queries.job(job_id).attempt == 3
 
 
 def of_launch(job_id: str, launch: int) -> dict[str, str]:
@@ -244,13 +245,13 @@ def test_a_launch_that_was_replaced_is_refused_before_the_new_one_has_called_bac
 ) -> None:
     job_id = a_job(State.RUNNING, attempt_limit=2)
     body = BODIES.get(name, {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt"})
-    store_sweep.relaunch(store_read.job(job_id), "its trainer is gone", at=tokens.now())
-    before = store_read.job(job_id)
+    upkeep.relaunch(queries.job(job_id), "its trainer is gone", at=tokens.now())
+    before = queries.job(job_id)
 
     late = function(name).post(f"/v1/jobs/{job_id}/{name}", json=body, headers=of_launch(job_id, 1))
     assert (late.status_code, late.json()["state"]) == (409, State.RUNNING)
     assert "launch 1 has been replaced by launch 2" in late.json()["detail"]
-    assert store_read.job(job_id) == before
+    assert queries.job(job_id) == before
 
     current = function(name).post(f"/v1/jobs/{job_id}/{name}", json=body, headers=of_launch(job_id, 2))
     assert current.status_code == 200

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from functions import store_read
-from functions.states import State
+from functions.domain.states import State
+from functions.store import queries
 from tests.conftest import api_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite")
@@ -26,7 +26,7 @@ def test_an_event_cancels_a_job_and_is_answered_with_nothing(function: Any, a_jo
     answer = function("cancel").post("/", json=event, headers={"Content-Type": STRUCTURED, **api_headers()})
 
     assert (answer.status_code, answer.content) == (202, b"")
-    assert store_read.job(job_id).state == State.CANCELLED
+    assert queries.job(job_id).state == State.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_a_delivery_that_can_never_be_read_is_kept_with_its_reason(
     )
 
     assert (answer.status_code, answer.content) == (202, b"")
-    assert [row.body for row in store_read.rejected_events(after=0, limit=9)[0]] == [body.decode()]
+    assert [row.body for row in queries.rejected_events(after=0, limit=9)[0]] == [body.decode()]

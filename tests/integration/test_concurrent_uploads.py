@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions import store_read
+from functions.store import queries
 from tests.conftest import BUCKET, api_headers, served_and_up
 from tests.unit.vendors import FIXTURES
 
@@ -54,7 +54,7 @@ def launches() -> list[str]:
 
 
 def jobs() -> list[Any]:
-    return store_read.jobs({}, cursor=None, limit=100)[0]
+    return queries.jobs({}, cursor=None, limit=100)[0]
 
 
 def test_a_thousand_concurrent_deliveries_of_one_upload_make_one_job_and_one_launch(
@@ -73,4 +73,4 @@ def test_other_bytes_under_the_same_key_are_another_job(s3: Any, create_job: lis
     deliver(create_job, [upload(s3, b"two"), first] * 50)
 
     assert len(jobs()) == 2
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
+    assert queries.rejected_events(after=0, limit=9)[0] == []

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from functions import settings, store_read, sweeping
-from functions.errors import ConfigurationError
+from functions.domain.errors import ConfigurationError
+from functions.reconcile import sweeping
+from functions.runtime import settings
+from functions.store import queries
 from tests.conftest import AWAY, BUCKET, ROOT, SECRET, api_headers, forget, served
 
 pytestmark = pytest.mark.usefixtures("sqlite")
@@ -119,7 +121,7 @@ def test_a_process_with_a_mistake_is_not_ready(
 
 
 def test_the_check_is_a_command(environment: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "functions.settings"]
+    command = [sys.executable, "-m", "functions.runtime.settings"]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
     environment.setenv("TRAINERS", "nosuch.json")
@@ -153,13 +155,13 @@ def test_an_upload_that_meets_a_broken_registry_is_503_and_becomes_a_job_once_it
     assert refused.headers["Retry-After"]
     assert "TRAINERS: the file" in refused.json()["detail"]
     assert [(line.levelname, line.message) for line in caplog.records][:1] == [("ERROR", "misconfigured")]
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
-    assert store_read.jobs({}, cursor=None, limit=9)[0] == []
+    assert queries.rejected_events(after=0, limit=9)[0] == []
+    assert queries.jobs({}, cursor=None, limit=9)[0] == []
 
     registry.write_text(good)
     sweeping.once(at=now + timedelta(minutes=6))
     assert client.post("/", json=message, headers=api_headers("datasets:notify")).status_code == 202
-    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=9)[0]] == ["cats"]
+    assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=9)[0]] == ["cats"]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +187,8 @@ def test_a_request_that_meets_a_mistake_is_503_and_writes_nothing(
     assert [answer.status_code for answer in answers] == [503, 503]
     environment.setenv("DATABASE_URL", url)
     forget()
-    assert store_read.jobs({}, cursor=None, limit=9)[0] == []
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
+    assert queries.jobs({}, cursor=None, limit=9)[0] == []
+    assert queries.rejected_events(after=0, limit=9)[0] == []
 
 
 @pytest.mark.parametrize("mistake", [{"MINIO_ENDPOINT": "s3.example.com"}, {"MINIO_SECRET_KEY": ""}], ids=str)
@@ -201,7 +203,7 @@ def test_an_upload_that_meets_a_mistake_about_the_storage_is_503_and_not_rejecte
     sweeping.once(at=now + timedelta(minutes=5))
 
     assert (refused.status_code, next(iter(mistake)) in refused.json()["detail"]) == (503, True)
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
+    assert queries.rejected_events(after=0, limit=9)[0] == []
 
 
 def test_uploads_without_a_broker_is_503_and_says_what_to_set(function: Callable[[str], Any]) -> None:
@@ -215,7 +217,7 @@ def test_uploads_without_a_broker_is_503_and_says_what_to_set(function: Callable
 def test_a_defect_that_one_upload_meets_keeps_no_other_from_its_job(
     environment: pytest.MonkeyPatch, s3: Any, now: datetime
 ) -> None:
-    from functions import intake
+    from functions.events import intake
 
     for name in ("a", "b", "c"):
         notification(s3, f"datasets/{name}.zip")
@@ -229,5 +231,5 @@ def test_a_defect_that_one_upload_meets_keeps_no_other_from_its_job(
     environment.setattr(intake, "upload", defective)
     sweeping.once(at=now + timedelta(minutes=5))
 
-    assert {job.dataset_id for job in store_read.jobs({}, cursor=None, limit=9)[0]} == {"a", "c"}
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
+    assert {job.dataset_id for job in queries.jobs({}, cursor=None, limit=9)[0]} == {"a", "c"}
+    assert queries.rejected_events(after=0, limit=9)[0] == []

@@ -7,7 +7,8 @@ from typing import Any
 import jwt
 import pytest
 
-from functions import store_read, tokens
+from functions.api import tokens
+from functions.store import queries
 from tests.conftest import BUCKET, SECRET, api_headers, callback_headers, seconds
 from tests.unit.test_notifications import OTHERS, UPLOADS
 from tests.unit.vendors import CONTENT, ETAG, FIXTURES, KEY, PLAIN
@@ -22,11 +23,11 @@ def client(function: Callable[[str], Any]) -> Any:
 
 
 def jobs() -> list[Any]:
-    return store_read.jobs({}, cursor=None, limit=100)[0]
+    return queries.jobs({}, cursor=None, limit=100)[0]
 
 
 def rejected() -> list[Any]:
-    return store_read.rejected_events(after=0, limit=100)[0]
+    return queries.rejected_events(after=0, limit=100)[0]
 
 
 def test_a_request_becomes_a_job_that_is_launched(client: Any) -> None:

@@ -10,10 +10,13 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from functions import launcher, migrate, store_read, sweeping, tokens
-from functions.session import engine
-from functions.states import State
-from functions.tables import Job
+from functions.api import tokens
+from functions.domain.states import State
+from functions.launchers import launching
+from functions.reconcile import sweeping
+from functions.store import migrate, queries
+from functions.store.session import engine
+from functions.store.tables import Job
 from tests.conftest import BUCKET, api_headers, forget
 from tests.integration.test_migrations import OLD_JOB, OLD_REJECTED
 from tests.unit.vendors import CONTENT, ETAG, FIXTURES, KEY, STRUCTURED, record
@@ -32,11 +35,11 @@ def client(function: Callable[[str], Any]) -> Any:
 
 
 def jobs() -> list[Job]:
-    return store_read.jobs({}, cursor=None, limit=100)[0]
+    return queries.jobs({}, cursor=None, limit=100)[0]
 
 
 def rejected() -> list[str]:
-    return [row.reason for row in store_read.rejected_events(after=0, limit=100)[0]]
+    return [row.reason for row in queries.rejected_events(after=0, limit=100)[0]]
 
 
 def put(s3: Any, key: str, content: bytes = b"x", **metadata: Any) -> str:
@@ -58,13 +61,13 @@ def test_a_requested_job_is_of_the_version_that_is_in_the_bucket_then(client: An
     second = client.post("/v1/jobs", json=GOOD, headers=api_headers()).json()
 
     assert (first["dataset_etag"], second["dataset_etag"]) == (dataset, changed)
-    environments = [launcher.environment(store_read.job(one["id"]), at=tokens.now()) for one in (first, second)]
+    environments = [launching.environment(queries.job(one["id"]), at=tokens.now()) for one in (first, second)]
     assert [one["DATASET_ETAG"] for one in environments] == [dataset, changed]
 
 
 @pytest.mark.usefixtures("sqlite")
 def test_a_job_whose_dataset_version_is_unknown_has_no_variable_for_it(a_job: Any) -> None:
-    assert "DATASET_ETAG" not in launcher.environment(store_read.job(a_job()), at=tokens.now())
+    assert "DATASET_ETAG" not in launching.environment(queries.job(a_job()), at=tokens.now())
 
 
 @pytest.mark.usefixtures("sqlite", "dataset")
@@ -274,7 +277,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     environment.setenv("RETENTION_DAYS", "0" if variable == "STORAGE_BUCKET" else "1")
     forget()
     sweeping.once(at=now + timedelta(days=2))
-    assert store_read.archive_key(job_id) is None
+    assert queries.archive_key(job_id) is None
     assert [job.id for job in jobs()] == [job_id]
     assert rejected() == []
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from functions import sink, store_read, sweeping
-from functions.states import State
+from functions.domain.states import State
+from functions.events import sink
+from functions.reconcile import sweeping
+from functions.store import queries
 from tests.conftest import BUCKET, api_headers, forget
 
 pytestmark = pytest.mark.usefixtures("sqlite", "dataset", "no_trainer_left")
@@ -32,11 +34,11 @@ def send(client: Any, event: Any, scope: str = "jobs:write", path: str = "/") ->
 
 
 def datasets() -> list[str]:
-    return sorted(job.dataset_id for job in store_read.jobs({}, cursor=None, limit=100)[0])
+    return sorted(job.dataset_id for job in queries.jobs({}, cursor=None, limit=100)[0])
 
 
 def reasons() -> list[str]:
-    return [row.reason for row in store_read.rejected_events(after=0, limit=100)[0]]
+    return [row.reason for row in queries.rejected_events(after=0, limit=100)[0]]
 
 
 def uploaded(s3: Any, key: str, metadata: dict[str, str] | None = None) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def test_a_token_for_notifications_cancels_and_sweeps_nothing(function: Callable
 
     assert send(function("cancel"), CANCEL | {"subject": job_id}, NOTIFY, "/v1/cancel").status_code == 403
     assert function("sweep").post("/v1/sweep", headers=api_headers(NOTIFY)).status_code == 403
-    assert store_read.job(job_id).state == State.QUEUED
+    assert queries.job(job_id).state == State.QUEUED
 
 
 @pytest.mark.usefixtures("a_and_b")
@@ -155,7 +157,7 @@ def test_an_event_that_cancels_no_job_is_rejected_with_a_reason(
 
     assert response.status_code == 202
     assert [one.startswith(reason) for one in reasons()] == [True]
-    assert store_read.job(job_id).state == State.CANCELLED
+    assert queries.job(job_id).state == State.CANCELLED
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from functions import storage, store_sweep
-from functions.states import State
-from functions.store_heartbeat import Beat, record
+from functions.domain.states import State
+from functions.runtime import storage
+from functions.store import upkeep
+from functions.store.heartbeats import Beat, record
 from tests.conftest import BUCKET, NOW, api_headers, call, forget, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -119,7 +120,7 @@ def test_links_to_artifacts_name_the_public_endpoint_of_the_storage_and_trainers
 
 
 def test_rejected_events_are_shown_with_their_reason(get: Any) -> None:
-    store_sweep.reject("no such framework", '{"Records": []}', at=NOW)
+    upkeep.reject("no such framework", '{"Records": []}', at=NOW)
 
     (event,) = get("/v1/rejected-events").json()["events"]
     assert (event["reason"], event["body"]) == ("no such framework", '{"Records": []}')

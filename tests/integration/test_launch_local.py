@@ -16,11 +16,14 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
-from functions import launch_local, launcher, settings, store_read, sweeping
-from functions.launch_local import Local
-from functions.launcher import LaunchRejectedError, Phase, Status
-from functions.states import Reason, State
-from functions.tables import Job
+from functions.domain.states import Reason, State
+from functions.launchers import launching, local
+from functions.launchers.launching import LaunchRejectedError, Phase, Status
+from functions.launchers.local import Local
+from functions.reconcile import sweeping
+from functions.runtime import settings
+from functions.store import queries
+from functions.store.tables import Job
 from tests.conftest import NOW, eventually, forget, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
@@ -30,11 +33,11 @@ pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
 def planned(a_job: Any) -> Any:
     """Make a job whose stub trainer follows a plan and calls nobody back."""
     ages = itertools.count()
-    return lambda **plan: store_read.job(a_job(at=NOW + seconds(next(ages)), hyperparameters={"calls": False, **plan}))
+    return lambda **plan: queries.job(a_job(at=NOW + seconds(next(ages)), hyperparameters={"calls": False, **plan}))
 
 
 def submit(job: Job) -> Status:
-    return Local().submit(job, launcher.environment(job, at=NOW))
+    return Local().submit(job, launching.environment(job, at=NOW))
 
 
 def ended(job: Job) -> Status:
@@ -42,11 +45,11 @@ def ended(job: Job) -> Status:
 
 
 def log(job: Job) -> str:
-    return (launch_local._run(job) / "trainer.log").read_text()
+    return (local._run(job) / "trainer.log").read_text()
 
 
 def process(job: Job) -> dict[str, Any]:
-    return eventually(lambda: launch_local._read(launch_local._run(job) / "process.json"))  # type: ignore[no-any-return]
+    return eventually(lambda: local._read(local._run(job) / "process.json"))  # type: ignore[no-any-return]
 
 
 def started(job: Job) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def test_a_trainer_whose_log_was_removed_has_ended_all_the_same(planned: Any) ->
     job = planned(exit=65)
     submit(job)
     ended(job)
-    (launch_local._run(job) / "trainer.log").unlink()
+    (local._run(job) / "trainer.log").unlink()
 
     assert Local().inspect(job) == Status(
         Phase.ENDED, "the trainer exited with code 65 and did not send done", Reason.DATASET_INVALID
@@ -179,7 +182,7 @@ def test_a_trainer_whose_supervisor_was_killed_is_still_followed_and_stopped(pla
     job = planned(seconds=600)
     pids = started(job)
     os.kill(pids["supervisor_pid"], signal.SIGKILL)
-    eventually(lambda: not launch_local._is_locked(launch_local._run(job) / "alive.lock"))
+    eventually(lambda: not local._is_locked(local._run(job) / "alive.lock"))
 
     assert Local().inspect(job).phase == Phase.RUNNING
     assert Local().list() == {job.id}
@@ -193,7 +196,7 @@ def test_what_the_launcher_never_saw_is_absent(planned: Any) -> None:
 
 def test_a_crash_before_the_start_leaves_a_job_that_can_be_submitted(planned: Any) -> None:
     job = planned(exit=0)
-    launch_local._run(job).mkdir(parents=True)
+    local._run(job).mkdir(parents=True)
     assert Local().inspect(job).phase == Phase.WAITING
 
     assert submit(job).phase == Phase.RUNNING
@@ -204,17 +207,17 @@ def test_scratch_is_gone_after_the_end(planned: Any) -> None:
     job = planned(exit=0)
     submit(job)
     ended(job)
-    eventually(lambda: not (launch_local._run(job) / "scratch").exists())
+    eventually(lambda: not (local._run(job) / "scratch").exists())
 
 
 def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, tmp_path: Path) -> None:
     (tmp_path / "trainers.json").write_text('{"stub": {"command": {"train": ["/no/such/python", "train.py"]}}}')
-    job = store_read.job(a_job())
+    job = queries.job(a_job())
 
     with pytest.raises(LaunchRejectedError, match="not set up"):
         submit(job)
-    assert launcher.launch(job, at=NOW).state == State.FAILED
-    assert store_read.job(job.id).reason == Reason.LAUNCH_REJECTED
+    assert launching.launch(job, at=NOW).state == State.FAILED
+    assert queries.job(job.id).reason == Reason.LAUNCH_REJECTED
 
 
 def registered(tmp_path: Path, trainer: dict[str, Any]) -> None:
@@ -224,8 +227,8 @@ def registered(tmp_path: Path, trainer: dict[str, Any]) -> None:
 
 def launched(job_id: str) -> Job:
     """Hand a job to the launcher as create-job does; return it as it is then."""
-    launcher.launch(store_read.job(job_id), at=NOW)
-    return store_read.job(job_id)
+    launching.launch(queries.job(job_id), at=NOW)
+    return queries.job(job_id)
 
 
 def test_a_command_that_is_not_installed_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
@@ -243,9 +246,9 @@ def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a
     registered(tmp_path, {"command": {"train": [str(program)]}})
     job_id = a_job(attempt_limit=3)
     launched(job_id)
-    ended(store_read.job(job_id))
+    ended(queries.job(job_id))
     sweeping.once(at=NOW + timedelta(minutes=1))
-    job = store_read.job(job_id)
+    job = queries.job(job_id)
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
     assert "its trainer could not be started: [Errno 8] Exec format error" in str(job.message)
@@ -270,7 +273,7 @@ def test_what_may_pass_leaves_the_job_waiting_and_says_why(a_job: Any, environme
         State.QUEUED,
         "waits for the launcher, which failed: Resource temporarily unavailable",
     )
-    assert Local().submit(job, launcher.environment(job, at=NOW)).phase == Phase.RUNNING
+    assert Local().submit(job, launching.environment(job, at=NOW)).phase == Phase.RUNNING
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED])
@@ -281,7 +284,7 @@ def test_a_job_whose_framework_was_unregistered_is_rejected_by_the_next_sweep(
     (tmp_path / "trainers.json").write_text('{"other": {"command": {"train": ["true"]}}}')
     forget()
     sweeping.once(at=now)
-    job = store_read.job(job_id)
+    job = queries.job(job_id)
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
     assert job.message == "the framework stub is not registered any more; TRAINERS has other"
@@ -295,16 +298,16 @@ def test_a_job_that_waits_while_the_registry_is_broken_is_launched_once_it_is_me
     (tmp_path / "trainers.json").write_text(good[:-3])
     forget()
     sweeping.once(at=now)
-    assert store_read.job(job_id).state == State.PENDING
+    assert queries.job(job_id).state == State.PENDING
 
     (tmp_path / "trainers.json").write_text(good)
     sweeping.once(at=now + timedelta(minutes=1))
-    assert store_read.job(job_id).state == State.QUEUED
+    assert queries.job(job_id).state == State.QUEUED
 
 
 def test_hyperparameters_reach_the_trainer_as_they_were_sent(planned: Any) -> None:
     job = planned(exit=0, words=["é" * 3_000, "日本", 'a"b$(HOME)\n\u0000'], rate=1e-30, count=1e15)
-    text = launcher.environment(job, at=NOW)["HYPERPARAMETERS"]
+    text = launching.environment(job, at=NOW)["HYPERPARAMETERS"]
 
     assert json.loads(text) == job.spec["hyperparameters"]
     assert len(text.encode()) < 7_000
@@ -317,9 +320,9 @@ def test_a_trainer_is_known_before_its_first_line_so_that_no_death_of_its_superv
 ) -> None:
     (tmp_path / "orphan.sh").write_text("test -e ../process.json && echo known; kill -9 $PPID; sleep 600")
     (tmp_path / "trainers.json").write_text(json.dumps({"stub": {"command": {"train": ["sh", "./orphan.sh"]}}}))
-    job = store_read.job(a_job())
+    job = queries.job(a_job())
     submit(job)
-    eventually(lambda: not launch_local._is_locked(launch_local._run(job) / "alive.lock"))
+    eventually(lambda: not local._is_locked(local._run(job) / "alive.lock"))
 
     assert log(job) == "known\n"
     assert submit(job).phase == Phase.RUNNING
@@ -335,22 +338,22 @@ def test_nobody_looks_at_launches_that_have_ended(planned: Any, monkeypatch: pyt
     alive = planned(seconds=600)
     submit(alive)
     looked_at: list[Path] = []
-    look = launch_local._is_alive_run
+    look = local._is_alive_run
 
     def watched(run: Path) -> bool:
         looked_at.append(run)
         return look(run)
 
-    monkeypatch.setattr(launch_local, "_is_alive_run", watched)
+    monkeypatch.setattr(local, "_is_alive_run", watched)
 
     assert Local().list() == {alive.id}
-    assert looked_at == [launch_local._run(alive)]
+    assert looked_at == [local._run(alive)]
 
 
 def test_a_trainer_of_a_release_that_kept_no_list_is_found(planned: Any) -> None:
     job = planned(seconds=600)
     submit(job)
-    shutil.rmtree(launch_local._open())
+    shutil.rmtree(local._open())
 
     assert Local().list() == {job.id}
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from functions import intake, logs, store_read, sweeping
+from functions.events import intake
+from functions.reconcile import sweeping
+from functions.runtime import logs
+from functions.store import queries
 from tests.conftest import BUCKET, seconds
 from tests.unit.vendors import FIXTURES
 
@@ -18,21 +21,21 @@ def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: dat
     s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
     s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=ASKED | {"stoker-epochs": "many"})
     sweeping.once(at=now + seconds(10))
-    assert store_read.jobs({}, cursor=None, limit=10)[0] == []
+    assert queries.jobs({}, cursor=None, limit=10)[0] == []
 
     for minute in (2, 3, 4):
         sweeping.once(at=now + timedelta(minutes=minute))
-    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["cats"]
-    reasons = [row.reason for row in store_read.rejected_events(after=0, limit=9)[0]]
+    assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=10)[0]] == ["cats"]
+    reasons = [row.reason for row in queries.rejected_events(after=0, limit=9)[0]]
     assert reasons == ["datasets/dogs.zip: epochs: use a whole number from 1 to 100,000"]
 
 
 def test_an_upload_that_sweep_finds_is_no_part_of_another_jobs_trace(s3: Any, a_job: Any, now: datetime) -> None:
-    other = store_read.job(a_job(at=now))
+    other = queries.job(a_job(at=now))
     s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
     sweeping.once(at=now + timedelta(minutes=2))
 
-    (found,), _ = store_read.jobs({"dataset_id": "cats"}, cursor=None, limit=10)
+    (found,), _ = queries.jobs({"dataset_id": "cats"}, cursor=None, limit=10)
     assert found.trace_id == logs.about.get()["trace_id"] != other.trace_id
 
 
@@ -47,5 +50,5 @@ def test_an_upload_that_sweep_has_found_is_no_second_job_when_its_notification_c
     said["Records"][0]["s3"]["object"].pop("versionId", None)
     intake.deliver(intake.records(said), json.dumps(said).encode(), may_create=True, at=now + timedelta(minutes=4))
 
-    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
+    assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
+    assert queries.rejected_events(after=0, limit=9)[0] == []

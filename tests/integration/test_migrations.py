@@ -9,12 +9,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
-from functions import (
-    identities,
-    migrate,
-    tables,  # noqa: F401 -- fills the metadata
-)
-from functions.session import engine
+from functions.domain import identities
+from functions.store import migrate
+from functions.store.session import engine
 from tests.conftest import NOW
 
 OLD_JOB = text(

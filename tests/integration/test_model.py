@@ -32,27 +32,22 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from functions import (
-    intake,
-    report,
-    storage,
-    store,
-    store_heartbeat,
-    store_read,
-    store_sweep,
-    sweeping,
-    tokens,
-)
-from functions import settings as configuration
-from functions.callback import Said
-from functions.errors import ConfigurationError, Unusable, WrongState
-from functions.lease import AWAY_AFTER, DURATION
-from functions.session import database_now, read, write
-from functions.spec import Spec
-from functions.states import FINAL, NEXT, Reason, State
-from functions.store_heartbeat import Beat
-from functions.store_sweep import Held
-from functions.tables import Job, JobEvent, Outbox, SweepTurn
+from functions.api import tokens
+from functions.domain.callbacks import Said
+from functions.domain.errors import ConfigurationError, Unusable, WrongState
+from functions.domain.spec import Spec
+from functions.domain.states import FINAL, NEXT, Reason, State
+from functions.events import intake
+from functions.reconcile import sweeping
+from functions.runtime import settings as configuration
+from functions.runtime import storage
+from functions.store import heartbeats, queries, reports, upkeep
+from functions.store import jobs as store
+from functions.store.heartbeats import Beat
+from functions.store.lease import AWAY_AFTER, DURATION
+from functions.store.session import database_now, read, write
+from functions.store.tables import Job, JobEvent, Outbox, SweepTurn
+from functions.store.upkeep import Held
 from tests.conftest import BUCKET, NOW, call, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -240,7 +235,7 @@ class Store(RuleBasedStateMachine):
     ) -> None:
         model, (epoch, step) = self.models[job], progress
         asked = call(job, id_, attempt, launch)
-        got = outcome(lambda: store_heartbeat.record(asked, Beat(epoch=epoch, step=step), at=at))
+        got = outcome(lambda: heartbeats.record(asked, Beat(epoch=epoch, step=step), at=at))
         assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
         if got == State.RUNNING and id_ not in model.answered:
             model.hear(id_, at)
@@ -281,7 +276,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(target=readings, job=jobs)
     def look(self, job: str) -> tuple[str, Job]:
-        return job, store_read.job(job)
+        return job, queries.job(job)
 
     @rule(reading=readings, reason=st.sampled_from(sorted(UNCHANGED)), at=MOMENTS)
     def fail_as_read(self, reading: tuple[str, Job], reason: Reason, at: datetime) -> None:
@@ -302,7 +297,7 @@ class Store(RuleBasedStateMachine):
         model = self.models[job]
         is_as_seen = model.is_as(seen, "state", "waiting_since", *UNHEARD)
         may = model.state not in FINAL and is_as_seen and model.launch < SPEC.attempt_limit
-        assert (store_sweep.relaunch(seen, "again", at=at) is not None) == may
+        assert (upkeep.relaunch(seen, "again", at=at) is not None) == may
         if may:
             model.launch += 1
             model.submitted_at = model.image = None
@@ -315,7 +310,7 @@ class Store(RuleBasedStateMachine):
     def note_token(self, reading: tuple[str, Job], expires_at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        store_sweep.note_token(seen, "kid", expires_at)
+        upkeep.note_token(seen, "kid", expires_at)
         if seen.launch == model.launch:
             model.token_expires_at = expires_at
 
@@ -324,7 +319,7 @@ class Store(RuleBasedStateMachine):
         job, seen = reading
         model = self.models[job]
         may = model.state not in FINAL and model.is_as(seen, "launch")
-        assert store_sweep.submitted(seen, f"waits since {at}", at=at, image=image) == may
+        assert upkeep.submitted(seen, f"waits since {at}", at=at, image=image) == may
         if may:
             model.submitted_at = at
             model.image = model.image or image
@@ -335,7 +330,7 @@ class Store(RuleBasedStateMachine):
     def note_image(self, reading: tuple[str, Job], image: str) -> None:
         job, seen = reading
         model = self.models[job]
-        store_sweep.note_image(job, seen.launch, image)
+        upkeep.note_image(job, seen.launch, image)
         if model.launch == seen.launch:
             model.image = image
 
@@ -343,7 +338,7 @@ class Store(RuleBasedStateMachine):
     def note_wait(self, reading: tuple[str, Job], at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        store_sweep.note_wait(seen, f"waits at {at}", at=at)
+        upkeep.note_wait(seen, f"waits at {at}", at=at)
         if seen.message == f"waits at {at}" and (seen.state in WAITING or seen.waiting_since is not None):
             return
         if seen.state in WAITING and model.state in WAITING and model.is_as(seen, "launch"):
@@ -357,7 +352,7 @@ class Store(RuleBasedStateMachine):
     def note_running(self, reading: tuple[str, Job], at: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        store_sweep.note_running(seen, at=at)
+        upkeep.note_running(seen, at=at)
         is_as_seen = model.is_as(seen, "waiting_since", *UNHEARD)
         if model.state == State.RUNNING and model.waiting_since is not None and is_as_seen:
             model.go_on(at)
@@ -371,7 +366,7 @@ class Store(RuleBasedStateMachine):
         model, id_ = self.models[job], f"report-{attempt}"
         content = json.dumps({"status": to, "attempt": attempt}).encode()
         with mock.patch.object(storage, "read", return_value=content):
-            got = outcome(lambda: report.finish_as_stored(seen, at=at))
+            got = outcome(lambda: reports.finish_as_stored(seen, at=at))
         if attempt != seen.attempt:
             assert got is False
         elif refusal := model.refusal(id_, attempt, seen.launch):
@@ -386,7 +381,7 @@ class Store(RuleBasedStateMachine):
     def note_silence(self, job: str, since: datetime, at: datetime) -> None:
         model = self.models[job]
         is_news = model.liveness == "live" and model.heartbeat_at is not None and model.heartbeat_at < since
-        assert store_sweep.note_silence(job, since=since, at=at) == is_news
+        assert upkeep.note_silence(job, since=since, at=at) == is_news
         if is_news:
             model.liveness = "silent"
 
@@ -443,7 +438,7 @@ class Leases(RuleBasedStateMachine):
 
     @rule(target=leases, at=MOMENTS)
     def take(self, at: datetime) -> Held | MultipleResults[Held]:
-        held = store_sweep.take_lease(at=at, lasting=DURATION, away_after=AWAY_AFTER)
+        held = upkeep.take_lease(at=at, lasting=DURATION, away_after=AWAY_AFTER)
         assert (held is not None) == self.ended
         if held is None:
             return multiple()
@@ -452,13 +447,13 @@ class Leases(RuleBasedStateMachine):
 
     @rule(lease=leases)
     def keep(self, lease: Held) -> None:
-        assert store_sweep.keep_lease(lease.holder, lasting=DURATION) == (lease.holder == self.holder)
+        assert upkeep.keep_lease(lease.holder, lasting=DURATION) == (lease.holder == self.holder)
         if lease.holder == self.holder:
             self.ended = False
 
     @rule(lease=leases)
     def end(self, lease: Held) -> None:
-        store_sweep.end_lease(lease.holder)
+        upkeep.end_lease(lease.holder)
         if lease.holder == self.holder:
             self.holder, self.ended = None, True
 
@@ -526,7 +521,7 @@ class Intake(RuleBasedStateMachine):
 
     @invariant()
     def only_what_can_never_be_a_job_is_rejected(self) -> None:
-        reasons = [row.reason for row in store_read.rejected_events(after=0, limit=500)[0]]
+        reasons = [row.reason for row in queries.rejected_events(after=0, limit=500)[0]]
         mine = [reason for reason in reasons if reason.partition(": ")[0] in self.uploads]
         assert sorted(reason.partition(": ")[0] for reason in mine) == sorted(self.rejected)
 
@@ -535,7 +530,7 @@ class Intake(RuleBasedStateMachine):
         self.edit_the_registry(is_readable=True)
         self.sweep()
         self.only_what_can_never_be_a_job_is_rejected()
-        datasets = [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=500)[0]]
+        datasets = [job.dataset_id for job in queries.jobs({}, cursor=None, limit=500)[0]]
         usable = {key.removeprefix("datasets/").removesuffix(".zip") for key, good in self.uploads.items() if good}
         assert sorted(name for name in datasets if f"datasets/{name}.zip" in self.uploads) == sorted(usable)
 
@@ -560,11 +555,11 @@ def act(job: str, dice: random.Random) -> None:
     things: dict[Callable[[], Any], int] = {
         lambda: store.claim(asked, Said("started", None, None), at=at): 2,
         lambda: store.record_event(asked, Said("note", None, None), at=at): 4,
-        lambda: store_heartbeat.record(asked, beat, at=at): 8,
+        lambda: heartbeats.record(asked, beat, at=at): 8,
         lambda: store.move(job, State.QUEUED, at=at): 2,
-        lambda: store_sweep.relaunch(store_read.job(job), "again", at=at): 1,
-        lambda: store_sweep.note_silence(job, since=at, at=at): 1,
-        lambda: store_sweep.submitted(store_read.job(job), "waits", at=at): 1,
+        lambda: upkeep.relaunch(queries.job(job), "again", at=at): 1,
+        lambda: upkeep.note_silence(job, since=at, at=at): 1,
+        lambda: upkeep.submitted(queries.job(job), "waits", at=at): 1,
         # Rare, or the job would have ended before much could happen to it.
         lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, at=at, metrics=None, artifacts=None): 1,
         lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, at=at): 1,

@@ -10,8 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from functions import launcher, spec, store_read, sweeping
-from functions.states import State
+from functions.domain import spec
+from functions.domain.states import State
+from functions.launchers import launching
+from functions.reconcile import sweeping
+from functions.store import queries
 from tests.conftest import BUCKET, NOW, api_headers, callback_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
@@ -55,8 +58,8 @@ def test_a_name_that_people_have_is_taken_and_reaches_the_trainer(
 
     found = function("jobs").get("/v1/jobs", params={"dataset_id": name}, headers=api_headers()).json()["jobs"]
     assert [job["id"] for job in found] == [response.json()["id"]]
-    job = store_read.job(response.json()["id"])
-    assert launcher.environment(job, at=NOW)["DATASET_ID"] == nfc(name)
+    job = queries.job(response.json()["id"])
+    assert launching.environment(job, at=NOW)["DATASET_ID"] == nfc(name)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -95,11 +98,11 @@ def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_downl
         event = {"detail-type": "Object Created", "detail": detail}
         function("create_job").post("/", json=event, headers=api_headers("datasets:notify"))
 
-    assert store_read.rejected_events(after=0, limit=9)[0] == []
-    (job,) = store_read.jobs({}, cursor=None, limit=9)[0]
+    assert queries.rejected_events(after=0, limit=9)[0] == []
+    (job,) = queries.jobs({}, cursor=None, limit=9)[0]
     assert job.dataset_id == nfc(name)
     # What a trainer does: it asks for a link to datasets/$DATASET_ID.zip.
-    wanted = {"method": "GET", "key": f"datasets/{launcher.environment(job, at=NOW)['DATASET_ID']}.zip"}
+    wanted = {"method": "GET", "key": f"datasets/{launching.environment(job, at=NOW)['DATASET_ID']}.zip"}
     link = function("presign").post(f"/v1/jobs/{job.id}/presign", json=wanted, headers=callback_headers(job.id))
     assert link.status_code == 200, link.text
     assert httpx.get(link.json()["url"]).content == content.getvalue()
@@ -111,8 +114,8 @@ def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
         s3.put_object(Bucket=BUCKET, Key=key, Body=bytes([number]), Metadata=METADATA)
     sweeping.once(at=now + timedelta(minutes=5))
 
-    jobs = store_read.jobs({"dataset_id": "Zürich"}, cursor=None, limit=9)[0]
-    assert len({launcher.environment(job, at=NOW)["DATASET_ID"] for job in jobs}) == 2
+    jobs = queries.jobs({"dataset_id": "Zürich"}, cursor=None, limit=9)[0]
+    assert len({launching.environment(job, at=NOW)["DATASET_ID"] for job in jobs}) == 2
 
 
 @pytest.mark.parametrize(

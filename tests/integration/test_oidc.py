@@ -11,7 +11,7 @@ import jwt
 import pytest
 from jwt.utils import base64url_encode
 
-from functions import tokens
+from functions.api import tokens
 from tests.conftest import answering, forget, seconds
 
 pytestmark = [pytest.mark.oidc, pytest.mark.usefixtures("sqlite")]

@@ -11,8 +11,10 @@ import httpx
 import psycopg
 import pytest
 
-from functions import launcher, session, store_read, tokens
-from functions.states import State
+from functions.api import tokens
+from functions.domain.states import State
+from functions.launchers import launching
+from functions.store import queries, session
 from tests.conftest import BUCKET, api_headers, callback_headers, eventually, forget, served_and_up
 from tests.unit.vendors import CONTENT, FIXTURES
 
@@ -99,7 +101,7 @@ def test_a_connection_that_the_server_has_closed_costs_one_503_at_most(
 
     statuses = [client.post(path, json={"epoch": epoch}, headers=headers).status_code for epoch in (2, 3)]
     assert statuses in ([200, 200], [503, 200])
-    assert store_read.job(job_id).epoch == 3
+    assert queries.job(job_id).epoch == 3
 
 
 @pytest.mark.usefixtures("database_url")
@@ -112,15 +114,15 @@ def test_postgresql_stopped_in_mid_training_and_started_again_loses_no_callback(
     with served_and_up("front") as address, httpx.Client(base_url=address, timeout=30) as client:
         environment.setenv("BACKEND_BASE_URL", address)
         forget()
-        launcher.launch(store_read.job(job_id), at=tokens.now())
-        eventually(lambda: (store_read.job(job_id).epoch or 0) > 1)
+        launching.launch(queries.job(job_id), at=tokens.now())
+        eventually(lambda: (queries.job(job_id).epoch or 0) > 1)
         with stopped(postgresql):
             refused = client.post(path, json={"epoch": 1}, headers=headers)
-        assert store_read.job(job_id).state == State.RUNNING
-        eventually(lambda: store_read.job(job_id).state == State.SUCCEEDED, within_seconds=60)
+        assert queries.job(job_id).state == State.RUNNING
+        eventually(lambda: queries.job(job_id).state == State.SUCCEEDED, within_seconds=60)
 
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-    stored, _ = store_read.events(job_id, kind="heartbeat", after=0, limit=2 * EPOCHS)
+    stored, _ = queries.events(job_id, kind="heartbeat", after=0, limit=2 * EPOCHS)
     assert {row.epoch for row in stored} == set(range(1, EPOCHS + 1))
 
 
@@ -164,7 +166,7 @@ def test_an_upload_told_of_while_the_storage_is_away_is_503_and_a_job_when_it_co
 
     assert refused.status_code == 503
     assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
-    assert [job.dataset_id for job in store_read.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
+    assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
 
 
 def refused(function: Callable[[str], Any], job_id: str) -> list[str]:

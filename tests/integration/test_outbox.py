@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from functions import outbox, store_outbox, sweeping
-from functions.lease import DURATION, Lease
-from functions.session import database_now, read, write
-from functions.states import State
-from functions.tables import Outbox, SweepTurn
+from functions.domain.states import State
+from functions.events import delivery
+from functions.reconcile import sweeping
+from functions.store import outbox as store_outbox
+from functions.store.lease import DURATION, Lease
+from functions.store.session import database_now, read, write
+from functions.store.tables import Outbox, SweepTurn
 from tests.conftest import answering, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
@@ -84,7 +86,7 @@ def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sin
 def test_more_refused_events_than_a_batch_block_no_other_job(
     sink: _Sink, a_job: Any, now: datetime, environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setattr(outbox, "BATCH", 3)
+    environment.setattr(delivery, "BATCH", 3)
     refused = {a_job(State.SUCCEEDED, at=now) for _ in range(2)}
     others = {a_job(State.SUCCEEDED, at=now) for _ in range(2)}
     sink.answer = lambda subject: 503 if subject in refused else 202
@@ -122,7 +124,7 @@ def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Si
 
 
 def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, now: datetime) -> None:
-    for _ in range(outbox.SENDERS * 3):
+    for _ in range(delivery.SENDERS * 3):
         a_job(State.SUCCEEDED, at=now)
     asked: list[str] = []
 
@@ -132,13 +134,13 @@ def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, 
 
     sink.answer = break_off
     sweep(now)
-    assert 1 <= len(asked) <= outbox.SENDERS
+    assert 1 <= len(asked) <= delivery.SENDERS
 
 
 def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:
     a_job(State.SUCCEEDED, at=now)
     young = a_job(State.QUEUED, at=now + seconds(3600))
-    sweep(now + outbox.KEPT_WITHOUT_SINK + seconds(1))
+    sweep(now + delivery.KEPT_WITHOUT_SINK + seconds(1))
 
     with read() as session:
         assert {row.job_id for row in session.exec(select(Outbox))} == {young}
@@ -148,7 +150,7 @@ def test_an_event_that_is_committed_late_under_an_early_id_still_comes_first(
     sink: _Sink, a_job: Any, now: datetime, environment: pytest.MonkeyPatch
 ) -> None:
     """Found by ``./taskw chaos``: PostgreSQL gives ids before it commits."""
-    environment.setattr(outbox, "BATCH", 1)
+    environment.setattr(delivery, "BATCH", 1)
     late, early = a_job(State.QUEUED, at=now), a_job(State.QUEUED, at=now)
     of_late = col(Outbox.job_id) == late
 
@@ -186,7 +188,7 @@ def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_anothe
         return 202
 
     sink.answer = answer
-    outbox.deliver(first, at=now)
+    delivery.deliver(first, at=now)
 
     # The second event is of both: it was under way. Nothing follows it that came before.
     assert [sequence for _, sequence, _ in sink.taken] == [1, 1, 2, 3, 4, 2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.states import State
+from functions.domain.states import State
 from tests.conftest import BUCKET, eventually
 from tests.integration.test_restart import Functions
 from tests.unit.vendors import record

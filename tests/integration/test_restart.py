@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.launch_local import Local
+from functions.launchers.local import Local
 from tests.conftest import api_headers, eventually, free_ports, served_and_up
 
 pytestmark = [pytest.mark.usefixtures("database_url", "dataset", "no_trainer_left"), pytest.mark.timeout(180)]

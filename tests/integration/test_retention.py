@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from functions import retention, store, store_outbox, store_read, store_retention, store_sweep
-from functions.errors import Busy
-from functions.session import read, write
-from functions.states import State
-from functions.store_heartbeat import Beat, record
-from functions.tables import Outbox
+from functions.domain.errors import Busy
+from functions.domain.states import State
+from functions.reconcile import retention
+from functions.store import archive, outbox, queries, upkeep
+from functions.store import jobs as store
+from functions.store.heartbeats import Beat, record
+from functions.store.session import read, write
+from functions.store.tables import Outbox
 from tests.conftest import BUCKET, NOW, api_headers, call, forget, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -56,7 +58,7 @@ def objects(s3: Any) -> dict[str, list[dict[str, Any]]]:
 
 
 def events(job_id: str) -> list[Any]:
-    return store_read.events(job_id, kind=None, after=0, limit=500)[0]
+    return queries.events(job_id, kind=None, after=0, limit=500)[0]
 
 
 def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any, a_job: Any, s3: Any) -> None:
@@ -69,9 +71,9 @@ def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any,
     assert key.startswith("archive/events/2026-01-01/")
     assert [(line["id"], line["type"], line["epoch"], line["metrics"]) for line in lines] == before
     assert {line["job_id"] for line in lines} == {old}
-    assert (events(old), store_read.archive_key(old)) == ([], key)
+    assert (events(old), queries.archive_key(old)) == ([], key)
     assert (len(events(young)), len(events(running))) == kept
-    assert store_read.archive_key(young) is None
+    assert queries.archive_key(young) is None
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 10, 5_000])
@@ -82,7 +84,7 @@ def test_every_event_is_archived_once_whatever_a_batch_holds(ended: Any, s3: Any
 
     lines = [(key, line) for key, lines in objects(s3).items() for line in lines]
     assert sorted((line["job_id"], line["id"]) for _, line in lines) == before
-    assert all(store_read.archive_key(line["job_id"]) == key for key, line in lines)
+    assert all(queries.archive_key(line["job_id"]) == key for key, line in lines)
     assert [row for job_id in jobs for row in events(job_id)] == []
 
 
@@ -91,7 +93,7 @@ def test_a_crash_between_the_upload_and_the_deletion_repeats_the_same(
 ) -> None:
     job_id = ended()
     with monkeypatch.context() as crash:
-        crash.setattr(store_retention, "archived", _crash)
+        crash.setattr(archive, "archived", _crash)
         with pytest.raises(KeyboardInterrupt):
             retention.run(at=LATER)
     first = objects(s3)
@@ -108,15 +110,15 @@ def _crash(*_: Any) -> None:
 
 def test_a_sweep_that_was_slow_overwrites_nothing_that_another_has_moved(ended: Any, s3: Any) -> None:
     first, second = ended(), ended(day=1)
-    slow = store_retention.oldest_ended(before=NOW + DAY, limit=100)
+    slow = archive.oldest_ended(before=NOW + DAY, limit=100)
     assert slow is not None
     retention.run(at=LATER)
-    before, key = objects(s3), store_read.archive_key(first)
+    before, key = objects(s3), queries.archive_key(first)
     late = retention._kept("events", slow.ended_at, slow.events)
-    store_retention.archived(slow.job_ids, late)
+    archive.archived(slow.job_ids, late)
 
     assert before.items() <= objects(s3).items()
-    assert store_read.archive_key(first) == store_read.archive_key(second) == key
+    assert queries.archive_key(first) == queries.archive_key(second) == key
 
 
 def test_while_the_storage_is_away_nothing_leaves_the_store(ended: Any, environment: pytest.MonkeyPatch) -> None:
@@ -144,7 +146,7 @@ def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: A
     job_id = ended()
     with read() as session:
         sent, *unsent = session.exec(select(Outbox.id).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
-    store_outbox.sent([sent or 0], at=NOW)
+    outbox.sent([sent or 0], at=NOW)
     retention.run(at=LATER, batch=1)
 
     with read() as session:
@@ -155,12 +157,12 @@ def test_old_rejected_events_move_but_none_that_sweep_still_looks_for(environmen
     environment.setenv("RETENTION_DAYS", "1")
     forget()
     for day in (0, 1, 9):
-        store_sweep.reject(f"reason {day}", "{}", at=NOW + day * DAY)
+        upkeep.reject(f"reason {day}", "{}", at=NOW + day * DAY)
     retention.run(at=NOW + 10 * DAY, batch=1)
 
     lines = [line for found in objects(s3).values() for line in found]
     assert sorted(line["reason"] for line in lines) == ["reason 0", "reason 1"]
-    assert [row.reason for row in store_read.rejected_events(after=0, limit=10)[0]] == ["reason 9"]
+    assert [row.reason for row in queries.rejected_events(after=0, limit=10)[0]] == ["reason 9"]
 
 
 def test_the_events_of_such_a_job_are_answered_with_a_link_to_them(ended: Any, function: Any) -> None:
@@ -191,6 +193,6 @@ def test_a_heartbeat_does_not_wait_for_retention(
     environment.setenv("DATABASE_URL", f"{database_url}{separator}options=-c%20lock_timeout%3D1s")
     forget()
     with write() as session:
-        store_retention.forget_events(session, [old], "archive/events/x")
+        archive.forget_events(session, [old], "archive/events/x")
         record(call(running), Beat(epoch=3), at=NOW)  # or: canceling statement due to lock timeout
         assert len([row for row in events(running) if row.epoch == 3]) == 1

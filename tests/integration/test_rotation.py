@@ -9,7 +9,7 @@ import httpx
 import jwt
 import pytest
 
-from functions import tokens
+from functions.api import tokens
 from tests.conftest import SECRET, api_headers, eventually, free_ports, served_and_up
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "dataset", "no_trainer_left"), pytest.mark.timeout(180)]

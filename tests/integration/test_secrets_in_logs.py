@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.states import State
+from functions.domain.states import State
 from tests.conftest import SECRET, api_headers, callback_headers, served_and_up
 from tests.unit.vendors import FIXTURES
 

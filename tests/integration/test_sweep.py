@@ -13,23 +13,18 @@ import httpx
 import psutil
 import pytest
 
-from functions import (
-    launch_local,
-    launcher,
-    outbox,
-    retention,
-    store,
-    store_read,
-    store_sweep,
-    sweeping,
-)
-from functions.callback import Said
-from functions.errors import WrongState
-from functions.launch_local import Local
-from functions.launcher import LauncherAwayError, LaunchRejectedError, Phase, Status
-from functions.states import FINAL, Reason, State
-from functions.store_heartbeat import Beat, record
-from functions.tables import Job
+from functions.domain.callbacks import Said
+from functions.domain.errors import WrongState
+from functions.domain.states import FINAL, Reason, State
+from functions.events import delivery
+from functions.launchers import launching, local
+from functions.launchers.launching import LauncherAwayError, LaunchRejectedError, Phase, Status
+from functions.launchers.local import Local
+from functions.reconcile import retention, sweeping
+from functions.store import jobs as store
+from functions.store import queries, upkeep
+from functions.store.heartbeats import Beat, record
+from functions.store.tables import Job
 from tests.conftest import (
     BUCKET,
     api_headers,
@@ -58,7 +53,7 @@ def planned(a_job: Callable[..., str], now: datetime) -> Callable[..., Job]:
 
 
 def read(job_id: str) -> Job:
-    return store_read.job(job_id)
+    return queries.job(job_id)
 
 
 def sweep(at: datetime) -> None:
@@ -73,7 +68,7 @@ def awake(at: datetime, minutes: int) -> datetime:
 
 
 def pids(job: Job) -> dict[str, Any]:
-    return eventually(lambda: launch_local._read(launch_local._run(job) / "process.json"))  # type: ignore[no-any-return]
+    return eventually(lambda: local._read(local._run(job) / "process.json"))  # type: ignore[no-any-return]
 
 
 def gone(job: Job) -> None:
@@ -83,14 +78,14 @@ def gone(job: Job) -> None:
 
 def running(job: Job, *, at: datetime) -> Job:
     """Launch a job whose trainer then calls back once."""
-    launcher.launch(job, at=at)
+    launching.launch(job, at=at)
     pids(job)
     claim(job.id, at=at)
     return read(job.id)
 
 
 def types(job_id: str) -> list[str]:
-    return [row.type for row in store_read.events(job_id, kind=None, after=0, limit=100)[0]]
+    return [row.type for row in queries.events(job_id, kind=None, after=0, limit=100)[0]]
 
 
 def test_a_job_that_was_never_launched_is_launched(planned: Any, now: datetime) -> None:
@@ -105,7 +100,7 @@ def test_a_trainer_killed_with_sigkill_fails_its_job_within_two_sweeps_and_leave
     planned: Any, now: datetime
 ) -> None:
     job = running(planned(), at=now)
-    eventually(lambda: "environment" in (launch_local._run(job) / "trainer.log").read_text())
+    eventually(lambda: "environment" in (local._run(job) / "trainer.log").read_text())
     os.killpg(pids(job)["trainer_pid"], signal.SIGKILL)
     gone(job)
     sweep(now + seconds(1))
@@ -114,7 +109,7 @@ def test_a_trainer_killed_with_sigkill_fails_its_job_within_two_sweeps_and_leave
     after = read(job.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.LOST)
     assert "signal 9" in (after.message or "")
-    assert "environment" in (launch_local._run(job) / "trainer.log").read_text()
+    assert "environment" in (local._run(job) / "trainer.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +199,7 @@ def test_a_job_that_is_started_again_may_wait_for_a_slot(planned: Any, now: date
     second = planned()
     os.killpg(pids(first)["trainer_pid"], signal.SIGKILL)
     gone(first)
-    launcher.launch(second, at=now)  # it takes the only slot
+    launching.launch(second, at=now)  # it takes the only slot
     pids(second)
     end = awake(now + seconds(1), 5)
     assert (read(first.id).state, read(first.id).launch) == (State.RUNNING, 2)
@@ -225,7 +220,7 @@ def test_newcomers_wait_behind_the_jobs_that_wait_already(
     def new() -> Job:
         """Make a job and launch it at once, as create-job does."""
         made_at = now + timedelta(milliseconds=next(ages))
-        return launcher.launch(read(a_job(State.PENDING, at=made_at, hyperparameters=WAITS)), at=now)
+        return launching.launch(read(a_job(State.PENDING, at=made_at, hyperparameters=WAITS)), at=now)
 
     jobs = [new() for _ in range(22)]
 
@@ -236,7 +231,7 @@ def test_newcomers_wait_behind_the_jobs_that_wait_already(
     for number in range(8):
         pids(jobs[number])
         store.move(jobs[number].id, State.CANCELLED, at=now)
-        launcher.stop(jobs[number].id)
+        launching.stop(jobs[number].id)
         gone(jobs[number])
         jobs.append(new())
         assert started() == jobs[: number + 2]
@@ -249,7 +244,7 @@ def test_a_job_that_waits_for_a_slot_again_says_so_and_its_clock_stands_still(pl
     second = planned()
     os.killpg(pids(first)["trainer_pid"], signal.SIGKILL)
     gone(first)
-    launcher.launch(second, at=now)  # it takes the only slot
+    launching.launch(second, at=now)  # it takes the only slot
     pids(second)
     end = awake(now + seconds(1), 5)
     waits = read(first.id)
@@ -346,7 +341,7 @@ def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_ma
 
 def test_a_trainer_of_a_job_that_never_was_is_stopped(planned: Any, now: datetime) -> None:
     known = running(planned(), at=now)
-    environment = launcher.environment(known, at=now)
+    environment = launching.environment(known, at=now)
     Local().stop(known.id)
     eventually(lambda: not Local().list())
     Local().submit(Job(**known.model_dump() | {"id": "stranger"}), environment)
@@ -477,7 +472,7 @@ def test_a_job_that_is_cancelled_before_sweep_submits_it_starts_no_trainer(
     sweep(now)
 
     assert (read(job.id).state, read(job.id).submitted_at) == (State.CANCELLED, None)
-    assert not launch_local._run(job).exists()
+    assert not local._run(job).exists()
 
 
 def test_a_job_that_is_cancelled_while_it_is_submitted_leaves_no_trainer(
@@ -516,11 +511,11 @@ def test_a_launch_that_was_replaced_is_not_submitted_again(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = planned(attempt_limit=2)
-    after_it_read(monkeypatch, lambda: store_sweep.relaunch(old, "as another sweep found", at=now))
+    after_it_read(monkeypatch, lambda: upkeep.relaunch(old, "as another sweep found", at=now))
     sweep(now)
 
     assert (read(old.id).launch, read(old.id).submitted_at) == (2, None)
-    assert not launch_local._run(old).exists()
+    assert not local._run(old).exists()
 
 
 @pytest.mark.parametrize(("hangs", "calls"), [("list", 1), ("inspect", 3)])
@@ -543,7 +538,7 @@ def test_a_launcher_that_hangs_costs_a_sweep_few_timeouts_and_stops_nothing_else
         patch.setattr(Local, "inspect", step("inspect", LauncherAwayError))
         patch.setattr(Local, hangs, step(hangs, LauncherAwayError))
         patch.setattr(sweeping, "_find_uploads", step("uploads"))
-        patch.setattr(outbox, "deliver", step("outbox"))
+        patch.setattr(delivery, "deliver", step("outbox"))
         patch.setattr(retention, "run", step("retention"))
         sweep(now)
 

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from functions import launch_local, outbox, retention, store_read, store_sweep, sweeping
-from functions.launch_local import Local
-from functions.launcher import Phase, Status
-from functions.lease import AWAY_AFTER, DURATION, Lease
-from functions.session import database_now, read, write
-from functions.states import State
-from functions.tables import SweepTurn
+from functions.domain.states import State
+from functions.events import delivery
+from functions.launchers import local
+from functions.launchers.launching import Phase, Status
+from functions.launchers.local import Local
+from functions.reconcile import retention, sweeping
+from functions.store import queries, upkeep
+from functions.store.lease import AWAY_AFTER, DURATION, Lease
+from functions.store.session import database_now, read, write
+from functions.store.tables import SweepTurn
 from tests.conftest import claim, eventually, seconds
 
 SKEWS = [timedelta(milliseconds=-1), timedelta(milliseconds=1), timedelta(hours=-1), timedelta(hours=1)]
@@ -123,13 +126,13 @@ def test_a_sweep_that_lost_its_lease_does_nothing_more(
     def inspect(*_: Any) -> Status:
         steps.append("inspect")
         set_end(timedelta())
-        assert store_sweep.take_lease(at=now, lasting=DURATION, away_after=AWAY_AFTER)
+        assert upkeep.take_lease(at=now, lasting=DURATION, away_after=AWAY_AFTER)
         age(lease)
         return Status(Phase.RUNNING)
 
     monkeypatch.setattr(Lease, "take", lambda **_: lease)
     monkeypatch.setattr(Local, "inspect", inspect)
-    monkeypatch.setattr(outbox, "deliver", lambda *_, **__: steps.append("deliver"))
+    monkeypatch.setattr(delivery, "deliver", lambda *_, **__: steps.append("deliver"))
     monkeypatch.setattr(retention, "run", lambda **_: steps.append("retention"))
     sweeping.once(at=now)
 
@@ -150,18 +153,18 @@ def test_a_crash_between_counting_another_start_and_starting_costs_no_attempt(
     job_id = a_job(State.PENDING, at=now, hyperparameters=dies, attempt_limit=2)
     sweeping.once(at=now)
     claim(job_id, at=now)
-    eventually(lambda: Local().inspect(store_read.job(job_id)).phase == Phase.ENDED)
+    eventually(lambda: Local().inspect(queries.job(job_id)).phase == Phase.ENDED)
     with monkeypatch.context() as patch:
         patch.setattr(Local, "submit", crash(away))
         with suppress(KeyboardInterrupt):
             sweeping.once(at=now + seconds(1))
-    counted = store_read.job(job_id)
+    counted = queries.job(job_id)
     assert (counted.launch, counted.submitted_at) == (2, None)
     later = now + timedelta(minutes=2)  # lost_after_seconds is over
     sweeping.once(at=later)
 
-    assert (launch_local._run(counted) / "alive.lock").exists()
-    assert store_read.job(job_id).submitted_at == later
+    assert (local._run(counted) / "alive.lock").exists()
+    assert queries.job(job_id).submitted_at == later
 
 
 def crash(error: BaseException) -> Callable[..., None]:

@@ -8,8 +8,8 @@ from cloudevents.http import from_http
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions import cloudevent
-from functions.cloudevent import CloudEvent, Headers
+from functions.events import cloudevents
+from functions.events.cloudevents import CloudEvent, Headers
 from tests.unit.vendors import UNHURRIED
 
 ATTRIBUTES = {"specversion": "1.0", "id": "1", "source": "/here", "type": "a.b"}
@@ -21,7 +21,7 @@ BATCHED = {"Content-Type": "application/cloudevents-batch+json"}
 def parse(headers: Headers, body: bytes) -> list[CloudEvent]:
     """Return the events of a delivery; the first unusable one is raised."""
     events: list[CloudEvent] = []
-    for event in cloudevent.parse_each(headers, body):
+    for event in cloudevents.parse_each(headers, body):
         if isinstance(event, ValueError):
             raise event
         events.append(event)
@@ -42,7 +42,7 @@ def parse(headers: Headers, body: bytes) -> list[CloudEvent]:
     ],
 )
 def test_an_event_is_told_by_its_headers(headers: dict[str, str], expected: bool) -> None:  # noqa: FBT001
-    assert cloudevent.is_event(headers) is expected
+    assert cloudevents.is_event(headers) is expected
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_batch_is_any_number_of_events() -> None:
 def test_a_bad_event_of_a_batch_harms_no_other() -> None:
     body = json.dumps([ATTRIBUTES, 5, {**ATTRIBUTES, "id": "2"}]).encode()
 
-    first, bad, last = cloudevent.parse_each(BATCHED, body)
+    first, bad, last = cloudevents.parse_each(BATCHED, body)
 
     assert isinstance(first, CloudEvent)
     assert isinstance(bad, ValueError)
@@ -144,7 +144,7 @@ def test_events_of_the_sdk_are_understood() -> None:
 
 
 def outgoing() -> dict[str, str]:
-    return cloudevent.outgoing_headers(
+    return cloudevents.outgoing_headers(
         type_="dev.stoker.job.running",
         id_="job-1.7",
         subject="job-1",
@@ -183,7 +183,7 @@ def test_an_event_delivered_again_is_the_same_bytes() -> None:
 
 
 def test_no_value_can_break_out_of_its_header() -> None:
-    headers = cloudevent.outgoing_headers(type_="a", id_="x\r\nevil: 1 %ü", subject="j", at="t", trace_id="0" * 32)
+    headers = cloudevents.outgoing_headers(type_="a", id_="x\r\nevil: 1 %ü", subject="j", at="t", trace_id="0" * 32)
 
     assert headers["ce-id"] == "x%0D%0Aevil:%201%20%25%C3%BC"
     assert parse({**headers, "ce-id": "100%25"}, b"{}")[0].id == "100%"

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from functions.settings import Settings
-from functions.states import NEXT, Reason, State
+from functions.domain.states import NEXT, Reason, State
+from functions.runtime.settings import Settings
 from tests.conftest import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from functions import fields
-from functions.errors import Unusable
+from functions.domain import fields
+from functions.domain.errors import Unusable
 
 
 class Colour(StrEnum):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions import front as functions_front
-from functions import logs
+from functions.runtime import logs
 from tests.conftest import api_headers, callback_headers
 
 pytestmark = pytest.mark.usefixtures("sqlite")

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions import identities
+from functions.domain import identities
 
 PAIRS, UPLOADS = st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text(), st.text())
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from functions import logs, tokens
-from functions.errors import ConfigurationError
+from functions.api import tokens
+from functions.domain.errors import ConfigurationError
+from functions.runtime import logs
 
 
 @pytest.fixture

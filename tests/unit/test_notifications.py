@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions import cloudevent, json_values, notifications
-from functions.notifications import Rejected, Upload
+from functions.domain import json_values
+from functions.events import cloudevents, notifications
+from functions.events.notifications import Rejected, Upload
 from tests.unit.vendors import (
     CEPH,
     ETAG,
@@ -64,7 +65,7 @@ def test_an_upload_is_the_same_in_everybodys_words(name: str, headers: dict[str,
 
     assert isinstance(upload, Upload)
     assert (upload.bucket, upload.keys[0], upload.etag) == ("stoker", KEY, ETAG)
-    assert cloudevent.is_event(headers) or notifications.is_notification(json_values.decode(FIXTURES[name]))
+    assert cloudevents.is_event(headers) or notifications.is_notification(json_values.decode(FIXTURES[name]))
 
 
 @pytest.mark.parametrize("name", OTHERS)

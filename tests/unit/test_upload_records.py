@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from functions import notifications
-from functions.errors import Unusable
-from functions.notifications import Rejected, Upload
+from functions.domain.errors import Unusable
+from functions.events import notifications
+from functions.events.notifications import Rejected, Upload
 from tests.unit.vendors import ETAG, FIXTURES, PLAIN, delivered, read, reason, record
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-from functions import cloudevent, json_values, notifications
-from functions.notifications import Rejected, Upload
+from functions.domain import json_values
+from functions.events import cloudevents, notifications
+from functions.events.notifications import Rejected, Upload
 
 #: for properties, which say nothing about time: on a busy machine any example can take long
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,8 +51,8 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def delivered(headers: Mapping[str, str], body: bytes) -> list[Upload | Rejected]:
     """Return what create-job finds in a delivery."""
-    is_event = cloudevent.is_event(headers)
-    return notifications.read(cloudevent.parse_each(headers, body) if is_event else [json_values.decode(body)])
+    is_event = cloudevents.is_event(headers)
+    return notifications.read(cloudevents.parse_each(headers, body) if is_event else [json_values.decode(body)])
 
 
 def read(*records: object) -> list[Upload | Rejected]:

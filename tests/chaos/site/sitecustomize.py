@@ -29,8 +29,7 @@ _LINES = {"front-a": 500, "front-b": 500, "sweep": 20_000}
 def _begin(home: Path, seed: str, replica: str) -> None:
     import jwt.api_jwt
 
-    from functions import tokens
-    from functions.api import routes
+    from functions.api import routes, tokens
 
     clock = os.open(home / f"clock-{replica}", os.O_RDONLY)
     began, rate = float(os.environ["CHAOS_BEGAN"]), float(os.environ["CHAOS_RATE"])

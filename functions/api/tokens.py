@@ -1,0 +1,215 @@
+"""Who is calling: JWT, HS256 (RFC 7519), and tokens of an OIDC issuer where one is configured."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import jwt
+
+from functions.domain.errors import Busy, ConfigurationError, Forbidden, Unauthenticated
+from functions.runtime.settings import SCOPES, jwt_secrets, read_file, settings
+
+if TYPE_CHECKING:
+    from functions.api.requests import Request
+
+ISSUER = "stoker"
+#: RFC 7515's compact serialization
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+#: the accepted secrets by ``kid``; the first signs
+keys = jwt_secrets
+#: PyJWT takes an exp in words, and any number
+_END_OF_TIME = 2**40
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
+#: how far the clock of the replica that made a token may be ahead of the one that is shown it
+_CLOCK_ERROR_SECONDS = 3600
+_LEEWAY_SECONDS = 5
+
+
+def mint_callback(job_id: str, running_seconds: float, *, at: datetime, launch: int | None = None) -> str:
+    """Return a trainer's token for one job, good for the job's time limit but for 6 h at least and 24 h at most.
+
+    With ``launch``, its bearer can claim the job for as long as that is the job's last launch.
+    """
+    of_launch = {} if launch is None else {"launch": launch}
+    return _mint({"aud": "callback", "job_id": job_id, **of_launch}, callback_seconds(running_seconds), at=at)
+
+
+def callback_seconds(running_seconds: float) -> float:
+    """Return how long a new token of a job with this time limit is valid."""
+    return min(max(running_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+
+
+def key_and_expiry(token: str) -> tuple[str, datetime]:
+    """Return the ``kid`` that signed one of our own tokens, and when the token expires; nothing is verified."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.get_unverified_header(token)["kid"], datetime.fromtimestamp(claims["exp"], UTC)
+
+
+def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:
+    """Return an API token; ``scope`` is space-separated, among ``settings.SCOPES``.
+
+    Raises:
+        ValueError: a scope is unknown.
+    """
+    unknown = set(scope.split()) - set(SCOPES)
+    if unknown or not scope.split():
+        raise ValueError(f"scope: use some of {' '.join(SCOPES)}, not {' '.join(sorted(unknown)) or 'nothing'}")
+    return _mint({"aud": "api", "sub": subject, "scope": scope}, seconds, at=at)
+
+
+def _mint(claims: dict[str, Any], seconds: float, *, at: datetime) -> str:
+    kid, secret = next(iter(keys().items()))
+    times = {"iat": at, "exp": at + timedelta(seconds=seconds)}
+    return jwt.encode({"iss": ISSUER, **claims, **times}, secret, "HS256", headers={"kid": kid})
+
+
+def require_callback(request: "Request", job_id: str) -> dict[str, Any]:
+    """Let a trainer of this job pass, and return what its token says.
+
+    Raises:
+        Unauthenticated: the token is missing, malformed, expired, or another job's.
+    """
+    claims = _claims(request, "callback")
+    if claims.get("job_id") != job_id:
+        raise Unauthenticated("this token is for another job")
+    return claims
+
+
+def renewed(claims: Mapping[str, Any], *, at: datetime) -> str | None:
+    """Return a fresh callback token once less than half of the life of one with these claims is left, else None."""
+    if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
+        return None
+    return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], at=at, launch=claims.get("launch"))
+
+
+def require_api(request: "Request", *scopes: str) -> str:
+    """Let a caller with any of these scopes pass, and return who it is.
+
+    Raises:
+        Unauthenticated: the token is missing, malformed, expired, or not for the API.
+        Forbidden: the token has none of the scopes.
+        Busy: the OIDC issuer's keys cannot be fetched.
+    """
+    claims = _claims(request, "api")
+    scope = claims.get("scope")
+    if not isinstance(scope, str) or not set(scope.split()) & set(scopes):
+        raise Forbidden(f"this needs a token with the scope {' or '.join(scopes)}")
+    return str(claims.get("sub", ""))
+
+
+def allows(request: "Request", scope: str) -> bool:
+    """Whether the caller's token has a scope, where an endpoint takes more than one.
+
+    Raises:
+        Unauthenticated, Busy: as ``require_api``.
+    """
+    try:
+        require_api(request, scope)
+    except Forbidden:
+        return False
+    return True
+
+
+def _claims(request: "Request", audience: str) -> dict[str, Any]:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("send the header Authorization: Bearer <token>")
+    if not _COMPACT.fullmatch(token):  # PyJWT's base64 passes over padding, so that one token has several forms
+        raise Unauthenticated("the token is malformed: it is not three parts of base64url, joined by dots")
+    try:
+        if audience == "api" and settings().oidc_issuer and jwt.get_unverified_header(token).get("alg") != "HS256":
+            return _of_issuer(token)
+        claims = _signed(token, audience, tuple(keys().items()))
+        if claims["exp"] <= now().timestamp() - _LEEWAY_SECONDS:
+            raise jwt.ExpiredSignatureError("Signature has expired")
+    except (jwt.PyJWTError, UnicodeError, ValueError, TypeError) as error:
+        raise Unauthenticated(f"token refused: {error}") from error
+    if claims["iat"] > now().timestamp() + _CLOCK_ERROR_SECONDS:
+        raise Unauthenticated("the token is not yet valid")
+    return dict(claims)
+
+
+@lru_cache(maxsize=4096)  # a trainer shows the same token all its life; a refused one is not kept
+def _signed(token: str, audience: str, secrets: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Return what a token of ours says, whenever it ends."""
+    secret = dict(secrets).get(jwt.get_unverified_header(token).get("kid", ""))
+    if secret is None:
+        raise Unauthenticated("the token's kid is not one of ours (any more)")
+    # PyJWT refuses any iat of the future: replicas' clocks differ, and a trainer has no other token to try.
+    options: Any = {"require": ["iss", "aud", "iat", "exp"], "verify_iat": False, "verify_exp": False}
+    claims = jwt.decode(
+        token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=_LEEWAY_SECONDS, options=options
+    )
+    if not all(_is_moment(claims[name]) for name in ("iat", "exp")):
+        raise Unauthenticated("the token's iat and exp must be numbers: seconds")
+    return claims
+
+
+def _is_moment(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < _END_OF_TIME
+
+
+def _of_issuer(token: str) -> dict[str, Any]:
+    """Return the claims of an OIDC issuer's token, with the scope that settings allow."""
+    try:
+        bearer = headers_of("OIDC_TOKEN_FILE", settings().oidc_token_file).get("Authorization")
+        key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
+    except (OSError, jwt.PyJWKClientConnectionError) as error:
+        raise Busy(f"the issuer of this token is away: {type(error).__name__}") from error
+    except jwt.PyJWKSetError as error:
+        raise ConfigurationError(f"OIDC_ISSUER: its keys cannot be used: {error}") from error
+    claims = jwt.decode(
+        token,
+        key.key,
+        ["RS256", "ES256"],
+        audience=settings().oidc_audience,
+        issuer=settings().oidc_issuer,
+        options={"require": ["iss", "aud", "exp", "sub"]},
+    )
+    if not _is_let_in(claims["sub"]):
+        raise Unauthenticated("the token's sub is not among OIDC_SUBJECTS")
+    # Another issuer's token says who it is; what it may do is ours to say.
+    return claims | {"scope": settings().oidc_scope}
+
+
+def _is_let_in(subject: object) -> bool:
+    """Whether OIDC_SUBJECTS names a subject: an empty pattern names nobody, and nobody is named by an empty subject."""
+    patterns = [pattern.strip() for pattern in settings().oidc_subjects.split(",") if pattern.strip()]
+    return isinstance(subject, str) and bool(subject) and any(fnmatchcase(subject, pattern) for pattern in patterns)
+
+
+# By the token that fetches them, which the kubelet renews within the hour: a function that is always warm sees many.
+@lru_cache(maxsize=1)
+def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
+    import json  # noqa: PLC0415 -- only where an issuer is configured
+    import ssl  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    ca_file = settings().oidc_ca_file
+    context = ssl.create_default_context(cadata=read_file("OIDC_CA_FILE", ca_file) if ca_file else None)
+    headers = {"Authorization": bearer} if bearer else {}
+    url = settings().oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
+    try:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 -- the operator's own address
+        with urllib.request.urlopen(request, timeout=5, context=context) as response:  # noqa: S310 -- as above
+            keys_url = json.load(response)["jwks_uri"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"OIDC_ISSUER: {url} is no OpenID configuration") from error
+    return jwt.PyJWKClient(keys_url, headers=headers, timeout=5, ssl_context=context)
+
+
+def headers_of(variable: str, token_file: str) -> dict[str, str]:
+    """Return the header that shows others the token in a variable's file, which the kubelet renews; none without one.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return {"Authorization": f"Bearer {read_file(variable, token_file).strip()}"} if token_file else {}
+
+
+def now() -> datetime:
+    """Return this moment, aware UTC: what handlers pass on as ``at``."""
+    return datetime.now(UTC)

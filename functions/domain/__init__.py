@@ -1,0 +1,1 @@
+"""What a job is: states, reasons, specification, errors. Imports nothing else of Stoker."""

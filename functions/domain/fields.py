@@ -1,0 +1,156 @@
+"""Values that fit a model, or a refusal that says in words what each field may be."""
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import inspect
+
+from functions.domain.errors import Unusable
+
+Model = TypeVar("Model")
+#: of a field's name that a stranger chose
+_NAME_LENGTH = 100
+
+_PLAIN = {inspect.AnyType: "any JSON value", inspect.BoolType: "true or false", inspect.BytesType: "text in base64"}
+
+
+class Problem(NamedTuple):
+    """One field that cannot be used."""
+
+    field: str
+    detail: str
+
+
+def convert(value: object, model: type[Model], *, strict: bool = True) -> Model:
+    """Return a value, such as decoded JSON, as a model; with ``strict=False`` its numbers may be text.
+
+    Raises:
+        Unusable: ``members["errors"]`` names each field, and says what it may be.
+    """
+    try:
+        return msgspec.convert(value, model, strict=strict)
+    except msgspec.ValidationError as error:
+        # The error's text is about Python's types, and about the first field only.
+        raise unusable(list(problems(value, model, strict=strict))) from error
+
+
+def unusable(found: list[Problem]) -> Unusable:
+    """Return the refusal that names these fields."""
+    detail = "; ".join(f"{one.field}: {one.detail}" for one in found)
+    return Unusable(detail, errors=[one._asdict() for one in found])
+
+
+def problems(value: object, model: Any, *, strict: bool = True, within: str = "") -> Iterator[Problem]:
+    """Yield what is wrong with each field of a struct; ``within`` is the path to it, such as ``error.``."""
+    if not isinstance(value, Mapping):
+        yield Problem(within.rstrip(".") or "body", "use a JSON object")
+        return
+    known = {field.encode_name: field for field in msgspec.structs.fields(model)}
+    if model.__struct_config__.forbid_unknown_fields:
+        for name in filter(lambda name: name not in known, value):
+            yield Problem(f"{within}{name}"[:_NAME_LENGTH], f"there is no such field; use {', '.join(known)}")
+    for name, field in known.items():
+        if name in value:
+            yield from _of_field(value[name], field.type, f"{within}{name}", strict=strict)
+        elif field.required:
+            yield Problem(f"{within}{name}", f"it is missing; use {words(field.type)}")
+
+
+def _of_field(value: object, kind: Any, path: str, *, strict: bool) -> Iterator[Problem]:
+    try:
+        msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError:
+        yield from _inside(value, _bare(kind), path, strict=strict) or [Problem(path, f"use {words(kind)}")]
+
+
+def _inside(value: object, kind: Any, path: str, *, strict: bool) -> list[Problem]:
+    """Return what is wrong with the fields of a struct or the values of a list; nothing where it is neither."""
+    if _is_struct(kind) and isinstance(value, Mapping):
+        return list(problems(value, kind, strict=strict, within=f"{path}."))
+    if get_origin(kind) is list and isinstance(value, list):
+        (item,) = get_args(kind)
+        each = (_of_field(one, item, f"{path}[{number}]", strict=strict) for number, one in enumerate(value))
+        return next((found for found in map(list, each) if found), [])  # of a list, the first is enough
+    return []
+
+
+def _bare(kind: Any) -> Any:
+    """Return a type without its bounds and without None."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _bare(arguments[0])
+    if origin in {Union, UnionType}:
+        some = [one for one in arguments if one is not type(None)]
+        return _bare(some[0]) if len(some) == 1 else kind
+    return kind
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def words(kind: Any) -> str:
+    """Say what a value of a type may be, such as ``a whole number from 1 to 64``; a description in its Meta wins."""
+    return _words(inspect.type_info(kind))
+
+
+def _words(info: inspect.Type) -> str:
+    match info:
+        case inspect.Metadata(extra_json_schema={"description": str(description)}):
+            return description
+        case inspect.Metadata():
+            return _words(info.type)
+        case inspect.UnionType():
+            return " or ".join(_words(one) for one in info.types if not isinstance(one, inspect.NoneType))
+        case inspect.ListType() | inspect.VarTupleType():
+            return f"a list{_length(info, 'values')}, each {_words(info.item_type)}"
+        case inspect.DictType():
+            names, values = _words(info.key_type), _words(info.value_type)
+            return f"an object{_length(info, 'names')}, each name {names}, each value {values}"
+    return _scalar(info)
+
+
+def _scalar(info: inspect.Type) -> str:
+    match info:
+        case inspect.IntType() | inspect.FloatType():
+            return ("a whole number" if isinstance(info, inspect.IntType) else "a number") + _range(info)
+        case inspect.StrType():
+            return "text" + _length(info, "characters")
+        case inspect.LiteralType():
+            return _one_of(info.values)
+        case inspect.EnumType():
+            return _one_of([member.value for member in _members(info.cls)])
+    return _PLAIN.get(type(info), "a JSON object")
+
+
+def _members(kind: type[Enum]) -> list[Enum]:
+    return list(kind)
+
+
+def _one_of(values: Any) -> str:
+    every = [str(value) for value in values]
+    return every[0] if len(every) == 1 else f"one of {', '.join(every)}"
+
+
+def _range(info: inspect.IntType | inspect.FloatType) -> str:
+    if info.ge is not None and info.le is not None:
+        return f" from {info.ge:,} to {info.le:,}"
+    bounds = [
+        f"more than {info.gt:,}" if info.gt is not None else None,
+        f"at least {info.ge:,}" if info.ge is not None else None,
+        f"less than {info.lt:,}" if info.lt is not None else None,
+        f"at most {info.le:,}" if info.le is not None else None,
+    ]
+    found = [bound for bound in bounds if bound]
+    return f", {' and '.join(found)}" if found else ""
+
+
+def _length(info: inspect.StrType | inspect.ListType | inspect.VarTupleType | inspect.DictType, what: str) -> str:
+    if info.min_length and info.max_length is not None:
+        return f" of {info.min_length} to {info.max_length:,} {what}"
+    if info.max_length is not None:
+        return f" of at most {info.max_length:,} {what}"
+    return f" of at least {info.min_length} {what}" if info.min_length else ""

@@ -1,0 +1,1 @@
+"""CloudEvents and storage notifications in, the outbox out."""

@@ -1,0 +1,209 @@
+"""How a delivered event becomes a job: once, or never and then with the reason on record."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from functions.domain import identities, names, spec
+from functions.domain.errors import Busy, Forbidden, Refusal, Unusable, unusable_field
+from functions.domain.spec import Spec
+from functions.domain.states import State
+from functions.events import cloudevents, notifications
+from functions.events.cloudevents import CloudEvent, Headers
+from functions.events.notifications import Rejected, Upload
+from functions.launchers import launching
+from functions.runtime import logs, storage
+from functions.runtime.storage import StoredObject
+from functions.store import jobs, queries, upkeep
+from functions.store.tables import Job
+
+CREATE = "dev.stoker.job.create"
+
+
+class GoneError(Unusable):
+    """The bytes that were uploaded are no longer in the bucket.
+
+    On record under an identity of its own: should the same bytes be uploaded once more, sweep makes their job.
+    """
+
+    def __init__(self, detail: str, *, identity: str) -> None:
+        super().__init__(detail)
+        self.identity = identity
+
+
+#: what a delivery consists of: an upload, one that can never become a job, or an event that asks for a job
+Item = Upload | Rejected | CloudEvent
+
+
+def events(headers: Headers, body: bytes) -> list[Item]:
+    """Return what the CloudEvents of a delivery ask for."""
+    try:
+        events = cloudevents.parse_each(headers, body)
+        creates = [event for event in events if isinstance(event, CloudEvent) and event.type == CREATE]
+        others = [event for event in events if not (isinstance(event, CloudEvent) and event.type == CREATE)]
+        return [*creates, *notifications.read(others)]
+    except ValueError as error:
+        return [Rejected(str(error))]
+
+
+def records(value: object) -> list[Item]:
+    """Return what a storage's notification asks for."""
+    try:
+        return [*notifications.read([value])]
+    except ValueError as error:
+        return [Rejected(str(error))]
+
+
+def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, at: datetime) -> None:
+    """Take each item of a delivery on its own; what can never become a job is recorded with the reason.
+
+    ``may_create``: whether the caller may send ``dev.stoker.job.create``.
+
+    Raises:
+        Busy, ConfigurationError: the same delivery succeeds later; what was taken is recognised then.
+        Forbidden: an event asks for a job, which the caller may not; the rest of the delivery was taken.
+    """
+    text = body.decode("utf-8", "replace")
+    allowed = [item for item in items if may_create or not isinstance(item, CloudEvent)]
+    for item in allowed:
+        # By its upload's identity, which sweep knows too: it is recorded once, whoever meets it first.
+        about = item.upload if isinstance(item, Rejected) else item
+        identity = identity_of(about) if isinstance(about, Upload) else None
+        with logs.apart(), rejecting(text, at=at, identity=identity):
+            _take(item, at=at)
+    if len(allowed) < len(items):
+        raise Forbidden(f"an event of type {CREATE} needs a token with the scope jobs:write")
+
+
+@contextmanager
+def rejecting(text: str, *, at: datetime, identity: str | None = None) -> Iterator[None]:
+    """Record a delivery that the block finds unusable for ever, with the reason.
+
+    Only a Refusal means that: whatever else is raised is not the sender's fault, and raised on.
+    """
+    try:
+        yield
+    except Busy:
+        raise
+    except Refusal as error:
+        logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
+        own = error.identity if isinstance(error, GoneError) else identity
+        upkeep.reject(str(error), text, at=at, identity=own)
+
+
+def _take(item: Item, *, at: datetime) -> None:
+    if isinstance(item, Rejected):
+        raise Unusable(item.reason)
+    if isinstance(item, Upload):
+        upload(item, at=at)
+        return
+    with naming(f"event {item.id[:100]} of {item.source[:100]}"):
+        if not isinstance(item.data, dict):
+            raise Unusable("its data must be a JSON object, as POST /v1/jobs takes")
+        request(spec.from_request(item.data), identities.of_event(item.source, item.id), at=at)
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Begin the reason of a refusal with what it is about."""
+    try:
+        yield
+    except Unusable as error:
+        raise Unusable(f"{subject}: {error}", **error.members) from error
+
+
+def upload(uploaded: Upload, *, at: datetime) -> None:
+    """Make the job of an uploaded dataset, as the object's metadata asks.
+
+    Raises:
+        Unusable: it can never become a job; the reason begins with the key.
+        Busy, ConfigurationError: it may become one later.
+    """
+    with naming(names.shown(uploaded.keys[0])):
+        if uploaded.bucket != storage.bucket():
+            raise Unusable(f"the bucket of this installation is {storage.bucket()}, not {names.shown(uploaded.bucket)}")
+    dataset = _current(uploaded)
+    if dataset is None:
+        return
+    with naming(names.shown(dataset.key)):
+        requested = spec.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
+        identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
+        job, is_new = _make(requested, dataset, identity, at=at)
+        if not is_new and job.spec != spec.as_json(requested):
+            raise Unusable(
+                f"these bytes have made job {job.id} already, with other settings; "
+                "to train on them again, send POST /v1/jobs"
+            )
+
+
+def identity_of(uploaded: Upload) -> str | None:
+    """Return what makes two notifications the same upload; None where a notification does not name the version."""
+    return identities.of_upload(uploaded.bucket, uploaded.keys[0], uploaded.etag) if uploaded.etag else None
+
+
+def _current(uploaded: Upload) -> StoredObject | None:
+    """Return the object that a notification is about, if it is still what was uploaded; None if it has its job.
+
+    A key that may have been encoded or not is the one that has these bytes.
+
+    Raises:
+        GoneError: it was overwritten or deleted before a job was made of it.
+    """
+    objects = [found for found in map(storage.head, uploaded.keys) if found is not None]
+    for found in objects:
+        if _is_version(found, uploaded):
+            return found
+    if queries.has_job({identities.of_upload(uploaded.bucket, key, uploaded.etag) for key in uploaded.keys}):
+        return None
+    key, version = uploaded.keys[0], uploaded.etag or uploaded.version
+    what_happened = "was overwritten" if objects else "was deleted"
+    raise GoneError(
+        f"{names.shown(key)}: {f'version {version}' if version else 'it'} {what_happened} before a job was made of it",
+        identity=identities.of_gone(uploaded.bucket, key, version),
+    )
+
+
+def _is_version(found: StoredObject, uploaded: Upload) -> bool:
+    if uploaded.etag:
+        return found.etag == uploaded.etag
+    return not (uploaded.version and found.version) or found.version == uploaded.version
+
+
+def request(requested: Spec, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+    """Make a requested job of the dataset as it is now, or return the one of this identity, whatever became of that.
+
+    Raises:
+        Unusable: there is no such dataset, or not the version that was asked for.
+        Busy, ConfigurationError: the store or the storage is away.
+    """
+    existing = queries.job_of(identity) if identity else None
+    if existing is not None:
+        return _launched(existing, at=at), False
+    keys = [storage.dataset_key(name) for name in names.forms(requested.dataset_id)]
+    dataset = next(filter(None, map(storage.head, keys)), None)
+    if dataset is None:
+        raise unusable_field("dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first")
+    return _make(requested, dataset, identity, at=at)
+
+
+def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+    """Write the job, or return the one of this identity, launched if nobody has yet; the flag says if it is new."""
+    if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
+        raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
+    job, is_new = jobs.create(
+        requested,
+        dataset_etag=dataset.etag,
+        dataset_key=None if dataset.key == storage.dataset_key(requested.dataset_id) else dataset.key,
+        identity=identity,
+        trace_id=logs.about.get()["trace_id"],
+        at=at,
+    )
+    logs.bind(job_id=job.id)
+    if is_new:
+        logs.log(logging.INFO, "created a job", framework=job.framework, dataset_id=job.dataset_id)
+    return _launched(job, at=at), is_new
+
+
+def _launched(job: Job, *, at: datetime) -> Job:
+    return launching.launch(job, at=at) if job.state == State.PENDING else job

@@ -1,0 +1,205 @@
+"""Notifications that an object was uploaded, of all storages that we know, told apart by their shape.
+
+To add a storage: one line in ``_SHAPES``, and one function in ``upload_records``.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from functions.domain import json_values, names
+from functions.domain.errors import Unusable
+from functions.events import cloudevents, upload_records
+from functions.events.cloudevents import CloudEvent
+from functions.events.upload_records import Record
+
+_RECORDS_LIMIT = 1_000
+#: characters
+_REASON_LENGTH = 500
+#: how often one message may be wrapped in another: CloudEvent, SQS' text, SNS, its text, Records and record are six
+_DEPTH_LIMIT = 8
+#: a trainer's own files, which some storages report too
+_OUTPUT = re.compile(r"(checkpoints|results|logs)/job-")
+#: a CloudEvent in structured mode, as the data of another; never a request for a job
+_IS_EVENT = {"specversion", "type"}
+#: types of IntegrationSource aws.s3, by version
+_OBJECTS_THEMSELVES = {"dev.knative.eventing.aws-s3", "dev.knative.connector.event.aws-s3"}
+
+
+class Upload(NamedTuple):
+    """One object that was uploaded."""
+
+    bucket: str
+    #: what its key may be, likeliest first; which one it is, the bucket shows
+    keys: tuple[str, ...]
+    #: of the bytes that were uploaded, without quotes; "" where a notification does not name it
+    etag: str
+    #: of the object, in a versioned bucket; "" where a notification does not name it
+    version: str = ""
+
+
+class Rejected(NamedTuple):
+    """A record that can never become a job."""
+
+    reason: str
+    #: what it is about, where that could be read
+    upload: Upload | None = None
+
+
+Found = Upload | Rejected
+Reader = Callable[[Any, int], Iterable[Found]]
+
+
+def is_notification(value: object) -> bool:
+    """Tell a notification from a call of the API by the top level of its JSON, which may be a CloudEvent."""
+    several = value[:_RECORDS_LIMIT] if isinstance(value, list) else [value]
+    return any(isinstance(one, dict) and (one.keys() >= _IS_EVENT or _shape(one)) for one in several)
+
+
+def read(messages: Iterable[object]) -> list[Found]:
+    """Return what was uploaded, record by record: by CloudEvents, or by the JSON values of other notifications.
+
+    What is plainly another event (a test, a deletion, a folder, a trainer's own output) is left out.
+
+    Raises:
+        ValueError: there are too many records.
+    """
+    found = list(islice(chain.from_iterable(_found(message, 0) for message in messages), _RECORDS_LIMIT + 1))
+    if len(found) > _RECORDS_LIMIT:
+        raise ValueError(f"send at most {_RECORDS_LIMIT} records at a time")
+    return found
+
+
+def dataset_id(key: str) -> str:
+    """Return the id in ``datasets/{dataset_id}.zip``, in one form of Unicode whatever the key's.
+
+    Raises:
+        Unusable: the key names no dataset; the message says what is wrong with it.
+    """
+    name = key.removeprefix("datasets/")
+    stem = name.removesuffix(".zip")
+    wrong = {
+        "it is not below datasets/": name == key,
+        "it does not end with .zip in lower case": stem == name,
+        "it lies in a folder below datasets/": "/" in stem,
+        f"use {names.NAME_WORDS}": not names.is_name(names.normalised(stem)),
+    }
+    for reason, is_so in wrong.items():
+        if is_so:
+            raise Unusable(f"it is no dataset: {reason}; upload to datasets/<dataset_id>.zip")
+    return names.normalised(stem)
+
+
+def _found(said: Any, depth: int) -> Iterator[Found]:
+    """Yield the uploads in one message; what is wrong with it becomes a rejection, and harms no other."""
+    try:
+        yield from _opened(said, depth)
+    except ValueError as error:
+        yield Rejected(str(error)[:_REASON_LENGTH])
+
+
+def _opened(said: Any, depth: int) -> Iterable[Found]:
+    if depth > _DEPTH_LIMIT:
+        raise ValueError(f"it is wrapped more than {_DEPTH_LIMIT} times")
+    match said:
+        case CloudEvent():
+            return _cloud_event(said, depth)
+        case ValueError():
+            raise said
+        case str() | bytes():
+            return _found(_unpacked(said), depth + 1)
+        case list():
+            return _listed(said, depth)
+        case dict() if said.keys() >= _IS_EVENT:
+            return _found(cloudevents.structured(said), depth + 1)
+        case dict() if (shape := _shape(said)) is not None:
+            return shape(said, depth)
+    raise ValueError("it has the shape of no upload notification that is known here")
+
+
+def _shape(said: Mapping[str, Any]) -> Reader | None:
+    return next((reader for names, reader in _SHAPES if names <= said.keys()), None)
+
+
+def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
+    if event.type in _OBJECTS_THEMSELVES:
+        # Not looked into, either: it is what somebody uploaded, and could pretend to be a notification.
+        raise ValueError(
+            "IntegrationSource aws.s3 sends the object (and by default deletes it) but never its key: "
+            "let the bucket notify a queue, and use IntegrationSource aws.sqs"
+        )
+    if isinstance(event.data, dict) and _shape(event.data) is None and not event.data.keys() >= _IS_EVENT:
+        raise ValueError(f"CloudEvents of type {event.type!r} tell of no upload: filter them out in the Trigger")
+    yield from _found(event.data, depth + 1)
+
+
+def _listed(said: Any, depth: int) -> Iterator[Found]:
+    if not isinstance(said, list):
+        raise ValueError("its records or messages must be a JSON array")  # noqa: TRY004 -- a stranger's value
+    for one in said:
+        wrapped = one if isinstance(one, dict) else {}
+        yield from _found(wrapped.get("body") or wrapped.get("Sns") or one, depth + 1)
+
+
+def _sns(said: Mapping[str, Any], depth: int) -> Iterator[Found]:
+    if said["Type"] != "Notification":
+        raise ValueError(
+            "SNS sent something else than a Notification: to confirm a subscription, open its SubscribeURL"
+        )
+    yield from _found(said.get("Message"), depth + 1)
+
+
+def _unpacked(said: str | bytes) -> object:
+    try:
+        return json_values.decode(said)
+    except ValueError:
+        if isinstance(said, bytes):
+            raise
+    try:  # Cloudflare's queues hand JSON on in base64
+        return json_values.decode(base64.b64decode(said, validate=True))
+    except ValueError as error:
+        raise ValueError("its body is neither JSON nor JSON in base64") from error
+
+
+def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader:
+    def read_one(said: Mapping[str, Any], _depth: int) -> Iterator[Found]:
+        record = read_record(said)
+        if record is not None and not record.keys[0].endswith("/") and not _OUTPUT.match(record.keys[0]):
+            yield _upload(record)
+
+    return read_one
+
+
+def _upload(record: Record) -> Found:
+    """Return the upload of a record, with those of its keys that name a dataset."""
+    usable, refused = [], []
+    for key in record.keys:
+        try:
+            dataset_id(key)
+        except Unusable as error:
+            refused.append(error)
+        else:
+            usable.append(key)
+    upload = Upload(record.bucket, tuple(usable) or record.keys, record.etag, record.version)
+    return upload if usable else Rejected(f"{names.shown(record.keys[0])}: {refused[0]}"[:_REASON_LENGTH], upload)
+
+
+#: what the top level of a message must have, and who reads it; the first that fits
+_SHAPES: tuple[tuple[frozenset[str], Reader], ...] = (
+    # AWS S3, MinIO's webhook, Ceph; AWS Lambda's events of SQS and SNS
+    (frozenset({"Records"}), lambda said, depth: _listed(said["Records"], depth)),
+    # one of these, as the CloudEvents adapter for S3 has it
+    (frozenset({"eventName", "s3"}), _record(upload_records.s3)),
+    # what S3 sends when notifications are switched on
+    (frozenset({"Service", "Event"}), lambda _said, _depth: ()),
+    (frozenset({"Type", "MessageId"}), _sns),
+    (frozenset({"detail-type", "detail"}), _record(upload_records.eventbridge)),
+    (frozenset({"bucket", "object", "reason"}), _record(upload_records.eventbridge_detail)),
+    (frozenset({"bucket", "object", "action"}), _record(upload_records.r2)),
+    # Cloudflare's queues: the answer to a pull, and a batch as a Worker has it
+    (frozenset({"success", "result"}), lambda said, depth: _found(said["result"], depth + 1)),
+    (frozenset({"messages"}), lambda said, depth: _listed(said["messages"], depth)),
+    (frozenset({"event_type", "key", "message"}), _record(upload_records.seaweedfs)),
+)

@@ -1,0 +1,1 @@
+"""What starts, stops and inspects trainers: local processes or Kubernetes Jobs."""

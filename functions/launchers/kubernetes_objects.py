@@ -1,0 +1,246 @@
+"""The objects that a launch is made of in a cluster: one batch/v1 Job, and one Secret that goes with it.
+
+Nothing here talks to the API server; ``launch_kubernetes`` does. What create-job may make at all is said once
+more, by another hand, in the ValidatingAdmissionPolicy of ``knative/base``.
+"""
+
+import math
+import re
+from typing import Any
+
+from functions.launchers import launching
+from functions.runtime.settings import Trainer, settings
+from functions.store.tables import Job
+
+Object = dict[str, Any]
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "stoker"}
+#: as a selector; ``is_ours`` tells the installations apart
+STOKER = "app.kubernetes.io/managed-by=stoker"
+INSTALLATION = "stoker.dev/installation"
+#: earlier releases had no such label: their Jobs belong to the installation that has the default name
+_UNLABELLED = "stoker"
+JOB_ID = "stoker.dev/job-id"
+LAUNCH = "stoker.dev/launch"
+CONTAINER = "trainer"
+#: a trainer's exit code after SIGTERM
+EXIT_ON_SIGTERM = 143
+#: the headless Service through which the pods of one Job find each other
+SUBDOMAIN = "trainers"
+
+#: behind all else: a function that starts from zero on a full node is not kept waiting by the trainers that wait for it
+PRIORITY = "stoker-trainers"
+
+_USER = 10001
+_TOKEN_FOLDER = "/var/run/stoker"  # noqa: S105 -- a place, no token
+#: what of the contract's variables is secret; the token is handed over as a file
+_SECRETS = ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+_TTL_SECONDS = 24 * 3600
+#: the clocks are sweep's; the cluster's own deadline is there for the day on which no sweep runs
+_DEADLINE_SPARE_SECONDS = 3600
+_NAME = re.compile(r"stoker-([a-z0-9]+)-(\d+)")
+
+
+def name(job: Job) -> str:
+    """Return the name of this launch's Job and Secret: the same launch again is the same object."""
+    return f"stoker-{job.id}-{job.launch}"
+
+
+def job_id_of(object_name: str) -> str | None:
+    """Return the job that a Job or a pod of ours belongs to, by its name; None for what is not ours."""
+    found = _NAME.match(object_name)
+    return found[1] if found else None
+
+
+def installation_of(item: Object) -> str:
+    """Return the installation of Stoker that an object of the API server belongs to."""
+    return str(item["metadata"].get("labels", {}).get(INSTALLATION, _UNLABELLED))
+
+
+def is_ours(item: Object) -> bool:
+    """Say whether an object of the API server belongs to this installation."""
+    return installation_of(item) == settings().installation
+
+
+def name_of(item: Object) -> str:
+    """Return the name of an object that the API server has."""
+    return str(item["metadata"]["name"])
+
+
+def uid_of(item: Object) -> str:
+    """Return the uid of an object that the API server has."""
+    return str(item["metadata"]["uid"])
+
+
+def job_name_of(pod: Object) -> str:
+    """Return the name of the Job that a pod belongs to."""
+    return str(pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name", ""))
+
+
+def job_object(job: Job, environment: dict[str, str]) -> Object:
+    """Return the Job. Its pod waits for the Secret, which needs the Job's uid and so comes second."""
+    return _job(job, _pod(job, environment))
+
+
+def _job(job: Job, pod: Object) -> Object:
+    nodes, labels, kueue = job.spec.get("nodes", 1), _labels(job), _kueue(job)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name(job),
+            "labels": labels | kueue,
+            "annotations": {"stoker.dev/trace-id": job.trace_id},
+        },
+        "spec": {
+            # Kueue lets it go; without a queue it starts at once.
+            "suspend": bool(kueue),
+            "completions": nodes,
+            "parallelism": nodes,
+            "completionMode": "Indexed" if nodes > 1 else "NonIndexed",
+            # Which failures are worth another launch is decided in one place, by sweep, for all launchers.
+            "backoffLimit": 0,
+            "podFailurePolicy": {"rules": _disruptions("Ignore" if nodes == 1 else "FailJob")},
+            # Never two pods on one job.
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": math.ceil(
+                # Once before it runs, and once more after a disruption.
+                2 * launching.seconds(job, "longest_pending_seconds")
+                + launching.seconds(job, "longest_running_seconds")
+                + _DEADLINE_SPARE_SECONDS
+            ),
+            "ttlSecondsAfterFinished": _TTL_SECONDS,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def _disruptions(action: str) -> list[Object]:
+    """Return the rules for pods that failed by no fault of theirs: they were evicted, or deleted.
+
+    That is free for a single pod: another goes on from last.pt. Several nodes start again together.
+    """
+    on_signal = {"containerName": CONTAINER, "operator": "In", "values": [EXIT_ON_SIGTERM]}
+    return [
+        {"action": action, "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": action, "onExitCodes": on_signal},
+    ]
+
+
+def secret_object(job: Job, credentials: dict[str, str], job_uid: str) -> Object:
+    """Return the Secret, owned by the Job, so that it goes when the Job goes."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name(job), "uid": job_uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name(job), "labels": _labels(job), "ownerReferences": [owner]},
+        "type": "Opaque",
+        "stringData": secret_data(credentials),
+    }
+
+
+def secret_data(credentials: dict[str, str]) -> dict[str, str]:
+    """Return the content of a Secret: the token, which is mounted as a file, and what is secret of the variables."""
+    return {"token": credentials["CALLBACK_TOKEN"]} | _secret_variables(credentials)
+
+
+def _labels(job: Job) -> dict[str, str]:
+    labels = {INSTALLATION: settings().installation, JOB_ID: job.id, LAUNCH: str(job.launch)}
+    return MANAGED_BY | labels | {"stoker.dev/role": CONTAINER}
+
+
+def queue(job: Job) -> str:
+    """Return the LocalQueue that a job waits in; empty where it waits in none."""
+    return str(job.spec.get("queue") or settings().kueue_queue)
+
+
+def _kueue(job: Job) -> dict[str, str]:
+    priority = job.spec.get("priority") or settings().kueue_priority
+    if not queue(job):
+        return {}
+    return {"kueue.x-k8s.io/queue-name": queue(job)} | ({"kueue.x-k8s.io/priority-class": priority} if priority else {})
+
+
+def _secret_variables(environment: dict[str, str]) -> dict[str, str]:
+    return {variable: environment[variable] for variable in _SECRETS if environment.get(variable)}
+
+
+def _pod(job: Job, environment: dict[str, str]) -> Object:
+    """Return the pod, fit for a namespace of the restricted pod security standard."""
+    trainer = launching.trainer_of(job)
+    volumes = [
+        # What workers share; its pages count against the memory limit.
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.resources.shm}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": trainer.resources.scratch}},
+        {
+            "name": "token",
+            "secret": {"secretName": name(job), "defaultMode": 0o440, "items": [{"key": "token", "path": "token"}]},
+        },
+    ]
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": "trainer",
+        "automountServiceAccountToken": False,
+        "priorityClassName": PRIORITY,
+        "enableServiceLinks": False,
+        "subdomain": SUBDOMAIN,
+        "terminationGracePeriodSeconds": math.ceil(settings().stop_grace_seconds),
+        "nodeSelector": trainer.node_selector | _gpu_node(job),
+        "tolerations": [
+            {"key": settings().gpu_resource, "operator": "Exists", "effect": "NoSchedule"},
+            *trainer.tolerations,
+        ],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, trainer, environment)],
+        "volumes": volumes,
+    }
+
+
+def _gpu_node(job: Job) -> dict[str, str]:
+    gpu_type = job.spec.get("gpu_type")
+    return {settings().gpu_type_label: gpu_type} if gpu_type else {}
+
+
+def _container(job: Job, trainer: Trainer, environment: dict[str, str]) -> dict[str, Any]:
+    asked = trainer.resources
+    gpus = {settings().gpu_resource: str(job.spec["gpus"])} if job.spec.get("gpus") else {}
+    limits = {"memory": asked.memory, "ephemeral-storage": asked.ephemeral_storage} | gpus
+    return {
+        "name": CONTAINER,
+        "image": trainer.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": _variables(job, environment),
+        # No limit on the CPU: throttling the loader idles the GPU.
+        "resources": {"requests": {"cpu": asked.cpu} | limits, "limits": limits},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The end of the log is the message of a pod that failed without a word.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 -- a container's own
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 -- as above
+            {"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True},
+        ],
+    }
+
+
+def _variables(job: Job, environment: dict[str, str]) -> list[dict[str, Any]]:
+    secret = _secret_variables(environment)
+    plain = {key: value for key, value in environment.items() if key not in {*secret, "CALLBACK_TOKEN"}}
+    plain |= {"CALLBACK_TOKEN_FILE": f"{_TOKEN_FOLDER}/token", "HOME": "/tmp"}  # noqa: S108 -- as above
+    nodes = job.spec.get("nodes", 1)
+    if nodes > 1:
+        # The pod of index 0 calls back and is met by the others; Kubernetes adds each one's JOB_COMPLETION_INDEX.
+        plain |= {"NODES": str(nodes), "MASTER_ADDR": f"{name(job)}-0.{SUBDOMAIN}"}
+    # The kubelet expands $(NAME) in a value; doubled, a dollar sign is itself.
+    values = [{"name": key, "value": value.replace("$", "$$")} for key, value in sorted(plain.items())]
+    return values + [{"name": key, "valueFrom": {"secretKeyRef": {"name": name(job), "key": key}}} for key in secret]

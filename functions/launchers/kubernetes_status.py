@@ -1,0 +1,213 @@
+"""What a Job and its pods say, in our words: waiting and why, running, or ended and for what reason.
+
+A Job alone says little (``BackoffLimitExceeded``); the pods say the rest, for as long as they are there.
+Sources: batch/v1 and core/v1 API types; the kubelet's and the scheduler's reasons.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from functions.domain.states import Reason, reason_of_exit
+from functions.launchers.launching import MESSAGE_LENGTH, Phase, Status, message_of_exit
+
+Object = dict[str, Any]
+
+#: DisruptionTarget's reasons
+_DISRUPTIONS = {
+    "PreemptionByScheduler": Reason.PREEMPTED,
+    "EvictionByEvictionAPI": Reason.EVICTED,
+    "TerminationByKubelet": Reason.EVICTED,
+    "DeletionByTaintManager": Reason.NODE_LOST,
+    "DeletionByDeviceTaintManager": Reason.NODE_LOST,
+    "DeletionByPodGC": Reason.NODE_LOST,
+}
+_IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
+_DELETED = "its pod was deleted, as by kubectl delete pod"
+_FAILED, _COMPLETE = ("Failed", "FailureTarget"), ("Complete", "SuccessCriteriaMet")
+_ENDS = (*_FAILED, *_COMPLETE)
+
+
+class Pulls(NamedTuple):
+    """How long an image may fail to be pulled, and since when it fails, by the pod's uid."""
+
+    limit_seconds: float = 0
+    failing_since: Mapping[str, datetime] = MappingProxyType({})
+
+
+_NO_PULLS = Pulls()
+
+
+def has_ended(job: Object) -> bool:
+    """Say whether a Job is done with, one way or the other."""
+    return _condition(job, *_ENDS) is not None
+
+
+def is_suspended(job: Object) -> bool:
+    """Say whether a Job waits for somebody to let it go."""
+    return bool(job["spec"].get("suspend"))
+
+
+def of_event(event: Object) -> tuple[str, str] | None:
+    """Return the uid of the Job that an event of reason ``FailedCreate`` is about, and why it gets no pod."""
+    uid, message = event["involvedObject"].get("uid"), event.get("message")
+    return (uid, message) if uid and message else None
+
+
+def of_workload(workload: Object) -> tuple[str, str] | None:
+    """Return the uid of the Job that a Workload of Kueue's stands for, and what it says of its turn."""
+    uid = workload["metadata"].get("labels", {}).get("kueue.x-k8s.io/job-uid")
+    waits = _condition(workload, "QuotaReserved", "Admitted", status="False")
+    return (uid, waits["message"]) if uid and waits and waits.get("message") else None
+
+
+def of_pull_failure(event: Object) -> tuple[str, datetime] | None:
+    """Return the uid of the pod that an event of reason ``Failed`` is about, and when that happened first."""
+    uid = event["involvedObject"].get("uid")
+    first_at = event.get("firstTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+    return (uid, datetime.fromisoformat(first_at)) if uid else None
+
+
+def lacks_image(pod: Object) -> bool:
+    """Say whether a pod waits for an image that cannot be pulled."""
+    waiting = _waiting(pod)
+    return waiting is not None and waiting[0] in _IMAGE_TROUBLE
+
+
+def of(
+    job: Object, pods: Sequence[Object], *, now: datetime, podless: str | None = None, pulls: Pulls = _NO_PULLS
+) -> Status:
+    """Return where a launch stands; ``pods`` are those of the Job, in any order; ``podless``: why there are none."""
+    status = _of(job, sorted(pods, key=_created_at, reverse=True), now=now, podless=podless, pulls=pulls)
+    return status._replace(image=next(filter(None, map(_image, pods)), None))
+
+
+def _of(job: Object, newest_first: Sequence[Object], *, now: datetime, podless: str | None, pulls: Pulls) -> Status:
+    failed = _condition(job, *_FAILED)
+    if failed is not None:
+        return _failed(failed, newest_first)
+    if _condition(job, *_COMPLETE) is not None:
+        return Status(Phase.ENDED, message_of_exit(0, ""), reason_of_exit(0))
+    because = f": {podless}"[:MESSAGE_LENGTH] if podless else ""
+    if is_suspended(job):
+        return Status(Phase.HELD, f"waits for quota of its queue{because}")
+    if not newest_first:
+        return Status(Phase.HELD, f"waits for its pod{because}")
+    return _of_pod(newest_first[0], now=now, pulls=pulls)
+
+
+def _of_pod(pod: Object, *, now: datetime, pulls: Pulls) -> Status:
+    phase = pod.get("status", {}).get("phase")
+    lost = _lost(pod, now=now)
+    if lost is not None:
+        return lost
+    waiting = _waiting(pod)
+    if phase == "Running" or waiting is None:
+        is_running = phase in {"Running", "Succeeded", "Failed"}
+        return Status(Phase.RUNNING) if is_running else Status(Phase.HELD, "waits for its pod")
+    reason, message = waiting
+    if reason in _IMAGE_TROUBLE:
+        since = pulls.failing_since.get(pod["metadata"]["uid"]) or _scheduled_at(pod)
+        is_over = now - since > timedelta(seconds=pulls.limit_seconds)
+        return Status(Phase.ENDED if is_over else Phase.WAITING, message, Reason.IMAGE_PULL)
+    if reason == "Unschedulable":
+        return Status(Phase.HELD, message, Reason.UNSCHEDULABLE)
+    # The Secret may be what its container waits for: it is made anew with the next submission.
+    return Status(Phase.WAITING, message)
+
+
+def _waiting(pod: Object) -> tuple[str, str] | None:
+    """Return why a pod does not run yet, as Kubernetes' word and in a sentence."""
+    unscheduled = _condition(pod, "PodScheduled", status="False")
+    if unscheduled is not None:
+        reason = unscheduled.get("reason", "")
+        return reason, f"waits for a node: {unscheduled.get('message') or reason}"[:MESSAGE_LENGTH]
+    for container in _container_statuses(pod):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting is not None:
+            reason = waiting.get("reason", "")
+            return reason, f"waits for its container: {reason}: {waiting.get('message') or 'soon'}"[:MESSAGE_LENGTH]
+    return None
+
+
+def _lost(pod: Object, *, now: datetime) -> Status | None:
+    """Say that a pod's node is gone: the pod should have ended by now, and nobody is left there to confirm it."""
+    deleted_at = pod["metadata"].get("deletionTimestamp")
+    disruption = _condition(pod, "DisruptionTarget")
+    if deleted_at is None or disruption is None or now < datetime.fromisoformat(deleted_at):
+        return None
+    if _DISRUPTIONS.get(disruption.get("reason", "")) != Reason.NODE_LOST:
+        return None
+    return Status(Phase.ENDED, f"its node is away: {disruption.get('message')}"[:MESSAGE_LENGTH], Reason.NODE_LOST)
+
+
+def _failed(condition: Object, pods: Sequence[Object]) -> Status:
+    reason, message = condition.get("reason"), condition.get("message", "")
+    if reason == "DeadlineExceeded":
+        return Status(Phase.ENDED, "the cluster's own deadline for the Job is over", Reason.DEADLINE_RUNNING)
+    for disrupted in filter(None, map(_disrupted, pods)):
+        return disrupted
+    if reason == "PodFailurePolicy":
+        # Its only rule that fails a Job is ours, on a disruption of one of several nodes; that pod may be gone by now.
+        return Status(Phase.ENDED, message[:MESSAGE_LENGTH], Reason.EVICTED)
+    for exit_ in filter(None, map(_exit, pods)):
+        return exit_
+    if not pods:
+        # A Job that fails keeps its pod, unless somebody deletes that.
+        return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
+    return Status(Phase.ENDED, f"its Job failed: {reason}: {message}"[:MESSAGE_LENGTH], Reason.LOST)
+
+
+def _exit(pod: Object) -> Status | None:
+    """Return how a pod's trainer ended by itself, or was killed."""
+    for terminated in (container.get("state", {}).get("terminated") for container in _container_statuses(pod)):
+        if terminated is not None and terminated.get("reason") == "OOMKilled":
+            return Status(Phase.ENDED, "the trainer used more memory than its limit", Reason.OOM_HOST)
+        if terminated is not None:
+            code = terminated["exitCode"]
+            reason = reason_of_exit(code)
+            if reason == Reason.LOST and "deletionTimestamp" in pod["metadata"]:  # by the signal that a deletion sends
+                return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
+            return Status(Phase.ENDED, message_of_exit(code, terminated.get("message", "")), reason)
+    return None
+
+
+def _disrupted(pod: Object) -> Status | None:
+    disruption = _condition(pod, "DisruptionTarget")
+    if disruption is not None and disruption.get("reason") in _DISRUPTIONS:
+        return Status(Phase.ENDED, disruption.get("message"), _DISRUPTIONS[disruption["reason"]])
+    status = pod.get("status", {})
+    if status.get("reason") == "Evicted":
+        return Status(Phase.ENDED, status.get("message", "evicted")[:MESSAGE_LENGTH], Reason.EVICTED)
+    return None
+
+
+def _condition(item: Object, *types: str, status: str = "True") -> Object | None:
+    conditions = item.get("status", {}).get("conditions", [])
+    return next((one for one in conditions if one["type"] in types and one["status"] == status), None)
+
+
+def _container_statuses(pod: Object) -> Sequence[Object]:
+    statuses: Sequence[Object] = pod.get("status", {}).get("containerStatuses", [])
+    return statuses
+
+
+def _image(pod: Object) -> str | None:
+    """Return the trainer's image by the digest that the node has pulled; None where it has none of a registry."""
+    for container in _container_statuses(pod):
+        image = container.get("imageID", "").rpartition("://")[2]
+        if "@sha256:" in image:
+            return str(image)
+    return None
+
+
+def _scheduled_at(pod: Object) -> datetime:
+    """Return when a pod got its node: nothing is pulled before."""
+    scheduled = _condition(pod, "PodScheduled")
+    moment = scheduled and scheduled.get("lastTransitionTime")
+    return datetime.fromisoformat(moment) if moment else _created_at(pod)
+
+
+def _created_at(pod: Object) -> datetime:
+    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"])

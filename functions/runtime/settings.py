@@ -1,0 +1,341 @@
+"""All environment variables of the functions, as one typed model."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from functions.domain import fields
+from functions.domain.errors import ConfigurationError, Unusable
+
+#: what a token may allow
+SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
+_SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
+_SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+#: the value of a Kubernetes label
+Label = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        description="1 to 63 letters, digits, dots, dashes or underscores, with a letter or digit at both ends",
+    ),
+]
+
+
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one trainer gets in a cluster, as Kubernetes writes quantities; GPUs are the job's to ask for."""
+
+    cpu: str = "2"
+    memory: str = "8Gi"
+    #: of the memory, what workers may share
+    shm: str = "2Gi"
+    #: scratch space, and all that else is written
+    scratch: str = "20Gi"
+    ephemeral_storage: str = "24Gi"
+
+
+class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one framework is started: by an image in a cluster, by a command on a laptop."""
+
+    command: dict[str, list[str]] = {}
+    image: str = ""
+    resources: Resources = Resources()
+    #: labels of the nodes that it may run on, and taints that it bears besides the GPU's, as Kubernetes writes them
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
+    env: dict[str, str] = {}
+    #: shell patterns of the model names that this trainer knows; anything else is refused at once
+    models: tuple[str, ...] = ("*",)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """One field a variable, by the variable's name in lower case."""
+
+    database_url: str = "sqlite:///.stoker/stoker.db"
+    backend_base_url: str = "http://127.0.0.1:8080"
+    log_format: Literal["json", "text"] = "json"
+
+    storage_type: Literal["minio", "r2"] = "minio"
+    storage_bucket: str = "stoker"
+    #: where people reach the storage, if that is not where functions and trainers do: links to artifacts name it
+    storage_public_endpoint: str = ""
+    minio_endpoint: str = ""
+    minio_access_key: str = ""
+    minio_secret_key: str = ""
+    r2_endpoint: str = ""
+    r2_access_key_id: str = ""
+    r2_secret_access_key: str = ""
+    #: what trainers get: the credentials above, or presigned URLs only
+    trainer_storage: Literal["credentials", "presigned"] = "credentials"
+
+    trainers: str = ""
+    default_framework: str = ""
+    default_model: str = ""
+
+    launcher: Literal["local", "kubernetes"] = "local"
+    local_runs_dir: str = ".stoker/runs"
+    local_job_limit: Annotated[int, msgspec.Meta(ge=1)] = 1
+    stop_grace_seconds: Positive = 30.0
+    trainer_namespace: str = "stoker-trainers"
+    #: tells this installation's Jobs from those of others in the same namespace
+    installation: Label = "stoker"
+    gpu_resource: str = "nvidia.com/gpu"
+    #: the node label that a job's ``gpu_type`` is a value of
+    gpu_type_label: str = "nvidia.com/gpu.product"
+    #: the LocalQueue and WorkloadPriorityClass of jobs that name none; no queue, no Kueue
+    kueue_queue: str = ""
+    kueue_priority: str = ""
+    #: how long an image may fail to be pulled before the job has FAILED
+    image_pull_seconds: Positive = 300.0
+
+    #: defaults of the three clocks; a job may bring its own
+    longest_pending_seconds: Positive = 24 * 3600.0
+    longest_running_seconds: Positive = 3 * 24 * 3600.0
+    longest_stalled_seconds: Positive = 2 * 3600.0
+    heartbeat_seconds: Positive = 30.0
+    #: heartbeats missed before a job counts as silent
+    silent_after_heartbeats: Positive = 4.0
+    #: how long a submitted job may be unknown to its launcher before it counts as lost
+    lost_after_seconds: Positive = 60.0
+    #: how old an upload must be before sweep takes its notification for lost, and how far back it looks
+    upload_grace_seconds: Positive = 60.0
+    upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+    #: how long after a job's end its events stay in the store, before they go to the bucket; 0: for ever
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+
+    k_sink: str = ""
+    #: a file with the token that the sink wants to see
+    k_sink_token_file: str = ""
+    oidc_issuer: str = ""
+    oidc_audience: str = "stoker"
+    #: who of that issuer's subjects may call, as shell patterns separated by commas; nobody by default
+    oidc_subjects: str = ""
+    #: how the issuer's keys are fetched, where that takes a certificate authority or a token of its own
+    oidc_ca_file: str | None = None
+    oidc_token_file: str = ""
+    oidc_scope: str = "datasets:notify jobs:write"
+    mlflow_tracking_uri: str = ""
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ConfigurationError: a variable cannot be used; the message names it.
+    """
+    known = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    values = {name.lower(): value for name, value in os.environ.items() if name.lower() in known}
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        wrong = [f"{name.upper()}: {detail}" for name, detail in fields.problems(values, Settings, strict=False)]
+        raise ConfigurationError("\n".join(wrong)) from error
+
+
+@cache
+def trainers() -> dict[str, Trainer]:
+    """Return the registered trainers by framework, from the JSON file that ``TRAINERS`` names.
+
+    Relative paths in a command are resolved against that file's folder.
+
+    Raises:
+        ConfigurationError: the file is missing or cannot be used.
+    """
+    if not settings().trainers:
+        raise ConfigurationError("TRAINERS: set it to the JSON file that registers the trainers by framework")
+    path = Path(settings().trainers).absolute()
+    try:
+        registry = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
+        raise ConfigurationError(f"TRAINERS: the file {path} cannot be read: {reason}") from error
+    if not registry or not isinstance(registry, dict):
+        raise ConfigurationError(f"TRAINERS: the file {path} must hold a JSON object, one trainer for each framework")
+    return {name: _resolved(_trainer(name, value, path), path.parent) for name, value in registry.items()}
+
+
+def _trainer(framework: str, value: object, path: Path) -> Trainer:
+    try:
+        trainer = fields.convert(value, Trainer)
+    except Unusable as error:
+        raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: {error}") from error
+    for name, text in trainer.env.items():
+        if not name or "=" in name or "\0" in name + text:
+            raise ConfigurationError(
+                f"TRAINERS: the trainer {framework} in {path}: {name!r} is no environment variable"
+            )
+    return trainer
+
+
+def _resolved(trainer: Trainer, folder: Path) -> Trainer:
+    # Not Path.resolve: a virtual environment's interpreter is a link, and its target is another environment.
+    command = {
+        task: [os.path.normpath(folder / word) if "/" in word else word for word in words]
+        for task, words in trainer.command.items()
+    }
+    return msgspec.structs.replace(trainer, command=command)
+
+
+def storage_environment() -> dict[str, str]:
+    """Return the contract's storage variables, as a trainer gets them."""
+    now = settings()
+    if now.trainer_storage == "presigned":
+        return {"STORAGE_TYPE": "presigned", "STORAGE_BUCKET": now.storage_bucket}
+    return {"STORAGE_TYPE": now.storage_type, "STORAGE_BUCKET": now.storage_bucket} | storage_access()
+
+
+def storage_access() -> dict[str, str]:
+    """Return what the bucket is reached with: its endpoint, the key's id and the key, by their variables."""
+    names = {
+        "minio": ("minio_endpoint", "minio_access_key", "minio_secret_key"),
+        "r2": ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key"),
+    }[settings().storage_type]
+    return {name.upper(): getattr(settings(), name) for name in names}
+
+
+def jwt_secrets() -> dict[str, str]:
+    """Return the accepted secrets by ``kid``; the first signs.
+
+    They are ``kid:secret,kid:secret``, in the file that ``JWT_SECRETS_FILE`` names, else in ``JWT_SECRETS``. The file
+    is read each time: a mounted Secret changes while functions run, and those that start later must not be the only
+    ones that know a new key. To rotate: append a key, and move it to the front once all functions accept it.
+
+    Raises:
+        ConfigurationError: there is none, or one is shorter than 32 bytes.
+    """
+    path = os.environ.get("JWT_SECRETS_FILE")
+    return _jwt_secrets(read_file("JWT_SECRETS_FILE", path) if path else os.environ.get("JWT_SECRETS", ""))
+
+
+@lru_cache(maxsize=2)
+def _jwt_secrets(text: str) -> dict[str, str]:
+    pairs = [pair.strip().partition(":") for pair in text.split(",") if pair.strip()]
+    if not pairs:
+        raise ConfigurationError("JWT_SECRETS: set it to kid:secret, with a secret of 32 random bytes or more")
+    for kid, _, secret in pairs:
+        # "aaaa…" is weak, however long
+        if len(secret.encode()) < _SHORTEST_SECRET_BYTES or len(set(secret)) < _FEWEST_CHARACTERS:
+            raise ConfigurationError(f"JWT_SECRETS: the secret of kid {kid!r} is weak; use 32 random bytes or more")
+    return {kid: secret for kid, _, secret in pairs}
+
+
+def check() -> None:
+    """Check every setting, so that a process with a mistake in one never becomes ready.
+
+    Nothing is connected to: what is away for a while is no mistake.
+
+    Raises:
+        ConfigurationError: the message names every variable to change, a line each.
+    """
+    mistakes: list[str] = []
+    checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, trainers, check_defaults, check_storage)
+    for one in (*checks, check_database, _check_files, _check_issuer, _check_addresses):
+        try:
+            one()
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigurationError("\n".join(dict.fromkeys(mistakes)))
+
+
+def check_defaults() -> None:
+    """Check that jobs which name no framework get one that is registered. Raises ConfigurationError."""
+    framework = settings().default_framework
+    if framework and framework not in trainers():
+        raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
+
+
+def check_storage() -> None:
+    """Check that the bucket can be reached, as far as settings go. Raises ConfigurationError."""
+    missing = [name for name, value in storage_access().items() if not value]
+    if missing:
+        raise ConfigurationError(f"no storage is set up: set {', '.join(missing)}")
+    if not settings().storage_bucket:
+        raise ConfigurationError("STORAGE_BUCKET: set it to the bucket's name")
+    endpoint, address = next(iter(storage_access().items()))
+    _check_address(endpoint, address)
+
+
+def check_database() -> None:
+    """Check DATABASE_URL. Raises ConfigurationError."""
+    url = settings().database_url
+    scheme, separator, rest = url.partition("://")
+    is_postgresql = bool(separator and rest) and scheme.partition("+")[0] in _POSTGRESQL
+    # The URL is not shown: it has a password.
+    if not is_postgresql and not (url.startswith(_SQLITE) and len(url) > len(_SQLITE)):
+        raise ConfigurationError(
+            "DATABASE_URL: use sqlite:///<file> or postgresql://<user>:<password>@<host>/<database>"
+        )
+
+
+def _check_files() -> None:
+    """Check that the files which settings name can be read. Raises ConfigurationError."""
+    for name in ("k_sink_token_file", "oidc_ca_file", "oidc_token_file"):
+        path = getattr(settings(), name)
+        if path:
+            read_file(name.upper(), path)
+
+
+def _check_issuer() -> None:
+    """Check how tokens of an OIDC issuer are taken. Raises ConfigurationError."""
+    if not settings().oidc_issuer:
+        return
+    if not settings().oidc_audience:
+        raise ConfigurationError("OIDC_AUDIENCE: set it to the audience that the issuer's tokens are for")
+    scopes = settings().oidc_scope.split()
+    if not scopes or set(scopes) - set(SCOPES):
+        raise ConfigurationError(f"OIDC_SCOPE: use some of {' '.join(SCOPES)}, separated by spaces")
+    if find_spec("cryptography") is None:
+        raise ConfigurationError("OIDC_ISSUER: its tokens need the package cryptography (the extra `oidc`)")
+
+
+def _check_addresses() -> None:
+    """Check the addresses that are called or shown. Raises ConfigurationError."""
+    for name in ("backend_base_url", "storage_public_endpoint", "k_sink", "oidc_issuer"):
+        address = getattr(settings(), name)
+        if address:
+            _check_address(name.upper(), address)
+
+
+def _check_address(name: str, address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError(f"{name}: use an address such as https://host:port, not {address[:100]!r}")
+
+
+def read_file(name: str, path: str) -> str:
+    """Return the text of a file that a setting names.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"{name}: the file {path} cannot be read: {reason}") from error
+
+
+def main() -> None:
+    """Say whether the settings in the environment can be used: ``python -m functions.runtime.settings``."""
+    try:
+        check()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 -- a command's answer
+        sys.exit(os.EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main()

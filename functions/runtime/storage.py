@@ -1,0 +1,248 @@
+"""The bucket, seen from the functions: what was uploaded, what a job left, presigned links. Data never passes here."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from functions.domain.errors import Busy, ConfigurationError
+from functions.runtime.logs import log
+from functions.runtime.settings import check_storage, settings, storage_access
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from types_boto3_s3 import S3Client
+
+LINK_SECONDS = 3600
+OUTPUTS = ("checkpoints", "results", "logs")
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+#: what S3 answers with 400
+_BAD_CREDENTIALS = {"ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "TokenRefreshRequired"}
+
+
+class StoredObject(NamedTuple):
+    """One object of the bucket, without its bytes."""
+
+    key: str
+    #: without quotes
+    etag: str
+    #: "" where the bucket is not versioned
+    version: str
+    #: the user's, by names in lower case without ``x-amz-meta-``, such as ``stoker-model``
+    metadata: dict[str, str]
+
+
+def dataset_key(dataset_id: str) -> str:
+    """Return the key that a dataset is uploaded to."""
+    return f"datasets/{dataset_id}.zip"
+
+
+def own_prefixes(job_id: str) -> tuple[str, ...]:
+    """Return the prefixes that a job writes below."""
+    return tuple(f"{output}/job-{job_id}/" for output in OUTPUTS)
+
+
+class Artifact(msgspec.Struct):
+    """An object that a job has stored, with a link that is valid for an hour."""
+
+    key: str
+    size_bytes: int
+    url: str
+
+
+def artifacts(job_id: str) -> list[Artifact]:
+    """Return everything that a job has left in storage, each with a link that is good for an hour.
+
+    Raises:
+        Busy, ConfigurationError: as ``head``.
+    """
+    with _refusals():
+        return [
+            Artifact(found["Key"], found["Size"], public_link(found["Key"]))
+            for prefix in own_prefixes(job_id)
+            for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
+            for found in page.get("Contents", [])
+        ]
+
+
+def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -> str:
+    """Return a presigned URL for one object; signing asks nobody.
+
+    Raises:
+        ConfigurationError: no storage is set up.
+    """
+    action = {"GET": "get_object", "PUT": "put_object"}[method]
+    return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
+
+
+def public_link(key: str) -> str:
+    """Return a presigned URL by which people download one object, at the storage's public endpoint if it has one.
+
+    Raises:
+        ConfigurationError: no storage is set up.
+    """
+    client = _client(settings().storage_public_endpoint)
+    return client.generate_presigned_url("get_object", Params={"Bucket": bucket(), "Key": key}, ExpiresIn=LINK_SECONDS)
+
+
+class PartLinks(msgspec.Struct):
+    """Presigned URLs of an upload in parts: one for each part, one to complete it, one to give it up."""
+
+    upload_id: str
+    urls: list[str]
+    complete_url: str
+    abort_url: str
+
+
+def part_links(key: str, parts: int, upload_id: str | None = None) -> PartLinks:
+    """Begin an upload in parts, or go on with the one that ``upload_id`` names, and return its links.
+
+    Raises:
+        Busy: the storage is away.
+    """
+    client = _client()
+    with _refusals():
+        upload_id = upload_id or client.create_multipart_upload(Bucket=bucket(), Key=key)["UploadId"]
+    upload = {"Bucket": bucket(), "Key": key, "UploadId": upload_id}
+    sign = partial(client.generate_presigned_url, ExpiresIn=LINK_SECONDS)
+    return PartLinks(
+        upload_id,
+        [sign("upload_part", Params={**upload, "PartNumber": number}) for number in range(1, parts + 1)],
+        sign("complete_multipart_upload", Params=upload),
+        sign("abort_multipart_upload", Params=upload),
+    )
+
+
+def keep(key: str, content: bytes) -> None:
+    """Write one object of our own; the same key again replaces it.
+
+    Raises:
+        Busy, ConfigurationError: as ``head``.
+    """
+    with _refusals():
+        _client().put_object(Bucket=bucket(), Key=key, Body=content, ContentType="application/gzip")
+
+
+def read(key: str, *, limit_bytes: int) -> bytes | None:
+    """Return a small object's content; None when there is no such object, or it is larger than the limit.
+
+    Raises:
+        Busy: the storage is away.
+    """
+    from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
+
+    with _refusals():
+        try:
+            found = _client().get_object(Bucket=bucket(), Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        with found["Body"] as body:
+            content: bytes = body.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        log(logging.WARNING, "an object is too large to be read", key=key, limit_bytes=limit_bytes)
+        return None
+    return content
+
+
+def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str]]:
+    """Return bucket, key and ETag of the datasets uploaded between ``before - horizon`` and ``before``.
+
+    Raises:
+        Busy, ConfigurationError: as ``head``.
+    """
+    with _refusals():
+        return [
+            (bucket(), found["Key"], found["ETag"].strip('"'))
+            for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix="datasets/")
+            for found in page.get("Contents", [])
+            if before - horizon <= found["LastModified"].astimezone(UTC) <= before
+        ]
+
+
+def head(key: str) -> StoredObject | None:
+    """Return what an object is now; None when there is no such object.
+
+    Raises:
+        Busy: the storage is away.
+        ConfigurationError: it refuses the functions, or has no such bucket.
+    """
+    from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
+
+    with _refusals():
+        try:
+            response = _client().head_object(Bucket=bucket(), Key=key)
+        except ClientError as error:
+            if _status(error) != _NOT_FOUND:
+                raise
+            _client().head_bucket(Bucket=bucket())  # without a bucket the response is the same
+            return None
+    return StoredObject(
+        key,
+        response["ETag"].strip('"'),
+        response.get("VersionId", ""),
+        {name.lower(): value for name, value in response["Metadata"].items()},
+    )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as above
+
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(error) from error
+    except BotoCoreError as error:
+        log(logging.WARNING, "the storage is away", detail=str(error)[:300])
+        raise Busy("the storage is away") from error
+
+
+def _refusal(error: "ClientError") -> Busy | ConfigurationError:
+    """Return what an error response of the storage means: only the operator can mend some."""
+    code = error.response.get("Error", {}).get("Code", "")
+    if _status(error) == _NOT_FOUND:
+        return ConfigurationError(f"STORAGE_BUCKET: there is no bucket {bucket()} in the storage")
+    if _status(error) in {_UNAUTHORIZED, _FORBIDDEN} or code in _BAD_CREDENTIALS:
+        variables = ", ".join(storage_access())
+        return ConfigurationError(f"{variables}: the storage refuses access to the bucket {bucket()} ({code})")
+    log(logging.WARNING, "the storage is away", detail=str(error)[:300])
+    return Busy("the storage is away")
+
+
+def _status(error: "ClientError") -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def bucket() -> str:
+    """Return the name of the one bucket."""
+    return settings().storage_bucket
+
+
+@cache
+def _client(public_endpoint: str = "") -> "S3Client":
+    check_storage()
+    import boto3  # noqa: PLC0415 -- as above
+    from botocore.config import Config  # noqa: PLC0415
+
+    endpoint, access, secret = storage_access().values()
+    return boto3.client(
+        "s3",
+        endpoint_url=public_endpoint or endpoint,
+        aws_access_key_id=access,
+        aws_secret_access_key=secret,
+        region_name="us-east-1" if settings().storage_type == "minio" else "auto",
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"max_attempts": 2},
+        ),
+    )

@@ -1,0 +1,106 @@
+"""The hot path: a heartbeat is one insert and one conditional update, written as SQL for the driver.
+
+On PostgreSQL it is one statement. ``tests/integration/test_store.py`` and the model hold it and ``store`` together.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from functions.domain.callbacks import Call
+from functions.domain.states import State
+from functions.store import jobs
+from functions.store.session import is_sqlite, statements
+
+_IS_CURRENT = "attempt = coalesce(:attempt, attempt) AND launch <= coalesce(:launch, launch)"
+_OF_JOB = f"id = :job_id AND state = 'RUNNING' AND {_IS_CURRENT}"
+_SET = """
+    heartbeat_at = :at,
+    liveness = 'live',
+    message = CASE WHEN waiting_since IS NULL THEN message END,
+    running_since = CASE WHEN waiting_since IS NULL THEN running_since ELSE :at END,
+    waiting_since = NULL,
+    progress_at = CASE
+        WHEN coalesce(:epoch, -1) > coalesce(epoch, -1) OR coalesce(:step, -1) > coalesce(step, -1) THEN :at
+        ELSE progress_at END,
+    epoch = CASE WHEN coalesce(:epoch, -1) > coalesce(epoch, -1) THEN :epoch ELSE epoch END,
+    step = CASE WHEN coalesce(:step, -1) > coalesce(step, -1) THEN :step ELSE step END,
+    epochs = coalesce(:epochs, epochs),
+    eta_seconds = coalesce(:eta_seconds, eta_seconds),
+    metrics = coalesce(:metrics, metrics)
+"""
+# ruff: disable[S608] -- constants of ours only
+_COLUMNS = "job_id, kind, type, attempt, epoch, step, metrics, ce_source, ce_id, at"
+_VALUES = ":job_id, 'heartbeat', 'heartbeat', attempt, :epoch, :step, :metrics, :ce_source, :ce_id, :at"
+_ONCE = "ON CONFLICT (job_id, ce_source, ce_id) DO NOTHING"
+
+# A call that was recorded before changes nothing the second time: the update is only of what was inserted.
+_IS_THERE = f"SELECT 1 FROM job WHERE {_OF_JOB}"
+_INSERT = f"INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM job WHERE {_OF_JOB} {_ONCE}"
+_UPDATE = f"UPDATE job SET {_SET} WHERE {_OF_JOB}"
+
+# The same in one round trip, and so one transaction of its own; the row is locked first, for a move may be under way.
+_AT_ONCE = f"""
+WITH beating AS (SELECT attempt FROM job WHERE {_OF_JOB} FOR NO KEY UPDATE),
+recorded AS (INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM beating {_ONCE} RETURNING attempt),
+beaten AS (UPDATE job SET {_SET} WHERE id = :job_id AND EXISTS (SELECT FROM recorded))
+SELECT 1 FROM beating
+"""
+# ruff: enable[S608]
+
+
+class Beat(msgspec.Struct, forbid_unknown_fields=True):
+    """A heartbeat's body. JSON has no NaN: a trainer leaves such a metric out."""
+
+    epoch: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    step: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], float], Meta(max_length=500)] | None = None
+    eta_seconds: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+def record(call: Call, beat: Beat, *, at: datetime) -> State:
+    """Write a heartbeat, and what it says about the job; progress never goes back within an attempt.
+
+    Raises:
+        NotFound, WrongState, Unusable, Busy: as ``store.record_event``.
+    """
+    if not _beat(call, beat, at=at) and jobs.begin_running(call, at=at):
+        _beat(call, beat, at=at)
+    return State.RUNNING
+
+
+def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
+    values: dict[str, Any] = {
+        "job_id": call.job_id,
+        "attempt": call.attempt,
+        "launch": call.launch,
+        "epoch": beat.epoch,
+        "epochs": beat.epochs,
+        "step": beat.step,
+        "eta_seconds": beat.eta_seconds,
+        "metrics": json.dumps(beat.metrics) if beat.metrics else None,
+        "ce_source": call.delivery.source,
+        "ce_id": call.delivery.id,
+        "at": at,
+    }
+    with statements() as connection:
+        if not is_sqlite():
+            return connection.exec_driver_sql(_psycopg(_AT_ONCE), values).first() is not None
+        # As SQLAlchemy writes it, so that both compare alike.
+        values["at"] = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        is_there = connection.exec_driver_sql(_IS_THERE, values).first() is not None
+        if is_there and connection.exec_driver_sql(_INSERT, values).rowcount:
+            connection.exec_driver_sql(_UPDATE, values)
+        return is_there
+
+
+@cache
+def _psycopg(statement: str) -> str:
+    return re.sub(r":(\w+)", r"%(\1)s", statement)

@@ -1,0 +1,141 @@
+"""Transactions: how the store's statements reach the database, and what its being away is called."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, event, func
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session, create_engine, select
+
+from functions.domain.errors import Busy, Unusable
+from functions.runtime.logs import log
+from functions.runtime.settings import check_database, settings
+
+#: SQLSTATEs of an undefined table and column; SQLite's code of a statement that does not fit the tables
+_NO_TABLES = {"42P01", "42703", sqlite3.SQLITE_ERROR}
+_DISK_FULL = {"53100", sqlite3.SQLITE_FULL}
+
+
+@contextmanager
+def write() -> Iterator[Session]:
+    """Run one transaction that may write; it commits at the end of the block.
+
+    Raises:
+        Busy: the database is locked, restarting or away; nothing was written.
+        Unusable: a value cannot be stored, such as a NUL character.
+    """
+    with _refusals(), Session(engine(), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def read() -> Iterator[Session]:
+    """Run one transaction that only reads.
+
+    Raises:
+        Busy: as ``write``.
+    """
+    reader = engine().execution_options(only_reads=True)
+    with _refusals(), Session(reader, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def database_now(session: Session) -> datetime:
+    """Return the time by the one clock that all replicas share: the server's, or for SQLite this machine's."""
+    if is_sqlite():
+        return datetime.now(UTC)
+    now: datetime = session.exec(select(func.clock_timestamp())).one()
+    return now.astimezone(UTC)
+
+
+@contextmanager
+def statements() -> Iterator[Connection]:
+    """Lend a connection for a few statements in the driver's own words: one transaction on SQLite, none on PostgreSQL.
+
+    For the one hot path, whose single statement on PostgreSQL is a transaction of its own.
+
+    Raises:
+        Busy, Unusable: as ``write``.
+    """
+    options = {} if is_sqlite() else {"isolation_level": "AUTOCOMMIT"}
+    with _refusals(), engine().connect().execution_options(**options) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise _refusal_of(error) from error
+    except PoolTimeout as error:
+        raise Busy("all connections to the database are in use") from error
+
+
+def _refusal_of(error: DBAPIError) -> Busy | Unusable:
+    """Return what an error means to the caller, by its class, its SQLSTATE or SQLite's code; never by its text."""
+    state, code = getattr(error.orig, "sqlstate", None), getattr(error.orig, "sqlite_errorcode", None)
+    if state in _NO_TABLES or code in _NO_TABLES:
+        return Busy("the database has no tables yet, or those of another release: run `./taskw migrate`")
+    if isinstance(error, DataError):
+        return Unusable("a value cannot be stored: remove control characters, and numbers out of range")
+    if state in _DISK_FULL or code in _DISK_FULL:
+        log(logging.ERROR, "the database's disk is full: free some space")
+        return Busy("the database's disk is full: free some space there")
+    # What the driver says has no secret: libpq leaves the password out.
+    log(logging.WARNING, "the database is busy or away", detail=str(error.orig)[:300], sqlstate=state, sqlite_code=code)
+    return Busy("the database is busy or away")
+
+
+def is_sqlite() -> bool:
+    """Return whether the store is an SQLite file; else it is PostgreSQL."""
+    return settings().database_url.startswith("sqlite:")
+
+
+def sqlite_path() -> Path:
+    """Return the SQLite file of ``sqlite:///relative`` or ``sqlite:////absolute``; its folder exists afterwards."""
+    path = Path(settings().database_url.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def prepare_sqlite(connection: sqlite3.Connection) -> None:
+    """Set what every SQLite connection of ours needs; transactions then begin only where the code begins them."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout = 20000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+@cache
+def engine() -> Engine:
+    """Return this process's engine; connections are made when first needed.
+
+    Raises:
+        ConfigurationError: DATABASE_URL is neither an SQLite file nor a PostgreSQL URL.
+    """
+    check_database()
+    if not is_sqlite():
+        url = f"postgresql+psycopg://{settings().database_url.partition('://')[2]}"
+        return create_engine(url, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
+    made = create_engine(f"sqlite:///{sqlite_path()}")
+
+    @event.listens_for(made, "connect")
+    def _prepare(connection: object, _record: object) -> None:
+        prepare_sqlite(connection)  # type: ignore[arg-type]  # SQLAlchemy types it as any DB-API connection
+
+    @event.listens_for(made, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: a lock upgraded half-way fails without waiting.
+        reads = connection.get_execution_options().get("only_reads")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return made

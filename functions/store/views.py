@@ -1,0 +1,54 @@
+"""How rows are shown, to callers of the API and in CloudEvents."""
+
+from datetime import datetime
+from typing import Any
+
+from functions.store.tables import Job, JobEvent, RejectedEvent
+
+#: columns that are nobody else's business
+JOB_HIDDEN = {
+    *("identity", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
+    *("token_key", "token_expires_at", "ran_seconds", "running_since"),
+}
+EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
+
+
+class JobView(dict[str, Any]):
+    """A job as the API shows it."""
+
+
+class JobEventView(dict[str, Any]):
+    """An entry of a job's timeline as the API shows it."""
+
+
+class RejectedEventView(dict[str, Any]):
+    """A rejected event as the API shows it."""
+
+
+def job_json(job: Job) -> JobView:
+    """Return a job as the world sees it."""
+    return JobView(_shown(job.model_dump(exclude=JOB_HIDDEN)))
+
+
+def event_json(row: JobEvent) -> JobEventView:
+    """Return an event as the world sees it."""
+    return JobEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
+
+
+def rejected_json(row: RejectedEvent) -> RejectedEventView:
+    """Return a rejected event as the world sees it."""
+    return RejectedEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
+
+
+def archived_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
+    """Return an event whole, as the archive keeps it."""
+    return _shown(row.model_dump())
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return an aware UTC moment in the API's notation."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in row.items()}
