@@ -1,6 +1,6 @@
 """create-job: a request over HTTP, or an uploaded dataset, becomes a job; once, however often it is said."""
 
-from functions.api import requests, tokens
+from functions.api import requests, specs, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty, reply
 from functions.api.routes import IDEMPOTENCY, api, function, route
@@ -29,7 +29,7 @@ def submit_job(request: Request) -> JobView | Response:
         intake.deliver(items, content, may_create=tokens.allows(request, "jobs:write"), at=at)  # 403, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
-    asked = spec.from_request(requests.body(request, dict))  # 413, 415, 422
+    asked = specs.from_request(requests.body(request, dict))  # 413, 415, 422
     key = requests.idempotency_key(request)  # 422
     job, new = intake.request(asked, key and identities.of_request(request.subject, key), at=at)  # 503
     if not new and job.spec != spec.as_json(asked):

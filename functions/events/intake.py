@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from functions.api import specs
 from functions.domain import identities, names, spec
 from functions.domain.errors import Busy, Forbidden, Refusal, Unusable, unusable_field
 from functions.domain.spec import Spec
@@ -101,7 +102,7 @@ def _take(item: Item, *, at: datetime) -> None:
     with naming(f"event {item.id[:100]} of {item.source[:100]}"):
         if not isinstance(item.data, dict):
             raise Unusable("its data must be a JSON object, as POST /v1/jobs takes")
-        request(spec.from_request(item.data), identities.of_event(item.source, item.id), at=at)
+        request(specs.from_request(item.data), identities.of_event(item.source, item.id), at=at)
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def upload(uploaded: Upload, *, at: datetime) -> None:
     if dataset is None:
         return
     with naming(names.shown(dataset.key)):
-        requested = spec.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
+        requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
         identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
         job, is_new = _make(requested, dataset, identity, at=at)
         if not is_new and job.spec != spec.as_json(requested):

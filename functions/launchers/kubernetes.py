@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from functions.launchers import kubernetes_objects as objects
 from functions.launchers import kubernetes_status
+from functions.launchers.base import LauncherAwayError, LaunchRejectedError, Phase, Status, trainer_of
 from functions.launchers.kubernetes_api import (
     CONFLICT,
     EVENTS,
@@ -30,7 +31,6 @@ from functions.launchers.kubernetes_api import (
     message_of,
     status_of,
 )
-from functions.launchers.launching import LauncherAwayError, LaunchRejectedError, Phase, Status, trainer_of
 from functions.runtime.settings import settings
 from functions.store.tables import Job
 

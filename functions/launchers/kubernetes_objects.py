@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from functions.launchers import launching
+from functions.launchers import base
 from functions.runtime.settings import Trainer, settings
 from functions.store.tables import Job
 
@@ -105,8 +105,8 @@ def _job(job: Job, pod: Object) -> Object:
             "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": math.ceil(
                 # Once before it runs, and once more after a disruption.
-                2 * launching.seconds(job, "longest_pending_seconds")
-                + launching.seconds(job, "longest_running_seconds")
+                2 * base.seconds(job, "longest_pending_seconds")
+                + base.seconds(job, "longest_running_seconds")
                 + _DEADLINE_SPARE_SECONDS
             ),
             "ttlSecondsAfterFinished": _TTL_SECONDS,
@@ -167,7 +167,7 @@ def _secret_variables(environment: dict[str, str]) -> dict[str, str]:
 
 def _pod(job: Job, environment: dict[str, str]) -> Object:
     """Return the pod, fit for a namespace of the restricted pod security standard."""
-    trainer = launching.trainer_of(job)
+    trainer = base.trainer_of(job)
     volumes = [
         # What workers share; its pages count against the memory limit.
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.resources.shm}},

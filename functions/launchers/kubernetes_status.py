@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from functions.domain.states import Reason, reason_of_exit
-from functions.launchers.launching import MESSAGE_LENGTH, Phase, Status, message_of_exit
+from functions.launchers.base import MESSAGE_LENGTH, Phase, Status, message_of_exit
 
 Object = dict[str, Any]
 

@@ -1,89 +1,22 @@
-"""Launchers: what starts trainers. One interface, chosen by ``LAUNCHER``; and what all of them hand to a trainer."""
+"""Submitting jobs to the launcher that ``LAUNCHER`` names, and what every launcher passes to a trainer."""
 
 import logging
-import signal
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from functions.api import tokens
 from functions.domain.errors import ConfigurationError, WrongState
 from functions.domain.spec import hyperparameters_json
 from functions.domain.states import FINAL, Reason, State
+from functions.launchers import base
 from functions.runtime import storage
 from functions.runtime.logs import log
-from functions.runtime.settings import Trainer, settings, storage_environment, trainers
+from functions.runtime.settings import settings, storage_environment
 from functions.store import jobs, queries, upkeep
 from functions.store.tables import Job
 
-#: characters of a status's message
-MESSAGE_LENGTH = 500
 
-
-class Phase(StrEnum):
-    """Where a trainer is, as its launcher sees it."""
-
-    ABSENT = "absent"  #: the launcher knows nothing of it
-    HELD = "held"  #: accepted in full; its turn is somebody else's to give, and asking again changes nothing
-    WAITING = "waiting"  #: accepted; to be submitted until it runs
-    RUNNING = "running"  #: a process or pod is there
-    ENDED = "ended"  #: it was there, and is gone
-
-
-class Status(NamedTuple):
-    """A trainer's phase, why in words, and a reason: what its end proves, or what its waiting is to blame on."""
-
-    phase: Phase
-    message: str | None = None
-    reason: Reason | None = None
-    #: what the trainer runs, by digest
-    image: str | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it is accepted, and not started yet."""
-        return self.phase in {Phase.HELD, Phase.WAITING}
-
-
-def message_of_exit(code: int, printed: str) -> str:
-    """Say how a trainer ended that did not send done, with the last line of what it printed: mostly, the error."""
-    said = f"the trainer exited with code {code} and did not send done"
-    if code < 0:
-        said = f"the trainer was killed by signal {-code} ({signal.strsignal(-code)})"
-    # A progress bar is drawn with characters that no store takes and no terminal should get.
-    lines = ["".join(filter(str.isprintable, line)).strip() for line in printed.splitlines()]
-    last = next(filter(None, reversed(lines)), None)
-    return f"{said}; it last printed: {last}"[:MESSAGE_LENGTH] if last else said
-
-
-class LaunchRejectedError(Exception):
-    """The launcher can never start this job; the message says what to change."""
-
-
-class LauncherAwayError(OSError):
-    """The launcher cannot be reached, or does not answer in time: whatever else it is to do fails in the same way."""
-
-
-class Launcher(Protocol):
-    """Five calls, each safe to repeat; each raises OSError when it cannot be done now."""
-
-    def submit(self, job: Job, environment: dict[str, str]) -> Status:
-        """Start this launch of the job, or let it wait. Raises LaunchRejectedError."""
-
-    def renew(self, job: Job, credentials: dict[str, str]) -> None:
-        """Replace the credentials that a trainer of this launch gets when it starts later, as after a disruption."""
-
-    def stop(self, job_id: str) -> None:
-        """Ask the trainer to end (SIGTERM), and see to it that it is gone after the grace."""
-
-    def inspect(self, job: Job) -> Status:
-        """Say how this launch of the job stands."""
-
-    def list(self) -> set[str]:
-        """Return the ids of all jobs with a trainer alive or waiting; a later ``inspect`` may use the same snapshot."""
-
-
-def chosen() -> Launcher:
+def chosen() -> base.Launcher:
     """Return the launcher that ``LAUNCHER`` names."""
     # Each brings libraries that the other does without.
     if settings().launcher == "kubernetes":
@@ -124,11 +57,11 @@ def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     try:
         variables = environment(job, at=at)
         status = chosen().submit(job, variables)
-    except LaunchRejectedError as error:
+    except base.LaunchRejectedError as error:
         rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": jobs.unheard_since(job)}
         return _moved(job, State.FAILED, at=at, **rejected)
     except OSError as error:
-        why = f"waits for the launcher, which failed: {error.strerror or error}"[:MESSAGE_LENGTH]
+        why = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
         upkeep.note_wait(job, why, at=at)
         raise
     message = waits or status.message if status.is_waiting else status.message
@@ -142,7 +75,7 @@ def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     return job
 
 
-def renew_token(job: Job, launchers: Launcher, *, now: datetime) -> None:
+def renew_token(job: Job, launchers: base.Launcher, *, now: datetime) -> None:
     """Renew the token that the job's next trainer finds when half of its life is over, or its key is removed.
 
     A trainer that runs gets its new token with a heartbeat. But one may start a day after it was submitted: it waited
@@ -152,7 +85,7 @@ def renew_token(job: Job, launchers: Launcher, *, now: datetime) -> None:
         OSError: the launcher failed.
     """
     keys, expires_at = tokens.keys(), job.token_expires_at
-    half_life = timedelta(seconds=tokens.callback_seconds(seconds(job, "longest_running_seconds")) / 2)
+    half_life = timedelta(seconds=tokens.callback_seconds(base.seconds(job, "longest_running_seconds")) / 2)
     if job.token_key in keys and expires_at is not None and expires_at - now > half_life:
         return
     fresh = credentials(job, now=now)
@@ -162,7 +95,7 @@ def renew_token(job: Job, launchers: Launcher, *, now: datetime) -> None:
 
 def _image(job: Job) -> str | None:
     """Return the image that a job is launched from; None where a command is."""
-    return (trainer_of(job).image or None) if settings().launcher == "kubernetes" else None
+    return (base.trainer_of(job).image or None) if settings().launcher == "kubernetes" else None
 
 
 def stop(job_id: str) -> None:
@@ -204,7 +137,7 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
     if spec.get("gpus", 0) > 1:
         optional.setdefault("DEVICE", ",".join(map(str, range(spec["gpus"]))))
     return {
-        **trainer_of(job).env,
+        **base.trainer_of(job).env,
         "JOB_ID": job.id,
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
@@ -215,7 +148,7 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),
         "MODEL_NAME": job.model_name,
         "HYPERPARAMETERS": hyperparameters_json(spec.get("hyperparameters", {})).decode(),
-        "HEARTBEAT_SECONDS": str(seconds(job, "heartbeat_seconds")),
+        "HEARTBEAT_SECONDS": str(base.seconds(job, "heartbeat_seconds")),
         **({"MLFLOW_TRACKING_URI": now.mlflow_tracking_uri} if now.mlflow_tracking_uri else {}),
         **credentials(job, now=at),
         **optional,
@@ -229,24 +162,6 @@ def _dataset_stem(job: Job) -> str:
 
 def credentials(job: Job, *, now: datetime) -> dict[str, str]:
     """Return those of a job's variables with which its trainer reaches the functions and the storage."""
-    running_seconds = seconds(job, "longest_running_seconds")
+    running_seconds = base.seconds(job, "longest_running_seconds")
     token = tokens.mint_callback(job.id, running_seconds, at=now, launch=job.launch)
     return {"CALLBACK_TOKEN": token, **storage_environment()}
-
-
-def trainer_of(job: Job) -> Trainer:
-    """Return how a job's framework is started.
-
-    Raises:
-        LaunchRejectedError: it is not registered any more.
-    """
-    trainer = trainers().get(job.framework)
-    if trainer is None:
-        known = ", ".join(sorted(trainers()))
-        raise LaunchRejectedError(f"the framework {job.framework} is not registered any more; TRAINERS has {known}")
-    return trainer
-
-
-def seconds(job: Job, name: str) -> float:
-    """Return one of a job's clocks, such as ``longest_running_seconds``: its own, else the configured one."""
-    return float(job.spec.get(name) or getattr(settings(), name))

@@ -31,7 +31,7 @@ from typing import Any
 import psutil
 
 from functions.domain.states import Reason, reason_of_exit
-from functions.launchers.launching import LaunchRejectedError, Phase, Status, message_of_exit, trainer_of
+from functions.launchers.base import LaunchRejectedError, Phase, Status, message_of_exit, trainer_of
 from functions.launchers.supervisor import write
 from functions.runtime.settings import settings
 from functions.store.tables import Job

@@ -14,8 +14,8 @@ from functions.domain.errors import Busy, ConfigurationError, Refusal, WrongStat
 from functions.domain.states import FINAL, RETRY, Reason, Retry, State
 from functions.events import delivery, intake
 from functions.events.notifications import Upload
-from functions.launchers import launching
-from functions.launchers.launching import Launcher, LauncherAwayError, Phase, Status
+from functions.launchers import base, launching
+from functions.launchers.base import Launcher, LauncherAwayError, Phase, Status
 from functions.reconcile import retention
 from functions.runtime import storage
 from functions.runtime.logs import apart, bind, log
@@ -130,7 +130,7 @@ def _wait_or_submit(job: Job, status: Status, *, at: datetime) -> None:
 
 
 def _note_silence(job: Job, *, awake_at: datetime, at: datetime) -> None:
-    silence = timedelta(seconds=launching.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
+    silence = timedelta(seconds=base.seconds(job, "heartbeat_seconds") * settings().silent_after_heartbeats)
     if at - awake_at > silence:
         upkeep.note_silence(job.id, since=at - silence, at=at)
 
@@ -181,23 +181,23 @@ def _unchanged(job: Job, overdue: Reason) -> store.Condition:
 def _overdue(job: Job, status: Status, *, awake_at: datetime, at: datetime) -> Reason | None:
     """Return the clock that has run out; progress cannot be seen while the control plane is away: that time is free."""
     if job.state != State.RUNNING or job.started_at is None:
-        is_over = (at - job.created_at).total_seconds() > launching.seconds(job, "longest_pending_seconds")
+        is_over = (at - job.created_at).total_seconds() > base.seconds(job, "longest_pending_seconds")
         return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
     if _has_run_too_long(job, at=at):
         return Reason.DEADLINE_RUNNING
     if job.waiting_since is not None and status.phase != Phase.RUNNING:
-        is_over = (at - job.waiting_since).total_seconds() > launching.seconds(job, "longest_pending_seconds")
+        is_over = (at - job.waiting_since).total_seconds() > base.seconds(job, "longest_pending_seconds")
         return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
     if status.is_waiting or job.waiting_since is not None:  # nothing could move
         return None
     moved_at = max(job.progress_at or job.started_at, awake_at)
-    if (at - moved_at).total_seconds() > launching.seconds(job, "longest_stalled_seconds"):
+    if (at - moved_at).total_seconds() > base.seconds(job, "longest_stalled_seconds"):
         return Reason.STALLED
     return None
 
 
 def _has_run_too_long(job: Job, *, at: datetime) -> bool:
-    return upkeep.ran_seconds(job, at=at) > launching.seconds(job, "longest_running_seconds")
+    return upkeep.ran_seconds(job, at=at) > base.seconds(job, "longest_running_seconds")
 
 
 def _clock_said(job: Job, reason: Reason, status: Status) -> str:
@@ -206,7 +206,7 @@ def _clock_said(job: Job, reason: Reason, status: Status) -> str:
         Reason.STALLED: ("neither epoch nor step moved for", "longest_stalled_seconds"),
     }.get(reason, ("no trainer called back within", "longest_pending_seconds"))
     waits = status.message or job.message if job.state != State.RUNNING or job.waiting_since is not None else None
-    return f"{said} {launching.seconds(job, clock):g} s" + (f"; it {waits}" if waits else "")
+    return f"{said} {base.seconds(job, clock):g} s" + (f"; it {waits}" if waits else "")
 
 
 def _is_unsubmitted(job: Job) -> bool:

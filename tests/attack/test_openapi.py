@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
-from functions.api import openapi
 from functions.domain.states import State
 from functions.front import ROUTES
+from infra import openapi
 from tests.attack.conftest import Server, attacked
 from tests.conftest import a_database, api_headers, callback_headers
 

@@ -8,10 +8,10 @@ import pytest
 
 from functions.api import tokens
 from functions.domain.states import State
+from functions.launchers import base, launching
 from functions.launchers import kubernetes_objects as objects
-from functions.launchers import launching
+from functions.launchers.base import LaunchRejectedError, Phase
 from functions.launchers.kubernetes import Kubernetes
-from functions.launchers.launching import LaunchRejectedError, Phase
 from functions.reconcile import sweeping
 from functions.store import jobs, queries
 from functions.store.tables import Job
@@ -39,7 +39,7 @@ def as_installation(environment: pytest.MonkeyPatch) -> Callable[[str], Kubernet
     return become
 
 
-def submit(job: Job) -> launching.Status:
+def submit(job: Job) -> base.Status:
     return Kubernetes().submit(job, launching.environment(job, at=tokens.now()))
 
 

@@ -11,10 +11,10 @@ from kubernetes.client.exceptions import ApiException
 
 from functions.api import tokens
 from functions.domain.states import Reason, State
+from functions.launchers import base, launching
 from functions.launchers import kubernetes_objects as objects
-from functions.launchers import launching
+from functions.launchers.base import LaunchRejectedError, Phase
 from functions.launchers.kubernetes import Kubernetes
-from functions.launchers.launching import LaunchRejectedError, Phase
 from functions.reconcile import sweeping
 from functions.store import jobs, queries
 from functions.store.tables import Job
@@ -53,7 +53,7 @@ def queue(kubernetes: Cluster) -> Iterator[Callable[[str], None]]:
         kubernetes.delete("LocalQueue", made.metadata.name)
 
 
-def submit(job: Job) -> launching.Status:
+def submit(job: Job) -> base.Status:
     return Kubernetes().submit(job, launching.environment(job, at=tokens.now()))
 
 
@@ -61,7 +61,7 @@ def names(found: Any) -> list[str]:
     return [one.metadata.name for one in found]
 
 
-def failed(job: Job) -> launching.Status:
+def failed(job: Job) -> base.Status:
     """Wait until the Job controller has seen the pod's end."""
     return eventually(lambda: status if (status := Kubernetes().inspect(job)).phase == Phase.ENDED else None)  # type: ignore[no-any-return]
 
@@ -433,7 +433,7 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster, qu
 
     found = Kubernetes()
     found.list()
-    assert found.inspect(job) == launching.Status(Phase.HELD, f"waits for quota of its queue: {why}")
+    assert found.inspect(job) == base.Status(Phase.HELD, f"waits for quota of its queue: {why}")
     kubernetes.delete("Workload", "job-1")
 
 

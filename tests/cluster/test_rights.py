@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from functions.api import tokens
+from functions.launchers import base, launching
 from functions.launchers import kubernetes_objects as objects
-from functions.launchers import launching
+from functions.launchers.base import Phase
 from functions.launchers.kubernetes import Kubernetes
-from functions.launchers.launching import Phase
 from functions.store import queries
 from functions.store.tables import Job
 from infra.node.layout import BINARIES, run
@@ -150,7 +150,7 @@ def test_each_function_does_its_work_with_its_own_rights(
     assert acting("sweep").list() == set()
 
 
-def submitted(kubernetes: Kubernetes, job: Job) -> launching.Status:
+def submitted(kubernetes: Kubernetes, job: Job) -> base.Status:
     return kubernetes.submit(job, launching.environment(job, at=tokens.now()))
 
 

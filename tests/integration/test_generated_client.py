@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from functions.api import openapi
 from functions.domain.states import State
 from functions.front import ROUTES
 from functions.store import upkeep
+from infra import openapi
 from tests.conftest import BUCKET, NOW, answering, api_headers, callback_headers, served_and_up
 
 PACKAGE = "stoker_generated"

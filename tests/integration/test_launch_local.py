@@ -18,7 +18,7 @@ import pytest
 
 from functions.domain.states import Reason, State
 from functions.launchers import launching, local
-from functions.launchers.launching import LaunchRejectedError, Phase, Status
+from functions.launchers.base import LaunchRejectedError, Phase, Status
 from functions.launchers.local import Local
 from functions.reconcile import sweeping
 from functions.runtime import settings

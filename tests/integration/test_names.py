@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.domain import spec
+from functions.api import specs
 from functions.domain.states import State
 from functions.launchers import launching
 from functions.reconcile import sweeping
@@ -130,7 +130,7 @@ def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
     ],
 )
 def test_metadata_of_other_than_ascii_is_read_as_it_was_meant(value: str, model: str) -> None:
-    assert spec.from_upload("digits", {"stoker-framework": "stub", "stoker-model": value}).model_name == model
+    assert specs.from_upload("digits", {"stoker-framework": "stub", "stoker-model": value}).model_name == model
 
 
 @pytest.mark.usefixtures("s3")

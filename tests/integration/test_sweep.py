@@ -18,7 +18,7 @@ from functions.domain.errors import WrongState
 from functions.domain.states import FINAL, Reason, State
 from functions.events import delivery
 from functions.launchers import launching, local
-from functions.launchers.launching import LauncherAwayError, LaunchRejectedError, Phase, Status
+from functions.launchers.base import LauncherAwayError, LaunchRejectedError, Phase, Status
 from functions.launchers.local import Local
 from functions.reconcile import retention, sweeping
 from functions.store import jobs as store

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from functions.domain.states import State
 from functions.events import delivery
 from functions.launchers import local
-from functions.launchers.launching import Phase, Status
+from functions.launchers.base import Phase, Status
 from functions.launchers.local import Local
 from functions.reconcile import retention, sweeping
 from functions.store import queries, upkeep

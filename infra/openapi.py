@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from functions.api import specs
 from functions.api.requests import CloudEvent
 from functions.api.routes import EVENT, JOB_ID, Route
 from functions.domain import spec
@@ -20,7 +21,7 @@ from functions.front import ROUTES
 from functions.store import views
 from functions.store.tables import Job, JobEvent, RejectedEvent
 
-FILE = Path(__file__).with_name("openapi.json")
+FILE = Path(__file__).parents[1] / "functions/api/openapi.json"
 Schema = dict[str, Any]
 _NULL: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
@@ -166,7 +167,7 @@ def _named(components: Mapping[str, Schema]) -> dict[str, Schema]:
     models = {name: _portable(schema) for name, schema in components.items()}
     # What the server has defaults for need not be sent.
     body = models[spec.Spec.__name__]
-    body["required"] = [name for name in body["required"] if name not in spec.DEFAULTED]
+    body["required"] = [name for name in body["required"] if name not in specs.DEFAULTED]
     queries = {route.query.__name__ for route in ROUTES if route.query is not None}
     return {name: schema for name, schema in models.items() if name not in queries} | named
 
