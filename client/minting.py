@@ -13,4 +13,4 @@ def mint(jwt_secrets: str, subject: str, scope: str, seconds: float) -> str:
     os.environ["JWT_SECRETS"] = jwt_secrets
     from functions.api import tokens  # noqa: PLC0415 -- it refuses to load without a secret
 
-    return tokens.mint_api(subject, scope, seconds, at=datetime.now(UTC))
+    return tokens.mint_api(subject, scope, seconds, now=datetime.now(UTC))

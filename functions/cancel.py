@@ -43,7 +43,7 @@ def receive_cancel_event(request: Request) -> Response:
     body = requests.raw_body(request)  # 413
     now, text = tokens.now(), body.decode("utf-8", "replace")
     for event in _events(request, body):
-        with logs.apart(), intake.rejecting(text, at=now):
+        with logs.apart(), intake.rejecting(text, now=now):
             _cancel_by_event(event)  # 503
     return empty(202)
 
@@ -71,7 +71,7 @@ def _cancel_by_event(event: CloudEvent | ValueError) -> None:
 
 def _cancel(job_id: str, message: str | None) -> Job:
     try:
-        job = jobs.move(job_id, State.CANCELLED, message=message, at=tokens.now())
+        job = jobs.move(job_id, State.CANCELLED, message=message, now=tokens.now())
     except WrongState as refused:
         if refused.members["state"] != State.CANCELLED:
             raise

@@ -22,16 +22,16 @@ from functions.store.views import JobView
 )
 def submit_job(request: Request) -> JobView | Response:
     """Create a job. The delivery of an event, or of a storage's notification, is answered with an empty body."""
-    at = tokens.now()
+    now = tokens.now()
     content = requests.raw_body(request)  # 413
     items = _delivered(request, content)
     if items is not None:
-        intake.deliver(items, content, may_create=tokens.allows(request, "jobs:write"), at=at)  # 403, 503
+        intake.deliver(items, content, may_create=tokens.allows(request, "jobs:write"), now=now)  # 403, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
     asked = specs.from_request(requests.body(request, dict))  # 413, 415, 422
     key = requests.idempotency_key(request)  # 422
-    job, new = intake.request(asked, key and identities.of_request(request.subject, key), at=at)  # 503
+    job, new = intake.request(asked, key and identities.of_request(request.subject, key), now=now)  # 503
     if not new and job.spec != spec.as_json(asked):
         raise unusable_field("Idempotency-Key", f"it has made job {job.id} of another body; use a new key")
     return reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")

@@ -14,11 +14,11 @@ from functions.store import upkeep
 )
 def receive_dead_letter(request: Request) -> Response:
     """Record an event that a Broker has given up on, with Knative's ``knativeerror…`` extensions."""
-    at = tokens.now()
+    now = tokens.now()
     body = requests.raw_body(request)  # 413
     destination = request.headers.get("ce-knativeerrordest", "its subscriber")[:500]
     status = request.headers.get("ce-knativeerrorcode", "without an answer")[:20]
-    upkeep.reject(f"not delivered to {destination}: {status}", body.decode("utf-8", "replace"), at=at)  # 503
+    upkeep.reject(f"not delivered to {destination}: {status}", body.decode("utf-8", "replace"), now=now)  # 503
     return empty(202)
 
 

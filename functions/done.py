@@ -21,7 +21,7 @@ class Ended(msgspec.Struct):
 def report_done(request: Request, job_id: str, body: Report) -> Ended:
     """Record how a job ended; the same report again has the same response."""
     call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))
-    job = reports.finish(call, body, at=tokens.now())  # 404, 409, 422, 503
+    job = reports.finish(call, body, now=tokens.now())  # 404, 409, 422, 503
     return Ended(State(job.state))
 
 

@@ -35,9 +35,9 @@ def record_event(request: Request, job_id: str, body: Event) -> Recorded:
     call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
     said = Said(body.type, body.message, body.data)
     if said.type == "started":
-        job = jobs.claim(call, said, at=tokens.now())  # 404, 409, 503
+        job = jobs.claim(call, said, now=tokens.now())  # 404, 409, 503
     else:
-        job = jobs.record_event(call, said, at=tokens.now())  # 404, 409, 422, 503
+        job = jobs.record_event(call, said, now=tokens.now())  # 404, 409, 422, 503
     return Recorded(State(job.state), job.attempt)
 
 

@@ -21,10 +21,10 @@ class Heard(msgspec.Struct):
 @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
 def record_heartbeat(request: Request, job_id: str, body: heartbeats.Beat) -> Heard:
     """Record a trainer's progress; the response has a new token when the caller's nears its end."""
-    at = tokens.now()
+    now = tokens.now()
     call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
-    state = heartbeats.record(call, body, at=at)  # 404, 409, 422, 503
-    return Heard(state, tokens.renewed(request.claims, at=at) or UNSET)
+    state = heartbeats.record(call, body, now=now)  # 404, 409, 422, 503
+    return Heard(state, tokens.renewed(request.claims, now=now) or UNSET)
 
 
 heartbeat = function("heartbeat", record_heartbeat)

@@ -18,7 +18,7 @@ def run_sweep(request: Request) -> Response:
     if request.headers.get("ce-type", "").startswith(_CHANGED):
         _look(request.headers.get("ce-subject", ""))  # 503
     else:
-        sweeping.once(at=tokens.now())  # 503
+        sweeping.once(now=tokens.now())  # 503
     return empty(204)
 
 
@@ -26,7 +26,7 @@ def _look(path: str) -> None:
     job_id = job_id_of(path.rpartition("/")[2])
     try:
         if job_id is not None:
-            sweeping.look(job_id, at=tokens.now())
+            sweeping.look(job_id, now=tokens.now())
     except NotFound:  # a Job without a row is an orphan, which the next sweep stops; to deliver it again helps nobody
         return
 

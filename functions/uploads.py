@@ -24,7 +24,7 @@ def receive_upload(request: Request) -> Response:
     A notification that is a CloudEvent becomes the data of the Broker's event, with its attributes: so it stays a
     notification whatever its type says, and no token for uploads can send ``dev.stoker.job.create`` this way.
     """
-    at = tokens.now()
+    now = tokens.now()
     body = requests.raw_body(request)  # 413
     if cloudevents.is_event(request.headers):
         body = cloudevents.as_json(request.headers, body)
@@ -32,7 +32,7 @@ def receive_upload(request: Request) -> Response:
         type_=UPLOADED,
         id_=hashlib.sha256(body).hexdigest(),
         subject="datasets",
-        at=at.isoformat(),
+        now=now.isoformat(),
         trace_id=logs.about.get()["trace_id"],
     )
     status = sink.post(headers, body)  # 503

@@ -28,13 +28,13 @@ _CLOCK_ERROR_SECONDS = 3600
 _LEEWAY_SECONDS = 5
 
 
-def mint_callback(job_id: str, running_seconds: float, *, at: datetime, launch: int | None = None) -> str:
+def mint_callback(job_id: str, running_seconds: float, *, now: datetime, launch: int | None = None) -> str:
     """Return a trainer's token for one job, good for the job's time limit but for 6 h at least and 24 h at most.
 
     With ``launch``, its bearer can claim the job for as long as that is the job's last launch.
     """
     of_launch = {} if launch is None else {"launch": launch}
-    return _mint({"aud": "callback", "job_id": job_id, **of_launch}, callback_seconds(running_seconds), at=at)
+    return _mint({"aud": "callback", "job_id": job_id, **of_launch}, callback_seconds(running_seconds), now=now)
 
 
 def callback_seconds(running_seconds: float) -> float:
@@ -48,7 +48,7 @@ def key_and_expiry(token: str) -> tuple[str, datetime]:
     return jwt.get_unverified_header(token)["kid"], datetime.fromtimestamp(claims["exp"], UTC)
 
 
-def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:
+def mint_api(subject: str, scope: str, seconds: float, *, now: datetime) -> str:
     """Return an API token; ``scope`` is space-separated, among ``settings.SCOPES``.
 
     Raises:
@@ -57,12 +57,12 @@ def mint_api(subject: str, scope: str, seconds: float, *, at: datetime) -> str:
     unknown = set(scope.split()) - set(SCOPES)
     if unknown or not scope.split():
         raise ValueError(f"scope: use some of {' '.join(SCOPES)}, not {' '.join(sorted(unknown)) or 'nothing'}")
-    return _mint({"aud": "api", "sub": subject, "scope": scope}, seconds, at=at)
+    return _mint({"aud": "api", "sub": subject, "scope": scope}, seconds, now=now)
 
 
-def _mint(claims: dict[str, Any], seconds: float, *, at: datetime) -> str:
+def _mint(claims: dict[str, Any], seconds: float, *, now: datetime) -> str:
     kid, secret = next(iter(keys().items()))
-    times = {"iat": at, "exp": at + timedelta(seconds=seconds)}
+    times = {"iat": now, "exp": now + timedelta(seconds=seconds)}
     return jwt.encode({"iss": ISSUER, **claims, **times}, secret, "HS256", headers={"kid": kid})
 
 
@@ -78,11 +78,11 @@ def require_callback(request: "Request", job_id: str) -> dict[str, Any]:
     return claims
 
 
-def renewed(claims: Mapping[str, Any], *, at: datetime) -> str | None:
+def renewed(claims: Mapping[str, Any], *, now: datetime) -> str | None:
     """Return a fresh callback token once less than half of the life of one with these claims is left, else None."""
-    if claims["exp"] - at.timestamp() > (claims["exp"] - claims["iat"]) / 2:
+    if claims["exp"] - now.timestamp() > (claims["exp"] - claims["iat"]) / 2:
         return None
-    return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], at=at, launch=claims.get("launch"))
+    return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], now=now, launch=claims.get("launch"))
 
 
 def require_api(request: "Request", *scopes: str) -> str:

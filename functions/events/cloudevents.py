@@ -101,7 +101,7 @@ def as_json(headers: Headers, body: bytes) -> bytes:
 
 
 def outgoing_headers(
-    *, type_: str, id_: str, subject: str, at: str, trace_id: str, **extensions: str
+    *, type_: str, id_: str, subject: str, now: str, trace_id: str, **extensions: str
 ) -> dict[str, str]:
     """Return the headers of an event with a JSON body, in binary mode: the same for the same arguments.
 
@@ -116,7 +116,7 @@ def outgoing_headers(
         "source": "/stoker",
         "type": type_,
         "subject": subject,
-        "time": at,
+        "time": now,
         "traceparent": traceparent,
         **extensions,
     }

@@ -33,7 +33,7 @@ KEPT_WITHOUT_SINK = timedelta(days=1)
 FORGOTTEN = 5_000
 
 
-def deliver(lease: Lease, *, at: datetime) -> None:
+def deliver(lease: Lease, *, now: datetime) -> None:
     """Send what has not been sent; after a refusal the same job's later events wait for the next sweep.
 
     Raises:
@@ -41,7 +41,7 @@ def deliver(lease: Lease, *, at: datetime) -> None:
     """
     end = time.monotonic() + BUDGET_SECONDS
     if not settings().k_sink:
-        while outbox.forget_unsent(before=at - KEPT_WITHOUT_SINK, limit=FORGOTTEN) and time.monotonic() < end:
+        while outbox.forget_unsent(before=now - KEPT_WITHOUT_SINK, limit=FORGOTTEN) and time.monotonic() < end:
             continue
         return
     sender = _Sender(lease, end)
@@ -53,7 +53,7 @@ def deliver(lease: Lease, *, at: datetime) -> None:
                 by_job[row.job_id].append(row)
             taken = [*senders.map(sender.send, by_job.values())]
             if any(taken):
-                outbox.sent([id_ for ids in taken for id_ in ids], at=at)
+                outbox.sent([id_ for ids in taken for id_ in ids], now=now)
             held |= {job_id for job_id, ids in zip(by_job, taken, strict=True) if len(ids) < len(by_job[job_id])}
     if sender.failures:
         raise sender.failures[0]
@@ -95,7 +95,7 @@ def _headers(row: Outbox) -> dict[str, str]:
         type_=row.type,
         id_=f"{row.job_id}.{row.sequence}",
         subject=row.job_id,
-        at=rfc3339(row.created_at),
+        now=rfc3339(row.created_at),
         trace_id=row.trace_id,
         # Padded, because the extension of that name is compared as text.
         sequence=f"{row.sequence:010d}",

@@ -56,7 +56,7 @@ def records(value: object) -> list[Item]:
         return [Rejected(str(error))]
 
 
-def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, at: datetime) -> None:
+def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, now: datetime) -> None:
     """Take each item of a delivery on its own; what can never become a job is recorded with the reason.
 
     ``may_create``: whether the caller may send ``dev.stoker.job.create``.
@@ -71,14 +71,14 @@ def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, at: datetim
         # By its upload's identity, which sweep knows too: it is recorded once, whoever meets it first.
         about = item.upload if isinstance(item, Rejected) else item
         identity = identity_of(about) if isinstance(about, Upload) else None
-        with logs.apart(), rejecting(text, at=at, identity=identity):
-            _take(item, at=at)
+        with logs.apart(), rejecting(text, now=now, identity=identity):
+            _take(item, now=now)
     if len(allowed) < len(items):
         raise Forbidden(f"an event of type {CREATE} needs a token with the scope jobs:write")
 
 
 @contextmanager
-def rejecting(text: str, *, at: datetime, identity: str | None = None) -> Iterator[None]:
+def rejecting(text: str, *, now: datetime, identity: str | None = None) -> Iterator[None]:
     """Record a delivery that the block finds unusable for ever, with the reason.
 
     Only a Refusal means that: whatever else is raised is not the sender's fault, and raised on.
@@ -90,19 +90,19 @@ def rejecting(text: str, *, at: datetime, identity: str | None = None) -> Iterat
     except Refusal as error:
         logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
         own = error.identity if isinstance(error, GoneError) else identity
-        upkeep.reject(str(error), text, at=at, identity=own)
+        upkeep.reject(str(error), text, now=now, identity=own)
 
 
-def _take(item: Item, *, at: datetime) -> None:
+def _take(item: Item, *, now: datetime) -> None:
     if isinstance(item, Rejected):
         raise Unusable(item.reason)
     if isinstance(item, Upload):
-        upload(item, at=at)
+        upload(item, now=now)
         return
     with naming(f"event {item.id[:100]} of {item.source[:100]}"):
         if not isinstance(item.data, dict):
             raise Unusable("its data must be a JSON object, as POST /v1/jobs takes")
-        request(specs.from_request(item.data), identities.of_event(item.source, item.id), at=at)
+        request(specs.from_request(item.data), identities.of_event(item.source, item.id), now=now)
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def naming(subject: str) -> Iterator[None]:
         raise Unusable(f"{subject}: {error}", **error.members) from error
 
 
-def upload(uploaded: Upload, *, at: datetime) -> None:
+def upload(uploaded: Upload, *, now: datetime) -> None:
     """Make the job of an uploaded dataset, as the object's metadata asks.
 
     Raises:
@@ -130,7 +130,7 @@ def upload(uploaded: Upload, *, at: datetime) -> None:
     with naming(names.shown(dataset.key)):
         requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
         identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
-        job, is_new = _make(requested, dataset, identity, at=at)
+        job, is_new = _make(requested, dataset, identity, now=now)
         if not is_new and job.spec != spec.as_json(requested):
             raise Unusable(
                 f"these bytes have made job {job.id} already, with other settings; "
@@ -171,7 +171,7 @@ def _is_version(found: StoredObject, uploaded: Upload) -> bool:
     return not (uploaded.version and found.version) or found.version == uploaded.version
 
 
-def request(requested: Spec, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+def request(requested: Spec, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
     """Make a requested job of the dataset as it is now, or return the one of this identity, whatever became of that.
 
     Raises:
@@ -180,15 +180,15 @@ def request(requested: Spec, identity: str | None, *, at: datetime) -> tuple[Job
     """
     existing = queries.job_of(identity) if identity else None
     if existing is not None:
-        return _launched(existing, at=at), False
+        return _launched(existing, now=now), False
     keys = [storage.dataset_key(name) for name in names.forms(requested.dataset_id)]
     dataset = next(filter(None, map(storage.head, keys)), None)
     if dataset is None:
         raise unusable_field("dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first")
-    return _make(requested, dataset, identity, at=at)
+    return _make(requested, dataset, identity, now=now)
 
 
-def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, at: datetime) -> tuple[Job, bool]:
+def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
     """Write the job, or return the one of this identity, launched if nobody has yet; the flag says if it is new."""
     if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
         raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
@@ -198,13 +198,13 @@ def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, at: d
         dataset_key=None if dataset.key == storage.dataset_key(requested.dataset_id) else dataset.key,
         identity=identity,
         trace_id=logs.about.get()["trace_id"],
-        at=at,
+        now=now,
     )
     logs.bind(job_id=job.id)
     if is_new:
         logs.log(logging.INFO, "created a job", framework=job.framework, dataset_id=job.dataset_id)
-    return _launched(job, at=at), is_new
+    return _launched(job, now=now), is_new
 
 
-def _launched(job: Job, *, at: datetime) -> Job:
-    return launching.launch(job, at=at) if job.state == State.PENDING else job
+def _launched(job: Job, *, now: datetime) -> Job:
+    return launching.launch(job, now=now) if job.state == State.PENDING else job

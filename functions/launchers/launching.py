@@ -28,10 +28,10 @@ def chosen() -> base.Launcher:
     return Local()
 
 
-def launch(job: Job, *, at: datetime) -> Job:
+def launch(job: Job, *, now: datetime) -> Job:
     """Submit an open job; where the launcher fails, the job stays as it is and sweep tries again."""
     try:
-        return submit(job, at=at)
+        return submit(job, now=now)
     except ConfigurationError as error:
         log(logging.ERROR, "misconfigured; sweep tries again", detail=str(error), job_id=job.id)
         return job
@@ -40,7 +40,7 @@ def launch(job: Job, *, at: datetime) -> Job:
         return job
 
 
-def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
+def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
     """Hand this launch of a job to the launcher, and note what became of it; safe to repeat after any crash.
 
     Does nothing for a job that has ended or was launched again since it was read. If that happens in the very moment
@@ -55,23 +55,23 @@ def submit(job: Job, *, at: datetime, waits: str | None = None) -> Job:
     if current.state in FINAL or current.launch != job.launch:
         return current
     try:
-        variables = environment(job, at=at)
+        variables = environment(job, now=now)
         status = chosen().submit(job, variables)
     except base.LaunchRejectedError as error:
         rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": jobs.unheard_since(job)}
-        return _moved(job, State.FAILED, at=at, **rejected)
+        return _moved(job, State.FAILED, now=now, **rejected)
     except OSError as error:
         why = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
-        upkeep.note_wait(job, why, at=at)
+        upkeep.note_wait(job, why, now=now)
         raise
     message = waits or status.message if status.is_waiting else status.message
-    if not upkeep.submitted(job, message, at=at, image=_image(job)):
+    if not upkeep.submitted(job, message, now=now, image=_image(job)):
         return _stopped_if_ended(job)
     if status.is_waiting and job.state == State.RUNNING:
-        upkeep.note_wait(job, message, at=at)
+        upkeep.note_wait(job, message, now=now)
     upkeep.note_token(job, *tokens.key_and_expiry(variables["CALLBACK_TOKEN"]))
     if job.state == State.PENDING:
-        return _moved(job, State.QUEUED, at=at, message=message)
+        return _moved(job, State.QUEUED, now=now, message=message)
     return job
 
 
@@ -106,9 +106,9 @@ def stop(job_id: str) -> None:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job_id)
 
 
-def _moved(job: Job, to: State, *, at: datetime, **values: Any) -> Job:
+def _moved(job: Job, to: State, *, now: datetime, **values: Any) -> Job:
     try:
-        return jobs.move(job.id, to, at=at, **values)
+        return jobs.move(job.id, to, now=now, **values)
     except WrongState:  # the trainer was quicker, or somebody cancelled: what is written stands
         return _stopped_if_ended(job)
 
@@ -120,9 +120,9 @@ def _stopped_if_ended(job: Job) -> Job:
     return current
 
 
-def environment(job: Job, *, at: datetime) -> dict[str, str]:
+def environment(job: Job, *, now: datetime) -> dict[str, str]:
     """Return the contract's variables for a job (contract v1, "in"), and nothing else."""
-    spec, now = job.spec, settings()
+    spec, configured = job.spec, settings()
     names = (
         "epochs",
         "batch_size",
@@ -141,7 +141,7 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "JOB_ID": job.id,
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
-        "BACKEND_BASE_URL": now.backend_base_url,
+        "BACKEND_BASE_URL": configured.backend_base_url,
         "TASK": job.task,
         # To the letter as the object is called, so that the trainer's datasets/{DATASET_ID}.zip is that object.
         "DATASET_ID": _dataset_stem(job),
@@ -149,8 +149,8 @@ def environment(job: Job, *, at: datetime) -> dict[str, str]:
         "MODEL_NAME": job.model_name,
         "HYPERPARAMETERS": hyperparameters_json(spec.get("hyperparameters", {})).decode(),
         "HEARTBEAT_SECONDS": str(base.seconds(job, "heartbeat_seconds")),
-        **({"MLFLOW_TRACKING_URI": now.mlflow_tracking_uri} if now.mlflow_tracking_uri else {}),
-        **credentials(job, now=at),
+        **({"MLFLOW_TRACKING_URI": configured.mlflow_tracking_uri} if configured.mlflow_tracking_uri else {}),
+        **credentials(job, now=now),
         **optional,
     }
 
@@ -163,5 +163,5 @@ def _dataset_stem(job: Job) -> str:
 def credentials(job: Job, *, now: datetime) -> dict[str, str]:
     """Return those of a job's variables with which its trainer reaches the functions and the storage."""
     running_seconds = base.seconds(job, "longest_running_seconds")
-    token = tokens.mint_callback(job.id, running_seconds, at=now, launch=job.launch)
+    token = tokens.mint_callback(job.id, running_seconds, now=now, launch=job.launch)
     return {"CALLBACK_TOKEN": token, **storage_environment()}

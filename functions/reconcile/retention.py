@@ -24,7 +24,7 @@ BUDGET_SECONDS = 10.0
 BATCH = 5_000
 
 
-def run(*, at: datetime, batch: int = BATCH) -> None:
+def run(*, now: datetime, batch: int = BATCH) -> None:
     """Move what is older than ``RETENTION_DAYS``, batch by batch, as far as the time allows.
 
     Raises:
@@ -33,9 +33,9 @@ def run(*, at: datetime, batch: int = BATCH) -> None:
     days = settings().retention_days
     if not days:
         return
-    before, end = at - timedelta(days=days), time.monotonic() + BUDGET_SECONDS
+    before, end = now - timedelta(days=days), time.monotonic() + BUDGET_SECONDS
     # Sweep knows a rejected upload by its row as long as it looks back for uploads.
-    rejected_before = min(before, at - timedelta(seconds=settings().upload_horizon_seconds))
+    rejected_before = min(before, now - timedelta(seconds=settings().upload_horizon_seconds))
     for step, moment in ((_move_events, before), (_move_rejected, rejected_before), (_forget_sent, before)):
         while time.monotonic() < end and step(moment, batch):
             continue

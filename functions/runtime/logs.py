@@ -52,12 +52,12 @@ class _Line(logging.Formatter):
         if record.exc_info:
             fields = fields | {"error": self.formatException(record.exc_info)}
         trace = f"[TRACE:{fields.get('trace_id', '-')}]"
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self.as_json:
-            line = {"at": at, "severity": record.levelname, "message": f"{trace} {record.getMessage()}", **fields}
+            line = {"at": now, "severity": record.levelname, "message": f"{trace} {record.getMessage()}", **fields}
             return json.dumps(line, default=str)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name != "trace_id")
-        shown = f"{at} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().translate(_VISIBLE)
+        shown = f"{now} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().translate(_VISIBLE)
         # One call, one line: a newline in a value must not look like a line of ours.
         return shown.replace("\n", "\n  | ")
 

@@ -186,10 +186,10 @@ def _resolved(trainer: Trainer, folder: Path) -> Trainer:
 
 def storage_environment() -> dict[str, str]:
     """Return the contract's storage variables, as a trainer gets them."""
-    now = settings()
-    if now.trainer_storage == "presigned":
-        return {"STORAGE_TYPE": "presigned", "STORAGE_BUCKET": now.storage_bucket}
-    return {"STORAGE_TYPE": now.storage_type, "STORAGE_BUCKET": now.storage_bucket} | storage_access()
+    configured = settings()
+    if configured.trainer_storage == "presigned":
+        return {"STORAGE_TYPE": "presigned", "STORAGE_BUCKET": configured.storage_bucket}
+    return {"STORAGE_TYPE": configured.storage_type, "STORAGE_BUCKET": configured.storage_bucket} | storage_access()
 
 
 def storage_access() -> dict[str, str]:

@@ -65,18 +65,18 @@ class Beat(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-def record(call: Call, beat: Beat, *, at: datetime) -> State:
+def record(call: Call, beat: Beat, *, now: datetime) -> State:
     """Write a heartbeat, and what it says about the job; progress never goes back within an attempt.
 
     Raises:
         NotFound, WrongState, Unusable, Busy: as ``store.record_event``.
     """
-    if not _beat(call, beat, at=at) and jobs.begin_running(call, at=at):
-        _beat(call, beat, at=at)
+    if not _beat(call, beat, now=now) and jobs.begin_running(call, now=now):
+        _beat(call, beat, now=now)
     return State.RUNNING
 
 
-def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
+def _beat(call: Call, beat: Beat, *, now: datetime) -> bool:
     values: dict[str, Any] = {
         "job_id": call.job_id,
         "attempt": call.attempt,
@@ -88,13 +88,13 @@ def _beat(call: Call, beat: Beat, *, at: datetime) -> bool:
         "metrics": json.dumps(beat.metrics) if beat.metrics else None,
         "ce_source": call.delivery.source,
         "ce_id": call.delivery.id,
-        "at": at,
+        "at": now,
     }
     with statements() as connection:
         if not is_sqlite():
             return connection.exec_driver_sql(_psycopg(_AT_ONCE), values).first() is not None
         # As SQLAlchemy writes it, so that both compare alike.
-        values["at"] = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        values["at"] = now.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         is_there = connection.exec_driver_sql(_IS_THERE, values).first() is not None
         if is_there and connection.exec_driver_sql(_INSERT, values).rowcount:
             connection.exec_driver_sql(_UPDATE, values)

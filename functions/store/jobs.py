@@ -33,7 +33,7 @@ def create(  # noqa: PLR0913 -- what a new job has
     *,
     identity: str | None,
     trace_id: str,
-    at: datetime,
+    now: datetime,
     dataset_etag: str | None = None,
     dataset_key: str | None = None,
 ) -> tuple[Job, bool]:
@@ -46,7 +46,7 @@ def create(  # noqa: PLR0913 -- what a new job has
     """
     job = Job(
         # The time first: what runs now lies together in the indexes, however many jobs have ended.
-        id=f"{int(at.timestamp()):08x}{secrets.token_hex(6)}",
+        id=f"{int(now.timestamp()):08x}{secrets.token_hex(6)}",
         identity=identity,
         framework=spec.framework,
         task=spec.task,
@@ -60,14 +60,14 @@ def create(  # noqa: PLR0913 -- what a new job has
         epochs=spec.epochs,
         metrics={},
         artifacts=[],
-        created_at=at,
+        created_at=now,
         sequence=1,
     )
     try:
         with write() as session:
             session.add(job)
             session.flush()
-            _tell(session, job, at=at)
+            _tell(session, job, now=now)
             return job, True
     except IntegrityError:
         if identity is None:
@@ -83,7 +83,7 @@ def move(  # noqa: PLR0913 -- what a move writes
     job_id: str,
     to: State,
     *,
-    at: datetime,
+    now: datetime,
     message: str | None = None,
     reason: Reason | None = None,
     still: Condition | None = None,
@@ -95,7 +95,7 @@ def move(  # noqa: PLR0913 -- what a move writes
         WrongState: the job is past ``to``, or ``still`` no longer holds; ``members["state"]`` says where it is.
     """
     with write() as session:
-        job = _move(session, job_id, to, at=at, values={"message": message, "reason": reason}, still=still)
+        job = _move(session, job_id, to, now=now, values={"message": message, "reason": reason}, still=still)
         if job is None:
             raise _miss(session, job_id, to)
         return job
@@ -111,7 +111,7 @@ def unheard_since(job: Job) -> Condition:
     return as_read(job, "launch", "submitted_at", "heartbeat_at")
 
 
-def claim(call: Call, said: Said, *, at: datetime) -> Job:
+def claim(call: Call, said: Said, *, now: datetime) -> Job:
     """Give the job to the trainer's process that has just started: a new attempt, counted from 1.
 
     The same call again returns the attempt of the first time. A call of a launch that was replaced claims nothing.
@@ -122,21 +122,21 @@ def claim(call: Call, said: Said, *, at: datetime) -> Job:
 
     def start(session: Session) -> Job | None:
         is_current = _is_current_launch(call)
-        _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=is_current)
+        _move(session, call.job_id, State.RUNNING, now=now, values={"message": None}, still=is_current)
         job: Job | None = session.scalar(
             update(Job)
             .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, is_current)
-            .values(attempt=Job.attempt + 1, epoch=None, step=None, progress_at=at, **_sign_of_life(at))
+            .values(attempt=Job.attempt + 1, epoch=None, step=None, progress_at=now, **_sign_of_life(now))
             .returning(Job)
         )
         if job is not None:
-            _record(session, job, call, said, at=at)
+            _record(session, job, call, said, now=now)
         return job
 
     return _once(call, State.RUNNING, start)
 
 
-def record_event(call: Call, said: Said, *, at: datetime) -> Job:
+def record_event(call: Call, said: Said, *, now: datetime) -> Job:
     """Write a trainer's event into the timeline; it counts as a sign of life.
 
     Raises:
@@ -146,22 +146,22 @@ def record_event(call: Call, said: Said, *, at: datetime) -> Job:
     """
 
     def note(session: Session) -> Job | None:
-        job = _touch(session, call, at=at)
+        job = _touch(session, call, now=now)
         if job is not None:
-            _record(session, job, call, said, at=at)
+            _record(session, job, call, said, now=now)
         return job
 
     return _once(call, State.RUNNING, note)
 
 
-def begin_running(call: Call, *, at: datetime) -> bool:
+def begin_running(call: Call, *, now: datetime) -> bool:
     """Move a job to RUNNING by a trainer's first heartbeat; False when this very call was answered before.
 
     Raises:
         NotFound, WrongState, Unusable: as ``record_event``.
     """
     with write() as session:
-        if _touch(session, call, at=at) is not None:
+        if _touch(session, call, now=now) is not None:
             return True
         _answered_before(session, call, State.RUNNING)
         return False
@@ -171,7 +171,7 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     call: Call,
     to: State,
     *,
-    at: datetime,
+    now: datetime,
     metrics: dict[str, float] | None,
     artifacts: list[str] | None,
     reason: Reason | None = None,
@@ -186,7 +186,7 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     values = {"reason": reason, "message": message, **{name: value for name, value in told.items() if value}}
 
     def end(session: Session) -> Job | None:
-        return _move(session, call.job_id, to, at=at, values=values, still=_is_current(call), delivery=call.delivery)
+        return _move(session, call.job_id, to, now=now, values=values, still=_is_current(call), delivery=call.delivery)
 
     return _once(call, to, end)
 
@@ -207,30 +207,30 @@ def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
     job_id: str,
     to: State,
     *,
-    at: datetime,
+    now: datetime,
     values: dict[str, Any],
     still: Condition | None = None,
     delivery: Delivery | None = None,
 ) -> Job | None:
     stamps: dict[str, Any] = {}
     if to in FINAL:
-        stamps = {"finished_at": at, "liveness": None, "waiting_since": None}
+        stamps = {"finished_at": now, "liveness": None, "waiting_since": None}
     elif to == State.RUNNING:
         moments = ("started_at", "running_since", "heartbeat_at", "progress_at")
-        stamps = {"liveness": "live", **dict.fromkeys(moments, at)}
+        stamps = {"liveness": "live", **dict.fromkeys(moments, now)}
     elif to == State.QUEUED:
-        stamps = {"queued_at": at}
+        stamps = {"queued_at": now}
     # Compare-and-set: of two callers that race, the database lets one through.
     where = [col(Job.id) == job_id, col(Job.state).in_(BEFORE[to])] + ([] if still is None else [still])
     job: Job | None = session.scalar(
         update(Job).where(*where).values(state=to, sequence=Job.sequence + 1, **stamps, **values).returning(Job)
     )
     if job is not None:
-        _tell(session, job, at=at, delivery=delivery)
+        _tell(session, job, now=now, delivery=delivery)
     return job
 
 
-def _tell(session: Session, job: Job, *, at: datetime, delivery: Delivery | None = None) -> None:
+def _tell(session: Session, job: Job, *, now: datetime, delivery: Delivery | None = None) -> None:
     """Write the timeline's and the outbox's row of the state that the job has just entered."""
     source, id_ = delivery or (None, None)
     data = {"reason": job.reason} if job.reason else None
@@ -245,7 +245,7 @@ def _tell(session: Session, job: Job, *, at: datetime, delivery: Delivery | None
             metrics=job.metrics if job.state in FINAL else None,
             ce_source=source,
             ce_id=id_,
-            at=at,
+            at=now,
         )
     )
     session.add(
@@ -255,32 +255,32 @@ def _tell(session: Session, job: Job, *, at: datetime, delivery: Delivery | None
             type=f"dev.stoker.job.{job.state.lower()}",
             data=job_json(job),
             trace_id=job.trace_id,
-            created_at=at,
+            created_at=now,
         )
     )
     session.flush()
 
 
-def _touch(session: Session, call: Call, *, at: datetime) -> Job | None:
+def _touch(session: Session, call: Call, *, now: datetime) -> Job | None:
     """Count a sign of life of a job that has not ended, and make it RUNNING; None when it is past that."""
-    _move(session, call.job_id, State.RUNNING, at=at, values={"message": None}, still=_is_current(call))
+    _move(session, call.job_id, State.RUNNING, now=now, values={"message": None}, still=_is_current(call))
     job: Job | None = session.scalar(
         update(Job)
         .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _is_current(call))
-        .values(_sign_of_life(at))
+        .values(_sign_of_life(now))
         .returning(Job)
     )
     return job
 
 
-def _sign_of_life(at: datetime) -> dict[str, Any]:
+def _sign_of_life(now: datetime) -> dict[str, Any]:
     """Return what a callback changes in a RUNNING job. It ends a wait: the running clock goes on."""
     runs = col(Job.waiting_since).is_(None)
     return {
-        "heartbeat_at": at,
+        "heartbeat_at": now,
         "liveness": "live",
         "message": case((runs, Job.message), else_=None),
-        "running_since": case((runs, Job.running_since), else_=literal(at, Moment())),
+        "running_since": case((runs, Job.running_since), else_=literal(now, Moment())),
         "waiting_since": None,
     }
 
@@ -305,7 +305,7 @@ def refuse_replaced(job: Job, launch: int | None) -> None:
         raise WrongState(f"launch {launch} has been replaced by launch {job.launch}; stop", state=job.state)
 
 
-def _record(session: Session, job: Job, call: Call, said: Said, *, at: datetime) -> None:
+def _record(session: Session, job: Job, call: Call, said: Said, *, now: datetime) -> None:
     source, id_ = call.delivery
     session.add(
         JobEvent(
@@ -317,7 +317,7 @@ def _record(session: Session, job: Job, call: Call, said: Said, *, at: datetime)
             data=said.data,
             ce_source=source,
             ce_id=id_,
-            at=at,
+            at=now,
         )
     )
     session.flush()

@@ -28,14 +28,14 @@ class Lease:
         self._kept, self._lock = since, Lock()
 
     @classmethod
-    def take(cls, *, at: datetime) -> Self | None:
+    def take(cls, *, now: datetime) -> Self | None:
         """Return a new lease; None while another sweep holds it.
 
         Raises:
             Busy: the store is away.
         """
         since = time.monotonic()  # before the lease begins, so that it never seems longer than it is
-        held = upkeep.take_lease(at=at, lasting=DURATION, away_after=AWAY_AFTER)
+        held = upkeep.take_lease(now=now, lasting=DURATION, away_after=AWAY_AFTER)
         return None if held is None else cls(held, since)
 
     def keep(self) -> bool:

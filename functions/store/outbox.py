@@ -21,10 +21,10 @@ def unsent(*, but: Collection[str], limit: int) -> list[Outbox]:
         return list(session.exec(query.order_by(col(Outbox.id)).limit(limit)))
 
 
-def sent(ids: Collection[int], *, at: datetime) -> None:
+def sent(ids: Collection[int], *, now: datetime) -> None:
     """Note that rows were delivered."""
     with write() as session:
-        session.execute(update(Outbox).where(col(Outbox.id).in_(ids)).values(sent_at=at))
+        session.execute(update(Outbox).where(col(Outbox.id).in_(ids)).values(sent_at=now))
 
 
 def forget_unsent(*, before: datetime, limit: int) -> bool:

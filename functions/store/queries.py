@@ -60,9 +60,9 @@ def jobs(filters: dict[str, str], *, cursor: str | None, limit: int) -> tuple[li
 
 
 def _position(cursor: str) -> tuple[datetime, str]:
-    at, _, job_id = cursor.partition("_")
+    now, _, job_id = cursor.partition("_")
     try:
-        return msgspec.convert(at, datetime), job_id
+        return msgspec.convert(now, datetime), job_id
     except msgspec.ValidationError as error:
         raise unusable_field("cursor", "use the next_cursor of the page before") from error
 

@@ -36,7 +36,7 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-def finish(call: Call, report: Report, *, at: datetime) -> Job:
+def finish(call: Call, report: Report, *, now: datetime) -> Job:
     """End a job as its trainer reports.
 
     Raises:
@@ -50,11 +50,11 @@ def finish(call: Call, report: Report, *, at: datetime) -> Job:
         artifacts=report.artifacts,
         reason=error.reason if error else None,
         message=error.message if error else None,
-        at=at,
+        now=now,
     )
 
 
-def finish_as_stored(job: Job, *, at: datetime) -> bool:
+def finish_as_stored(job: Job, *, now: datetime) -> bool:
     """End a job as the report in the bucket says, which its trainer stored before it called ``done``.
 
     For a trainer that has ended without its ``done`` having arrived. False, and nothing changes, when there is no valid
@@ -72,7 +72,7 @@ def finish_as_stored(job: Job, *, at: datetime) -> bool:
         report = msgspec.json.decode(content, type=Report)
         if report.attempt != job.attempt:
             return False
-        finish(Call(job.id, Delivery(key, f"report-{job.attempt}"), job.attempt, job.launch), report, at=at)
+        finish(Call(job.id, Delivery(key, f"report-{job.attempt}"), job.attempt, job.launch), report, now=now)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, Unusable) as error:
         log(logging.WARNING, "the trainer's stored report cannot be used", key=key, detail=str(error)[:300])
         return False

@@ -32,7 +32,7 @@ class Held(NamedTuple):
     awake_at: datetime
 
 
-def take_lease(*, at: datetime, lasting: timedelta, away_after: timedelta) -> Held | None:
+def take_lease(*, now: datetime, lasting: timedelta, away_after: timedelta) -> Held | None:
     """Take the lease to sweep; None while another sweep holds it.
 
     The lease runs by the database's clock, so that replicas' clocks do not matter: at most one sweep holds it. Its
@@ -41,31 +41,31 @@ def take_lease(*, at: datetime, lasting: timedelta, away_after: timedelta) -> He
     """
     holder = secrets.token_hex(8)
     with write() as session:
-        now = database_now(session)
-        until = now + lasting
+        database_time = database_now(session)
+        until = database_time + lasting
         turn: SweepTurn | None = session.scalar(
             update(SweepTurn)
             .where(
                 col(SweepTurn.id) == 1,
                 # No lease ends later than one duration from now, unless the database's clock was set back; a step of
                 # less than a duration, such as NTP makes, ends no lease early.
-                or_(col(SweepTurn.taken_until) <= now, col(SweepTurn.taken_until) > until + lasting),
+                or_(col(SweepTurn.taken_until) <= database_time, col(SweepTurn.taken_until) > until + lasting),
             )
             .values(taken_until=until, holder=holder)
             .returning(SweepTurn)
         )
         if turn is not None:
-            turn.awake_at = min(turn.awake_at, at) if abs(at - turn.swept_at) < away_after else at
-            turn.swept_at = at
+            turn.awake_at = min(turn.awake_at, now) if abs(now - turn.swept_at) < away_after else now
+            turn.swept_at = now
             return Held(holder, turn.awake_at)
         if session.get(SweepTurn, 1) is not None:
             return None
     try:
         with write() as session:
-            session.add(SweepTurn(id=1, taken_until=until, holder=holder, swept_at=at, awake_at=at))
+            session.add(SweepTurn(id=1, taken_until=until, holder=holder, swept_at=now, awake_at=now))
     except IntegrityError:  # another sweep was first to be the first
         return None
-    return Held(holder, at)
+    return Held(holder, now)
 
 
 def keep_lease(holder: str, *, lasting: timedelta) -> bool:
@@ -112,13 +112,13 @@ def _chunks(values: Collection[str]) -> Iterator[list[str]]:
         yield every[start : start + _AT_A_TIME]
 
 
-def submitted(job: Job, message: str | None, *, at: datetime, image: str | None = None) -> bool:
+def submitted(job: Job, message: str | None, *, now: datetime, image: str | None = None) -> bool:
     """Note that this launch of a job was handed to the launcher, what it waits for, and its trainer's image.
 
     The image of a launch that was submitted before stays: its trainer was made then, and has it. False, and nothing
     is noted, when the job has ended or was launched again since it was read.
     """
-    values = {"submitted_at": at, "image": func.coalesce(Job.image, image)}
+    values = {"submitted_at": now, "image": func.coalesce(Job.image, image)}
     still = (col(Job.id) == job.id, col(Job.state).not_in(FINAL), as_read(job, "launch"))
     with write() as session:
         noted = session.scalar(update(Job).where(*still).values(values).returning(Job)) is not None
@@ -149,7 +149,7 @@ def note_image(job_id: str, launch: int, image: str) -> None:
         )
 
 
-def note_wait(job: Job, message: str | None, *, at: datetime) -> None:
+def note_wait(job: Job, message: str | None, *, now: datetime) -> None:
     """Note what a job waits for, where that is something else than before; the clock of a RUNNING job stops."""
     if job.state in _WAITING and message != job.message:
         with write() as session:
@@ -161,17 +161,17 @@ def note_wait(job: Job, message: str | None, *, at: datetime) -> None:
             as_read(job, "launch", "heartbeat_at", "waiting_since"),
         )
         with write() as session:
-            waits = session.scalar(update(Job).where(*still).values(_waits(job, message, at=at)).returning(Job))
+            waits = session.scalar(update(Job).where(*still).values(_waits(job, message, now=now)).returning(Job))
             if waits is not None and job.waiting_since is None:
                 session.add(
-                    JobEvent(job_id=job.id, kind="event", type="waiting", attempt=job.attempt, message=message, at=at)
+                    JobEvent(job_id=job.id, kind="event", type="waiting", attempt=job.attempt, message=message, at=now)
                 )
 
 
-def note_running(job: Job, *, at: datetime) -> None:
+def note_running(job: Job, *, now: datetime) -> None:
     """Note that a job which waited has a trainer again: its clocks go on, and start with it."""
     still = (col(Job.id) == job.id, col(Job.state) == State.RUNNING, unheard_since(job), as_read(job, "waiting_since"))
-    moments = dict.fromkeys(("running_since", "heartbeat_at", "progress_at"), at)
+    moments = dict.fromkeys(("running_since", "heartbeat_at", "progress_at"), now)
     with write() as session:
         session.execute(
             update(Job)
@@ -180,17 +180,17 @@ def note_running(job: Job, *, at: datetime) -> None:
         )
 
 
-def ran_seconds(job: Job, *, at: datetime) -> float:
+def ran_seconds(job: Job, *, now: datetime) -> float:
     """Return how long a job has been running; the time that it waited again is not counted."""
     before, since = job.ran_seconds or 0.0, job.running_since or job.started_at
     if since is None or job.waiting_since is not None:
         return before
-    return before + max(0.0, (at - since).total_seconds())
+    return before + max(0.0, (now - since).total_seconds())
 
 
-def _waits(job: Job, message: str | None, *, at: datetime) -> dict[str, Any]:
+def _waits(job: Job, message: str | None, *, now: datetime) -> dict[str, Any]:
     """Return what changes in a RUNNING job that waits."""
-    clock = {} if job.waiting_since is not None else {"waiting_since": at, "ran_seconds": ran_seconds(job, at=at)}
+    clock = {} if job.waiting_since is not None else {"waiting_since": now, "ran_seconds": ran_seconds(job, now=now)}
     return {"liveness": "waiting", "message": message, **clock}
 
 
@@ -199,7 +199,7 @@ def _saying(job: Job, message: str | None) -> Update:
     return update(Job).where(*still).values(message=message)
 
 
-def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
+def relaunch(job: Job, message: str, *, now: datetime) -> Job | None:
     """Count another launch of a job whose trainer has ended, and return the job; each sweep submits it until it is.
 
     None when it may not have another, or is not as it was read: it ended, was submitted, or its trainer called back.
@@ -220,10 +220,10 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
                 token_key=None,
                 token_expires_at=None,
                 image=None,
-                heartbeat_at=at,
-                progress_at=at,
+                heartbeat_at=now,
+                progress_at=now,
                 **(
-                    _waits(job, f"starts again: {message}"[:_MESSAGE_LENGTH], at=at)
+                    _waits(job, f"starts again: {message}"[:_MESSAGE_LENGTH], now=now)
                     if job.state == State.RUNNING
                     else {}
                 ),
@@ -232,12 +232,12 @@ def relaunch(job: Job, message: str, *, at: datetime) -> Job | None:
         )
         if again is not None:
             session.add(
-                JobEvent(job_id=job.id, kind="event", type="retrying", attempt=job.attempt, message=message, at=at)
+                JobEvent(job_id=job.id, kind="event", type="retrying", attempt=job.attempt, message=message, at=now)
             )
         return again
 
 
-def note_silence(job_id: str, *, since: datetime, at: datetime) -> bool:
+def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
     """Mark a RUNNING job that has not called back since then as silent; True when it was not marked before."""
     with write() as session:
         job = session.scalar(
@@ -252,7 +252,7 @@ def note_silence(job_id: str, *, since: datetime, at: datetime) -> bool:
             .returning(Job)
         )
         if job is not None:
-            session.add(JobEvent(job_id=job_id, kind="event", type="silent", attempt=job.attempt, at=at))
+            session.add(JobEvent(job_id=job_id, kind="event", type="silent", attempt=job.attempt, at=now))
         return job is not None
 
 
@@ -268,13 +268,15 @@ def known(identities: Collection[str]) -> set[str]:
         }
 
 
-def reject(reason: str, body: str, *, at: datetime, identity: str | None = None) -> None:
+def reject(reason: str, body: str, *, now: datetime, identity: str | None = None) -> None:
     """Keep a delivery that can never become a job; the same one again changes nothing."""
     digest = hashlib.sha256(f"{reason}\0{body}".encode("utf-8", "replace")).hexdigest()
     try:
         with write() as session:
             session.add(
-                RejectedEvent(identity=identity or digest, reason=_storable(reason), body=_storable(body)[:4096], at=at)
+                RejectedEvent(
+                    identity=identity or digest, reason=_storable(reason), body=_storable(body)[:4096], at=now
+                )
             )
     except IntegrityError:
         return

@@ -27,7 +27,7 @@ def main() -> None:
 
 def sweep(address: str) -> str:
     """Ask for one sweep, and return how it went; it never raises for what the functions do."""
-    token = mint_api("timer", "jobs:write", _TOKEN_SECONDS, at=datetime.now(UTC))
+    token = mint_api("timer", "jobs:write", _TOKEN_SECONDS, now=datetime.now(UTC))
     request = urllib.request.Request(  # noqa: S310 -- the stack's own address
         f"{address}/v1/sweep", b"", {"Authorization": f"Bearer {token}"}, method="POST"
     )

@@ -50,24 +50,24 @@ class Stores(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stores(postgresql_server: str) -> Iterator[Stores]:
-    at = tokens.now()
+    now = tokens.now()
     with a_database(postgresql_server) as large, a_database(postgresql_server) as small:
-        took = seconds_of(partial(filled.fill, large, finished=FINISHED, running=RUNNING, at=at))
+        took = seconds_of(partial(filled.fill, large, finished=FINISHED, running=RUNNING, now=now))
         print(f"\nfilled with {FINISHED:,} finished jobs, {FINISHED * filled.EVENTS_A_JOB:,} events in {took:.0f} s")
-        filled.fill(small, finished=0, running=RUNNING, at=at)
+        filled.fill(small, finished=0, running=RUNNING, now=now)
         with psycopg.connect(small) as connection:
             running = [row[0] for row in connection.execute("SELECT id FROM job ORDER BY id")]
-        yield Stores(large, small, running, at)
+        yield Stores(large, small, running, now)
 
 
 def steps(stores: Stores) -> dict[str, Callable[[], object]]:
-    at = stores.at
+    now = stores.at
     shuffled = random.Random(0).sample(stores.running, len(stores.running))
     jobs, numbers = itertools.cycle(shuffled), itertools.count(1)
     page = partial(queries.jobs, cursor=None, limit=50)
     return {
-        "heartbeat": lambda: record(call(next(jobs)), Beat(epoch=8, metrics={"loss": 0.25}), at=at),
-        "create": lambda: store.create(SPEC, identity=f"bench-{next(numbers)}", trace_id="0" * 32, at=at),
+        "heartbeat": lambda: record(call(next(jobs)), Beat(epoch=8, metrics={"loss": 0.25}), now=now),
+        "create": lambda: store.create(SPEC, identity=f"bench-{next(numbers)}", trace_id="0" * 32, now=now),
         "list page": lambda: page({}),
         "list page by state": lambda: page({"state": "RUNNING"}),
         "one job": lambda: queries.job(next(jobs)),
@@ -103,7 +103,7 @@ def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Call
     def sweep(url: str) -> float:
         store_of(url)
         queries.jobs({}, cursor=None, limit=1)
-        return seconds_of(lambda: sweeping.once(at=stores.at + timedelta(seconds=30)))
+        return seconds_of(lambda: sweeping.once(now=stores.at + timedelta(seconds=30)))
 
     by_turns(1, partial(sweep, stores.large), partial(sweep, stores.small))
     there, alone = by_turns(SWEEP_TURNS, partial(sweep, stores.large), partial(sweep, stores.small))
@@ -128,7 +128,7 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "list page by a rare framework": lambda: page({"framework": "rare"}),
         "list page by dataset": lambda: page({"dataset_id": "dataset-7"}),
         "list page by two": lambda: page({"state": "FAILED", "framework": "rare"}),
-        "sweep": lambda: sweeping.once(at=stores.at + timedelta(seconds=30)),
+        "sweep": lambda: sweeping.once(now=stores.at + timedelta(seconds=30)),
     }
     event.listen(Engine, "before_cursor_execute", keep)
     try:

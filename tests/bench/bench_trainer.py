@@ -109,7 +109,7 @@ def bench_overhead_of_the_contract(
     with served_and_up("front") as address:
         environment.setenv("BACKEND_BASE_URL", address)
         forget()
-        variables = launching.environment(job, at=tokens.now()) | TRAINING | {
+        variables = launching.environment(job, now=tokens.now()) | TRAINING | {
             "BATCH_SIZE": "64", "DEVICE": "cpu", "WORKERS": "0", "HYPERPARAMETERS": '{"pretrained": false}',
             "TRAINER": str(TRAINER), "BENCH_FILE": str(tmp_path / "turns"), "BENCH_TURNS": str(OVERHEAD_TURNS),
             "HOME": str(tmp_path),

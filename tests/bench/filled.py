@@ -44,7 +44,7 @@ FROM job WHERE finished_at IS NOT NULL ORDER BY id
 """
 
 
-def fill(url: str, *, finished: int, running: int, at: datetime) -> None:
+def fill(url: str, *, finished: int, running: int, now: datetime) -> None:
     """Fill an empty PostgreSQL store with jobs that ended before ``at`` and jobs that run then, and their events."""
     with psycopg.connect(url, autocommit=True) as connection:
         # Foreign keys are checked row by row, and here they hold by themselves.
@@ -52,7 +52,7 @@ def fill(url: str, *, finished: int, running: int, at: datetime) -> None:
         for count, is_open in ((finished, False), (running, True)):
             days = timedelta(minutes=10) if is_open else timedelta(days=DAYS)
             values = {
-                "count": count, "open": is_open, "at": at, "apart": days / max(count, 1), "rare": RARE,
+                "count": count, "open": is_open, "at": now, "apart": days / max(count, 1), "rare": RARE,
                 "salt": "r" if is_open else "f",
             }  # fmt: skip
             connection.execute(_JOBS, values)

@@ -79,22 +79,22 @@ def _work(number: int, kind: str, dice: random.Random) -> Work:
     epochs = dice.randint(1, 2)
     plan: dict[str, Any] = {"epochs": epochs, "pause": round(dice.uniform(0, 0.3), 3)}
     #: after how many epochs it dies; before it has even said started, half the time that this is 0
-    at = [dice.randint(-1, epochs), dice.randint(-1, epochs)]
+    now = [dice.randint(-1, epochs), dice.randint(-1, epochs)]
     waits = {"epochs": 1, "pause": 0.1, "end": "wait"}
     cancelled = Work(number, kind, waits, State.CANCELLED, cancel_after_seconds=round(dice.uniform(0, 3), 3))
     return {
         "plain": Work(number, kind, plan),
         "stores": Work(number, kind, plan | {"stores": True}),
         "uploaded": Work(number, kind, plan, is_upload=True),
-        "killed": Work(number, kind, plan | {"deaths": [["kill", at[0]]]}, launches=2),
-        "killed twice": Work(number, kind, plan | {"deaths": [["kill", at[0]], ["kill", at[1]]]}, launches=3),
-        "terminated": Work(number, kind, plan | {"deaths": [["term", max(at[0], 0)]]}, launches=2),
-        "supervisor killed": Work(number, kind, plan | {"deaths": [["supervisor", at[0]]]}),
-        "both killed": Work(number, kind, plan | {"deaths": [["both", at[0]]]}, launches=2),
+        "killed": Work(number, kind, plan | {"deaths": [["kill", now[0]]]}, launches=2),
+        "killed twice": Work(number, kind, plan | {"deaths": [["kill", now[0]], ["kill", now[1]]]}, launches=3),
+        "terminated": Work(number, kind, plan | {"deaths": [["term", max(now[0], 0)]]}, launches=2),
+        "supervisor killed": Work(number, kind, plan | {"deaths": [["supervisor", now[0]]]}),
+        "both killed": Work(number, kind, plan | {"deaths": [["both", now[0]]]}, launches=2),
         "says it failed": Work(number, kind, plan | {"end": "fail"}, State.FAILED, Reason.TRAINER_ERROR),
         "exits 65": Work(number, kind, plan | {"end": "exit"}, State.FAILED, Reason.DATASET_INVALID),
         "killed too often": Work(
-            number, kind, plan | {"deaths": [["kill", at[0]], ["kill", at[1]]]}, State.FAILED, Reason.LOST, launches=2
+            number, kind, plan | {"deaths": [["kill", now[0]], ["kill", now[1]]]}, State.FAILED, Reason.LOST, launches=2
         ),
         "cancelled": cancelled,
         "cancelled, deaf to SIGTERM": cancelled._replace(plan=waits | {"deaf": True}),

@@ -109,8 +109,8 @@ def transfer(method: str, key: str, content: bytes = b"", etag: str = "") -> byt
 def die(epoch: int, attempt: int) -> None:
     """Die, if this launch is to die here."""
     deaths = PLAN.get("deaths", [])
-    how, at = deaths[LAUNCH - 1] if len(deaths) >= LAUNCH else ("", None)
-    if at != epoch:
+    how, now = deaths[LAUNCH - 1] if len(deaths) >= LAUNCH else ("", None)
+    if now != epoch:
         return
     say(f"dies by {how}")
     if how in {"supervisor", "both"}:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 @pytest.fixture
 def new(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Job]:
     del kubernetes
-    return lambda **fields: queries.job(a_job(at=tokens.now(), **fields))
+    return lambda **fields: queries.job(a_job(now=tokens.now(), **fields))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def as_installation(environment: pytest.MonkeyPatch) -> Callable[[str], Kubernet
 
 
 def submit(job: Job) -> base.Status:
-    return Kubernetes().submit(job, launching.environment(job, at=tokens.now()))
+    return Kubernetes().submit(job, launching.environment(job, now=tokens.now()))
 
 
 def names(kubernetes: Cluster) -> list[str]:
@@ -54,8 +54,8 @@ def test_an_installation_stops_no_job_of_another(new: Any, kubernetes: Cluster, 
     as_installation("blue")
     submit(ours)
     for job in (theirs, ours):
-        jobs.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
-    sweeping.once(at=tokens.now())
+        jobs.move(job.id, State.CANCELLED, now=tokens.now() - seconds(60))
+    sweeping.once(now=tokens.now())
 
     eventually(lambda: names(kubernetes) == [objects.name(theirs)])
 
@@ -81,7 +81,7 @@ def test_jobs_of_a_release_without_the_label_belong_to_the_installation_with_the
     new: Any, cluster: Path, kubernetes: Cluster, as_installation: Any
 ) -> None:
     job = new()
-    with unlabelled(cluster, kubernetes, objects.job_object(job, launching.environment(job, at=tokens.now()))):
+    with unlabelled(cluster, kubernetes, objects.job_object(job, launching.environment(job, now=tokens.now()))):
         assert as_installation("red").list() == set()
         default = as_installation("stoker")
         assert default.list() == {job.id}

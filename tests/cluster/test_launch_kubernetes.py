@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 @pytest.fixture
 def new(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Job]:
     del kubernetes
-    return lambda **fields: queries.job(a_job(at=tokens.now(), **{"attempt_limit": 1} | fields))
+    return lambda **fields: queries.job(a_job(now=tokens.now(), **{"attempt_limit": 1} | fields))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def queue(kubernetes: Cluster) -> Iterator[Callable[[str], None]]:
 
 
 def submit(job: Job) -> base.Status:
-    return Kubernetes().submit(job, launching.environment(job, at=tokens.now()))
+    return Kubernetes().submit(job, launching.environment(job, now=tokens.now()))
 
 
 def names(found: Any) -> list[str]:
@@ -91,7 +91,7 @@ def test_a_launch_is_one_job_one_secret_and_one_pod_however_often_it_is_submitte
 
 def test_a_crash_between_job_and_secret_heals(new: Any, kubernetes: Cluster) -> None:
     job = new()
-    kubernetes.create(objects.job_object(job, launching.environment(job, at=tokens.now())))
+    kubernetes.create(objects.job_object(job, launching.environment(job, now=tokens.now())))
     assert kubernetes.list("Secret") == []
 
     submit(job)
@@ -153,7 +153,7 @@ def test_a_pod_that_failed_fails_its_job_with_the_reason(new: Any, node: Any, st
     node(job.id, "Failed", **status)
 
     assert failed(job).reason == reason
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
     after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, reason)
 
@@ -165,7 +165,7 @@ def test_a_trainer_that_fails_without_a_word_says_the_last_line_of_its_log(new: 
     node(job.id, "Failed", **container(terminated={"exitCode": 1, "reason": "Error", "message": printed}))
 
     failed(job)
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     assert queries.job(job.id).message == (
         "the trainer exited with code 1 and did not send done; "
@@ -225,10 +225,10 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_while(
     job = new()
     submit(job)
     failed_pull(node(job.id, "Pending", **NO_IMAGE), tokens.now() - seconds(101))
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
     assert (queries.job(job.id).state, queries.job(job.id).reason) == (State.FAILED, Reason.IMAGE_PULL)
 
-    sweeping.once(at=tokens.now() + seconds(60))
+    sweeping.once(now=tokens.now() + seconds(60))
     eventually(lambda: kubernetes.list("Job") == [])
 
 
@@ -261,12 +261,12 @@ def test_without_events_the_limit_counts_from_when_the_pod_got_its_node(
 
 def test_a_job_shows_the_digest_of_the_image_that_its_node_pulled(new: Any, node: Any) -> None:
     job = new()
-    launching.launch(job, at=tokens.now())
+    launching.launch(job, now=tokens.now())
     digest = f"registry.example.com/stub@sha256:{'0' * 64}"
     status = container(running={})
     status["containerStatuses"][0]["imageID"] = f"docker-pullable://{digest}"
     node(job.id, "Running", **status)
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     assert queries.job(job.id).image == digest
 
@@ -301,7 +301,7 @@ def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node:
     submit(job)
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
-    sweeping.once(at=tokens.now() + seconds(2))
+    sweeping.once(now=tokens.now() + seconds(2))
 
     after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.UNSCHEDULABLE)
@@ -311,24 +311,24 @@ def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node:
 def test_a_job_deleted_behind_our_back_is_submitted_again_or_lost(new: Any, kubernetes: Cluster) -> None:
     waiting, started = new(), new()
     for job in (waiting, started):
-        launching.launch(job, at=tokens.now())
-    claim(started.id, at=tokens.now())
+        launching.launch(job, now=tokens.now())
+    claim(started.id, now=tokens.now())
     for job in (waiting, started):
         Kubernetes().stop(job.id)
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
     eventually(lambda: names(kubernetes.list("Job")) == [f"stoker-{waiting.id}-1"])
 
-    sweeping.once(at=tokens.now() + seconds(90))
+    sweeping.once(now=tokens.now() + seconds(90))
     assert (queries.job(started.id).state, queries.job(started.id).reason) == (State.FAILED, Reason.LOST)
 
 
 def test_a_lost_trainer_is_launched_again_and_the_old_job_is_gone(new: Any, node: Any, kubernetes: Cluster) -> None:
     job = new(attempt_limit=2)
-    launching.launch(job, at=tokens.now())
-    claim(job.id, at=tokens.now())
+    launching.launch(job, now=tokens.now())
+    claim(job.id, now=tokens.now())
     node(job.id, "Failed", **container(terminated={"exitCode": 74, "reason": "Error"}))
     failed(job)
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     assert (queries.job(job.id).state, queries.job(job.id).launch) == (State.RUNNING, 2)
     eventually(lambda: names(kubernetes.list("Job")) == [f"stoker-{job.id}-2"])
@@ -337,8 +337,8 @@ def test_a_lost_trainer_is_launched_again_and_the_old_job_is_gone(new: Any, node
 def test_a_job_without_a_row_is_stopped(new: Any, kubernetes: Cluster) -> None:
     job = new()
     submit(job)
-    jobs.move(job.id, State.CANCELLED, at=tokens.now() - seconds(60))
-    sweeping.once(at=tokens.now())
+    jobs.move(job.id, State.CANCELLED, now=tokens.now() - seconds(60))
+    sweeping.once(now=tokens.now())
 
     eventually(lambda: kubernetes.list("Job") == [])
 
@@ -347,8 +347,8 @@ def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
     new: Any, node: Any, function: Callable[[str], Any]
 ) -> None:
     job = new()
-    sweeping.once(at=tokens.now())
-    launching.launch(job, at=tokens.now())
+    sweeping.once(now=tokens.now())
+    launching.launch(job, now=tokens.now())
     node(job.id, "Failed", **container(terminated={"exitCode": 137, "reason": "OOMKilled"}))
     failed(job)
     event = {
@@ -374,10 +374,10 @@ def test_an_exhausted_quota_is_waited_for(new: Any, quota: Any) -> None:
 
 def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None:
     job = new()
-    launching.launch(job, at=tokens.now())
+    launching.launch(job, now=tokens.now())
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     after = queries.job(job.id)
     assert (after.state, after.message) == (State.QUEUED, "waits for a node: 0/1 nodes are available")
@@ -386,13 +386,13 @@ def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None
 def test_a_job_that_only_waits_for_its_turn_is_not_submitted_over_and_over(new: Any, node: Any) -> None:
     job, started = new(), new()
     for one in (job, started):
-        launching.launch(one, at=tokens.now())
+        launching.launch(one, now=tokens.now())
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
     # The Secret may be what this one waits for.
     node(started.id, "Pending", **container(waiting={"reason": "ContainerCreating"}))
     later = tokens.now() + seconds(60)
-    sweeping.once(at=later)
+    sweeping.once(now=later)
 
     assert [queries.job(one.id).submitted_at == later for one in (job, started)] == [False, True]
     assert "0/1 nodes" in (queries.job(job.id).message or "")
@@ -403,7 +403,7 @@ def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     quota("requests.nvidia.com/gpu", "0")
     submit(job)
     status = eventually(lambda: found if "exceeded" in ((found := Kubernetes().inspect(job)).message or "") else None)
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.HELD, True)
     assert "exceeded quota" in (queries.job(job.id).message or "")
@@ -461,7 +461,7 @@ def test_a_job_that_the_policy_refuses_is_never_tried_again(
     new: Any, kubernetes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = new()
-    made = objects.job_object(job, launching.environment(job, at=tokens.now()))
+    made = objects.job_object(job, launching.environment(job, now=tokens.now()))
     made["spec"]["template"]["spec"]["serviceAccountName"] = "default"
     monkeypatch.setattr(objects, "job_object", lambda _job, _environment: made)
 
@@ -516,7 +516,7 @@ def test_an_api_server_that_is_away_leaves_the_job_for_the_next_sweep(
     disconnect()
     environment.setenv("KUBECONFIG", str(tmp_path / "away"))
 
-    assert launching.launch(job, at=tokens.now()).state == State.PENDING
+    assert launching.launch(job, now=tokens.now()).state == State.PENDING
 
 
 def test_a_job_on_several_nodes_is_an_indexed_job(new: Any, kubernetes: Cluster) -> None:
@@ -532,7 +532,7 @@ def test_a_job_for_a_queue_that_does_not_exist_is_rejected_and_told_which_there_
     queue("gpu")
     queue("cpu")
     job = new(queue="gpus")
-    after = launching.launch(job, at=tokens.now())
+    after = launching.launch(job, now=tokens.now())
 
     assert (after.state, after.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
     assert "the queue gpus is not a LocalQueue of the namespace stoker-trainers; use one of cpu, gpu" in str(

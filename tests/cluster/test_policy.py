@@ -61,8 +61,8 @@ REFUSED_IN_PRODUCTION: Mapping[str, tuple[str, Any, str]] = {
 def good(kubernetes: Cluster, a_job: Callable[..., str]) -> dict[str, Any]:
     """Return the Job that create-job makes."""
     del kubernetes
-    job = queries.job(a_job(at=tokens.now(), gpus=1))
-    return objects.job_object(job, launching.environment(job, at=tokens.now()))
+    job = queries.job(a_job(now=tokens.now(), gpus=1))
+    return objects.job_object(job, launching.environment(job, now=tokens.now()))
 
 
 def changed(job: dict[str, Any], where: str, value: Any) -> dict[str, Any]:

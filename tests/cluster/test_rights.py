@@ -135,7 +135,7 @@ def acting(
 def test_each_function_does_its_work_with_its_own_rights(
     acting: Callable[[str], Kubernetes], kubernetes: Cluster, a_job: Callable[..., str]
 ) -> None:
-    job = queries.job(a_job(at=tokens.now()))
+    job = queries.job(a_job(now=tokens.now()))
 
     assert submitted(acting("create-job"), job).phase == Phase.HELD
     sweep = acting("sweep")
@@ -151,7 +151,7 @@ def test_each_function_does_its_work_with_its_own_rights(
 
 
 def submitted(kubernetes: Kubernetes, job: Job) -> base.Status:
-    return kubernetes.submit(job, launching.environment(job, at=tokens.now()))
+    return kubernetes.submit(job, launching.environment(job, now=tokens.now()))
 
 
 @pytest.mark.parametrize("account", ["callbacks", "dead-letter", "uploads"])

@@ -32,7 +32,7 @@ def launched(kubernetes: Cluster, a_job: Callable[..., str]) -> Callable[..., Jo
     del kubernetes
 
     def make(**fields: Any) -> Job:
-        job = launching.launch(queries.job(a_job(at=tokens.now(), **fields)), at=tokens.now())
+        job = launching.launch(queries.job(a_job(now=tokens.now(), **fields)), now=tokens.now())
         return queries.job(job.id)
 
     return make
@@ -63,7 +63,7 @@ def sweep_hourly(clock: Callable[[datetime], None], hours: int) -> datetime:
     for _ in range(hours):
         now += HOUR
         clock(now)
-        sweeping.once(at=now)
+        sweeping.once(now=now)
     return now
 
 
@@ -84,7 +84,7 @@ def test_a_pod_that_replaces_another_after_days_fetches_the_last_checkpoint_by_l
     environment.setenv("TRAINER_STORAGE", "presigned")
     forget()
     job = launched()
-    claim(job.id, at=tokens.now())
+    claim(job.id, now=tokens.now())
     s3.put_object(Bucket=BUCKET, Key=f"checkpoints/job-{job.id}/last.pt", Body=b"epoch 117")
     node(job.id, "Running", **container(running={}))
     sweep_hourly(clock, 50)
@@ -112,7 +112,7 @@ def test_a_token_whose_key_was_removed_is_renewed(
     job = launched()
     environment.setenv("JWT_SECRETS", f"new:{NEW_SECRET}")
     forget()
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     assert jwt.get_unverified_header(token_of(job, kubernetes))["kid"] == "new"
 
@@ -123,7 +123,7 @@ def test_a_secret_of_a_release_that_could_not_change_it_is_replaced(launched: An
     kubernetes.patch("Secret", objects.name(job), {"immutable": True})
     first = token_of(job, kubernetes)
     later = tokens.now() + 20 * HOUR
-    sweeping.once(at=later)
+    sweeping.once(now=later)
 
     assert token_of(job, kubernetes) != first
     assert kubernetes.get("Secret", objects.name(job)).metadata.ownerReferences == owners
@@ -135,7 +135,7 @@ def test_a_crash_between_renewing_and_writing_it_down_is_renewed_again(
     job = launched(longest_running_seconds=3600)
     later = tokens.now() + 4 * HOUR
     Kubernetes().renew(job, launching.credentials(job, now=later))
-    sweeping.once(at=later + seconds(60))
+    sweeping.once(now=later + seconds(60))
     clock(later)
 
     expires_at = tokens.key_and_expiry(token_of(job, kubernetes))[1]
@@ -146,7 +146,7 @@ def test_a_crash_between_removing_and_replacing_a_secret_heals(launched: Any, ku
     job = launched()
     node(job.id, "Pending", **container(waiting={"reason": "ContainerCreating"}))
     kubernetes.delete("Secret", objects.name(job))
-    sweeping.once(at=tokens.now())
+    sweeping.once(now=tokens.now())
 
     assert token_of(job, kubernetes)
 

@@ -33,10 +33,10 @@ def running(a_job: Callable[..., str], node: Any, start: datetime) -> Callable[.
     """Make a job whose trainer has claimed it at the start."""
 
     def make(**fields: Any) -> Job:
-        job = queries.job(a_job(at=start, **fields))
-        launching.submit(job, at=start)
+        job = queries.job(a_job(now=start, **fields))
+        launching.submit(job, now=start)
         node(job.id, "Running", **container(running={}))
-        return claim(job.id, at=start)
+        return claim(job.id, now=start)
 
     return make
 
@@ -55,7 +55,7 @@ def drained(node: Any, kubernetes: Cluster) -> Callable[[Job], None]:
 
 def sweep_each_minute(start: datetime, minutes: range) -> None:
     for minute in minutes:
-        sweeping.once(at=start + seconds(60 * minute))
+        sweeping.once(now=start + seconds(60 * minute))
 
 
 def events(job: Job, type_: str) -> list[str | None]:
@@ -75,13 +75,13 @@ def test_a_job_that_waits_for_a_node_after_a_drain_says_so_and_its_clock_stands_
     assert events(job, "waiting") == [waits.message]
 
     node(job.id, "Running", **container(running={}))
-    claim(job.id, at=start + seconds(700))
+    claim(job.id, now=start + seconds(700))
     sweep_each_minute(start, range(12, 13))
     live = queries.job(job.id)
     assert (live.state, live.liveness, live.message) == (State.RUNNING, "live", None)
 
     # It has run for 120 s before it waited, and for 40 s since.
-    sweeping.once(at=start + seconds(740))
+    sweeping.once(now=start + seconds(740))
     assert queries.job(job.id).reason == Reason.DEADLINE_RUNNING
 
 
@@ -90,10 +90,10 @@ def test_a_heartbeat_ends_the_wait_of_a_trainer_that_sends_nothing_else(
 ) -> None:
     job = running()
     drained(job)
-    sweeping.once(at=start + seconds(60))
+    sweeping.once(now=start + seconds(60))
     assert queries.job(job.id).liveness == "waiting"
 
-    record(call(job.id), Beat(epoch=1), at=start + seconds(90))
+    record(call(job.id), Beat(epoch=1), now=start + seconds(90))
     after = queries.job(job.id)
     assert (after.liveness, after.message, after.waiting_since) == ("live", None, None)
     assert (after.ran_seconds, after.running_since) == (60, start + seconds(90))
@@ -115,7 +115,7 @@ def test_a_job_that_waited_for_hours_is_neither_silent_nor_stalled_when_its_pod_
 def test_a_job_that_kueue_preempts_waits_for_its_queue(running: Any, kubernetes: Cluster, start: datetime) -> None:
     job = running()
     kubernetes.patch("Job", objects.name(job), {"spec": {"suspend": True}})
-    sweeping.once(at=start + seconds(60))
+    sweeping.once(now=start + seconds(60))
 
     after = queries.job(job.id)
     assert (after.state, after.liveness, after.message) == (State.RUNNING, "waiting", "waits for quota of its queue")
@@ -140,7 +140,7 @@ def test_the_clusters_own_deadline_is_no_end_of_a_job_whose_clock_stood_still(
     job = running(attempt_limit=2)
     kubernetes.patch("Job", objects.name(job), {"spec": {"activeDeadlineSeconds": 1}})
     eventually(lambda: kubernetes.get("Job", objects.name(job)).status.failed)
-    sweeping.once(at=start + seconds(60))
+    sweeping.once(now=start + seconds(60))
 
     after = queries.job(job.id)
     assert (after.state, after.launch) == (State.RUNNING, 2)

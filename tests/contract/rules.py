@@ -152,7 +152,7 @@ def _retry_after(run: Run) -> str | None:
     if not busy:
         return f"no call met the 429; {len(run.beats)} heartbeats came"
     later = [call.at for call in run.calls if call.at > busy[0].at and call.name != "presign"]
-    early = [at for at in later if at - busy[0].at < RETRY_AFTER_SECONDS - _CLOCK_ERROR_SECONDS]
+    early = [now for now in later if now - busy[0].at < RETRY_AFTER_SECONDS - _CLOCK_ERROR_SECONDS]
     return (
         f"called again after {early[0] - busy[0].at:.1f} s; Retry-After was {RETRY_AFTER_SECONDS:g} s"
         if early

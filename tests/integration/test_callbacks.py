@@ -82,10 +82,10 @@ def forged(job_id: str) -> dict[str, str]:
     }
     kid = {"kid": "test"}
     wrong = {
-        "another job's": tokens.mint_callback("other", 3600, at=tokens.now()),
-        "an API token": tokens.mint_api("me", "jobs:write", 3600, at=tokens.now()),
-        "expired": tokens.mint_callback(job_id, 3600, at=tokens.now() - timedelta(days=2)),
-        "of tomorrow": tokens.mint_callback(job_id, 3600, at=tokens.now() + timedelta(days=1)),
+        "another job's": tokens.mint_callback("other", 3600, now=tokens.now()),
+        "an API token": tokens.mint_api("me", "jobs:write", 3600, now=tokens.now()),
+        "expired": tokens.mint_callback(job_id, 3600, now=tokens.now() - timedelta(days=2)),
+        "of tomorrow": tokens.mint_callback(job_id, 3600, now=tokens.now() + timedelta(days=1)),
         "another secret": jwt.encode(claims, "x" * 32, "HS256", headers=kid),
         "another issuer": jwt.encode(claims | {"iss": "me"}, SECRET, "HS256", headers=kid),
         "unknown kid": jwt.encode(claims, SECRET, "HS256", headers={"kid": "old"}),
@@ -98,7 +98,7 @@ def forged(job_id: str) -> dict[str, str]:
         "not even ASCII": "\u00e4.\u00f6.\u00fc",
     }
     return {name: f"Bearer {token}" for name, token in wrong.items()} | {
-        "another scheme": "Basic " + tokens.mint_callback(job_id, 3600, at=tokens.now())
+        "another scheme": "Basic " + tokens.mint_callback(job_id, 3600, now=tokens.now())
     }
 
 
@@ -195,7 +195,7 @@ def test_another_method_is_405_and_health_is_open(function: Any, a_job: Any) -> 
 
 def test_a_token_is_renewed_only_past_its_half(function: Any, a_job: Any) -> None:
     job_id, client = a_job(State.RUNNING), function("heartbeat")
-    aged = tokens.mint_callback(job_id, 6 * 3600, at=tokens.now() - timedelta(hours=4))
+    aged = tokens.mint_callback(job_id, 6 * 3600, now=tokens.now() - timedelta(hours=4))
     assert "token" not in post(client, job_id, "heartbeat").json()
 
     fresh = client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers={"Authorization": f"Bearer {aged}"}).json()[
@@ -210,20 +210,20 @@ def test_a_token_is_renewed_only_past_its_half(function: Any, a_job: Any) -> Non
 
 def test_a_token_of_a_replica_whose_clock_is_ahead_is_good(function: Any, a_job: Any) -> None:
     job_id, client = a_job(State.RUNNING), function("heartbeat")
-    ahead = tokens.mint_callback(job_id, 6 * 3600, at=tokens.now() + timedelta(minutes=20))
+    ahead = tokens.mint_callback(job_id, 6 * 3600, now=tokens.now() + timedelta(minutes=20))
     headers = {"Authorization": f"Bearer {ahead}"}
 
     assert client.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=headers).status_code == 200
 
 
 def test_a_started_that_comes_after_the_next_launch_claims_nothing(function: Any, a_job: Any) -> None:
-    job_id, client, at = a_job(State.RUNNING, attempt_limit=2), function("event"), tokens.now()
+    job_id, client, now = a_job(State.RUNNING, attempt_limit=2), function("event"), tokens.now()
 
     def start(launch: int) -> Any:
         return client.post(f"/v1/jobs/{job_id}/event", json={"type": "started"}, headers=of_launch(job_id, launch))
 
     assert start(1).json()["attempt"] == 2
-    upkeep.relaunch(queries.job(job_id), "its trainer is gone", at=at)
+    upkeep.relaunch(queries.job(job_id), "its trainer is gone", now=now)
     assert start(2).json()["attempt"] == 3
     late = start(1)
 
@@ -234,7 +234,7 @@ def test_a_started_that_comes_after_the_next_launch_claims_nothing(function: Any
 
 def of_launch(job_id: str, launch: int) -> dict[str, str]:
     """Return the headers of the trainer that one launch has started."""
-    token = tokens.mint_callback(job_id, 3600, at=tokens.now(), launch=launch)
+    token = tokens.mint_callback(job_id, 3600, now=tokens.now(), launch=launch)
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -245,7 +245,7 @@ def test_a_launch_that_was_replaced_is_refused_before_the_new_one_has_called_bac
 ) -> None:
     job_id = a_job(State.RUNNING, attempt_limit=2)
     body = BODIES.get(name, {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt"})
-    upkeep.relaunch(queries.job(job_id), "its trainer is gone", at=tokens.now())
+    upkeep.relaunch(queries.job(job_id), "its trainer is gone", now=tokens.now())
     before = queries.job(job_id)
 
     late = function(name).post(f"/v1/jobs/{job_id}/{name}", json=body, headers=of_launch(job_id, 1))
@@ -265,13 +265,13 @@ def test_a_job_that_has_ended_gets_no_link_but_to_complete_its_log(function: Any
     def status(job_id: str, method: str, key: str) -> int:
         return int(post(client, job_id, "presign", {"method": method, "key": key}).status_code)
 
-    just_now = a_job(state, at=tokens.now() - timedelta(seconds=500))
+    just_now = a_job(state, now=tokens.now() - timedelta(seconds=500))
     assert status(just_now, "PUT", f"logs/job-{just_now}/attempt-1.log") == 200
     for method, key in [("PUT", f"checkpoints/job-{just_now}/best.pt"), ("PUT", f"results/job-{just_now}/metrics.csv"),
                         ("GET", f"logs/job-{just_now}/attempt-1.log"), ("GET", "datasets/digits.zip")]:  # fmt: skip
         assert status(just_now, method, key) == 409
 
-    long_ago = a_job(state, at=tokens.now() - timedelta(seconds=700))
+    long_ago = a_job(state, now=tokens.now() - timedelta(seconds=700))
     refused = post(client, long_ago, "presign", {"method": "PUT", "key": f"logs/job-{long_ago}/attempt-1.log"})
     assert (refused.status_code, refused.json()["state"]) == (409, state)
 
@@ -279,7 +279,7 @@ def test_a_job_that_has_ended_gets_no_link_but_to_complete_its_log(function: Any
 def test_a_renewed_token_is_of_the_same_launch() -> None:
     old = tokens.now() - timedelta(hours=4)
     claims = {"job_id": "x", "iat": old.timestamp(), "exp": old.timestamp() + 6 * 3600, "launch": 2}
-    fresh = tokens.renewed(claims, at=tokens.now())
+    fresh = tokens.renewed(claims, now=tokens.now())
 
     assert fresh is not None
     assert jwt.decode(fresh, options={"verify_signature": False})["launch"] == 2

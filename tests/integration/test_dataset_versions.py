@@ -61,13 +61,13 @@ def test_a_requested_job_is_of_the_version_that_is_in_the_bucket_then(client: An
     second = client.post("/v1/jobs", json=GOOD, headers=api_headers()).json()
 
     assert (first["dataset_etag"], second["dataset_etag"]) == (dataset, changed)
-    environments = [launching.environment(queries.job(one["id"]), at=tokens.now()) for one in (first, second)]
+    environments = [launching.environment(queries.job(one["id"]), now=tokens.now()) for one in (first, second)]
     assert [one["DATASET_ETAG"] for one in environments] == [dataset, changed]
 
 
 @pytest.mark.usefixtures("sqlite")
 def test_a_job_whose_dataset_version_is_unknown_has_no_variable_for_it(a_job: Any) -> None:
-    assert "DATASET_ETAG" not in launching.environment(queries.job(a_job()), at=tokens.now())
+    assert "DATASET_ETAG" not in launching.environment(queries.job(a_job()), now=tokens.now())
 
 
 @pytest.mark.usefixtures("sqlite", "dataset")
@@ -172,7 +172,7 @@ def test_bytes_that_were_overwritten_and_come_back_have_their_job_also_by_sweep(
     put(s3, "datasets/cats.zip", b"two")
     notify(client, "datasets%2Fcats.zip", first)
     put(s3, "datasets/cats.zip", b"one")
-    sweeping.once(at=now + timedelta(minutes=2))
+    sweeping.once(now=now + timedelta(minutes=2))
 
     assert [job.dataset_etag for job in jobs()] == [first]
     assert len(rejected()) == 1
@@ -210,7 +210,7 @@ def test_a_notification_without_an_etag_makes_the_job_that_sweep_would_make(
     etag = put(s3, "datasets/cats.zip")
     notify(client, "datasets%2Fcats.zip", None)
     notify(client, "datasets%2Fcats.zip", etag)
-    sweeping.once(at=now + timedelta(minutes=2))
+    sweeping.once(now=now + timedelta(minutes=2))
 
     assert [job.dataset_etag for job in jobs()] == [etag]
     assert rejected() == []
@@ -257,7 +257,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     function: Any, s3: Any, environment: pytest.MonkeyPatch, a_job: Any, now: datetime,
     variable: str, value: str, named: str,
 ) -> None:  # fmt: skip
-    job_id = a_job(State.SUCCEEDED, at=now)
+    job_id = a_job(State.SUCCEEDED, now=now)
     s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED)
     client, notified = function("create_job"), json.loads(FIXTURES["aws_put"])
     notified["Records"][0]["s3"]["bucket"]["name"] = value if variable == "STORAGE_BUCKET" else BUCKET
@@ -276,7 +276,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     # SeaweedFS makes a bucket of whatever is written to.
     environment.setenv("RETENTION_DAYS", "0" if variable == "STORAGE_BUCKET" else "1")
     forget()
-    sweeping.once(at=now + timedelta(days=2))
+    sweeping.once(now=now + timedelta(days=2))
     assert queries.archive_key(job_id) is None
     assert [job.id for job in jobs()] == [job_id]
     assert rejected() == []
@@ -284,7 +284,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     good = {"MINIO_SECRET_KEY": "test-secret-key", "MINIO_ACCESS_KEY": "test-key", "STORAGE_BUCKET": BUCKET}
     environment.setenv(variable, good[variable])
     forget()
-    sweeping.once(at=now + timedelta(days=2, minutes=2))
+    sweeping.once(now=now + timedelta(days=2, minutes=2))
     assert {job.dataset_id for job in jobs()} == {"digits", "a b+ü"}
 
 
@@ -319,7 +319,7 @@ def test_a_key_of_an_event_or_request_may_be_as_long_as_its_header_allows(
     key = "".join(chr(dice.randrange(0xA1, 0xFF)) for _ in range(256)).replace("\xad", "x")
     first, again = (client.post("/v1/jobs", json=GOOD, headers={**api_headers(), "Idempotency-Key": key}) for _ in "12")
     job_id = a_job(State.RUNNING)
-    token = {"Authorization": "Bearer " + tokens.mint_callback(job_id, 3600, at=tokens.now())}
+    token = {"Authorization": "Bearer " + tokens.mint_callback(job_id, 3600, now=tokens.now())}
     heard = function("event").post(
         f"/v1/jobs/{job_id}/event", json={"type": "log"}, headers={**token, "ce-id": key, "ce-source": key}
     )
@@ -346,6 +346,6 @@ def test_an_upload_of_before_the_upgrade_is_the_same_job_when_it_is_notified_aga
     forget()
 
     notify(client, LONG_AGO.replace("/", "%2F").replace(" ", "+"), etag)
-    sweeping.once(at=now + timedelta(minutes=2))
+    sweeping.once(now=now + timedelta(minutes=2))
     assert [(job.id, job.dataset_etag) for job in jobs()] == [("old", etag)]
     assert rejected() == ["r"]

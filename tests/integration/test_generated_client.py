@@ -123,7 +123,7 @@ def test_each_operation_works_with_a_generated_client(
     (artifact,) = call("list_job_artifacts", job_id)[1].artifacts
     assert (artifact.key, artifact.size_bytes) == (key, 10)
 
-    upkeep.reject("no such framework", "{}", at=NOW)
+    upkeep.reject("no such framework", "{}", now=NOW)
     assert [one.reason for one in call("list_rejected_events")[1].events] == ["no such framework"]
     assert call("receive_dead_letter", body={"any": "event"}) == (202, None)
     assert call("receive_upload", body={"Records": []}) == (202, None)

@@ -26,9 +26,9 @@ def ids(answer: Any) -> list[str]:
 
 
 def test_pages_hold_every_job_once_newest_first_while_jobs_are_added(get: Any, a_job: Any) -> None:
-    made = [a_job(at=NOW + timedelta(seconds=number // 2)) for number in range(7)]  # pairs of one moment
+    made = [a_job(now=NOW + timedelta(seconds=number // 2)) for number in range(7)]  # pairs of one moment
     first = get("/v1/jobs", limit=3)
-    a_job(at=NOW + timedelta(hours=1))
+    a_job(now=NOW + timedelta(hours=1))
     second = get("/v1/jobs", limit=3, cursor=first.json()["next_cursor"])
     third = get("/v1/jobs", limit=3, cursor=second.json()["next_cursor"])
 
@@ -79,7 +79,7 @@ def test_a_job_is_shown_whole_and_without_what_is_ours_alone(get: Any, a_job: An
 def test_a_timeline_holds_every_move_and_a_history_every_metric(get: Any, a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     for epoch in (1, 2, 3):
-        record(call(job_id), Beat(epoch=epoch, metrics={"loss": 1 / epoch}), at=NOW + seconds(epoch))
+        record(call(job_id), Beat(epoch=epoch, metrics={"loss": 1 / epoch}), now=NOW + seconds(epoch))
     moves = get(f"/v1/jobs/{job_id}/events", kind="state").json()["events"]
     first = get(f"/v1/jobs/{job_id}/events", kind="heartbeat", limit=2).json()
     rest = get(f"/v1/jobs/{job_id}/events", kind="heartbeat", limit=2, after=first["next_after"]).json()
@@ -120,7 +120,7 @@ def test_links_to_artifacts_name_the_public_endpoint_of_the_storage_and_trainers
 
 
 def test_rejected_events_are_shown_with_their_reason(get: Any) -> None:
-    upkeep.reject("no such framework", '{"Records": []}', at=NOW)
+    upkeep.reject("no such framework", '{"Records": []}', now=NOW)
 
     (event,) = get("/v1/rejected-events").json()["events"]
     assert (event["reason"], event["body"]) == ("no such framework", '{"Records": []}')

@@ -33,11 +33,11 @@ pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
 def planned(a_job: Any) -> Any:
     """Make a job whose stub trainer follows a plan and calls nobody back."""
     ages = itertools.count()
-    return lambda **plan: queries.job(a_job(at=NOW + seconds(next(ages)), hyperparameters={"calls": False, **plan}))
+    return lambda **plan: queries.job(a_job(now=NOW + seconds(next(ages)), hyperparameters={"calls": False, **plan}))
 
 
 def submit(job: Job) -> Status:
-    return Local().submit(job, launching.environment(job, at=NOW))
+    return Local().submit(job, launching.environment(job, now=NOW))
 
 
 def ended(job: Job) -> Status:
@@ -216,7 +216,7 @@ def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, tmp_path: Path) ->
 
     with pytest.raises(LaunchRejectedError, match="not set up"):
         submit(job)
-    assert launching.launch(job, at=NOW).state == State.FAILED
+    assert launching.launch(job, now=NOW).state == State.FAILED
     assert queries.job(job.id).reason == Reason.LAUNCH_REJECTED
 
 
@@ -227,7 +227,7 @@ def registered(tmp_path: Path, trainer: dict[str, Any]) -> None:
 
 def launched(job_id: str) -> Job:
     """Hand a job to the launcher as create-job does; return it as it is then."""
-    launching.launch(queries.job(job_id), at=NOW)
+    launching.launch(queries.job(job_id), now=NOW)
     return queries.job(job_id)
 
 
@@ -247,7 +247,7 @@ def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a
     job_id = a_job(attempt_limit=3)
     launched(job_id)
     ended(queries.job(job_id))
-    sweeping.once(at=NOW + timedelta(minutes=1))
+    sweeping.once(now=NOW + timedelta(minutes=1))
     job = queries.job(job_id)
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
@@ -273,17 +273,17 @@ def test_what_may_pass_leaves_the_job_waiting_and_says_why(a_job: Any, environme
         State.QUEUED,
         "waits for the launcher, which failed: Resource temporarily unavailable",
     )
-    assert Local().submit(job, launching.environment(job, at=NOW)).phase == Phase.RUNNING
+    assert Local().submit(job, launching.environment(job, now=NOW)).phase == Phase.RUNNING
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED])
 def test_a_job_whose_framework_was_unregistered_is_rejected_by_the_next_sweep(
     a_job: Any, tmp_path: Path, now: datetime, state: State
 ) -> None:
-    job_id = a_job(state, at=now)
+    job_id = a_job(state, now=now)
     (tmp_path / "trainers.json").write_text('{"other": {"command": {"train": ["true"]}}}')
     forget()
-    sweeping.once(at=now)
+    sweeping.once(now=now)
     job = queries.job(job_id)
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
@@ -294,20 +294,20 @@ def test_a_job_that_waits_while_the_registry_is_broken_is_launched_once_it_is_me
     a_job: Any, tmp_path: Path, now: datetime
 ) -> None:
     good = (tmp_path / "trainers.json").read_text()
-    job_id = a_job(at=now, hyperparameters={"calls": False})
+    job_id = a_job(now=now, hyperparameters={"calls": False})
     (tmp_path / "trainers.json").write_text(good[:-3])
     forget()
-    sweeping.once(at=now)
+    sweeping.once(now=now)
     assert queries.job(job_id).state == State.PENDING
 
     (tmp_path / "trainers.json").write_text(good)
-    sweeping.once(at=now + timedelta(minutes=1))
+    sweeping.once(now=now + timedelta(minutes=1))
     assert queries.job(job_id).state == State.QUEUED
 
 
 def test_hyperparameters_reach_the_trainer_as_they_were_sent(planned: Any) -> None:
     job = planned(exit=0, words=["é" * 3_000, "日本", 'a"b$(HOME)\n\u0000'], rate=1e-30, count=1e15)
-    text = launching.environment(job, at=NOW)["HYPERPARAMETERS"]
+    text = launching.environment(job, now=NOW)["HYPERPARAMETERS"]
 
     assert json.loads(text) == job.spec["hyperparameters"]
     assert len(text.encode()) < 7_000

@@ -119,27 +119,27 @@ class Model:
         """Say whether these columns are still as a snapshot has them."""
         return all(getattr(self, name) == getattr(job, name) for name in columns)
 
-    def move(self, to: State, at: datetime) -> None:
+    def move(self, to: State, now: datetime) -> None:
         self.state = to
         self.message = None
         self.history.append(to)
         if to == State.RUNNING:
-            self.started_at = self.running_since = self.heartbeat_at = self.progress_at = at
+            self.started_at = self.running_since = self.heartbeat_at = self.progress_at = now
             self.liveness = "live"
         elif to in FINAL:
             self.liveness = self.waiting_since = None
 
-    def wait(self, message: str, at: datetime) -> None:
+    def wait(self, message: str, now: datetime) -> None:
         """Stop the running clock, unless it stands still already."""
         self.liveness, self.message = "waiting", message
         if self.waiting_since is None and self.running_since is not None:
-            ran = max(0.0, (at - self.running_since).total_seconds())
-            self.waiting_since, self.ran_seconds = at, (self.ran_seconds or 0.0) + ran
+            ran = max(0.0, (now - self.running_since).total_seconds())
+            self.waiting_since, self.ran_seconds = now, (self.ran_seconds or 0.0) + ran
 
-    def go_on(self, at: datetime) -> None:
+    def go_on(self, now: datetime) -> None:
         """Let the running clock go on, if it stands still."""
         if self.waiting_since is not None:
-            self.running_since, self.waiting_since, self.message = at, None, None
+            self.running_since, self.waiting_since, self.message = now, None, None
 
     def refusal(self, id_: str, attempt: int | None, launch: int | None) -> type[Exception] | None:
         """Return why a callback is refused, or None."""
@@ -151,12 +151,12 @@ class Model:
             return Unusable if attempt > self.attempt else WrongState
         return None
 
-    def hear(self, id_: str, at: datetime) -> None:
+    def hear(self, id_: str, now: datetime) -> None:
         """Count a sign of life."""
         if self.state in WAITING:
-            self.move(State.RUNNING, at)
-        self.go_on(at)
-        self.heartbeat_at, self.liveness = at, "live"
+            self.move(State.RUNNING, now)
+        self.go_on(now)
+        self.heartbeat_at, self.liveness = now, "live"
         self.answered[id_] = self.attempt
 
 
@@ -183,10 +183,10 @@ class Store(RuleBasedStateMachine):
         self.own = uuid4().hex  # one database serves all examples
         self.dataset_etag = "version-1"
 
-    @rule(target=jobs, identity=st.none() | st.sampled_from(["a", "b"]), at=MOMENTS)
-    def create(self, identity: str | None, at: datetime) -> str:
+    @rule(target=jobs, identity=st.none() | st.sampled_from(["a", "b"]), now=MOMENTS)
+    def create(self, identity: str | None, now: datetime) -> str:
         whole = None if identity is None else f"{self.own}-{identity}"
-        job, is_new = store.create(SPEC, identity=whole, trace_id="0" * 32, at=at, dataset_etag=self.dataset_etag)
+        job, is_new = store.create(SPEC, identity=whole, trace_id="0" * 32, now=now, dataset_etag=self.dataset_etag)
         assert is_new == (whole not in self.identities)
         if whole is not None:
             assert self.identities.setdefault(whole, job.id) == job.id
@@ -198,32 +198,32 @@ class Store(RuleBasedStateMachine):
     def overwrite_dataset(self) -> None:
         self.dataset_etag = f"version-{int(self.dataset_etag.removeprefix('version-')) + 1}"
 
-    @rule(job=jobs, id_=IDS, launch=LAUNCHES, at=MOMENTS)
-    def claim(self, job: str, id_: str, launch: int | None, at: datetime) -> None:
+    @rule(job=jobs, id_=IDS, launch=LAUNCHES, now=MOMENTS)
+    def claim(self, job: str, id_: str, launch: int | None, now: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.claim(call(job, id_, launch=launch), Said("started", None, None), at=at))
+        got = outcome(lambda: store.claim(call(job, id_, launch=launch), Said("started", None, None), now=now))
         if refusal := model.refusal(id_, None, launch):
             assert got == refusal
             return
         if id_ not in model.answered:
             model.attempt += 1
             model.epoch = model.step = None
-            model.hear(id_, at)
-            model.progress_at = at
+            model.hear(id_, now)
+            model.progress_at = now
         assert got.attempt == model.answered[id_]
 
-    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, at=MOMENTS)
-    def event(self, job: str, id_: str, attempt: int | None, launch: int | None, at: datetime) -> None:
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, now=MOMENTS)
+    def event(self, job: str, id_: str, attempt: int | None, launch: int | None, now: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.record_event(call(job, id_, attempt, launch), Said("note", None, None), at=at))
+        got = outcome(lambda: store.record_event(call(job, id_, attempt, launch), Said("note", None, None), now=now))
         if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
             return
         if id_ not in model.answered:
-            model.hear(id_, at)
+            model.hear(id_, now)
         assert got.attempt == model.answered[id_]
 
-    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, progress=st.tuples(STEPS, STEPS), at=MOMENTS)
+    @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, progress=st.tuples(STEPS, STEPS), now=MOMENTS)
     def heartbeat(  # noqa: PLR0913, PLR0917 -- what a heartbeat has
         self,
         job: str,
@@ -231,18 +231,18 @@ class Store(RuleBasedStateMachine):
         attempt: int | None,
         launch: int | None,
         progress: tuple[int | None, int | None],
-        at: datetime,
+        now: datetime,
     ) -> None:
         model, (epoch, step) = self.models[job], progress
         asked = call(job, id_, attempt, launch)
-        got = outcome(lambda: heartbeats.record(asked, Beat(epoch=epoch, step=step), at=at))
+        got = outcome(lambda: heartbeats.record(asked, Beat(epoch=epoch, step=step), now=now))
         assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
         if got == State.RUNNING and id_ not in model.answered:
-            model.hear(id_, at)
+            model.hear(id_, now)
             there = model.epoch, model.step
             model.epoch, model.step = furthest([model.epoch, epoch]), furthest([model.step, step])
             if (model.epoch, model.step) != there:
-                model.progress_at = at
+                model.progress_at = now
 
     @rule(
         job=jobs,
@@ -250,26 +250,26 @@ class Store(RuleBasedStateMachine):
         attempt=ATTEMPTS,
         launch=LAUNCHES,
         to=st.sampled_from([State.SUCCEEDED, State.FAILED]),
-        at=MOMENTS,
+        now=MOMENTS,
     )
-    def done(self, job: str, id_: str, attempt: int | None, launch: int | None, to: State, at: datetime) -> None:  # noqa: PLR0913, PLR0917 -- what done has
+    def done(self, job: str, id_: str, attempt: int | None, launch: int | None, to: State, now: datetime) -> None:  # noqa: PLR0913, PLR0917 -- what done has
         model = self.models[job]
         reason = Reason.TRAINER_ERROR if to == State.FAILED else None
         asked = call(job, id_, attempt, launch)
-        got = outcome(lambda: store.finish(asked, to, at=at, metrics=None, artifacts=None, reason=reason))
+        got = outcome(lambda: store.finish(asked, to, now=now, metrics=None, artifacts=None, reason=reason))
         if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
         elif id_ not in model.answered:
             model.answered[id_] = model.attempt
-            model.move(to, at)
+            model.move(to, now)
             assert got.state == to
 
-    @rule(job=jobs, to=st.sampled_from([State.QUEUED, State.RUNNING, State.FAILED, State.CANCELLED]), at=MOMENTS)
-    def move(self, job: str, to: State, at: datetime) -> None:
+    @rule(job=jobs, to=st.sampled_from([State.QUEUED, State.RUNNING, State.FAILED, State.CANCELLED]), now=MOMENTS)
+    def move(self, job: str, to: State, now: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.move(job, to, at=at, reason=Reason.LOST if to == State.FAILED else None))
+        got = outcome(lambda: store.move(job, to, now=now, reason=Reason.LOST if to == State.FAILED else None))
         if to in NEXT[model.state]:
-            model.move(to, at)
+            model.move(to, now)
             assert got.state == to
         else:
             assert got == WrongState
@@ -278,33 +278,33 @@ class Store(RuleBasedStateMachine):
     def look(self, job: str) -> tuple[str, Job]:
         return job, queries.job(job)
 
-    @rule(reading=readings, reason=st.sampled_from(sorted(UNCHANGED)), at=MOMENTS)
-    def fail_as_read(self, reading: tuple[str, Job], reason: Reason, at: datetime) -> None:
+    @rule(reading=readings, reason=st.sampled_from(sorted(UNCHANGED)), now=MOMENTS)
+    def fail_as_read(self, reading: tuple[str, Job], reason: Reason, now: datetime) -> None:
         """Fail the job by a snapshot, of whatever age."""
         job, seen = reading
         model = self.models[job]
         still = sweeping._unchanged(seen, reason)
-        got = outcome(lambda: store.move(job, State.FAILED, at=at, reason=reason, still=still))
+        got = outcome(lambda: store.move(job, State.FAILED, now=now, reason=reason, still=still))
         if model.state not in FINAL and model.is_as(seen, *UNCHANGED[reason]):
-            model.move(State.FAILED, at)
+            model.move(State.FAILED, now)
             assert got.state == State.FAILED
         else:
             assert got == WrongState
 
-    @rule(reading=readings, at=MOMENTS)
-    def relaunch(self, reading: tuple[str, Job], at: datetime) -> None:
+    @rule(reading=readings, now=MOMENTS)
+    def relaunch(self, reading: tuple[str, Job], now: datetime) -> None:
         job, seen = reading
         model = self.models[job]
         is_as_seen = model.is_as(seen, "state", "waiting_since", *UNHEARD)
         may = model.state not in FINAL and is_as_seen and model.launch < SPEC.attempt_limit
-        assert (upkeep.relaunch(seen, "again", at=at) is not None) == may
+        assert (upkeep.relaunch(seen, "again", now=now) is not None) == may
         if may:
             model.launch += 1
             model.submitted_at = model.image = None
-            model.heartbeat_at = model.progress_at = at
+            model.heartbeat_at = model.progress_at = now
             model.token_expires_at = None
             if model.state == State.RUNNING:
-                model.wait("starts again: again", at)
+                model.wait("starts again: again", now)
 
     @rule(reading=readings, expires_at=MOMENTS)
     def note_token(self, reading: tuple[str, Job], expires_at: datetime) -> None:
@@ -314,17 +314,17 @@ class Store(RuleBasedStateMachine):
         if seen.launch == model.launch:
             model.token_expires_at = expires_at
 
-    @rule(reading=readings, image=st.none() | IMAGES, at=MOMENTS)
-    def submitted(self, reading: tuple[str, Job], image: str | None, at: datetime) -> None:
+    @rule(reading=readings, image=st.none() | IMAGES, now=MOMENTS)
+    def submitted(self, reading: tuple[str, Job], image: str | None, now: datetime) -> None:
         job, seen = reading
         model = self.models[job]
         may = model.state not in FINAL and model.is_as(seen, "launch")
-        assert upkeep.submitted(seen, f"waits since {at}", at=at, image=image) == may
+        assert upkeep.submitted(seen, f"waits since {now}", now=now, image=image) == may
         if may:
-            model.submitted_at = at
+            model.submitted_at = now
             model.image = model.image or image
             if model.state in WAITING:
-                model.message = f"waits since {at}"
+                model.message = f"waits since {now}"
 
     @rule(reading=readings, image=IMAGES)
     def note_image(self, reading: tuple[str, Job], image: str) -> None:
@@ -334,39 +334,39 @@ class Store(RuleBasedStateMachine):
         if model.launch == seen.launch:
             model.image = image
 
-    @rule(reading=readings, at=MOMENTS)
-    def note_wait(self, reading: tuple[str, Job], at: datetime) -> None:
+    @rule(reading=readings, now=MOMENTS)
+    def note_wait(self, reading: tuple[str, Job], now: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        upkeep.note_wait(seen, f"waits at {at}", at=at)
-        if seen.message == f"waits at {at}" and (seen.state in WAITING or seen.waiting_since is not None):
+        upkeep.note_wait(seen, f"waits at {now}", now=now)
+        if seen.message == f"waits at {now}" and (seen.state in WAITING or seen.waiting_since is not None):
             return
         if seen.state in WAITING and model.state in WAITING and model.is_as(seen, "launch"):
-            model.message = f"waits at {at}"
+            model.message = f"waits at {now}"
         elif seen.state == model.state == State.RUNNING and model.is_as(
             seen, "launch", "heartbeat_at", "waiting_since"
         ):
-            model.wait(f"waits at {at}", at)
+            model.wait(f"waits at {now}", now)
 
-    @rule(reading=readings, at=MOMENTS)
-    def note_running(self, reading: tuple[str, Job], at: datetime) -> None:
+    @rule(reading=readings, now=MOMENTS)
+    def note_running(self, reading: tuple[str, Job], now: datetime) -> None:
         job, seen = reading
         model = self.models[job]
-        upkeep.note_running(seen, at=at)
+        upkeep.note_running(seen, now=now)
         is_as_seen = model.is_as(seen, "waiting_since", *UNHEARD)
         if model.state == State.RUNNING and model.waiting_since is not None and is_as_seen:
-            model.go_on(at)
-            model.heartbeat_at = model.progress_at = at
+            model.go_on(now)
+            model.heartbeat_at = model.progress_at = now
             model.liveness = "live"
 
-    @rule(reading=readings, attempt=st.integers(0, 3), to=st.sampled_from(["SUCCEEDED", "FAILED"]), at=MOMENTS)
-    def finish_as_stored(self, reading: tuple[str, Job], attempt: int, to: str, at: datetime) -> None:
+    @rule(reading=readings, attempt=st.integers(0, 3), to=st.sampled_from(["SUCCEEDED", "FAILED"]), now=MOMENTS)
+    def finish_as_stored(self, reading: tuple[str, Job], attempt: int, to: str, now: datetime) -> None:
         """End the job by a snapshot and the report that its trainer has stored."""
         job, seen = reading
         model, id_ = self.models[job], f"report-{attempt}"
         content = json.dumps({"status": to, "attempt": attempt}).encode()
         with mock.patch.object(storage, "read", return_value=content):
-            got = outcome(lambda: reports.finish_as_stored(seen, at=at))
+            got = outcome(lambda: reports.finish_as_stored(seen, now=now))
         if attempt != seen.attempt:
             assert got is False
         elif refusal := model.refusal(id_, attempt, seen.launch):
@@ -375,13 +375,13 @@ class Store(RuleBasedStateMachine):
             assert got is True
             if id_ not in model.answered:
                 model.answered[id_] = attempt
-                model.move(State(to), at)
+                model.move(State(to), now)
 
-    @rule(job=jobs, since=MOMENTS, at=MOMENTS)
-    def note_silence(self, job: str, since: datetime, at: datetime) -> None:
+    @rule(job=jobs, since=MOMENTS, now=MOMENTS)
+    def note_silence(self, job: str, since: datetime, now: datetime) -> None:
         model = self.models[job]
         is_news = model.liveness == "live" and model.heartbeat_at is not None and model.heartbeat_at < since
-        assert upkeep.note_silence(job, since=since, at=at) == is_news
+        assert upkeep.note_silence(job, since=since, now=now) == is_news
         if is_news:
             model.liveness = "silent"
 
@@ -436,9 +436,9 @@ class Leases(RuleBasedStateMachine):
         with write() as session:
             session.execute(delete(SweepTurn))
 
-    @rule(target=leases, at=MOMENTS)
-    def take(self, at: datetime) -> Held | MultipleResults[Held]:
-        held = upkeep.take_lease(at=at, lasting=DURATION, away_after=AWAY_AFTER)
+    @rule(target=leases, now=MOMENTS)
+    def take(self, now: datetime) -> Held | MultipleResults[Held]:
+        held = upkeep.take_lease(now=now, lasting=DURATION, away_after=AWAY_AFTER)
         assert (held is not None) == self.ended
         if held is None:
             return multiple()
@@ -499,7 +499,7 @@ class Intake(RuleBasedStateMachine):
         detail = {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}}
         message = {"detail-type": "Object Created", "detail": detail}
         try:
-            intake.deliver(intake.records(message), json.dumps(message).encode(), may_create=False, at=self.now)
+            intake.deliver(intake.records(message), json.dumps(message).encode(), may_create=False, now=self.now)
         except ConfigurationError:
             assert self.uploads[key]
             assert not self.is_readable
@@ -516,7 +516,7 @@ class Intake(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         self.now += timedelta(minutes=1)
-        sweeping.once(at=self.now)
+        sweeping.once(now=self.now)
         self.rejected |= {key for key, is_usable in self.uploads.items() if not is_usable}
 
     @invariant()
@@ -548,21 +548,21 @@ def test_no_upload_is_lost_or_rejected_for_an_unreadable_configuration(s3: Any, 
 
 def act(job: str, dice: random.Random) -> None:
     """Do one thing of all that can happen to a job."""
-    at = NOW + seconds(dice.randint(-1_000, 1_000))
+    now = NOW + seconds(dice.randint(-1_000, 1_000))
     attempt, launch = dice.choice([None, None, 0, 1, 2, 3]), dice.choice([None, 1, 2, 3])
     asked = call(job, f"call-{dice.randint(0, 60)}", attempt, launch)
     beat = Beat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
     things: dict[Callable[[], Any], int] = {
-        lambda: store.claim(asked, Said("started", None, None), at=at): 2,
-        lambda: store.record_event(asked, Said("note", None, None), at=at): 4,
-        lambda: heartbeats.record(asked, beat, at=at): 8,
-        lambda: store.move(job, State.QUEUED, at=at): 2,
-        lambda: upkeep.relaunch(queries.job(job), "again", at=at): 1,
-        lambda: upkeep.note_silence(job, since=at, at=at): 1,
-        lambda: upkeep.submitted(queries.job(job), "waits", at=at): 1,
+        lambda: store.claim(asked, Said("started", None, None), now=now): 2,
+        lambda: store.record_event(asked, Said("note", None, None), now=now): 4,
+        lambda: heartbeats.record(asked, beat, now=now): 8,
+        lambda: store.move(job, State.QUEUED, now=now): 2,
+        lambda: upkeep.relaunch(queries.job(job), "again", now=now): 1,
+        lambda: upkeep.note_silence(job, since=now, now=now): 1,
+        lambda: upkeep.submitted(queries.job(job), "waits", now=now): 1,
         # Rare, or the job would have ended before much could happen to it.
-        lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, at=at, metrics=None, artifacts=None): 1,
-        lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, at=at): 1,
+        lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, now=now, metrics=None, artifacts=None): 1,
+        lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, now=now): 1,
     }
     with suppress(WrongState, Unusable):
         dice.choices(list(things), list(things.values()))[0]()
@@ -570,7 +570,7 @@ def act(job: str, dice: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", range(20 if PROFILE == "thorough" else 2))
 def test_the_invariants_hold_under_many_threads(seed: int) -> None:
-    jobs = [store.create(SPEC, identity=None, trace_id="0" * 32, at=NOW)[0].id for _ in range(3)]
+    jobs = [store.create(SPEC, identity=None, trace_id="0" * 32, now=NOW)[0].id for _ in range(3)]
 
     def play(number: int) -> None:
         dice = random.Random(f"{seed}-{number}")

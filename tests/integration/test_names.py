@@ -59,7 +59,7 @@ def test_a_name_that_people_have_is_taken_and_reaches_the_trainer(
     found = function("jobs").get("/v1/jobs", params={"dataset_id": name}, headers=api_headers()).json()["jobs"]
     assert [job["id"] for job in found] == [response.json()["id"]]
     job = queries.job(response.json()["id"])
-    assert launching.environment(job, at=NOW)["DATASET_ID"] == nfc(name)
+    assert launching.environment(job, now=NOW)["DATASET_ID"] == nfc(name)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -92,7 +92,7 @@ def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_downl
         archive.writestr("name.txt", name)
     etag = s3.put_object(Bucket=BUCKET, Key=key, Body=content.getvalue(), Metadata=METADATA)["ETag"].strip('"')
     if is_found_by_sweep:
-        sweeping.once(at=now + timedelta(minutes=5))
+        sweeping.once(now=now + timedelta(minutes=5))
     else:
         detail = {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}}
         event = {"detail-type": "Object Created", "detail": detail}
@@ -102,7 +102,7 @@ def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_downl
     (job,) = queries.jobs({}, cursor=None, limit=9)[0]
     assert job.dataset_id == nfc(name)
     # What a trainer does: it asks for a link to datasets/$DATASET_ID.zip.
-    wanted = {"method": "GET", "key": f"datasets/{launching.environment(job, at=NOW)['DATASET_ID']}.zip"}
+    wanted = {"method": "GET", "key": f"datasets/{launching.environment(job, now=NOW)['DATASET_ID']}.zip"}
     link = function("presign").post(f"/v1/jobs/{job.id}/presign", json=wanted, headers=callback_headers(job.id))
     assert link.status_code == 200, link.text
     assert httpx.get(link.json()["url"]).content == content.getvalue()
@@ -112,10 +112,10 @@ def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
     for number, name in enumerate(("Zürich", "Zu\u0308rich")):
         key = f"datasets/{name}.zip"
         s3.put_object(Bucket=BUCKET, Key=key, Body=bytes([number]), Metadata=METADATA)
-    sweeping.once(at=now + timedelta(minutes=5))
+    sweeping.once(now=now + timedelta(minutes=5))
 
     jobs = queries.jobs({"dataset_id": "Zürich"}, cursor=None, limit=9)[0]
-    assert len({launching.environment(job, at=NOW)["DATASET_ID"] for job in jobs}) == 2
+    assert len({launching.environment(job, now=NOW)["DATASET_ID"] for job in jobs}) == 2
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_postgresql_stopped_in_mid_training_and_started_again_loses_no_callback(
     with served_and_up("front") as address, httpx.Client(base_url=address, timeout=30) as client:
         environment.setenv("BACKEND_BASE_URL", address)
         forget()
-        launching.launch(queries.job(job_id), at=tokens.now())
+        launching.launch(queries.job(job_id), now=tokens.now())
         eventually(lambda: (queries.job(job_id).epoch or 0) > 1)
         with stopped(postgresql):
             refused = client.post(path, json={"epoch": 1}, headers=headers)

@@ -22,8 +22,8 @@ from tests.conftest import answering, seconds
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 
 
-def sweep(at: datetime) -> None:
-    sweeping.once(at=at)
+def sweep(now: datetime) -> None:
+    sweeping.once(now=now)
 
 
 class _Sink(ThreadingHTTPServer):
@@ -61,7 +61,7 @@ def sink(environment: pytest.MonkeyPatch) -> Iterator[_Sink]:
 
 
 def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
-    done, failed = a_job(State.SUCCEEDED, at=now), a_job(State.FAILED, at=now)
+    done, failed = a_job(State.SUCCEEDED, now=now), a_job(State.FAILED, now=now)
     sweep(now)
     sweep(now + seconds(60))
 
@@ -73,7 +73,7 @@ def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now:
 
 
 def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
-    refused, other = a_job(State.SUCCEEDED, at=now), a_job(State.SUCCEEDED, at=now)
+    refused, other = a_job(State.SUCCEEDED, now=now), a_job(State.SUCCEEDED, now=now)
     sink.answer = lambda subject: 503 if subject == refused else 202
     sweep(now)
     assert {subject for subject, _, _ in sink.taken} == {other}
@@ -87,8 +87,8 @@ def test_more_refused_events_than_a_batch_block_no_other_job(
     sink: _Sink, a_job: Any, now: datetime, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setattr(delivery, "BATCH", 3)
-    refused = {a_job(State.SUCCEEDED, at=now) for _ in range(2)}
-    others = {a_job(State.SUCCEEDED, at=now) for _ in range(2)}
+    refused = {a_job(State.SUCCEEDED, now=now) for _ in range(2)}
+    others = {a_job(State.SUCCEEDED, now=now) for _ in range(2)}
     sink.answer = lambda subject: 503 if subject in refused else 202
     sweep(now)
 
@@ -96,7 +96,7 @@ def test_more_refused_events_than_a_batch_block_no_other_job(
 
 
 def test_a_sink_that_goes_away_half_way_gets_nothing_twice_that_it_took(sink: _Sink, a_job: Any, now: datetime) -> None:
-    a_job(State.SUCCEEDED, at=now)
+    a_job(State.SUCCEEDED, now=now)
     server_port = iter([202, 202])
     sink.answer = lambda _subject: next(server_port)  # then its connection breaks
     sweep(now)
@@ -107,7 +107,7 @@ def test_a_sink_that_goes_away_half_way_gets_nothing_twice_that_it_took(sink: _S
 
 
 def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Sink, a_job: Any, now: datetime) -> None:
-    slow, other = a_job(State.SUCCEEDED, at=now), a_job(State.SUCCEEDED, at=now)
+    slow, other = a_job(State.SUCCEEDED, now=now), a_job(State.SUCCEEDED, now=now)
     others_are_told = threading.Event()
 
     def answer(subject: str) -> int:
@@ -125,7 +125,7 @@ def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Si
 
 def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, now: datetime) -> None:
     for _ in range(delivery.SENDERS * 3):
-        a_job(State.SUCCEEDED, at=now)
+        a_job(State.SUCCEEDED, now=now)
     asked: list[str] = []
 
     def break_off(subject: str) -> int:
@@ -138,8 +138,8 @@ def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, 
 
 
 def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:
-    a_job(State.SUCCEEDED, at=now)
-    young = a_job(State.QUEUED, at=now + seconds(3600))
+    a_job(State.SUCCEEDED, now=now)
+    young = a_job(State.QUEUED, now=now + seconds(3600))
     sweep(now + delivery.KEPT_WITHOUT_SINK + seconds(1))
 
     with read() as session:
@@ -151,7 +151,7 @@ def test_an_event_that_is_committed_late_under_an_early_id_still_comes_first(
 ) -> None:
     """Found by ``./taskw chaos``: PostgreSQL gives ids before it commits."""
     environment.setattr(delivery, "BATCH", 1)
-    late, early = a_job(State.QUEUED, at=now), a_job(State.QUEUED, at=now)
+    late, early = a_job(State.QUEUED, now=now), a_job(State.QUEUED, now=now)
     of_late = col(Outbox.job_id) == late
 
     def appear(subject: str) -> int:
@@ -174,8 +174,8 @@ def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_anothe
     sink: _Sink, a_job: Any, now: datetime
 ) -> None:
     """As after its process was suspended while it sent the second of four events."""
-    job_id = a_job(State.SUCCEEDED, at=now)
-    first = Lease.take(at=now)
+    job_id = a_job(State.SUCCEEDED, now=now)
+    first = Lease.take(now=now)
     assert first is not None
 
     def answer(_subject: str) -> int:
@@ -188,7 +188,7 @@ def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_anothe
         return 202
 
     sink.answer = answer
-    delivery.deliver(first, at=now)
+    delivery.deliver(first, now=now)
 
     # The second event is of both: it was under way. Nothing follows it that came before.
     assert [sequence for _, sequence, _ in sink.taken] == [1, 1, 2, 3, 4, 2]

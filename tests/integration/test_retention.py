@@ -36,10 +36,10 @@ def ended(a_job: Callable[..., str]) -> Callable[..., str]:
     """Make a job that ran some epochs, and ended on some day."""
 
     def make(day: int = 0, epochs: int = 2) -> str:
-        job_id = a_job(State.RUNNING, at=NOW + day * DAY)
+        job_id = a_job(State.RUNNING, now=NOW + day * DAY)
         for epoch in range(1, epochs + 1):
-            record(call(job_id), Beat(epoch=epoch, metrics={"loss": 1 / epoch}), at=NOW + day * DAY + seconds(epoch))
-        store.move(job_id, State.SUCCEEDED, at=NOW + day * DAY + seconds(60))
+            record(call(job_id), Beat(epoch=epoch, metrics={"loss": 1 / epoch}), now=NOW + day * DAY + seconds(epoch))
+        store.move(job_id, State.SUCCEEDED, now=NOW + day * DAY + seconds(60))
         return job_id
 
     return make
@@ -65,7 +65,7 @@ def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any,
     old, young, running = ended(), ended(day=20), a_job(State.RUNNING)
     before = [(row.id, row.type, row.epoch, row.metrics) for row in events(old)]
     kept = len(events(young)), len(events(running))
-    retention.run(at=LATER)
+    retention.run(now=LATER)
 
     ((key, lines),) = objects(s3).items()
     assert key.startswith("archive/events/2026-01-01/")
@@ -80,7 +80,7 @@ def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any,
 def test_every_event_is_archived_once_whatever_a_batch_holds(ended: Any, s3: Any, batch: int) -> None:
     jobs = [ended(epochs=epochs) for epochs in (0, 12, 1, 3)]
     before = sorted((row.job_id, row.id) for job_id in jobs for row in events(job_id))
-    retention.run(at=LATER, batch=batch)
+    retention.run(now=LATER, batch=batch)
 
     lines = [(key, line) for key, lines in objects(s3).items() for line in lines]
     assert sorted((line["job_id"], line["id"]) for _, line in lines) == before
@@ -95,11 +95,11 @@ def test_a_crash_between_the_upload_and_the_deletion_repeats_the_same(
     with monkeypatch.context() as crash:
         crash.setattr(archive, "archived", _crash)
         with pytest.raises(KeyboardInterrupt):
-            retention.run(at=LATER)
+            retention.run(now=LATER)
     first = objects(s3)
     assert len(events(job_id)) == len(next(iter(first.values())))
 
-    retention.run(at=LATER)
+    retention.run(now=LATER)
     assert objects(s3) == first
     assert events(job_id) == []
 
@@ -112,7 +112,7 @@ def test_a_sweep_that_was_slow_overwrites_nothing_that_another_has_moved(ended: 
     first, second = ended(), ended(day=1)
     slow = archive.oldest_ended(before=NOW + DAY, limit=100)
     assert slow is not None
-    retention.run(at=LATER)
+    retention.run(now=LATER)
     before, key = objects(s3), queries.archive_key(first)
     late = retention._kept("events", slow.ended_at, slow.events)
     archive.archived(slow.job_ids, late)
@@ -127,7 +127,7 @@ def test_while_the_storage_is_away_nothing_leaves_the_store(ended: Any, environm
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
     forget()
     with pytest.raises(Busy):
-        retention.run(at=LATER)
+        retention.run(now=LATER)
 
     assert len(events(job_id)) == before
 
@@ -136,7 +136,7 @@ def test_without_a_setting_everything_stays(ended: Any, environment: pytest.Monk
     job_id = ended()
     environment.setenv("RETENTION_DAYS", "0")
     forget()
-    retention.run(at=LATER)
+    retention.run(now=LATER)
 
     assert events(job_id)
     assert objects(s3) == {}
@@ -146,8 +146,8 @@ def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: A
     job_id = ended()
     with read() as session:
         sent, *unsent = session.exec(select(Outbox.id).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
-    outbox.sent([sent or 0], at=NOW)
-    retention.run(at=LATER, batch=1)
+    outbox.sent([sent or 0], now=NOW)
+    retention.run(now=LATER, batch=1)
 
     with read() as session:
         assert list(session.exec(select(Outbox.id).order_by(col(Outbox.id)))) == unsent
@@ -157,8 +157,8 @@ def test_old_rejected_events_move_but_none_that_sweep_still_looks_for(environmen
     environment.setenv("RETENTION_DAYS", "1")
     forget()
     for day in (0, 1, 9):
-        upkeep.reject(f"reason {day}", "{}", at=NOW + day * DAY)
-    retention.run(at=NOW + 10 * DAY, batch=1)
+        upkeep.reject(f"reason {day}", "{}", now=NOW + day * DAY)
+    retention.run(now=NOW + 10 * DAY, batch=1)
 
     lines = [line for found in objects(s3).values() for line in found]
     assert sorted(line["reason"] for line in lines) == ["reason 0", "reason 1"]
@@ -172,7 +172,7 @@ def test_the_events_of_such_a_job_are_answered_with_a_link_to_them(ended: Any, f
     path = f"/v1/jobs/{job_id}/events"
     before = client.get(path, headers=api_headers()).json()
     assert "archive" not in before
-    retention.run(at=LATER)
+    retention.run(now=LATER)
     after = client.get(path, headers=api_headers()).json()
 
     assert (after["events"], after["next_after"]) == ([], None)
@@ -194,5 +194,5 @@ def test_a_heartbeat_does_not_wait_for_retention(
     forget()
     with write() as session:
         archive.forget_events(session, [old], "archive/events/x")
-        record(call(running), Beat(epoch=3), at=NOW)  # or: canceling statement due to lock timeout
+        record(call(running), Beat(epoch=3), now=NOW)  # or: canceling statement due to lock timeout
         assert len([row for row in events(running) if row.epoch == 3]) == 1

@@ -63,16 +63,16 @@ def test_only_moves_in_the_table_happen(a_job: Any, start: State, to: State) -> 
     reason = Reason.LOST if to == State.FAILED else None
 
     if to in NEXT[start]:
-        assert jobs.move(job_id, to, reason=reason, at=NOW).state == to
+        assert jobs.move(job_id, to, reason=reason, now=NOW).state == to
     else:
         with pytest.raises(WrongState) as refused:
-            jobs.move(job_id, to, reason=reason, at=NOW)
+            jobs.move(job_id, to, reason=reason, now=NOW)
         assert refused.value.members["state"] == start
 
 
 def test_a_move_of_an_unknown_job_is_refused() -> None:
     with pytest.raises(NotFound):
-        jobs.move("nobody", State.QUEUED, at=NOW)
+        jobs.move("nobody", State.QUEUED, now=NOW)
 
 
 def test_every_move_is_in_the_timeline_and_in_the_outbox_in_order(a_job: Any) -> None:
@@ -92,7 +92,7 @@ def test_a_refused_move_leaves_no_trace(a_job: Any) -> None:
     before = timeline(job_id), outbox(job_id)
 
     with pytest.raises(WrongState):
-        jobs.move(job_id, State.FAILED, reason=Reason.LOST, at=NOW)
+        jobs.move(job_id, State.FAILED, reason=Reason.LOST, now=NOW)
 
     assert (timeline(job_id), outbox(job_id)) == before
 
@@ -101,8 +101,8 @@ def test_of_done_and_cancel_at_once_one_wins(a_job: Any) -> None:
     for _ in range(20):
         job_id = a_job(State.RUNNING)
         outcomes = race(
-            partial(jobs.finish, call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW),
-            partial(jobs.move, job_id, State.CANCELLED, at=NOW),
+            partial(jobs.finish, call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW),
+            partial(jobs.move, job_id, State.CANCELLED, now=NOW),
         )
 
         assert sum(isinstance(outcome, Job) for outcome in outcomes) == 1
@@ -116,7 +116,7 @@ def test_the_same_done_at_once_is_one_event_and_one_outcome(a_job: Any) -> None:
 
         def done(job_id: str = job_id, number: int = number) -> str:
             asked = call(job_id, f"done-{number}")
-            return jobs.finish(asked, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, at=NOW).state
+            return jobs.finish(asked, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, now=NOW).state
 
         assert race(done, done, done) == [State.SUCCEEDED] * 3
         assert timeline(job_id).count("SUCCEEDED") == 1
@@ -126,13 +126,13 @@ def test_done_twice_by_different_calls_is_refused_with_the_state(a_job: Any) -> 
     job_id = a_job(State.SUCCEEDED)
 
     with pytest.raises(WrongState) as refused:
-        jobs.finish(call(job_id), State.FAILED, metrics=None, artifacts=None, reason=Reason.LOST, at=NOW)
+        jobs.finish(call(job_id), State.FAILED, metrics=None, artifacts=None, reason=Reason.LOST, now=NOW)
 
     assert refused.value.members["state"] == State.SUCCEEDED
 
 
 def test_one_identity_makes_one_job_however_many_ask_at_once() -> None:
-    outcomes = race(*[lambda: jobs.create(SPEC, identity="the-one", trace_id="0" * 32, at=NOW)] * 12)
+    outcomes = race(*[lambda: jobs.create(SPEC, identity="the-one", trace_id="0" * 32, now=NOW)] * 12)
 
     assert len({job.id for job, _ in outcomes}) == 1
     assert sum(new for _, new in outcomes) == 1
@@ -140,19 +140,19 @@ def test_one_identity_makes_one_job_however_many_ask_at_once() -> None:
 
 def test_a_job_without_an_identity_is_never_answered_with_a_strangers_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "token_hex", lambda count: "00" * count)
-    first, _ = jobs.create(SPEC, identity=None, trace_id="0" * 32, at=NOW)
+    first, _ = jobs.create(SPEC, identity=None, trace_id="0" * 32, now=NOW)
 
     with pytest.raises(IntegrityError):
-        jobs.create(SPEC, identity=None, trace_id="0" * 32, at=NOW)
+        jobs.create(SPEC, identity=None, trace_id="0" * 32, now=NOW)
     with pytest.raises(IntegrityError):
-        jobs.create(SPEC, identity="of another", trace_id="0" * 32, at=NOW)
+        jobs.create(SPEC, identity="of another", trace_id="0" * 32, now=NOW)
     assert [job.id for job in queries.jobs({}, cursor=None, limit=9)[0]] == [first.id]
 
 
 def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events() -> None:
-    job, _ = jobs.create(SPEC, identity=None, trace_id="0" * 32, at=NOW, dataset_etag="e1")
-    upkeep.submitted(job, None, at=NOW, image="registry/trainer:1")
-    shown = views.job_json(jobs.move(job.id, State.QUEUED, at=NOW))
+    job, _ = jobs.create(SPEC, identity=None, trace_id="0" * 32, now=NOW, dataset_etag="e1")
+    upkeep.submitted(job, None, now=NOW, image="registry/trainer:1")
+    shown = views.job_json(jobs.move(job.id, State.QUEUED, now=NOW))
 
     assert (shown["dataset_etag"], shown["image"]) == ("e1", "registry/trainer:1")
     with read() as session:
@@ -165,16 +165,16 @@ def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events(
 
 def test_the_image_of_a_launch_is_the_one_that_it_was_made_with_and_then_the_one_that_it_runs(a_job: Any) -> None:
     job_id = a_job(State.RUNNING, attempt_limit=3)
-    upkeep.submitted(queries.job(job_id), None, at=NOW, image="trainer:1")
-    upkeep.submitted(queries.job(job_id), None, at=NOW, image="trainer:2")
+    upkeep.submitted(queries.job(job_id), None, now=NOW, image="trainer:1")
+    upkeep.submitted(queries.job(job_id), None, now=NOW, image="trainer:2")
     assert queries.job(job_id).image == "trainer:1"
     upkeep.note_image(job_id, 1, "trainer@sha256:1")
     assert queries.job(job_id).image == "trainer@sha256:1"
 
-    again = upkeep.relaunch(queries.job(job_id), "lost", at=NOW)
+    again = upkeep.relaunch(queries.job(job_id), "lost", now=NOW)
     assert again is not None
     assert again.image is None
-    upkeep.submitted(queries.job(job_id), None, at=NOW, image="trainer:2")
+    upkeep.submitted(queries.job(job_id), None, now=NOW, image="trainer:2")
     upkeep.note_image(job_id, 1, "trainer@sha256:1")
     assert queries.job(job_id).image == "trainer:2"
 
@@ -187,19 +187,19 @@ def test_started_claims_a_new_attempt_each_time(a_job: Any) -> None:
 
 def test_the_same_started_again_gets_the_same_attempt(a_job: Any) -> None:
     job_id = a_job(State.QUEUED)
-    first = jobs.claim(call(job_id, "one"), Said("started", None, None), at=NOW).attempt
+    first = jobs.claim(call(job_id, "one"), Said("started", None, None), now=NOW).attempt
     claim(job_id)
 
-    assert jobs.claim(call(job_id, "one"), Said("started", None, None), at=NOW).attempt == first == 1
+    assert jobs.claim(call(job_id, "one"), Said("started", None, None), now=NOW).attempt == first == 1
     assert queries.job(job_id).attempt == 2
 
 
 def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     claim(job_id)
-    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: heartbeats.record(call(job_id, attempt=1), Beat(epoch=1), at=NOW),
-           "event": lambda: jobs.record_event(call(job_id, attempt=1), Said("log", None, None), at=NOW),
-           "done": lambda: jobs.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW)}  # fmt: skip
+    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: heartbeats.record(call(job_id, attempt=1), Beat(epoch=1), now=NOW),
+           "event": lambda: jobs.record_event(call(job_id, attempt=1), Said("log", None, None), now=NOW),
+           "done": lambda: jobs.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)}  # fmt: skip
 
     for late in old.values():
         with pytest.raises(WrongState, match="replaced by attempt 2"):
@@ -210,14 +210,14 @@ def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
 
 def test_an_attempt_that_nobody_claimed_is_unusable(a_job: Any) -> None:
     with pytest.raises(Unusable, match="attempt"):
-        heartbeats.record(call(a_job(State.RUNNING), attempt=7), Beat(), at=NOW)
+        heartbeats.record(call(a_job(State.RUNNING), attempt=7), Beat(), now=NOW)
 
 
 @pytest.mark.parametrize("start", [State.PENDING, State.QUEUED])
 def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None:
     job_id = a_job(start)
 
-    assert heartbeats.record(call(job_id), Beat(epoch=1, metrics={"loss": 0.5}), at=NOW) == State.RUNNING
+    assert heartbeats.record(call(job_id), Beat(epoch=1, metrics={"loss": 0.5}), now=NOW) == State.RUNNING
 
     job = queries.job(job_id)
     assert (job.state, job.epoch, job.metrics, job.liveness) == (State.RUNNING, 1, {"loss": 0.5}, "live")
@@ -228,19 +228,19 @@ def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_a_heartbeat_of_an_ended_job_is_refused_with_its_state(a_job: Any, state: State) -> None:
     with pytest.raises(WrongState) as refused:
-        heartbeats.record(call(a_job(state)), Beat(), at=NOW)
+        heartbeats.record(call(a_job(state)), Beat(), now=NOW)
     assert refused.value.members["state"] == state
 
 
 def test_a_heartbeat_of_an_unknown_job_is_refused() -> None:
     with pytest.raises(NotFound):
-        heartbeats.record(call("nobody"), Beat(), at=NOW)
+        heartbeats.record(call("nobody"), Beat(), now=NOW)
 
 
 def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
-    heartbeats.record(call(job_id), Beat(epoch=3, epochs=5, step=30), at=NOW + seconds(1))
-    heartbeats.record(call(job_id), Beat(epoch=2, step=20), at=NOW + seconds(9))
+    heartbeats.record(call(job_id), Beat(epoch=3, epochs=5, step=30), now=NOW + seconds(1))
+    heartbeats.record(call(job_id), Beat(epoch=2, step=20), now=NOW + seconds(9))
 
     job = queries.job(job_id)
     assert (job.epoch, job.epochs, job.step) == (3, 5, 30)
@@ -250,7 +250,7 @@ def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
 def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     for moment in (1, 2):
-        heartbeats.record(call(job_id, "beat"), Beat(epoch=1), at=NOW + seconds(moment))
+        heartbeats.record(call(job_id, "beat"), Beat(epoch=1), now=NOW + seconds(moment))
 
     assert timeline(job_id).count("heartbeat") == 1
     assert queries.job(job_id).heartbeat_at == NOW + seconds(1)
@@ -259,7 +259,7 @@ def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
 def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
 
-    race(*[lambda epoch=epoch: heartbeats.record(call(job_id), Beat(epoch=epoch), at=NOW) for epoch in range(8)])
+    race(*[lambda epoch=epoch: heartbeats.record(call(job_id), Beat(epoch=epoch), now=NOW) for epoch in range(8)])
 
     assert timeline(job_id).count("heartbeat") == 8
     assert queries.job(job_id).epoch == 7
@@ -267,9 +267,9 @@ def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
 
 def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
     mine, yours = a_job(State.RUNNING), a_job(State.RUNNING)
-    jobs.record_event(call(mine, "shared"), Said("log", None, None), at=NOW)
+    jobs.record_event(call(mine, "shared"), Said("log", None, None), now=NOW)
 
-    jobs.finish(call(yours, "shared"), State.SUCCEEDED, metrics=None, artifacts=None, at=NOW)
+    jobs.finish(call(yours, "shared"), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)
 
     assert queries.job(yours).state == State.SUCCEEDED
 
@@ -277,20 +277,20 @@ def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
 def test_a_value_that_cannot_be_stored_is_unusable_or_kept(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     try:
-        jobs.record_event(call(job_id), Said("log", "nul \0 byte", {"\0": "\0"}), at=NOW)
+        jobs.record_event(call(job_id), Said("log", "nul \0 byte", {"\0": "\0"}), now=NOW)
     except Unusable as refused:
         assert "control characters" in str(refused)  # noqa: PT017 -- SQLite keeps what PostgreSQL refuses
     assert queries.job(job_id).state == State.RUNNING
 
 
 def test_pages_of_jobs_hold_each_job_once_while_new_ones_arrive(a_job: Any) -> None:
-    there = [a_job(at=NOW + seconds(number // 3)) for number in range(10)]
+    there = [a_job(now=NOW + seconds(number // 3)) for number in range(10)]
     seen: list[str] = []
     cursor = None
     while True:
         page, cursor = queries.jobs({}, cursor=cursor, limit=3)
         seen += [job.id for job in page]
-        a_job(at=NOW + seconds(100))
+        a_job(now=NOW + seconds(100))
         if cursor is None:
             break
 
@@ -319,8 +319,8 @@ def test_events_go_on_from_where_the_last_page_ended(a_job: Any) -> None:
 
 
 def test_after_the_control_plane_was_away_it_counts_as_awake_only_since_then() -> None:
-    def awake_since(at: datetime) -> datetime:
-        held = upkeep.take_lease(at=at, lasting=seconds(60), away_after=seconds(180))
+    def awake_since(now: datetime) -> datetime:
+        held = upkeep.take_lease(now=now, lasting=seconds(60), away_after=seconds(180))
         assert held is not None
         upkeep.end_lease(held.holder)
         return held.awake_at
@@ -332,8 +332,8 @@ def test_after_the_control_plane_was_away_it_counts_as_awake_only_since_then() -
 
 def test_the_same_rejected_event_is_kept_once() -> None:
     for _ in range(3):
-        upkeep.reject("wrong prefix", '{"a": "\0"}', at=NOW)
-    upkeep.reject("wrong prefix", "{}", at=NOW)
+        upkeep.reject("wrong prefix", '{"a": "\0"}', now=NOW)
+    upkeep.reject("wrong prefix", "{}", now=NOW)
 
     found, _ = queries.rejected_events(after=0, limit=10)
     assert len(found) == 2
@@ -341,7 +341,7 @@ def test_the_same_rejected_event_is_kept_once() -> None:
 
 def test_more_are_asked_for_at_once_than_a_statement_takes_parameters(a_job: Any) -> None:
     job_id, strangers = a_job(), {f"stranger-{number}" for number in range(70_000)}
-    jobs.create(SPEC, identity="this one", trace_id="0" * 32, at=NOW)
+    jobs.create(SPEC, identity="this one", trace_id="0" * 32, now=NOW)
 
     assert upkeep.known({*strangers, "this one"}) == {"this one"}
     assert upkeep.open_or_ended_since(NOW, {*strangers, job_id}) == {job_id}
@@ -365,7 +365,7 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     def beat() -> Any:
-        return heartbeats.record(call(job_id, attempt=1), Beat(epoch=3, attempt=1), at=NOW)
+        return heartbeats.record(call(job_id, attempt=1), Beat(epoch=3, attempt=1), now=NOW)
 
     with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as watch:
         other.execute(f"UPDATE job SET {under_way} WHERE id = %s".encode(), [job_id])
@@ -382,7 +382,7 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
 
 
 def test_what_nobody_is_told_of_is_dropped_bit_by_bit_and_what_is_young_is_kept(a_job: Any) -> None:
-    old, young = a_job(State.QUEUED), a_job(at=NOW + seconds(60))
+    old, young = a_job(State.QUEUED), a_job(now=NOW + seconds(60))
 
     assert [store_outbox.forget_unsent(before=NOW + seconds(1), limit=1) for _ in range(3)] == [True, True, False]
     assert (outbox(old), len(outbox(young))) == ([], 1)

@@ -47,7 +47,7 @@ def planned(a_job: Callable[..., str], now: datetime) -> Callable[..., Job]:
     """Make a job, PENDING, whose stub trainer follows a plan; by default it waits, calls nobody back and has one launch."""
 
     def make(plan: dict[str, Any] | None = None, **fields: Any) -> Job:
-        return read(a_job(State.PENDING, at=now, hyperparameters=plan or WAITS, **{"attempt_limit": 1} | fields))
+        return read(a_job(State.PENDING, now=now, hyperparameters=plan or WAITS, **{"attempt_limit": 1} | fields))
 
     return make
 
@@ -56,15 +56,15 @@ def read(job_id: str) -> Job:
     return queries.job(job_id)
 
 
-def sweep(at: datetime) -> None:
-    sweeping.once(at=at)
+def sweep(now: datetime) -> None:
+    sweeping.once(now=now)
 
 
-def awake(at: datetime, minutes: int) -> datetime:
+def awake(now: datetime, minutes: int) -> datetime:
     """Sweep each minute, as the timer does, and return the time afterwards."""
     for minute in range(minutes):
-        sweep(at + timedelta(minutes=minute))
-    return at + timedelta(minutes=minutes)
+        sweep(now + timedelta(minutes=minute))
+    return now + timedelta(minutes=minutes)
 
 
 def pids(job: Job) -> dict[str, Any]:
@@ -76,11 +76,11 @@ def gone(job: Job) -> None:
     eventually(lambda: Local().inspect(job).phase == Phase.ENDED)
 
 
-def running(job: Job, *, at: datetime) -> Job:
+def running(job: Job, *, now: datetime) -> Job:
     """Launch a job whose trainer then calls back once."""
-    launching.launch(job, at=at)
+    launching.launch(job, now=now)
     pids(job)
-    claim(job.id, at=at)
+    claim(job.id, now=now)
     return read(job.id)
 
 
@@ -99,7 +99,7 @@ def test_a_job_that_was_never_launched_is_launched(planned: Any, now: datetime) 
 def test_a_trainer_killed_with_sigkill_fails_its_job_within_two_sweeps_and_leaves_its_log(
     planned: Any, now: datetime
 ) -> None:
-    job = running(planned(), at=now)
+    job = running(planned(), now=now)
     eventually(lambda: "environment" in (local._run(job) / "trainer.log").read_text())
     os.killpg(pids(job)["trainer_pid"], signal.SIGKILL)
     gone(job)
@@ -127,11 +127,11 @@ def test_an_exit_without_done_fails_the_job_with_the_codes_reason(
 
 
 def test_by_default_a_lost_job_has_three_launches(a_job: Any, now: datetime) -> None:
-    job_id, launches = a_job(State.RUNNING, at=now), []
+    job_id, launches = a_job(State.RUNNING, now=now), []
     for _ in range(3):
         gone_for_good = read(job_id)
         launches.append(gone_for_good.launch)
-        sweeping._ended(gone_for_good, Status(Phase.ENDED, "its node is gone", Reason.NODE_LOST), at=now)
+        sweeping._ended(gone_for_good, Status(Phase.ENDED, "its node is gone", Reason.NODE_LOST), now=now)
     launches.append(read(job_id).launch)
 
     assert launches == [1, 2, 3, 3]
@@ -176,7 +176,7 @@ def test_a_trainer_killed_in_mid_training_is_started_again_and_succeeds(planned:
 def test_a_lost_trainer_is_started_again_as_often_as_allowed_and_the_old_attempt_is_fenced(
     planned: Any, now: datetime
 ) -> None:
-    job = running(planned(attempt_limit=2), at=now)
+    job = running(planned(attempt_limit=2), now=now)
     os.killpg(pids(job)["trainer_pid"], signal.SIGKILL)
     gone(job)
     sweep(now + seconds(1))
@@ -184,9 +184,9 @@ def test_a_lost_trainer_is_started_again_as_often_as_allowed_and_the_old_attempt
     assert (again.state, again.launch) == (State.RUNNING, 2)
     assert "retrying" in types(job.id)
 
-    assert claim(job.id, at=now + seconds(2)).attempt == 2
+    assert claim(job.id, now=now + seconds(2)).attempt == 2
     with pytest.raises(WrongState, match="replaced by attempt 2"):
-        record(call(job.id, attempt=1), Beat(epoch=5, attempt=1), at=now + seconds(3))
+        record(call(job.id, attempt=1), Beat(epoch=5, attempt=1), now=now + seconds(3))
 
     os.killpg(pids(again)["trainer_pid"], signal.SIGKILL)
     gone(again)
@@ -195,11 +195,11 @@ def test_a_lost_trainer_is_started_again_as_often_as_allowed_and_the_old_attempt
 
 
 def test_a_job_that_is_started_again_may_wait_for_a_slot(planned: Any, now: datetime) -> None:
-    first = running(planned(attempt_limit=2), at=now)
+    first = running(planned(attempt_limit=2), now=now)
     second = planned()
     os.killpg(pids(first)["trainer_pid"], signal.SIGKILL)
     gone(first)
-    launching.launch(second, at=now)  # it takes the only slot
+    launching.launch(second, now=now)  # it takes the only slot
     pids(second)
     end = awake(now + seconds(1), 5)
     assert (read(first.id).state, read(first.id).launch) == (State.RUNNING, 2)
@@ -220,7 +220,7 @@ def test_newcomers_wait_behind_the_jobs_that_wait_already(
     def new() -> Job:
         """Make a job and launch it at once, as create-job does."""
         made_at = now + timedelta(milliseconds=next(ages))
-        return launching.launch(read(a_job(State.PENDING, at=made_at, hyperparameters=WAITS)), at=now)
+        return launching.launch(read(a_job(State.PENDING, now=made_at, hyperparameters=WAITS)), now=now)
 
     jobs = [new() for _ in range(22)]
 
@@ -230,7 +230,7 @@ def test_newcomers_wait_behind_the_jobs_that_wait_already(
     assert started() == jobs[:2]
     for number in range(8):
         pids(jobs[number])
-        store.move(jobs[number].id, State.CANCELLED, at=now)
+        store.move(jobs[number].id, State.CANCELLED, now=now)
         launching.stop(jobs[number].id)
         gone(jobs[number])
         jobs.append(new())
@@ -240,11 +240,11 @@ def test_newcomers_wait_behind_the_jobs_that_wait_already(
 
 
 def test_a_job_that_waits_for_a_slot_again_says_so_and_its_clock_stands_still(planned: Any, now: datetime) -> None:
-    first = running(planned(attempt_limit=2, longest_running_seconds=100), at=now)
+    first = running(planned(attempt_limit=2, longest_running_seconds=100), now=now)
     second = planned()
     os.killpg(pids(first)["trainer_pid"], signal.SIGKILL)
     gone(first)
-    launching.launch(second, at=now)  # it takes the only slot
+    launching.launch(second, now=now)  # it takes the only slot
     pids(second)
     end = awake(now + seconds(1), 5)
     waits = read(first.id)
@@ -260,17 +260,17 @@ def test_a_job_that_waits_for_a_slot_again_says_so_and_its_clock_stands_still(pl
 
 
 def test_silence_alone_never_fails_a_job_and_ends_with_the_next_heartbeat(planned: Any, now: datetime) -> None:
-    job = running(planned(longest_stalled_seconds=24 * 3600), at=now)
+    job = running(planned(longest_stalled_seconds=24 * 3600), now=now)
     end = awake(now, 10)
     assert (read(job.id).state, read(job.id).liveness) == (State.RUNNING, "silent")
     assert types(job.id).count("silent") == 1
 
-    record(call(job.id), Beat(epoch=1), at=end)
+    record(call(job.id), Beat(epoch=1), now=end)
     assert read(job.id).liveness == "live"
 
 
 def test_the_clock_of_silence_starts_afresh_after_the_control_plane_was_away(planned: Any, now: datetime) -> None:
-    job = running(planned(), at=now)
+    job = running(planned(), now=now)
     sweep(now)
     sweep(now + timedelta(minutes=30))
 
@@ -278,10 +278,10 @@ def test_the_clock_of_silence_starts_afresh_after_the_control_plane_was_away(pla
 
 
 def test_a_job_without_progress_is_stalled_and_its_trainer_stopped(planned: Any, now: datetime) -> None:
-    job = running(planned(longest_stalled_seconds=240), at=now)
+    job = running(planned(longest_stalled_seconds=240), now=now)
     for minute in range(6):
         if read(job.id).state == State.RUNNING:
-            record(call(job.id), Beat(epoch=1), at=now + timedelta(minutes=minute, seconds=-1))
+            record(call(job.id), Beat(epoch=1), now=now + timedelta(minutes=minute, seconds=-1))
         sweep(now + timedelta(minutes=minute))
 
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
@@ -289,7 +289,7 @@ def test_a_job_without_progress_is_stalled_and_its_trainer_stopped(planned: Any,
 
 
 def test_time_in_which_the_control_plane_was_away_is_no_stall(planned: Any, now: datetime) -> None:
-    job = running(planned(longest_stalled_seconds=240), at=now)
+    job = running(planned(longest_stalled_seconds=240), now=now)
     sweep(now)
     sweep(now + timedelta(hours=2))
 
@@ -297,7 +297,7 @@ def test_time_in_which_the_control_plane_was_away_is_no_stall(planned: Any, now:
 
 
 def test_a_job_that_runs_too_long_fails_with_its_deadline(planned: Any, now: datetime) -> None:
-    job = running(planned(longest_running_seconds=100), at=now)
+    job = running(planned(longest_running_seconds=100), now=now)
     sweep(now + seconds(101))
 
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.DEADLINE_RUNNING)
@@ -307,7 +307,7 @@ def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_wait
     planned: Any, now: datetime
 ) -> None:
     sweep(now)
-    running(planned(), at=now)
+    running(planned(), now=now)
     waiting = planned(longest_pending_seconds=100)
     sweep(now + seconds(60))
     sweep(now + seconds(120))
@@ -318,7 +318,7 @@ def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_wait
 
 
 def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job: Any, now: datetime) -> None:
-    job_id = a_job(State.RUNNING, at=now, attempt_limit=1)
+    job_id = a_job(State.RUNNING, now=now, attempt_limit=1)
     sweep(now + seconds(30))
     assert read(job_id).state == State.RUNNING
 
@@ -329,8 +329,8 @@ def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job:
 def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_may_leave(
     planned: Any, now: datetime
 ) -> None:
-    job = running(planned(), at=now)
-    store.finish(call(job.id), State.SUCCEEDED, at=now, metrics=None, artifacts=None)
+    job = running(planned(), now=now)
+    store.finish(call(job.id), State.SUCCEEDED, now=now, metrics=None, artifacts=None)
     sweep(now + seconds(10))
     assert Local().list() == {job.id}
 
@@ -340,8 +340,8 @@ def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_ma
 
 
 def test_a_trainer_of_a_job_that_never_was_is_stopped(planned: Any, now: datetime) -> None:
-    known = running(planned(), at=now)
-    environment = launching.environment(known, at=now)
+    known = running(planned(), now=now)
+    environment = launching.environment(known, now=now)
     Local().stop(known.id)
     eventually(lambda: not Local().list())
     Local().submit(Job(**known.model_dump() | {"id": "stranger"}), environment)
@@ -375,7 +375,7 @@ def test_a_sink_that_is_away_stops_nothing_else(
     environment: pytest.MonkeyPatch, planned: Any, a_job: Any, now: datetime
 ) -> None:
     environment.setenv("K_SINK", "http://127.0.0.1:9/")
-    a_job(State.SUCCEEDED, at=now)
+    a_job(State.SUCCEEDED, now=now)
     job = planned()
     sweep(now)
 
@@ -394,8 +394,8 @@ def test_a_storage_that_is_away_stops_nothing_else(
 
 def test_an_interrupted_trainer_is_still_the_jobs_own(planned: Any, now: datetime) -> None:
     """``interrupted`` alone moves nothing: the launcher proves the end, and sweep decides what follows."""
-    job = running(planned(), at=now)
-    store.record_event(call(job.id), Said("interrupted", None, None), at=now)
+    job = running(planned(), now=now)
+    store.record_event(call(job.id), Said("interrupted", None, None), now=now)
     sweep(now + seconds(1))
 
     assert read(job.id).state == State.RUNNING
@@ -416,8 +416,8 @@ def after_it_read(monkeypatch: pytest.MonkeyPatch, event: Callable[[], object]) 
 def test_a_job_that_starts_in_the_moment_of_its_deadline_runs_on(
     a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = a_job(State.QUEUED, at=now, longest_pending_seconds=100)
-    after_it_read(monkeypatch, lambda: claim(job_id, at=now + seconds(101)))
+    job_id = a_job(State.QUEUED, now=now, longest_pending_seconds=100)
+    after_it_read(monkeypatch, lambda: claim(job_id, now=now + seconds(101)))
     sweep(now + seconds(102))
 
     assert (read(job_id).state, read(job_id).message) == (State.RUNNING, None)
@@ -426,13 +426,13 @@ def test_a_job_that_starts_in_the_moment_of_its_deadline_runs_on(
 def test_a_job_that_moves_in_the_moment_in_which_it_is_found_stalled_runs_on(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = running(planned(longest_stalled_seconds=60), at=now)
+    job = running(planned(longest_stalled_seconds=60), now=now)
     sweep(now + seconds(1))
-    after_it_read(monkeypatch, lambda: record(call(job.id), Beat(epoch=1), at=now + seconds(99)))
+    after_it_read(monkeypatch, lambda: record(call(job.id), Beat(epoch=1), now=now + seconds(99)))
     sweep(now + seconds(100))
     assert read(job.id).state == State.RUNNING
 
-    after_it_read(monkeypatch, lambda: record(call(job.id), Beat(epoch=1), at=now + seconds(199)))
+    after_it_read(monkeypatch, lambda: record(call(job.id), Beat(epoch=1), now=now + seconds(199)))
     sweep(now + seconds(200))
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
 
@@ -440,10 +440,10 @@ def test_a_job_that_moves_in_the_moment_in_which_it_is_found_stalled_runs_on(
 def test_a_job_that_ends_in_the_moment_of_its_deadline_keeps_its_end(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = running(planned(longest_running_seconds=100), at=now)
+    job = running(planned(longest_running_seconds=100), now=now)
 
     def done() -> None:
-        store.finish(call(job.id), State.SUCCEEDED, at=now + seconds(101), metrics=None, artifacts=None)
+        store.finish(call(job.id), State.SUCCEEDED, now=now + seconds(101), metrics=None, artifacts=None)
 
     after_it_read(monkeypatch, done)
     sweep(now + seconds(102))
@@ -456,9 +456,9 @@ def test_a_job_that_ends_in_the_moment_of_its_deadline_keeps_its_end(
 def test_a_trainer_that_calls_back_in_the_moment_in_which_it_counts_as_lost_is_neither_failed_nor_replaced(
     a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, attempt_limit: int
 ) -> None:
-    job_id = a_job(State.RUNNING, at=now, attempt_limit=attempt_limit)
+    job_id = a_job(State.RUNNING, now=now, attempt_limit=attempt_limit)
     sweep(now)
-    after_it_read(monkeypatch, lambda: record(call(job_id), Beat(epoch=1), at=now + seconds(99)))
+    after_it_read(monkeypatch, lambda: record(call(job_id), Beat(epoch=1), now=now + seconds(99)))
     sweep(now + seconds(100))
 
     assert (read(job_id).state, read(job_id).launch) == (State.RUNNING, 1)
@@ -468,7 +468,7 @@ def test_a_job_that_is_cancelled_before_sweep_submits_it_starts_no_trainer(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = planned()
-    after_it_read(monkeypatch, lambda: store.move(job.id, State.CANCELLED, at=now))
+    after_it_read(monkeypatch, lambda: store.move(job.id, State.CANCELLED, now=now))
     sweep(now)
 
     assert (read(job.id).state, read(job.id).submitted_at) == (State.CANCELLED, None)
@@ -482,7 +482,7 @@ def test_a_job_that_is_cancelled_while_it_is_submitted_leaves_no_trainer(
 
     def meanwhile(self: Local, job: Job, environment: dict[str, str]) -> Status:
         status = submit(self, job, environment)
-        store.move(job.id, State.CANCELLED, at=now)
+        store.move(job.id, State.CANCELLED, now=now)
         return status
 
     monkeypatch.setattr(Local, "submit", meanwhile)
@@ -498,7 +498,7 @@ def test_a_job_that_started_is_not_failed_because_it_could_not_be_submitted_once
     job = planned()
 
     def refuse(*_: Any) -> Status:
-        claim(job.id, at=now)
+        claim(job.id, now=now)
         raise LaunchRejectedError("the operator has removed its trainer")
 
     monkeypatch.setattr(Local, "submit", refuse)
@@ -511,7 +511,7 @@ def test_a_launch_that_was_replaced_is_not_submitted_again(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = planned(attempt_limit=2)
-    after_it_read(monkeypatch, lambda: upkeep.relaunch(old, "as another sweep found", at=now))
+    after_it_read(monkeypatch, lambda: upkeep.relaunch(old, "as another sweep found", now=now))
     sweep(now)
 
     assert (read(old.id).launch, read(old.id).submitted_at) == (2, None)
@@ -523,7 +523,7 @@ def test_a_launcher_that_hangs_costs_a_sweep_few_timeouts_and_stops_nothing_else
     a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, hangs: str, calls: int
 ) -> None:
     for _ in range(20):
-        a_job(State.RUNNING, at=now)
+        a_job(State.RUNNING, now=now)
     steps: list[str] = []
 
     def step(name: str, error: type[Exception] | None = None) -> Callable[..., None]:
@@ -560,9 +560,9 @@ def test_a_trainer_whose_done_was_not_heard_succeeds_by_its_stored_report(
 ) -> None:
     clocks = {"longest_stalled_seconds": 90 if end == "stalled" else 3600}
     if end == "lost":
-        job = read(a_job(State.RUNNING, at=now, **clocks))
+        job = read(a_job(State.RUNNING, now=now, **clocks))
     else:
-        job = running(planned({"calls": False, "seconds": 600, "exit": 1}, **clocks), at=now)
+        job = running(planned({"calls": False, "seconds": 600, "exit": 1}, **clocks), now=now)
         if end != "stalled":
             os.killpg(pids(job)["trainer_pid"], signal.SIGKILL if end == "kill" else signal.SIGTERM)
             gone(job)
@@ -582,7 +582,7 @@ def test_a_trainer_whose_done_was_not_heard_succeeds_by_its_stored_report(
 
 
 def test_a_failure_that_was_not_heard_is_the_one_that_the_trainer_stored(a_job: Any, s3: Any, now: datetime) -> None:
-    job_id = a_job(State.RUNNING, at=now)
+    job_id = a_job(State.RUNNING, now=now)
     error = {"reason": "dataset_invalid", "message": "no images"}
     stored(s3, job_id, {"status": "FAILED", "error": error, "attempt": 1})
     sweep(now + seconds(100))
@@ -613,7 +613,7 @@ def test_a_failure_that_was_not_heard_is_the_one_that_the_trainer_stored(a_job: 
 def test_a_stored_report_that_is_not_of_this_attempt_or_not_valid_decides_nothing(
     a_job: Any, s3: Any, now: datetime, body: dict[str, Any] | bytes
 ) -> None:
-    job_id = a_job(State.RUNNING, at=now, attempt_limit=1)
+    job_id = a_job(State.RUNNING, now=now, attempt_limit=1)
     stored(s3, job_id, body)
     sweep(now)
     sweep(now + seconds(100))
@@ -624,7 +624,7 @@ def test_a_stored_report_that_is_not_of_this_attempt_or_not_valid_decides_nothin
 def test_while_the_storage_is_away_a_trainer_that_is_gone_is_neither_failed_nor_replaced(
     environment: pytest.MonkeyPatch, a_job: Any, s3: Any, s3_server: str, now: datetime
 ) -> None:
-    job_id = a_job(State.RUNNING, at=now)
+    job_id = a_job(State.RUNNING, now=now)
     stored(s3, job_id, SUCCEEDED)
     sweep(now)
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")

@@ -30,9 +30,9 @@ def set_end(after: timedelta) -> None:
         session.execute(update(SweepTurn).values(taken_until=database_now(session) + after))
 
 
-def taken(at: datetime) -> Lease:
+def taken(now: datetime) -> Lease:
     """Take the lease, which is free."""
-    lease = Lease.take(at=at)
+    lease = Lease.take(now=now)
     assert lease is not None
     return lease
 
@@ -41,11 +41,11 @@ def taken(at: datetime) -> Lease:
 @pytest.mark.parametrize("skew", SKEWS, ids=str)
 def test_whatever_clocks_show_one_sweep_holds_the_lease_and_then_the_next(now: datetime, skew: timedelta) -> None:
     first = taken(now)
-    assert Lease.take(at=now + skew) is None
+    assert Lease.take(now=now + skew) is None
 
     first.end()
     taken(now + skew)
-    assert Lease.take(at=now) is None
+    assert Lease.take(now=now) is None
 
 
 @pytest.mark.usefixtures("database_url")
@@ -54,7 +54,7 @@ def test_of_many_sweeps_at_once_one_holds_the_lease(now: datetime) -> None:
 
     def take(number: int) -> None:
         gate.wait()
-        leases.append(Lease.take(at=now + seconds(number)))
+        leases.append(Lease.take(now=now + seconds(number)))
 
     for _ in range(2):  # the first time, there is no row yet
         threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
@@ -96,7 +96,7 @@ def test_a_long_sweep_keeps_its_lease(now: datetime) -> None:
         with read() as session:
             assert session.get_one(SweepTurn, 1).taken_until - database_now(session) > DURATION / 2
 
-    assert Lease.take(at=now) is None
+    assert Lease.take(now=now) is None
     lease.end()
     taken(now)
 
@@ -110,7 +110,7 @@ def test_a_sweep_that_lost_its_lease_learns_so_and_gives_back_nobody_elses(now: 
     age(lost)
     assert not lost.keep()
     lost.end()
-    assert Lease.take(at=now) is None
+    assert Lease.take(now=now) is None
 
 
 @pytest.mark.usefixtures("sqlite", "s3")
@@ -119,14 +119,14 @@ def test_a_sweep_that_lost_its_lease_does_nothing_more(
 ) -> None:
     """As after its process was suspended while it inspected the first of two jobs."""
     for _ in range(2):
-        a_job(State.RUNNING, at=now - timedelta(hours=1))
+        a_job(State.RUNNING, now=now - timedelta(hours=1))
     steps: list[str] = []
     lease = taken(now)
 
     def inspect(*_: Any) -> Status:
         steps.append("inspect")
         set_end(timedelta())
-        assert upkeep.take_lease(at=now, lasting=DURATION, away_after=AWAY_AFTER)
+        assert upkeep.take_lease(now=now, lasting=DURATION, away_after=AWAY_AFTER)
         age(lease)
         return Status(Phase.RUNNING)
 
@@ -134,7 +134,7 @@ def test_a_sweep_that_lost_its_lease_does_nothing_more(
     monkeypatch.setattr(Local, "inspect", inspect)
     monkeypatch.setattr(delivery, "deliver", lambda *_, **__: steps.append("deliver"))
     monkeypatch.setattr(retention, "run", lambda **_: steps.append("retention"))
-    sweeping.once(at=now)
+    sweeping.once(now=now)
 
     assert steps == ["inspect"]
 
@@ -150,18 +150,18 @@ def test_a_crash_between_counting_another_start_and_starting_costs_no_attempt(
     a_job: Callable[..., str], now: datetime, monkeypatch: pytest.MonkeyPatch, away: BaseException
 ) -> None:
     dies = {"calls": False, "killed_in_attempts": [1]}
-    job_id = a_job(State.PENDING, at=now, hyperparameters=dies, attempt_limit=2)
-    sweeping.once(at=now)
-    claim(job_id, at=now)
+    job_id = a_job(State.PENDING, now=now, hyperparameters=dies, attempt_limit=2)
+    sweeping.once(now=now)
+    claim(job_id, now=now)
     eventually(lambda: Local().inspect(queries.job(job_id)).phase == Phase.ENDED)
     with monkeypatch.context() as patch:
         patch.setattr(Local, "submit", crash(away))
         with suppress(KeyboardInterrupt):
-            sweeping.once(at=now + seconds(1))
+            sweeping.once(now=now + seconds(1))
     counted = queries.job(job_id)
     assert (counted.launch, counted.submitted_at) == (2, None)
     later = now + timedelta(minutes=2)  # lost_after_seconds is over
-    sweeping.once(at=later)
+    sweeping.once(now=later)
 
     assert (local._run(counted) / "alive.lock").exists()
     assert queries.job(job_id).submitted_at == later

@@ -148,7 +148,7 @@ def outgoing() -> dict[str, str]:
         type_="dev.stoker.job.running",
         id_="job-1.7",
         subject="job-1",
-        at="2026-11-24T00:00:00Z",
+        now="2026-11-24T00:00:00Z",
         trace_id="0af7651916cd43dd8448eb211c80319c",
         sequence="0000000007",
     )
@@ -183,7 +183,7 @@ def test_an_event_delivered_again_is_the_same_bytes() -> None:
 
 
 def test_no_value_can_break_out_of_its_header() -> None:
-    headers = cloudevents.outgoing_headers(type_="a", id_="x\r\nevil: 1 %ü", subject="j", at="t", trace_id="0" * 32)
+    headers = cloudevents.outgoing_headers(type_="a", id_="x\r\nevil: 1 %ü", subject="j", now="t", trace_id="0" * 32)
 
     assert headers["ce-id"] == "x%0D%0Aevil:%201%20%25%C3%BC"
     assert parse({**headers, "ce-id": "100%25"}, b"{}")[0].id == "100%"
