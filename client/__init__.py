@@ -1,1 +1,1 @@
-"""The command line: what `./taskw` calls to talk to the functions over HTTP."""
+"""The command line behind `./taskw`: a client of the HTTP API."""

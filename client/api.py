@@ -1,4 +1,4 @@
-"""HTTP to the functions: one call, its JSON, or an error in one line that says what to do."""
+"""Call the functions over HTTP: return the JSON of the response, or raise an error whose message fits on one line."""
 
 import os
 from collections.abc import Mapping
@@ -17,29 +17,29 @@ Json = dict[str, Any]
 
 
 class Api(NamedTuple):
-    """Where the functions are, and as whom to call them."""
+    """The address of the functions, and the token to call them with."""
 
     url: str
     token: str
 
 
 class CallError(Exception):
-    """A call that did not do what was asked; its words are one line for a person, ``problem`` is for a script."""
+    """A call failed; the message is one line for people, ``problem`` is the JSON for scripts."""
 
     def __init__(self, line: str, problem: Json) -> None:
         super().__init__(line)
         self.problem = problem
 
 
-class AwayError(CallError):
-    """No answer, or one that says to try again: the same call may succeed later."""
+class UnavailableError(CallError):
+    """No response, or one with a temporary error: the same call may succeed later."""
 
 
 def connect() -> Api:
-    """Return where STOKER_URL and STOKER_TOKEN lead, else the local stack.
+    """Return the API of STOKER_URL and STOKER_TOKEN, or else of the local stack.
 
     Raises:
-        CallError: neither is set, and the local stack was never started.
+        CallError: neither is set, and the local stack was never started; or STOKER_TOKEN is missing.
     """
     local = read_environment()
     url = os.environ.get("STOKER_URL") or local.get("STOKER_URL")
@@ -48,7 +48,7 @@ def connect() -> Api:
         raise CallError(line, {"title": "no address", "detail": line})
     token = os.environ.get("STOKER_TOKEN")
     if not token and "STOKER_URL" in os.environ and url != local.get("STOKER_URL"):
-        line = f"STOKER_URL is set, STOKER_TOKEN is not: make a token where {url} runs (./taskw token)"
+        line = f"STOKER_URL is set, STOKER_TOKEN is not: create a token where {url} runs (./taskw token)"
         raise CallError(line, {"title": "no token", "detail": line})
     return Api(url.rstrip("/"), token or mint(local["JWT_SECRETS"], "client", "jobs:read jobs:write", _TOKEN_SECONDS))
 
@@ -61,45 +61,45 @@ def call(
     query: Mapping[str, Any] | None = None,
     body: Json | None = None,
 ) -> Json:
-    """Return the JSON answer.
+    """Return the JSON of the response.
 
     Raises:
-        AwayError: no answer, 429 or 5xx.
-        CallError: any other refusal.
+        UnavailableError: no response, 429, 502, 503 or 504.
+        CallError: any other error.
     """
-    asked = {name: value for name, value in (query or {}).items() if value is not None}
-    sent = {"Authorization": f"Bearer {api.token}"}
+    parameters = {name: value for name, value in (query or {}).items() if value is not None}
+    headers = {"Authorization": f"Bearer {api.token}"}
     try:
-        answer = httpx.request(
-            method, f"{api.url}{path}", params=asked, json=body, headers=sent, timeout=_TIMEOUT_SECONDS
+        response = httpx.request(
+            method, f"{api.url}{path}", params=parameters, json=body, headers=headers, timeout=_TIMEOUT_SECONDS
         )
     except httpx.TransportError as error:
-        line = f"no answer from {api.url} ({error or type(error).__name__}); for the local stack: ./taskw up"
-        raise AwayError(line, {"title": "no answer", "detail": line}) from error
-    if answer.is_success:
-        content: Json = answer.json()
+        line = f"no response from {api.url} ({error or type(error).__name__}); to start the local stack: ./taskw up"
+        raise UnavailableError(line, {"title": "no response", "detail": line}) from error
+    if response.is_success:
+        content: Json = response.json()
         return content
-    raise refused(answer.status_code, _problem(answer))
+    raise error_from(response.status_code, _problem(response))
 
 
-def refused(status: int, problem: Json) -> CallError:
-    """Return a problem+json as an error whose one line names the field and the fix."""
+def error_from(status: int, problem: Json) -> CallError:
+    """Return a problem+json as an exception whose message names the field and the fix."""
     if problem.get("errors"):
-        said = "; ".join(f"{error['field']}: {error['detail']}" for error in problem["errors"])
+        message = "; ".join(f"{error['field']}: {error['detail']}" for error in problem["errors"])
     else:
-        said = str(problem.get("detail") or problem.get("title") or "refused")
+        message = str(problem.get("detail") or problem.get("title") or "the request failed")
     if status == _UNAUTHENTICATED:
-        said += "; make a new token with ./taskw token, and set STOKER_TOKEN to it"
+        message += "; create a new token with ./taskw token, and set STOKER_TOKEN to it"
     if problem.get("state"):
-        said += f" (the job is {problem['state']})"
+        message += f" (the job is {problem['state']})"
     trace = f", trace {problem['trace_id']}" if problem.get("trace_id") else ""
-    kind = AwayError if status in {429, 503} or status > _SERVER_ERROR else CallError
-    return kind(f"{said} [HTTP {status}{trace}]", {"status": status, **problem})
+    error_class = UnavailableError if status in {429, 503} or status > _SERVER_ERROR else CallError
+    return error_class(f"{message} [HTTP {status}{trace}]", {"status": status, **problem})
 
 
-def _problem(answer: httpx.Response) -> Json:
+def _problem(response: httpx.Response) -> Json:
     try:
-        content = answer.json()
-    except ValueError:  # not ours: a proxy's page
+        content = response.json()
+    except ValueError:  # not from Stoker: a proxy's error page
         content = None
-    return content if isinstance(content, dict) else {"title": answer.reason_phrase, "detail": answer.text[:200]}
+    return content if isinstance(content, dict) else {"title": response.reason_phrase, "detail": response.text[:200]}

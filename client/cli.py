@@ -1,4 +1,4 @@
-"""The command line: everything a user does with jobs, over HTTP (``python -m client``)."""
+"""The commands for jobs and tokens (``python -m client``)."""
 
 import json
 import os
@@ -32,7 +32,7 @@ Parameters = ParamSpec("Parameters")
 
 
 def friendly(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Make a refusal one line and exit code 1; under ``--json`` the problem itself."""
+    """Print a CallError as one line, or as JSON under ``--json``, and exit with 1."""
 
     @wraps(command)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -53,9 +53,9 @@ def friendly(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
 @app.command()
 @friendly
 def jobs(*, state: str = "", dataset: str = "", framework: str = "", limit: int = 20, as_json: AsJson = False) -> None:
-    """List jobs, the newest first."""
-    asked = {"state": state.upper(), "dataset_id": dataset, "framework": framework, "limit": limit}
-    page = call(connect(), "GET", "/v1/jobs", query={name: value for name, value in asked.items() if value})
+    """List jobs, newest first."""
+    filters = {"state": state.upper(), "dataset_id": dataset, "framework": framework, "limit": limit}
+    page = call(connect(), "GET", "/v1/jobs", query={name: value for name, value in filters.items() if value})
     if as_json:
         print(json.dumps(page))
     elif not page["jobs"]:
@@ -67,7 +67,7 @@ def jobs(*, state: str = "", dataset: str = "", framework: str = "", limit: int 
 @app.command()
 @friendly
 def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Show a job live until it ends; Ctrl-C leaves it running. Exits 1 unless it succeeds."""
+    """Show a job live until it ends; Ctrl-C leaves it running. Exit with 1 unless it succeeds."""
     _watch(connect(), job_id, as_json=as_json)
 
 
@@ -76,9 +76,9 @@ def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
 def submit(
     dataset: str, *, model: str = "", framework: str = "", settings: Settings = None, as_json: AsJson = False
 ) -> None:
-    """Ask for a training on a dataset that is in storage as datasets/DATASET.zip."""
-    named = {"dataset_id": dataset, "model_name": model, "framework": framework}
-    body = {name: value for name, value in named.items() if value} | request.fields(settings or [])
+    """Train on the dataset datasets/DATASET.zip of the bucket."""
+    names = {"dataset_id": dataset, "model_name": model, "framework": framework}
+    body = {name: value for name, value in names.items() if value} | request.fields(settings or [])
     job = call(connect(), "POST", "/v1/jobs", body=body)
     _show_new(job, as_json=as_json)
 
@@ -86,7 +86,7 @@ def submit(
 @app.command()
 @friendly
 def predict(job_id: JobId, dataset: str, *, as_json: AsJson = False) -> None:
-    """Look through a dataset's pictures with the best weights of a training, and wait for it."""
+    """Run a trained model (best.pt) on a dataset's images, and wait until it has finished."""
     api = connect()
     body = request.prediction(call(api, "GET", f"/v1/jobs/{job_id}"), dataset)
     job = call(api, "POST", "/v1/jobs", body=body)
@@ -95,14 +95,14 @@ def predict(job_id: JobId, dataset: str, *, as_json: AsJson = False) -> None:
     _watch(api, job["id"], as_json=as_json)
     if not as_json:
         key = f"results/job-{job['id']}/predictions.jsonl"
-        links = {one["key"]: one["url"] for one in stored_log.artifacts(api, job["id"])}
+        links = {artifact["key"]: artifact["url"] for artifact in stored_log.artifacts(api, job["id"])}
         print(f"predictions: {key}\n  {links.get(key, 'not stored')}")
 
 
 @app.command()
 @friendly
 def cancel(job_id: JobId, *, message: str = "", as_json: AsJson = False) -> None:
-    """Cancel a job; its trainer is told to stop."""
+    """Cancel a job; its trainer is stopped."""
     job = call(connect(), "POST", f"/v1/jobs/{job_id}/cancel", body={"message": message} if message else {})
     print(json.dumps(job) if as_json else f"job {job['id']} is {job['state']}")
 
@@ -110,7 +110,7 @@ def cancel(job_id: JobId, *, message: str = "", as_json: AsJson = False) -> None
 @app.command()
 @friendly
 def logs(job_id: JobId, *, follow: bool = False, attempt: int | None = None, as_json: AsJson = False) -> None:
-    """Print a job's log as it is stored, of the last attempt if none is named."""
+    """Print a job's stored log; by default, the log of its last attempt."""
     with _detached_by_interrupt(job_id):
         chunks = stored_log.chunks(connect(), job_id, attempt=attempt, is_followed=follow and not as_json)
         if as_json:
@@ -125,25 +125,25 @@ def logs(job_id: JobId, *, follow: bool = False, attempt: int | None = None, as_
 @app.command()
 @friendly
 def events(job_id: JobId, *, kind: str = "", as_json: AsJson = False) -> None:
-    """Print a job's timeline: its states, what its trainer said, its heartbeats."""
-    found = events_of(connect(), job_id, kind=kind or None)
+    """Print a job's timeline: states, events and heartbeats of its trainer."""
+    timeline = events_of(connect(), job_id, kind=kind or None)
     if as_json:
-        print(json.dumps({"events": list(found)}))
+        print(json.dumps({"events": list(timeline)}))
         return
-    for event in found:
+    for event in timeline:
         print(show.event_line(event))
 
 
 @app.command()
 @friendly
 def artifacts(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """List all that a job has stored, with links that are good for an hour."""
-    found = stored_log.artifacts(connect(), job_id)
+    """List a job's artifacts, with links that are valid for an hour."""
+    rows = stored_log.artifacts(connect(), job_id)
     if as_json:
-        print(json.dumps({"artifacts": found}))
+        print(json.dumps({"artifacts": rows}))
         return
-    for one in found:
-        print(f"{one['key']} ({show.size(one['size_bytes'])})\n  {one['url']}")
+    for artifact in rows:
+        print(f"{artifact['key']} ({show.size(artifact['size_bytes'])})\n  {artifact['url']}")
 
 
 @app.command()
@@ -155,16 +155,16 @@ def token(
     hours: Annotated[float, typer.Option(min=0.01)] = 24,
     as_json: AsJson = False,
 ) -> None:
-    """Make an API token, with JWT_SECRETS from the environment or else of the local stack."""
+    """Create an API token, signed with JWT_SECRETS of the environment or else of the local stack."""
     secret = os.environ.get("JWT_SECRETS") or read_environment().get("JWT_SECRETS")
     if not secret:
         line = "there is no secret to sign with; start the local stack (./taskw up), or set JWT_SECRETS=kid:secret"
         raise CallError(line, {"title": "no secret", "detail": line})
     try:
-        made = mint(secret, subject, scope, hours * _HOUR_SECONDS)
+        api_token = mint(secret, subject, scope, hours * _HOUR_SECONDS)
     except ValueError as error:
         raise CallError(str(error), {"title": "no token", "detail": str(error)}) from error
-    print(json.dumps({"token": made}) if as_json else made)
+    print(json.dumps({"token": api_token}) if as_json else api_token)
 
 
 def _watch(api: Api, job_id: str, *, as_json: bool) -> None:
@@ -188,5 +188,5 @@ def _detached_by_interrupt(job_id: str) -> Iterator[Any]:
     try:
         yield
     except KeyboardInterrupt as error:
-        print(f"\ndetached; the job goes on. Back to it: ./taskw watch ID={job_id}", file=sys.stderr)
+        print(f"\ndetached; the job continues. To watch it again: ./taskw watch ID={job_id}", file=sys.stderr)
         raise typer.Exit(_INTERRUPTED) from error

@@ -1,29 +1,29 @@
-"""Follow one job to its end: what is new, as it comes; outages of the functions are waited out."""
+"""Follow a job until it ends: yield its changes, and wait while the functions are unavailable."""
 
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from client.api import Api, AwayError, Json, call
+from client.api import Api, Json, UnavailableError, call
 from client.show import FINAL
 
 POLL_SECONDS = 0.5
-_AWAY_POLL_SECONDS = 2.0
+_OUTAGE_POLL_SECONDS = 2.0
 _PAGE = 500
 
 
-class News(NamedTuple):
-    """One look at a job."""
+class Update(NamedTuple):
+    """The result of one poll of a job."""
 
     job: Json
-    #: since the look before
+    #: new since the previous poll
     events: list[Json]
-    #: why the functions could not be asked this time; ``job`` is then what was known
-    away: str | None = None
+    #: why this poll failed; ``job`` is then the job of the previous one
+    outage: str | None = None
 
 
-def follow(api: Api, job_id: str, *, poll_seconds: float = POLL_SECONDS) -> Iterator[News]:
-    """Yield what is new, the first time at once, until the job has ended.
+def follow(api: Api, job_id: str, *, poll_seconds: float = POLL_SECONDS) -> Iterator[Update]:
+    """Yield an update at once and after each poll, until the job has ended.
 
     Raises:
         CallError: there is no such job, or the token is refused.
@@ -32,15 +32,15 @@ def follow(api: Api, job_id: str, *, poll_seconds: float = POLL_SECONDS) -> Iter
     job = call(api, "GET", f"/v1/jobs/{job_id}")
     while True:
         try:
-            # The job first: once it has ended, the events read after it are all there are.
+            # Read the job before its events: once it has ended, these events are complete.
             job = call(api, "GET", f"/v1/jobs/{job_id}")
             events = list(events_of(api, job_id, after=after))
-        except AwayError as error:
-            yield News(job, [], str(error))
-            time.sleep(_AWAY_POLL_SECONDS)
+        except UnavailableError as error:
+            yield Update(job, [], str(error))
+            time.sleep(_OUTAGE_POLL_SECONDS)
             continue
         after = events[-1]["id"] if events else after
-        yield News(job, events)
+        yield Update(job, events)
         if job["state"] in FINAL:
             return
         time.sleep(poll_seconds)

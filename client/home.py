@@ -1,4 +1,4 @@
-"""The local stack's folder, and the environment that its start writes there."""
+"""The local stack's folder, and the file of environment variables that its start writes there."""
 
 import os
 import shlex
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def home() -> Path:
-    """Return the folder of everything that the local stack writes: ``STOKER_HOME``, else ``.stoker``."""
+    """Return the folder that the local stack writes to: ``STOKER_HOME``, else ``.stoker``."""
     return Path(os.environ.get("STOKER_HOME") or ROOT / ".stoker").absolute()
 
 
@@ -19,7 +19,7 @@ def environment_file() -> Path:
 
 
 def read_environment() -> dict[str, str]:
-    """Return what the file says; nothing when the stack was never started."""
+    """Return the variables of the file; an empty dict when the stack was never started."""
     try:
         lines = environment_file().read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def read_environment() -> dict[str, str]:
 
 
 def write_environment(variables: Mapping[str, str]) -> None:
-    """Replace the file at once; only its owner may read it."""
+    """Replace the file atomically; only its owner may read it."""
     home().mkdir(parents=True, exist_ok=True)
     part = environment_file().with_suffix(".part")
     part.unlink(missing_ok=True)

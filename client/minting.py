@@ -1,4 +1,4 @@
-"""API tokens, made from the secret that the functions check them with."""
+"""Create API tokens with the secret that the functions verify them with."""
 
 import os
 from datetime import UTC, datetime

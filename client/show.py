@@ -1,4 +1,4 @@
-"""How jobs and events look on a terminal: words and numbers only, no colours, so that a test can read them."""
+"""Format jobs and events for a terminal, as plain text without colours, so that tests can read them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 Json = Mapping[str, Any]
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
-#: what is shown of a job's metrics, in order: its name here, and the trainers' names for it
+#: the metrics that are shown, in order: label, and the names that trainers use
 METRICS: Mapping[str, tuple[str, ...]] = {
     "loss": ("train/loss", "loss"),
     "mAP50": ("metrics/mAP50(B)", "mAP50"),
@@ -18,22 +18,22 @@ _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
 
 
-def metrics(found: Mapping[str, float], most: int | None = None) -> str:
-    """Return the metrics that people look at, ``most`` of them; all where none of those is there."""
-    shown = {label: found[name] for label, names in METRICS.items() for name in names if name in found}
-    if "loss" not in shown and (parts := [value for name, value in found.items() if is_training_loss(name)]):
-        shown = {"loss": sum(parts), **shown}
-    return "  ".join(f"{name} {number(value)}" for name, value in list((shown or found).items())[:most])
+def metrics(values: Mapping[str, float], limit: int | None = None) -> str:
+    """Return the main metrics, at most ``limit`` of them; all metrics if none of them is a main one."""
+    main = {label: values[name] for label, names in METRICS.items() for name in names if name in values}
+    if "loss" not in main and (parts := [value for name, value in values.items() if is_training_loss(name)]):
+        main = {"loss": sum(parts), **main}
+    return "  ".join(f"{name} {number(value)}" for name, value in list((main or values).items())[:limit])
 
 
 def is_training_loss(name: str) -> bool:
-    """Say whether a metric is one of the parts that a training's loss is the sum of."""
+    """Return whether a metric is a component of the training loss."""
     return name.startswith("train/") and name.endswith("_loss")
 
 
 def number(value: float) -> str:
-    """Return a number in at most three decimals, or four digits."""
-    return f"{value:.3f}" if abs(value) < 1000 and value != int(value) else f"{value:.4g}"  # noqa: PLR2004 -- as it says
+    """Return a number with three decimals, or four significant digits when it is large or whole."""
+    return f"{value:.3f}" if abs(value) < 1000 and value != int(value) else f"{value:.4g}"  # noqa: PLR2004 -- see the docstring
 
 
 def duration(seconds: float | None) -> str:
@@ -58,20 +58,20 @@ def size(count: int) -> str:
     return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
-def moment(text: str | None) -> str:
-    """Return an RFC 3339 time as a local one, to the second."""
+def local_time(text: str | None) -> str:
+    """Return an RFC 3339 time as local time, to the second."""
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Return how long it was from one RFC 3339 time to another; None when one is not there yet."""
+    """Return the seconds between two RFC 3339 times; None when one of them is missing."""
     if not start or not end:
         return None
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 def plain(text: str | None) -> str:
-    """Return a stranger's words in one line, without what could steer a terminal."""
+    """Return untrusted text as one line, without control characters."""
     return "".join(char if char.isprintable() else " " for char in text or "").strip()
 
 
@@ -83,7 +83,7 @@ def epochs(job: Json) -> str:
 
 
 def state(job: Json) -> str:
-    """Return the state, with what is wrong or missing."""
+    """Return the state, with the reason of a failure or the liveness if it is not live."""
     if job["state"] == "FAILED" and job["reason"]:
         return f"FAILED ({job['reason']})"
     return f"{job['state']} ({job['liveness']})" if job["liveness"] in {"silent", "waiting"} else str(job["state"])
@@ -93,7 +93,7 @@ def job_row(job: Json) -> list[str]:
     """Return a job as a row under ``JOB_COLUMNS``."""
     took = duration(seconds_between(job["started_at"], job["finished_at"]))
     names = [job["id"], state(job), job["task"], job["dataset_id"], f"{job['framework']} {job['model_name']}"]
-    return [*names, epochs(job), metrics(job["metrics"]), moment(job["created_at"]), took]
+    return [*names, epochs(job), metrics(job["metrics"]), local_time(job["created_at"]), took]
 
 
 JOB_COLUMNS = ("ID", "STATE", "TASK", "DATASET", "MODEL", "EPOCH", "METRICS", "CREATED", "TOOK")
@@ -101,13 +101,12 @@ JOB_COLUMNS = ("ID", "STATE", "TASK", "DATASET", "MODEL", "EPOCH", "METRICS", "C
 
 def event_line(event: Json) -> str:
     """Return one event of a job's timeline as a line."""
-    what = event["type"] if event["kind"] != "heartbeat" else "heartbeat"
-    where = f"epoch {event['epoch']}" if event["epoch"] is not None else ""
+    name = event["type"] if event["kind"] != "heartbeat" else "heartbeat"
+    epoch = f"epoch {event['epoch']}" if event["epoch"] is not None else ""
     step = f"step {event['step']}" if event["step"] is not None else ""
-    words = [where, step, metrics(event["metrics"] or {}), plain(event["message"])]
-    return (
-        f"{moment(event['at'])}  {event['kind']:<9}  {what:<11}  {'  '.join(word for word in words if word)}".rstrip()
-    )
+    words = [epoch, step, metrics(event["metrics"] or {}), plain(event["message"])]
+    details = "  ".join(word for word in words if word)
+    return f"{local_time(event['at'])}  {event['kind']:<9}  {name:<11}  {details}".rstrip()
 
 
 def end(job: Json) -> str:
@@ -118,7 +117,7 @@ def end(job: Json) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows as aligned lines under a heading."""
+    """Return rows as aligned lines below a header."""
     lines = [columns, *rows]
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
     return ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,4 +1,4 @@
-"""What a job may be asked for on the command line: ``NAME=value``, as the fields of ``POST /v1/jobs``."""
+"""Parse the command line's ``NAME=value`` settings into the fields of ``POST /v1/jobs``."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -10,13 +10,13 @@ from client.api import Json
 
 
 def _object(text: str) -> Json:
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004 -- it is the text that is wrong
-    return found
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")  # noqa: TRY004 -- the text has the wrong value
+    return value
 
 
-#: the fields, and how each is read
+#: the fields, and the function that parses each
 FIELDS: Mapping[str, Callable[[str], Any]] = {
     "epochs": int,
     "batch_size": int,
@@ -42,10 +42,10 @@ _KINDS = {int: "a whole number", float: "a number", _object: "one JSON object"}
 
 
 def fields(settings: Iterable[str]) -> Json:
-    """Return ``epochs=12`` and the like as the request's fields.
+    """Return settings such as ``epochs=12`` as the fields of the request.
 
     Raises:
-        typer.BadParameter: there is no such field, or its value cannot be read; it says what may be written.
+        typer.BadParameter: there is no such field, or its value is invalid; the message says what is valid.
     """
     return dict(_field(setting) for setting in settings)
 
@@ -55,24 +55,24 @@ def _field(setting: str) -> tuple[str, Any]:
     name = name.lower().replace("-", "_")
     if not separator or name not in FIELDS:
         raise typer.BadParameter(f"{setting!r}: write NAME=value, where NAME is one of {', '.join(FIELDS)}")
-    read = FIELDS[name]
+    parse = FIELDS[name]
     try:
-        return name, read(text)
+        return name, parse(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{name}: write {_KINDS[read]}, not {text!r}") from error
+        raise typer.BadParameter(f"{name}: write {_KINDS[parse]}, not {text!r}") from error
 
 
 def prediction(job: Json, dataset_id: str) -> Json:
-    """Return the request to look through a dataset with what a training has made.
+    """Return the request that predicts on a dataset with the best.pt of a training.
 
     Raises:
-        typer.BadParameter: the job has made nothing that can be used.
+        typer.BadParameter: the job is not a training that succeeded.
     """
     if job["task"] != "train" or job["state"] != "SUCCEEDED":
         raise typer.BadParameter(
-            f"job {job['id']} is a {job['task']} job that is {job['state']}; take a training that SUCCEEDED"
+            f"job {job['id']} is a {job['task']} job that is {job['state']}; name a training that SUCCEEDED"
         )
-    same = ("framework", "model_name")
-    alike = {name: job["spec"][name] for name in ("image_size", "device", "workers") if name in job["spec"]}
+    model = {name: job[name] for name in ("framework", "model_name")}
+    settings = {name: job["spec"][name] for name in ("image_size", "device", "workers") if name in job["spec"]}
     best = {"task": "predict", "dataset_id": dataset_id, "checkpoint_key": f"checkpoints/job-{job['id']}/best.pt"}
-    return {**{name: job[name] for name in same}, **alike, **best}
+    return model | settings | best

@@ -1,4 +1,4 @@
-"""What the command line sends, and what it makes of refusals; and the stack's files."""
+"""What the command line sends, how it reports errors, and the stack's files."""
 
 import stat
 from pathlib import Path
@@ -19,9 +19,9 @@ def stoker_home(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
 
 
 def test_fields_are_sent_in_the_types_of_the_api() -> None:
-    asked = ["epochs=12", "LEARNING_RATE=0.005", "device=0", "batch-size=16", 'hyperparameters={"nbs": 16}']
+    settings = ["epochs=12", "LEARNING_RATE=0.005", "device=0", "batch-size=16", 'hyperparameters={"nbs": 16}']
 
-    assert submit.fields(asked) == {
+    assert submit.fields(settings) == {
         "epochs": 12, "learning_rate": 0.005, "device": "0", "batch_size": 16, "hyperparameters": {"nbs": 16},
     }  # fmt: skip
 
@@ -53,12 +53,14 @@ def test_a_prediction_needs_a_training_that_succeeded(fields: dict[str, str]) ->
 def test_a_refusal_is_one_line_with_field_fix_and_trace() -> None:
     problem = {"title": "t", "detail": "d", "trace_id": "abc", "errors": [{"field": "epochs", "detail": "at least 1"}]}
 
-    assert str(api.refused(422, problem)) == "epochs: at least 1 [HTTP 422, trace abc]"
+    assert str(api.error_from(422, problem)) == "epochs: at least 1 [HTTP 422, trace abc]"
 
 
-@pytest.mark.parametrize(("status", "is_away"), [(429, True), (503, True), (502, True), (500, False), (409, False)])
-def test_what_a_retry_can_mend_is_told_from_what_it_cannot(status: int, is_away: bool) -> None:  # noqa: FBT001
-    assert isinstance(api.refused(status, {}), api.AwayError) is is_away
+@pytest.mark.parametrize(
+    ("status", "is_temporary"), [(429, True), (503, True), (502, True), (500, False), (409, False)]
+)
+def test_only_errors_that_a_retry_can_fix_are_temporary(status: int, is_temporary: bool) -> None:  # noqa: FBT001
+    assert isinstance(api.error_from(status, {}), api.UnavailableError) is is_temporary
 
 
 def test_without_a_stack_or_an_address_it_says_what_to_do() -> None:
@@ -75,7 +77,7 @@ def test_an_address_that_nobody_answers_at_is_one_line(environment: pytest.Monke
     result = CliRunner().invoke(app, ["jobs", "--json"])
 
     assert result.exit_code == 1
-    assert '"no answer"' in result.stdout
+    assert '"no response"' in result.stdout
     assert result.stderr == ""
 
 

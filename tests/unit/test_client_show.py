@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from client import show, watch
-from client.follow import News
+from client.follow import Update
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -31,7 +31,7 @@ def an_event(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("values", "expected"),
     [
         ({"metrics/mAP50(B)": 0.91934, "metrics/mAP50-95(B)": 0.8, "lr/pg0": 0.1}, "mAP50 0.919  mAP50-95 0.800"),
         ({"train/box_loss": 1.25, "train/cls_loss": 2.0}, "loss 3.250"),
@@ -40,8 +40,8 @@ def an_event(kind: str, **fields: Any) -> dict[str, Any]:
         ({}, ""),
     ],
 )
-def test_of_the_metrics_those_that_people_look_at_are_shown_else_all(found: dict[str, float], expected: str) -> None:
-    assert show.metrics(found) == expected
+def test_the_main_metrics_are_shown_or_else_all(values: dict[str, float], expected: str) -> None:
+    assert show.metrics(values) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_table_is_aligned_and_has_no_trailing_spaces() -> None:
     ]
 
 
-def test_a_strangers_words_cannot_steer_the_terminal() -> None:
+def test_untrusted_text_cannot_control_the_terminal() -> None:
     line = show.event_line(an_event("event", type="warning", message="bad\x1b[2Jfile\nSUCCEEDED"))
 
     assert "\x1b" not in line
@@ -94,32 +94,32 @@ def test_an_end_says_how_long_it_took_and_why() -> None:
     assert show.end(job) == "a1 FAILED (oom_gpu)  after 1 min 16 s  use a smaller BATCH_SIZE"
 
 
-def test_an_epoch_is_told_once_however_often_its_heartbeat_comes() -> None:
-    told = watch.Told()
+def test_an_epoch_is_printed_once_when_its_heartbeat_is_repeated() -> None:
+    printed = watch.Printed()
     heartbeat = an_event("heartbeat", epoch=2, metrics={"loss": 0.5})
 
-    first = list(watch.lines(News(a_job(), [heartbeat, heartbeat]), told))
-    again = list(watch.lines(News(a_job(), [heartbeat]), told))
+    first = list(watch.lines(Update(a_job(), [heartbeat, heartbeat]), printed))
+    again = list(watch.lines(Update(a_job(), [heartbeat]), printed))
 
     assert first == ["epoch 2/12  loss 0.500"]
     assert again == []
 
 
-def test_another_attempt_tells_its_epochs_anew() -> None:
-    told = watch.Told(epoch=5)
+def test_another_attempt_prints_its_epochs_again() -> None:
+    printed = watch.Printed(epoch=5)
     events = [an_event("event", type="started"), an_event("heartbeat", epoch=1, metrics={"loss": 1.5})]
 
-    assert list(watch.lines(News(a_job(), events), told)) == ["epoch 1/12  loss 1.500"]
+    assert list(watch.lines(Update(a_job(), events), printed)) == ["epoch 1/12  loss 1.500"]
 
 
-def test_an_outage_is_told_once() -> None:
-    told = watch.Told()
-    away = News(a_job(), [], "no answer")
+def test_an_outage_is_printed_once() -> None:
+    printed = watch.Printed()
+    outage = Update(a_job(), [], "no response")
 
-    assert [*watch.lines(away, told), *watch.lines(away, told)] == ["no answer; waiting"]
+    assert [*watch.lines(outage, printed), *watch.lines(outage, printed)] == ["no response; waiting"]
 
 
-def test_beside_the_bar_stand_epoch_metrics_and_time_left() -> None:
+def test_the_bar_shows_epoch_metrics_and_time_left() -> None:
     job = a_job(metrics={"loss": 1.5, "mAP50": 0.25, "mAP50-95": 0.1}, eta_seconds=61.0)
 
     assert watch.numbers(job) == "epoch 3/12  loss 1.500  mAP50 0.250  1 min 01 s left"
