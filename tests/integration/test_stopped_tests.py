@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT, eventually
 from tests.stopping import processes_of, started
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 WAITS = """
 import time
 from pathlib import Path
@@ -27,10 +27,10 @@ def test_a_run_that_is_stopped_leaves_no_server(tmp_path: Path, environment: pyt
     environment.setenv("PYTHONPATH", str(ROOT))
     words = ["-p", "tests.conftest", f"--rootdir={tmp_path}", "-n", workers, str(tmp_path)]
     with started("pytest", *words) as tests:
-        eventually(lambda: len([*tmp_path.glob("waits-*")]) >= max(int(workers), 1), within_seconds=120)
+        eventually(lambda: len([*tmp_path.glob("waits-*")]) >= max(int(workers), 1), within_seconds=300)
         assert any("postgres" in command[0] for command in processes_of(tests.folder).values() if command)
         tests.process.send_signal(signal.SIGTERM)
-        printed, _ = tests.process.communicate(timeout=120)
+        printed, _ = tests.process.communicate(timeout=300)
 
         assert "SIGTERM" in printed or "KeyboardInterrupt" in printed
         assert processes_of(tests.folder) == {}
