@@ -43,7 +43,7 @@ def receive_cancel_event(request: Request) -> Response:
     body = requests.raw_body(request)  # 413
     now, text = tokens.now(), body.decode("utf-8", "replace")
     for event in _events(request, body):
-        with logs.apart(), intake.rejecting(text, now=now):
+        with logs.restored_context(), intake.rejecting(text, now=now):
             _cancel_by_event(event)  # 503
     return empty(202)
 

@@ -48,4 +48,4 @@ def _delivered(request: Request, content: bytes) -> list[intake.Item] | None:
     return intake.records(value) if notifications.is_notification(value) else None
 
 
-create_job = function("create_job", submit_job, submit_job.at("/"), elsewhere={"/v1/jobs": {"GET", "HEAD"}})
+create_job = function("create_job", submit_job, submit_job.at("/"), other_methods={"/v1/jobs": {"GET", "HEAD"}})

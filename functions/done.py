@@ -5,24 +5,24 @@ import msgspec
 from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
-from functions.domain.callbacks import Call
+from functions.domain.callbacks import Callback
 from functions.domain.states import State
 from functions.store import reports
 from functions.store.reports import Report
 
 
-class Ended(msgspec.Struct):
+class DoneResponse(msgspec.Struct):
     """The response."""
 
     state: State
 
 
 @route("POST", "/v1/jobs/{job_id}/done", access=CALLBACK, headers=DELIVERY)
-def report_done(request: Request, job_id: str, body: Report) -> Ended:
+def report_done(request: Request, job_id: str, body: Report) -> DoneResponse:
     """Record how a job ended; the same report again has the same response."""
-    call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))
+    call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))
     job = reports.finish(call, body, now=tokens.now())  # 404, 409, 422, 503
-    return Ended(State(job.state))
+    return DoneResponse(State(job.state))
 
 
 done = function("done", report_done)

@@ -8,7 +8,7 @@ from msgspec import Meta
 from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
-from functions.domain.callbacks import Call, Said
+from functions.domain.callbacks import Callback, TrainerEvent
 from functions.domain.states import State
 from functions.store import jobs
 
@@ -22,7 +22,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-class Recorded(msgspec.Struct):
+class EventResponse(msgspec.Struct):
     """The response: what ``started`` has claimed, or where the job stands."""
 
     state: State
@@ -30,15 +30,15 @@ class Recorded(msgspec.Struct):
 
 
 @route("POST", "/v1/jobs/{job_id}/event", access=CALLBACK, headers=DELIVERY)
-def record_event(request: Request, job_id: str, body: Event) -> Recorded:
+def record_event(request: Request, job_id: str, body: Event) -> EventResponse:
     """Record an event of a trainer; ``started`` claims the job and receives its attempt."""
-    call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
-    said = Said(body.type, body.message, body.data)
+    call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
+    said = TrainerEvent(body.type, body.message, body.data)
     if said.type == "started":
         job = jobs.claim(call, said, now=tokens.now())  # 404, 409, 503
     else:
         job = jobs.record_event(call, said, now=tokens.now())  # 404, 409, 422, 503
-    return Recorded(State(job.state), job.attempt)
+    return EventResponse(State(job.state), job.attempt)
 
 
 event = function("event", record_event)

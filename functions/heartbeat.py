@@ -6,12 +6,12 @@ from msgspec import UNSET, UnsetType
 from functions.api import requests, tokens
 from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
-from functions.domain.callbacks import Call
+from functions.domain.callbacks import Callback
 from functions.domain.states import State
 from functions.store import heartbeats
 
 
-class Heard(msgspec.Struct):
+class HeartbeatResponse(msgspec.Struct):
     """The response; ``token`` replaces the caller's, which nears its end."""
 
     state: State
@@ -19,12 +19,12 @@ class Heard(msgspec.Struct):
 
 
 @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
-def record_heartbeat(request: Request, job_id: str, body: heartbeats.Beat) -> Heard:
+def record_heartbeat(request: Request, job_id: str, body: heartbeats.Heartbeat) -> HeartbeatResponse:
     """Record a trainer's progress; the response has a new token when the caller's nears its end."""
     now = tokens.now()
-    call = Call(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
+    call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
     state = heartbeats.record(call, body, now=now)  # 404, 409, 422, 503
-    return Heard(state, tokens.renewed(request.claims, now=now) or UNSET)
+    return HeartbeatResponse(state, tokens.renewed(request.claims, now=now) or UNSET)
 
 
 heartbeat = function("heartbeat", record_heartbeat)

@@ -141,5 +141,5 @@ jobs = function(
     list_job_artifacts,
     list_rejected_events,
     get_openapi,
-    elsewhere={"/v1/jobs": {"POST"}},
+    other_methods={"/v1/jobs": {"POST"}},
 )

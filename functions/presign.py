@@ -20,7 +20,7 @@ from functions.store.tables import Job
 LOG_GRACE = timedelta(seconds=600)
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class PresignRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body."""
 
     method: Literal["GET", "PUT"]
@@ -43,7 +43,7 @@ class Link(msgspec.Struct, omit_defaults=True):
 
 
 @route("POST", "/v1/jobs/{job_id}/presign", access=CALLBACK)
-def presign_object(request: Request, job_id: str, body: Wanted) -> Link:
+def presign_object(request: Request, job_id: str, body: PresignRequest) -> Link:
     """Return a link to one object of the job, and the time at which it expires."""
     now = tokens.now()
     job = queries.job(job_id)  # 404, 503
@@ -63,14 +63,14 @@ def presign_object(request: Request, job_id: str, body: Wanted) -> Link:
     return Link(expires_at, None, links.urls, links.complete_url, links.abort_url, links.upload_id)
 
 
-def _is_allowed(job: Job, wanted: Wanted) -> bool:
+def _is_allowed(job: Job, wanted: PresignRequest) -> bool:
     if wanted.key.startswith(storage.own_prefixes(job.id)):
         return True
     inputs = {job.dataset_key or storage.dataset_key(job.dataset_id), job.spec.get("checkpoint_key")}
     return wanted.method == "GET" and (wanted.key in inputs or wanted.key.startswith("models/"))
 
 
-def _completes_log(job: Job, wanted: Wanted, now: datetime) -> bool:
+def _completes_log(job: Job, wanted: PresignRequest, now: datetime) -> bool:
     is_log = wanted.method == "PUT" and wanted.key.startswith(f"logs/job-{job.id}/")
     return is_log and job.finished_at is not None and now - job.finished_at <= LOG_GRACE
 

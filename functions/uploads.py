@@ -33,7 +33,7 @@ def receive_upload(request: Request) -> Response:
         id_=hashlib.sha256(body).hexdigest(),
         subject="datasets",
         now=now.isoformat(),
-        trace_id=logs.about.get()["trace_id"],
+        trace_id=logs.context.get()["trace_id"],
     )
     status = sink.post(headers, body)  # 503
     if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success

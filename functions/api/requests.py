@@ -58,7 +58,7 @@ class Request:
         return json_values.decode(self.content or b"{}")
 
 
-def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def headers_by_name(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return an ASGI scope's headers by lower-case name; a header that is repeated has all its values, with commas."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in pairs:

@@ -34,7 +34,7 @@ def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Respo
         "title": refusal.title,
         "status": refusal.status,
         "detail": str(refusal),
-        "trace_id": logs.about.get().get("trace_id", ""),
+        "trace_id": logs.context.get().get("trace_id", ""),
         **refusal.members,
     }
     of_status = {503: {"retry-after": "5"}, 401: {"www-authenticate": "Bearer"}}.get(refusal.status, {})

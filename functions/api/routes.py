@@ -1,7 +1,7 @@
 """Routes: each is declared once, beside its handler, and so are the models of its body, query and response.
 
     @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
-    def record_heartbeat(request: Request, job_id: str, body: Beat) -> Heard: ...
+    def record_heartbeat(request: Request, job_id: str, body: Heartbeat) -> HeartbeatResponse: ...
 
     heartbeat = function("heartbeat", record_heartbeat)
 
@@ -196,14 +196,14 @@ def _health(_: StarletteRequest) -> StarletteResponse:
 class _Application:
     """The routes of a function as an ASGI application; functions-framework takes it for a response."""
 
-    def __init__(self, name: str, routes: Iterable[Route], elsewhere: Mapping[str, set[str]]) -> None:
-        self._name, self._elsewhere = name, elsewhere
+    def __init__(self, name: str, routes: Iterable[Route], other_methods: Mapping[str, set[str]]) -> None:
+        self._name, self._elsewhere = name, other_methods
         self._router = Router([*routes, StarletteRoute("/healthz", _health)], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the whole request, then let its route respond."""
-        headers = requests.headers_of(scope["headers"])
-        logs.about.set({"function": self._name, "trace_id": requests.trace_id(headers)})
+        headers = requests.headers_by_name(scope["headers"])
+        logs.context.set({"function": self._name, "trace_id": requests.trace_id(headers)})
         with tempfile.SpooledTemporaryFile(_MEMORY_LIMIT_BYTES) as content:
             try:
                 is_complete = await _receive(StarletteRequest(scope, receive), content)
@@ -253,12 +253,12 @@ def _response(response: Response) -> StarletteResponse:
     return StarletteResponse(response.content, response.status, dict(response.headers))
 
 
-def function(name: str, *routes: Route, elsewhere: Mapping[str, set[str]] | None = None) -> Target:
+def function(name: str, *routes: Route, other_methods: Mapping[str, set[str]] | None = None) -> Target:
     """Return a target of functions-framework that serves these routes, and ``/healthz``.
 
-    ``elsewhere``: by path, the methods that another function serves; ``Allow`` names them too.
+    ``other_methods``: by path, the methods that another function serves; ``Allow`` names them too.
     """
-    application = _Application(name, routes, elsewhere or {})
+    application = _Application(name, routes, other_methods or {})
 
     async def target(_: StarletteRequest) -> Any:
         return application

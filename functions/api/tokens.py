@@ -155,7 +155,7 @@ def _is_moment(value: object) -> bool:
 def _of_issuer(token: str) -> dict[str, Any]:
     """Return the claims of an OIDC issuer's token, with the scope that settings allow."""
     try:
-        bearer = headers_of("OIDC_TOKEN_FILE", settings().oidc_token_file).get("Authorization")
+        bearer = bearer_headers("OIDC_TOKEN_FILE", settings().oidc_token_file).get("Authorization")
         key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
     except (OSError, jwt.PyJWKClientConnectionError) as error:
         raise Busy(f"the issuer of this token is away: {type(error).__name__}") from error
@@ -201,7 +201,7 @@ def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
     return jwt.PyJWKClient(keys_url, headers=headers, timeout=5, ssl_context=context)
 
 
-def headers_of(variable: str, token_file: str) -> dict[str, str]:
+def bearer_headers(variable: str, token_file: str) -> dict[str, str]:
     """Return the header that shows others the token in a variable's file, which the kubelet renews; none without one.
 
     Raises:

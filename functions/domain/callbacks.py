@@ -10,7 +10,7 @@ class Delivery(NamedTuple):
     id: str
 
 
-class Call(NamedTuple):
+class Callback(NamedTuple):
     """Whose callback it is, and which attempt's (None: the current one's)."""
 
     job_id: str
@@ -20,7 +20,7 @@ class Call(NamedTuple):
     launch: int | None = None
 
 
-class Said(NamedTuple):
+class TrainerEvent(NamedTuple):
     """What an event says."""
 
     type: str

@@ -56,14 +56,14 @@ def problems(value: object, model: Any, *, strict: bool = True, within: str = ""
         if name in value:
             yield from _of_field(value[name], field.type, f"{within}{name}", strict=strict)
         elif field.required:
-            yield Problem(f"{within}{name}", f"it is missing; use {words(field.type)}")
+            yield Problem(f"{within}{name}", f"it is missing; use {allowed_values(field.type)}")
 
 
 def _of_field(value: object, kind: Any, path: str, *, strict: bool) -> Iterator[Problem]:
     try:
         msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError:
-        yield from _inside(value, _bare(kind), path, strict=strict) or [Problem(path, f"use {words(kind)}")]
+        yield from _inside(value, _bare(kind), path, strict=strict) or [Problem(path, f"use {allowed_values(kind)}")]
 
 
 def _inside(value: object, kind: Any, path: str, *, strict: bool) -> list[Problem]:
@@ -92,23 +92,23 @@ def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def words(kind: Any) -> str:
+def allowed_values(kind: Any) -> str:
     """Say what a value of a type may be, such as ``a whole number from 1 to 64``; a description in its Meta wins."""
-    return _words(inspect.type_info(kind))
+    return _allowed_values(inspect.type_info(kind))
 
 
-def _words(info: inspect.Type) -> str:
+def _allowed_values(info: inspect.Type) -> str:
     match info:
         case inspect.Metadata(extra_json_schema={"description": str(description)}):
             return description
         case inspect.Metadata():
-            return _words(info.type)
+            return _allowed_values(info.type)
         case inspect.UnionType():
-            return " or ".join(_words(one) for one in info.types if not isinstance(one, inspect.NoneType))
+            return " or ".join(_allowed_values(one) for one in info.types if not isinstance(one, inspect.NoneType))
         case inspect.ListType() | inspect.VarTupleType():
-            return f"a list{_length(info, 'values')}, each {_words(info.item_type)}"
+            return f"a list{_length(info, 'values')}, each {_allowed_values(info.item_type)}"
         case inspect.DictType():
-            names, values = _words(info.key_type), _words(info.value_type)
+            names, values = _allowed_values(info.key_type), _allowed_values(info.value_type)
             return f"an object{_length(info, 'names')}, each name {names}, each value {values}"
     return _scalar(info)
 

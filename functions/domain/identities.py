@@ -14,7 +14,7 @@ def of_upload(bucket: str, key: str, etag: str) -> str:
     return _digest("upload", bucket, key, etag)
 
 
-def of_gone(bucket: str, key: str, version: str) -> str:
+def of_missing_version(bucket: str, key: str, version: str) -> str:
     """Return the identity of a version that was overwritten or deleted before a job was made of it."""
     return _digest("gone", bucket, key, version)
 

@@ -15,8 +15,8 @@ NAME = rf"^(?![.\s-])(?:[^./\\{_HIDDEN}]|\.(?!\.))+\Z"
 #: names joined by single slashes
 KEY = rf"^(?![.\s/-])(?:[^./\\{_HIDDEN}]|\.(?!\.)|/(?![./\s-]|\Z))+\Z"
 _BUT = "without .., backslashes or control characters, that does not begin with a dot, a dash or a space"
-NAME_WORDS = f"a name of 1 to {NAME_LENGTH} characters, without slashes, {_BUT}"
-KEY_WORDS = f"a key of 1 to {KEY_LENGTH} characters, names joined by single slashes, {_BUT}"
+NAME_RULES = f"a name of 1 to {NAME_LENGTH} characters, without slashes, {_BUT}"
+KEY_RULES = f"a key of 1 to {KEY_LENGTH} characters, names joined by single slashes, {_BUT}"
 
 
 def normalised(name: str) -> str:
@@ -30,10 +30,10 @@ def forms(name: str) -> tuple[str, ...]:
 
 
 def is_name(name: str) -> bool:
-    """Whether a name can be used; ``NAME_WORDS`` says what can."""
+    """Whether a name can be used; ``NAME_RULES`` says what can."""
     return len(name) <= NAME_LENGTH and re.match(NAME, name) is not None
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name that may be none, as a message shows it: short, and without what could hide or move other text."""
     return _HIDDEN_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", name[:NAME_LENGTH])

@@ -8,9 +8,9 @@ from msgspec import Meta
 
 from functions.domain import names
 
-Name = Annotated[str, Meta(pattern=names.NAME, max_length=names.NAME_LENGTH, description=names.NAME_WORDS)]
+Name = Annotated[str, Meta(pattern=names.NAME, max_length=names.NAME_LENGTH, description=names.NAME_RULES)]
 
-Key = Annotated[str, Meta(pattern=names.KEY, max_length=names.KEY_LENGTH, description=names.KEY_WORDS)]
+Key = Annotated[str, Meta(pattern=names.KEY, max_length=names.KEY_LENGTH, description=names.KEY_RULES)]
 
 #: A value of a Kubernetes label.
 Label = Annotated[

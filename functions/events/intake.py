@@ -71,7 +71,7 @@ def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, now: dateti
         # By its upload's identity, which sweep knows too: it is recorded once, whoever meets it first.
         about = item.upload if isinstance(item, Rejected) else item
         identity = identity_of(about) if isinstance(about, Upload) else None
-        with logs.apart(), rejecting(text, now=now, identity=identity):
+        with logs.restored_context(), rejecting(text, now=now, identity=identity):
             _take(item, now=now)
     if len(allowed) < len(items):
         raise Forbidden(f"an event of type {CREATE} needs a token with the scope jobs:write")
@@ -121,13 +121,15 @@ def upload(uploaded: Upload, *, now: datetime) -> None:
         Unusable: it can never become a job; the reason begins with the key.
         Busy, ConfigurationError: it may become one later.
     """
-    with naming(names.shown(uploaded.keys[0])):
+    with naming(names.printable(uploaded.keys[0])):
         if uploaded.bucket != storage.bucket():
-            raise Unusable(f"the bucket of this installation is {storage.bucket()}, not {names.shown(uploaded.bucket)}")
+            raise Unusable(
+                f"the bucket of this installation is {storage.bucket()}, not {names.printable(uploaded.bucket)}"
+            )
     dataset = _current(uploaded)
     if dataset is None:
         return
-    with naming(names.shown(dataset.key)):
+    with naming(names.printable(dataset.key)):
         requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
         identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
         job, is_new = _make(requested, dataset, identity, now=now)
@@ -158,10 +160,11 @@ def _current(uploaded: Upload) -> StoredObject | None:
     if queries.has_job({identities.of_upload(uploaded.bucket, key, uploaded.etag) for key in uploaded.keys}):
         return None
     key, version = uploaded.keys[0], uploaded.etag or uploaded.version
-    what_happened = "was overwritten" if objects else "was deleted"
+    version_text = f"version {version}" if version else "it"
+    change = "was overwritten" if objects else "was deleted"
     raise GoneError(
-        f"{names.shown(key)}: {f'version {version}' if version else 'it'} {what_happened} before a job was made of it",
-        identity=identities.of_gone(uploaded.bucket, key, version),
+        f"{names.printable(key)}: {version_text} {change} before a job was made of it",
+        identity=identities.of_missing_version(uploaded.bucket, key, version),
     )
 
 
@@ -197,7 +200,7 @@ def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, now: 
         dataset_etag=dataset.etag,
         dataset_key=None if dataset.key == storage.dataset_key(requested.dataset_id) else dataset.key,
         identity=identity,
-        trace_id=logs.about.get()["trace_id"],
+        trace_id=logs.context.get()["trace_id"],
         now=now,
     )
     logs.bind(job_id=job.id)

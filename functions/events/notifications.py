@@ -84,7 +84,7 @@ def dataset_id(key: str) -> str:
         "it is not below datasets/": name == key,
         "it does not end with .zip in lower case": stem == name,
         "it lies in a folder below datasets/": "/" in stem,
-        f"use {names.NAME_WORDS}": not names.is_name(names.normalised(stem)),
+        f"use {names.NAME_RULES}": not names.is_name(names.normalised(stem)),
     }
     for reason, is_so in wrong.items():
         if is_so:
@@ -183,7 +183,7 @@ def _upload(record: Record) -> Found:
         else:
             usable.append(key)
     upload = Upload(record.bucket, tuple(usable) or record.keys, record.etag, record.version)
-    return upload if usable else Rejected(f"{names.shown(record.keys[0])}: {refused[0]}"[:_REASON_LENGTH], upload)
+    return upload if usable else Rejected(f"{names.printable(record.keys[0])}: {refused[0]}"[:_REASON_LENGTH], upload)
 
 
 #: what the top level of a message must have, and who reads it; the first that fits

@@ -29,7 +29,7 @@ def post(headers: Mapping[str, str], body: bytes) -> int:
         raise ConfigurationError(
             "K_SINK: set it to the address of the Broker; without one, storages notify POST /v1/jobs"
         )
-    sent = {**headers, **tokens.headers_of("K_SINK_TOKEN_FILE", settings().k_sink_token_file)}
+    sent = {**headers, **tokens.bearer_headers("K_SINK_TOKEN_FILE", settings().k_sink_token_file)}
     try:
         answer = _pool().request("POST", settings().k_sink, body=body, headers=sent)
     except urllib3.exceptions.LocationValueError as error:

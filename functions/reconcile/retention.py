@@ -71,5 +71,5 @@ def _kept(what: str, day: datetime, rows: Iterable[JobEvent | RejectedEvent]) ->
     """Upload rows as JSON lines, compressed, and return the object's key."""
     lines = "".join(json.dumps(views.archived_json(row)) + "\n" for row in rows).encode()
     key = f"archive/{what}/{day:%Y-%m-%d}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl.gz"
-    storage.keep(key, gzip.compress(lines, compresslevel=6, mtime=0))
+    storage.write(key, gzip.compress(lines, compresslevel=6, mtime=0))
     return key

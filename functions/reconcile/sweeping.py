@@ -18,7 +18,7 @@ from functions.launchers import base, launching
 from functions.launchers.base import Launcher, LauncherAwayError, Phase, Status
 from functions.reconcile import retention
 from functions.runtime import storage
-from functions.runtime.logs import apart, bind, log
+from functions.runtime.logs import bind, log, restored_context
 from functions.runtime.settings import settings
 from functions.store import jobs as store
 from functions.store import queries, reports, upkeep
@@ -66,7 +66,7 @@ def look(job_id: str, *, now: datetime) -> None:
         _guarded(lambda: _reconcile(job, launching.chosen(), awake_at=awake_at, now=now))
 
 
-@apart()
+@restored_context()
 def _guarded(step: Callable[[], None]) -> bool:
     """Run a step; False when it failed because the launcher could not be reached."""
     try:

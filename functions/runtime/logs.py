@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-#: What the request at hand is about; every line carries it.
-about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
+#: Fields of the current request; every line includes them.
+context: ContextVar[Mapping[str, str]] = ContextVar("context", default=MappingProxyType({}))
 
 #: a stranger's control characters, and Unicode's line breaks and changes of direction, must not reach a terminal
 _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(10), *range(11, 32), *range(127, 160))}
@@ -24,17 +24,17 @@ _logger = logging.getLogger("stoker")
 
 def bind(**fields: str) -> None:
     """Add fields to every line that this request logs from here on."""
-    about.set({**about.get(), **fields})
+    context.set({**context.get(), **fields})
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Forget at the end of the block what was bound in it: where one request is about several things in turn."""
-    kept = about.set(about.get())
+def restored_context() -> Iterator[None]:
+    """Drop the fields that are bound inside the block, at its end: for a request that handles several jobs in turn."""
+    token = context.set(context.get())
     try:
         yield
     finally:
-        about.reset(kept)
+        context.reset(token)
 
 
 def log(level: int, message: str, *, exc_info: bool = False, **fields: Any) -> None:
@@ -48,7 +48,7 @@ class _Line(logging.Formatter):
         self.as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {**about.get(), **getattr(record, "fields", {})}
+        fields = {**context.get(), **getattr(record, "fields", {})}
         if record.exc_info:
             fields = fields | {"error": self.formatException(record.exc_info)}
         trace = f"[TRACE:{fields.get('trace_id', '-')}]"

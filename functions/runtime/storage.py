@@ -118,7 +118,7 @@ def part_links(key: str, parts: int, upload_id: str | None = None) -> PartLinks:
     )
 
 
-def keep(key: str, content: bytes) -> None:
+def write(key: str, content: bytes) -> None:
     """Write one object of our own; the same key again replaces it.
 
     Raises:

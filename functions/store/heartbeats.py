@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from functions.domain.callbacks import Call
+from functions.domain.callbacks import Callback
 from functions.domain.states import State
 from functions.store import jobs
 from functions.store.session import is_sqlite, statements
@@ -54,7 +54,7 @@ SELECT 1 FROM beating
 # ruff: enable[S608]
 
 
-class Beat(msgspec.Struct, forbid_unknown_fields=True):
+class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
     """A heartbeat's body. JSON has no NaN: a trainer leaves such a metric out."""
 
     epoch: Annotated[int, Meta(ge=0, le=100_000)] | None = None
@@ -65,7 +65,7 @@ class Beat(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-def record(call: Call, beat: Beat, *, now: datetime) -> State:
+def record(call: Callback, beat: Heartbeat, *, now: datetime) -> State:
     """Write a heartbeat, and what it says about the job; progress never goes back within an attempt.
 
     Raises:
@@ -76,7 +76,7 @@ def record(call: Call, beat: Beat, *, now: datetime) -> State:
     return State.RUNNING
 
 
-def _beat(call: Call, beat: Beat, *, now: datetime) -> bool:
+def _beat(call: Callback, beat: Heartbeat, *, now: datetime) -> bool:
     values: dict[str, Any] = {
         "job_id": call.job_id,
         "attempt": call.attempt,

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, case, literal, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from functions.domain.callbacks import Call, Delivery, Said
+from functions.domain.callbacks import Callback, Delivery, TrainerEvent
 from functions.domain.errors import NotFound, Unusable, WrongState, unusable_field
 from functions.domain.spec import Spec, as_json
 from functions.domain.states import BEFORE, FINAL, NEXT, Reason, State
@@ -111,7 +111,7 @@ def unheard_since(job: Job) -> Condition:
     return as_read(job, "launch", "submitted_at", "heartbeat_at")
 
 
-def claim(call: Call, said: Said, *, now: datetime) -> Job:
+def claim(call: Callback, said: TrainerEvent, *, now: datetime) -> Job:
     """Give the job to the trainer's process that has just started: a new attempt, counted from 1.
 
     The same call again returns the attempt of the first time. A call of a launch that was replaced claims nothing.
@@ -136,7 +136,7 @@ def claim(call: Call, said: Said, *, now: datetime) -> Job:
     return _once(call, State.RUNNING, start)
 
 
-def record_event(call: Call, said: Said, *, now: datetime) -> Job:
+def record_event(call: Callback, said: TrainerEvent, *, now: datetime) -> Job:
     """Write a trainer's event into the timeline; it counts as a sign of life.
 
     Raises:
@@ -154,7 +154,7 @@ def record_event(call: Call, said: Said, *, now: datetime) -> Job:
     return _once(call, State.RUNNING, note)
 
 
-def begin_running(call: Call, *, now: datetime) -> bool:
+def begin_running(call: Callback, *, now: datetime) -> bool:
     """Move a job to RUNNING by a trainer's first heartbeat; False when this very call was answered before.
 
     Raises:
@@ -168,7 +168,7 @@ def begin_running(call: Call, *, now: datetime) -> bool:
 
 
 def finish(  # noqa: PLR0913 -- the fields of one callback
-    call: Call,
+    call: Callback,
     to: State,
     *,
     now: datetime,
@@ -191,7 +191,7 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     return _once(call, to, end)
 
 
-def _once(call: Call, to: State, transaction: Callable[[Session], Job | None]) -> Job:
+def _once(call: Callback, to: State, transaction: Callable[[Session], Job | None]) -> Job:
     """Run a callback's transaction; on a miss, or when the call was made before, give the first answer or refuse."""
     try:
         with write() as session:
@@ -261,7 +261,7 @@ def _tell(session: Session, job: Job, *, now: datetime, delivery: Delivery | Non
     session.flush()
 
 
-def _touch(session: Session, call: Call, *, now: datetime) -> Job | None:
+def _touch(session: Session, call: Callback, *, now: datetime) -> Job | None:
     """Count a sign of life of a job that has not ended, and make it RUNNING; None when it is past that."""
     _move(session, call.job_id, State.RUNNING, now=now, values={"message": None}, still=_is_current(call))
     job: Job | None = session.scalar(
@@ -285,13 +285,13 @@ def _sign_of_life(now: datetime) -> dict[str, Any]:
     }
 
 
-def _is_current(call: Call) -> Condition:
+def _is_current(call: Callback) -> Condition:
     """Return the fence: the call is of the job's current attempt, and its launch has not been replaced."""
     of_attempt = col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
     return and_(of_attempt, _is_current_launch(call))
 
 
-def _is_current_launch(call: Call) -> Condition:
+def _is_current_launch(call: Callback) -> Condition:
     return col(Job.launch) <= (Job.launch if call.launch is None else call.launch)
 
 
@@ -305,7 +305,7 @@ def refuse_replaced(job: Job, launch: int | None) -> None:
         raise WrongState(f"launch {launch} has been replaced by launch {job.launch}; stop", state=job.state)
 
 
-def _record(session: Session, job: Job, call: Call, said: Said, *, now: datetime) -> None:
+def _record(session: Session, job: Job, call: Callback, said: TrainerEvent, *, now: datetime) -> None:
     source, id_ = call.delivery
     session.add(
         JobEvent(
@@ -323,7 +323,7 @@ def _record(session: Session, job: Job, call: Call, said: Said, *, now: datetime
     session.flush()
 
 
-def _answered_before(session: Session, call: Call, to: State) -> Job:
+def _answered_before(session: Session, call: Callback, to: State) -> Job:
     """Return the job as the first answer to this very call showed it, or raise why the call is refused."""
     source, id_ = call.delivery
     same = select(JobEvent).where(JobEvent.job_id == call.job_id, JobEvent.ce_source == source, JobEvent.ce_id == id_)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from functions.domain.callbacks import Call, Delivery
+from functions.domain.callbacks import Callback, Delivery
 from functions.domain.errors import Unusable
 from functions.domain.states import Reason, State
 from functions.runtime import storage
@@ -36,7 +36,7 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-def finish(call: Call, report: Report, *, now: datetime) -> Job:
+def finish(call: Callback, report: Report, *, now: datetime) -> Job:
     """End a job as its trainer reports.
 
     Raises:
@@ -72,7 +72,7 @@ def finish_as_stored(job: Job, *, now: datetime) -> bool:
         report = msgspec.json.decode(content, type=Report)
         if report.attempt != job.attempt:
             return False
-        finish(Call(job.id, Delivery(key, f"report-{job.attempt}"), job.attempt, job.launch), report, now=now)
+        finish(Callback(job.id, Delivery(key, f"report-{job.attempt}"), job.attempt, job.launch), report, now=now)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, Unusable) as error:
         log(logging.WARNING, "the trainer's stored report cannot be used", key=key, detail=str(error)[:300])
         return False

@@ -103,16 +103,18 @@ def test_each_operation_works_with_a_generated_client(
 
     job_id = a_job(State.QUEUED)
     status, recorded = call("record_event", job_id, body=models.Event(type_=models.EventType.STARTED), ce_id="1")
-    assert (status, recorded) == (200, models.Recorded(state=models.State.RUNNING, attempt=1))
-    metrics = models.BeatMetricsType0.from_dict({"loss": 0.5})
-    assert call("record_heartbeat", job_id, body=models.Beat(epoch=1, metrics=metrics))[1].state == "RUNNING"
+    assert (status, recorded) == (200, models.EventResponse(state=models.State.RUNNING, attempt=1))
+    metrics = models.HeartbeatMetricsType0.from_dict({"loss": 0.5})
+    assert call("record_heartbeat", job_id, body=models.Heartbeat(epoch=1, metrics=metrics))[1].state == "RUNNING"
     key = f"results/job-{job_id}/metrics.csv"
-    status, link = call("presign_object", job_id, body=models.Wanted(method=models.WantedMethod.PUT, key=key))
+    status, link = call(
+        "presign_object", job_id, body=models.PresignRequest(method=models.PresignRequestMethod.PUT, key=key)
+    )
     assert (status, link.url.startswith("http"), type(link.expires_at)) == (200, True, datetime)
     s3.put_object(Bucket=BUCKET, Key=key, Body=b"epoch,loss")
     error = models.Error(reason=models.Reason.OOM_GPU, message="out of memory")
     report = models.Report(status=models.ReportStatus.FAILED, error=error)
-    assert call("report_done", job_id, body=report) == (200, models.Ended(state=models.State.FAILED))
+    assert call("report_done", job_id, body=report) == (200, models.DoneResponse(state=models.State.FAILED))
     status, problem = call("report_done", job_id, body=report)
     assert (status, type(problem), problem.state) == (409, models.Problem, models.State.FAILED)
 

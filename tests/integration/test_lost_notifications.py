@@ -36,7 +36,7 @@ def test_an_upload_that_sweep_finds_is_no_part_of_another_jobs_trace(s3: Any, a_
     sweeping.once(now=now + timedelta(minutes=2))
 
     (found,), _ = queries.jobs({"dataset_id": "cats"}, cursor=None, limit=10)
-    assert found.trace_id == logs.about.get()["trace_id"] != other.trace_id
+    assert found.trace_id == logs.context.get()["trace_id"] != other.trace_id
 
 
 def test_an_upload_that_sweep_has_found_is_no_second_job_when_its_notification_comes_late(

@@ -33,7 +33,7 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from functions.api import tokens
-from functions.domain.callbacks import Said
+from functions.domain.callbacks import TrainerEvent
 from functions.domain.errors import ConfigurationError, Unusable, WrongState
 from functions.domain.spec import Spec
 from functions.domain.states import FINAL, NEXT, Reason, State
@@ -43,7 +43,7 @@ from functions.runtime import settings as configuration
 from functions.runtime import storage
 from functions.store import heartbeats, queries, reports, upkeep
 from functions.store import jobs as store
-from functions.store.heartbeats import Beat
+from functions.store.heartbeats import Heartbeat
 from functions.store.lease import AWAY_AFTER, DURATION
 from functions.store.session import database_now, read, write
 from functions.store.tables import Job, JobEvent, Outbox, SweepTurn
@@ -201,7 +201,7 @@ class Store(RuleBasedStateMachine):
     @rule(job=jobs, id_=IDS, launch=LAUNCHES, now=MOMENTS)
     def claim(self, job: str, id_: str, launch: int | None, now: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.claim(call(job, id_, launch=launch), Said("started", None, None), now=now))
+        got = outcome(lambda: store.claim(call(job, id_, launch=launch), TrainerEvent("started", None, None), now=now))
         if refusal := model.refusal(id_, None, launch):
             assert got == refusal
             return
@@ -215,7 +215,9 @@ class Store(RuleBasedStateMachine):
     @rule(job=jobs, id_=IDS, attempt=ATTEMPTS, launch=LAUNCHES, now=MOMENTS)
     def event(self, job: str, id_: str, attempt: int | None, launch: int | None, now: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.record_event(call(job, id_, attempt, launch), Said("note", None, None), now=now))
+        got = outcome(
+            lambda: store.record_event(call(job, id_, attempt, launch), TrainerEvent("note", None, None), now=now)
+        )
         if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
             return
@@ -235,7 +237,7 @@ class Store(RuleBasedStateMachine):
     ) -> None:
         model, (epoch, step) = self.models[job], progress
         asked = call(job, id_, attempt, launch)
-        got = outcome(lambda: heartbeats.record(asked, Beat(epoch=epoch, step=step), now=now))
+        got = outcome(lambda: heartbeats.record(asked, Heartbeat(epoch=epoch, step=step), now=now))
         assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
         if got == State.RUNNING and id_ not in model.answered:
             model.hear(id_, now)
@@ -551,10 +553,10 @@ def act(job: str, dice: random.Random) -> None:
     now = NOW + seconds(dice.randint(-1_000, 1_000))
     attempt, launch = dice.choice([None, None, 0, 1, 2, 3]), dice.choice([None, 1, 2, 3])
     asked = call(job, f"call-{dice.randint(0, 60)}", attempt, launch)
-    beat = Beat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
+    beat = Heartbeat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
     things: dict[Callable[[], Any], int] = {
-        lambda: store.claim(asked, Said("started", None, None), now=now): 2,
-        lambda: store.record_event(asked, Said("note", None, None), now=now): 4,
+        lambda: store.claim(asked, TrainerEvent("started", None, None), now=now): 2,
+        lambda: store.record_event(asked, TrainerEvent("note", None, None), now=now): 4,
         lambda: heartbeats.record(asked, beat, now=now): 8,
         lambda: store.move(job, State.QUEUED, now=now): 2,
         lambda: upkeep.relaunch(queries.job(job), "again", now=now): 1,

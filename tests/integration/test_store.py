@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
-from functions.domain.callbacks import Said
+from functions.domain.callbacks import TrainerEvent
 from functions.domain.errors import NotFound, Refusal, Unusable, WrongState
 from functions.domain.spec import Spec
 from functions.domain.states import FINAL, NEXT, Reason, State
 from functions.store import heartbeats, jobs, queries, upkeep, views
 from functions.store import outbox as store_outbox
-from functions.store.heartbeats import Beat
+from functions.store.heartbeats import Heartbeat
 from functions.store.session import read
 from functions.store.tables import Job, Outbox
 from tests.conftest import NOW, call, claim, eventually, seconds
@@ -187,18 +187,18 @@ def test_started_claims_a_new_attempt_each_time(a_job: Any) -> None:
 
 def test_the_same_started_again_gets_the_same_attempt(a_job: Any) -> None:
     job_id = a_job(State.QUEUED)
-    first = jobs.claim(call(job_id, "one"), Said("started", None, None), now=NOW).attempt
+    first = jobs.claim(call(job_id, "one"), TrainerEvent("started", None, None), now=NOW).attempt
     claim(job_id)
 
-    assert jobs.claim(call(job_id, "one"), Said("started", None, None), now=NOW).attempt == first == 1
+    assert jobs.claim(call(job_id, "one"), TrainerEvent("started", None, None), now=NOW).attempt == first == 1
     assert queries.job(job_id).attempt == 2
 
 
 def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     claim(job_id)
-    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: heartbeats.record(call(job_id, attempt=1), Beat(epoch=1), now=NOW),
-           "event": lambda: jobs.record_event(call(job_id, attempt=1), Said("log", None, None), now=NOW),
+    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: heartbeats.record(call(job_id, attempt=1), Heartbeat(epoch=1), now=NOW),
+           "event": lambda: jobs.record_event(call(job_id, attempt=1), TrainerEvent("log", None, None), now=NOW),
            "done": lambda: jobs.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)}  # fmt: skip
 
     for late in old.values():
@@ -210,14 +210,14 @@ def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
 
 def test_an_attempt_that_nobody_claimed_is_unusable(a_job: Any) -> None:
     with pytest.raises(Unusable, match="attempt"):
-        heartbeats.record(call(a_job(State.RUNNING), attempt=7), Beat(), now=NOW)
+        heartbeats.record(call(a_job(State.RUNNING), attempt=7), Heartbeat(), now=NOW)
 
 
 @pytest.mark.parametrize("start", [State.PENDING, State.QUEUED])
 def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None:
     job_id = a_job(start)
 
-    assert heartbeats.record(call(job_id), Beat(epoch=1, metrics={"loss": 0.5}), now=NOW) == State.RUNNING
+    assert heartbeats.record(call(job_id), Heartbeat(epoch=1, metrics={"loss": 0.5}), now=NOW) == State.RUNNING
 
     job = queries.job(job_id)
     assert (job.state, job.epoch, job.metrics, job.liveness) == (State.RUNNING, 1, {"loss": 0.5}, "live")
@@ -228,19 +228,19 @@ def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_a_heartbeat_of_an_ended_job_is_refused_with_its_state(a_job: Any, state: State) -> None:
     with pytest.raises(WrongState) as refused:
-        heartbeats.record(call(a_job(state)), Beat(), now=NOW)
+        heartbeats.record(call(a_job(state)), Heartbeat(), now=NOW)
     assert refused.value.members["state"] == state
 
 
 def test_a_heartbeat_of_an_unknown_job_is_refused() -> None:
     with pytest.raises(NotFound):
-        heartbeats.record(call("nobody"), Beat(), now=NOW)
+        heartbeats.record(call("nobody"), Heartbeat(), now=NOW)
 
 
 def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
-    heartbeats.record(call(job_id), Beat(epoch=3, epochs=5, step=30), now=NOW + seconds(1))
-    heartbeats.record(call(job_id), Beat(epoch=2, step=20), now=NOW + seconds(9))
+    heartbeats.record(call(job_id), Heartbeat(epoch=3, epochs=5, step=30), now=NOW + seconds(1))
+    heartbeats.record(call(job_id), Heartbeat(epoch=2, step=20), now=NOW + seconds(9))
 
     job = queries.job(job_id)
     assert (job.epoch, job.epochs, job.step) == (3, 5, 30)
@@ -250,7 +250,7 @@ def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
 def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     for moment in (1, 2):
-        heartbeats.record(call(job_id, "beat"), Beat(epoch=1), now=NOW + seconds(moment))
+        heartbeats.record(call(job_id, "beat"), Heartbeat(epoch=1), now=NOW + seconds(moment))
 
     assert timeline(job_id).count("heartbeat") == 1
     assert queries.job(job_id).heartbeat_at == NOW + seconds(1)
@@ -259,7 +259,7 @@ def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
 def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
 
-    race(*[lambda epoch=epoch: heartbeats.record(call(job_id), Beat(epoch=epoch), now=NOW) for epoch in range(8)])
+    race(*[lambda epoch=epoch: heartbeats.record(call(job_id), Heartbeat(epoch=epoch), now=NOW) for epoch in range(8)])
 
     assert timeline(job_id).count("heartbeat") == 8
     assert queries.job(job_id).epoch == 7
@@ -267,7 +267,7 @@ def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
 
 def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
     mine, yours = a_job(State.RUNNING), a_job(State.RUNNING)
-    jobs.record_event(call(mine, "shared"), Said("log", None, None), now=NOW)
+    jobs.record_event(call(mine, "shared"), TrainerEvent("log", None, None), now=NOW)
 
     jobs.finish(call(yours, "shared"), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)
 
@@ -277,7 +277,7 @@ def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
 def test_a_value_that_cannot_be_stored_is_unusable_or_kept(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     try:
-        jobs.record_event(call(job_id), Said("log", "nul \0 byte", {"\0": "\0"}), now=NOW)
+        jobs.record_event(call(job_id), TrainerEvent("log", "nul \0 byte", {"\0": "\0"}), now=NOW)
     except Unusable as refused:
         assert "control characters" in str(refused)  # noqa: PT017 -- SQLite keeps what PostgreSQL refuses
     assert queries.job(job_id).state == State.RUNNING
@@ -365,7 +365,7 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     def beat() -> Any:
-        return heartbeats.record(call(job_id, attempt=1), Beat(epoch=3, attempt=1), now=NOW)
+        return heartbeats.record(call(job_id, attempt=1), Heartbeat(epoch=3, attempt=1), now=NOW)
 
     with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as watch:
         other.execute(f"UPDATE job SET {under_way} WHERE id = %s".encode(), [job_id])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from functions.events import cloudevents
 from functions.events.cloudevents import CloudEvent, Headers
-from tests.unit.vendors import UNHURRIED
+from tests.unit.vendors import NO_DEADLINE
 
 ATTRIBUTES = {"specversion": "1.0", "id": "1", "source": "/here", "type": "a.b"}
 BINARY = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
@@ -189,7 +189,7 @@ def test_no_value_can_break_out_of_its_header() -> None:
     assert parse({**headers, "ce-id": "100%25"}, b"{}")[0].id == "100%"
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(
     st.dictionaries(st.sampled_from([*BINARY, "ce-subject", "content-type"]), st.text(max_size=20))
     | st.sampled_from([STRUCTURED, BATCHED, BINARY]),

@@ -21,7 +21,7 @@ def front(function: Callable[[str], Any]) -> Any:
 def reached(environment: pytest.MonkeyPatch) -> list[str]:
     """Return the functions that have logged a line."""
     names: list[str] = []
-    environment.setattr(logs, "log", lambda *_, **__: names.append(logs.about.get()["function"]))
+    environment.setattr(logs, "log", lambda *_, **__: names.append(logs.context.get()["function"]))
     return names
 
 

@@ -22,7 +22,7 @@ def lines(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     kept = logger.handlers[:]
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
-    logs.about.set({"function": "done", "trace_id": "f" * 32})
+    logs.context.set({"function": "done", "trace_id": "f" * 32})
     yield output.getvalue
     logger.handlers[:] = kept
 

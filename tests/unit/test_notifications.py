@@ -16,11 +16,11 @@ from tests.unit.vendors import (
     ETAG,
     FIXTURES,
     KEY,
+    NO_DEADLINE,
     PLAIN,
     S3,
     SQS,
     STRUCTURED,
-    UNHURRIED,
     delivered,
     read,
     reason,
@@ -191,7 +191,7 @@ def check(headers: dict[str, str], body: bytes) -> None:
             assert one.bucket
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(st.sampled_from([PLAIN, SQS, S3, CEPH, STRUCTURED]), st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(headers: dict[str, str], body: bytes) -> None:
     check(headers, body)
@@ -244,7 +244,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 MUTABLE = {name: (json.loads(body), places(json.loads(body))) for name, body in FIXTURES.items()}
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(st.data())
 def test_any_change_to_a_notification_is_read_or_refused(data: st.DataObject) -> None:
     whole, paths = MUTABLE[data.draw(st.sampled_from(sorted(MUTABLE)))]

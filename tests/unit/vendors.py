@@ -12,7 +12,7 @@ from functions.events import cloudevents, notifications
 from functions.events.notifications import Rejected, Upload
 
 #: for properties, which say nothing about time: on a busy machine any example can take long
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NO_DEADLINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 FIXTURES = {path.stem: path.read_bytes() for path in (Path(__file__).parent / "notifications").glob("*.json")}
 KEY = "datasets/a b+ü.zip"
