@@ -1,4 +1,4 @@
-"""A framework that nobody has heard of: softmax regression, in numpy, on images in folders of classes."""
+"""A minimal trainer: softmax regression with numpy, on images in one folder for each class."""
 
 import sys
 from collections.abc import Mapping
@@ -13,28 +13,28 @@ SIDE = 8
 
 
 def train(contract: Contract) -> Mapping[str, float]:
-    """Train, on from last.pt if there is one; return the final metrics."""
+    """Train, from last.pt if it exists, and return the final metrics."""
     settings = contract.settings
     if settings.task != "train" or settings.hyperparameters:
-        raise ConfigInvalidError("this trainer trains, and has no hyperparameters")  # done FAILED, exit code 78
+        raise ConfigInvalidError("this trainer needs TASK=train, and no HYPERPARAMETERS")  # done FAILED, exit code 78
     data = fetch(contract)
     last = contract.scratch / "last.pt"
-    weights, done = np.zeros((SIDE * SIDE + 1, len(data["classes"]))), 0
+    weights, last_epoch = np.zeros((SIDE * SIDE + 1, len(data["classes"]))), 0
     if contract.download(contract.key("checkpoints", "last.pt"), last):
         saved = np.load(last.open("rb"))
-        weights, done = saved["weights"], int(saved["epoch"])
+        weights, last_epoch = saved["weights"], int(saved["epoch"])
     accuracy = 0.0
     try:
-        for epoch in range(done + 1, settings.epochs + 1):
+        for epoch in range(last_epoch + 1, settings.epochs + 1):
             loss = descend(weights, *data["train"], settings.learning_rate or 1.0, settings.batch_size, contract)
             accuracy = score(weights, *data["val"])
             part = contract.scratch / "part.npz"
             np.savez(part, weights=weights, epoch=epoch)
-            part.rename(last)  # SIGTERM can come between any two lines: last.pt is whole, or the one before
+            part.rename(last)  # atomic: SIGTERM may arrive at any time
             metrics = {"train/loss": loss, "accuracy": accuracy}
             contract.heartbeat(epoch=epoch, epochs=settings.epochs, metrics=metrics)
-            contract.save_checkpoint(last)  # once a minute; at the end, below, in any case
-    except Stopped:  # SIGTERM, or 409: store what there is, and leave
+            contract.save_checkpoint(last)  # at most once a minute; the last one is stored below
+    except Stopped:  # SIGTERM, or 409
         contract.save_checkpoint(last, now=True)
         raise
     for name in ("last.pt", "best.pt"):
@@ -43,9 +43,9 @@ def train(contract: Contract) -> Mapping[str, float]:
 
 
 def fetch(contract: Contract) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return pixels and labels of train and val."""
+    """Return the pixels and labels of both splits, and the classes."""
     folder = contract.scratch / "dataset"
-    archive = contract.download_dataset()  # missing, or overwritten since: done FAILED, exit code 65
+    archive = contract.download_dataset()  # missing or overwritten: done FAILED, exit code 65
     unpack(archive, folder, lambda path: path.suffix == ".png", contract.check)
     classes = sorted(path.name for path in folder.glob("train/*"))
     if len(classes) < 2:
@@ -54,7 +54,7 @@ def fetch(contract: Contract) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def load(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (N, 65) pixels, of 1, with a constant; and (N,) labels."""
+    """Return pixels (N, 65) between 0 and 1, the last column constant, and labels (N,)."""
     rows, labels = [], []
     for path in sorted(folder.glob("*/*.png")):
         try:
@@ -69,21 +69,21 @@ def load(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def descend(weights: np.ndarray, x: np.ndarray, y: np.ndarray, rate: float, size: int, contract: Contract) -> float:
-    """Go through the batches once, changing the weights in place; return the mean loss."""
+    """Train for one epoch, updating the weights in place, and return the mean loss."""
     losses = []
     for start in range(0, len(x), size):
-        contract.check()  # raises Stopped when the job is not to go on
-        batch, wanted = x[start : start + size], y[start : start + size]
-        chances = np.exp(batch @ weights)
-        chances /= chances.sum(axis=1, keepdims=True)
-        losses.append(-np.log(chances[np.arange(len(wanted)), wanted]).mean())
-        chances[np.arange(len(wanted)), wanted] -= 1
-        weights -= rate * batch.T @ chances / len(wanted)
+        contract.check()  # raises Stopped when the job must stop
+        images, labels = x[start : start + size], y[start : start + size]
+        probabilities = np.exp(images @ weights)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        losses.append(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+        probabilities[np.arange(len(labels)), labels] -= 1
+        weights -= rate * images.T @ probabilities / len(labels)
     return float(np.mean(losses))
 
 
 def score(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    """Return the share of images that are classified correctly."""
+    """Return the accuracy."""
     return float(((x @ weights).argmax(axis=1) == y).mean())
 
 
