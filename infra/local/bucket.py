@@ -1,4 +1,4 @@
-"""The local stack's bucket, as a data team sees it: an S3 client with keys."""
+"""Access to the local stack's bucket with its S3 credentials, as a data team has it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def exists() -> bool:
-    """Say whether the bucket is there and takes our keys."""
+    """Return whether the bucket exists and accepts the credentials."""
     try:
         _client().head_bucket(Bucket=read_environment()["STORAGE_BUCKET"])
     except (BotoCoreError, ClientError):
@@ -27,7 +27,7 @@ def upload(path: Path, key: str, metadata: Mapping[str, str]) -> None:
     """Put a file into the bucket, with its ``x-amz-meta-…``.
 
     Raises:
-        OSError: the storage is away, or refuses it.
+        OSError: the storage is unavailable, or refuses the upload.
     """
     try:
         _client().upload_file(
@@ -38,12 +38,12 @@ def upload(path: Path, key: str, metadata: Mapping[str, str]) -> None:
 
 
 def _client() -> "S3Client":
-    known = read_environment()
+    variables = read_environment()
     return boto3.client(
         "s3",
-        endpoint_url=known["MINIO_ENDPOINT"],
-        aws_access_key_id=known["MINIO_ACCESS_KEY"],
-        aws_secret_access_key=known["MINIO_SECRET_KEY"],
+        endpoint_url=variables["MINIO_ENDPOINT"],
+        aws_access_key_id=variables["MINIO_ACCESS_KEY"],
+        aws_secret_access_key=variables["MINIO_SECRET_KEY"],
         region_name="us-east-1",
         config=Config(s3={"addressing_style": "path"}, connect_timeout=3, retries={"max_attempts": 2}),
     )

@@ -1,4 +1,4 @@
-"""The demo: a dataset is uploaded, and by that alone a model is trained."""
+"""The demo: upload a dataset, and follow the job that the upload creates."""
 
 import secrets
 import sys
@@ -18,34 +18,34 @@ from infra.local import bucket, processes, stack, trainers
 from infra.local.demos import DEMOS, Demo
 from infra.local.stopping import Stopped, raise_on_signals
 
-_NOTICE_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
+_JOB_SECONDS = 60.0
+_POLL_SECONDS = 0.1
 _LOG_LINES = 20
-#: what of the artifacts gets its link shown; the rest is counted
+#: artifacts whose links are shown; the others are only counted
 _SHOWN = ("best.pt", "metrics.csv", "results.png", "curves.png", ".log")
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why, and where to look."""
+    """The demo cannot continue; the message says why, and where to look."""
 
 
 @dataclass
 class Run:
-    """One run of the demo: what is known so far, and how long each leg took."""
+    """One run of the demo: its job, and how long each step took."""
 
     demo: Demo
     dataset_id: str
     job: Json | None = None
     is_uploaded: bool = False
-    legs: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def leg(self, name: str) -> Iterator[list[str]]:
-        """Time a part of the run, and print it with what it has put into the list."""
-        began, said = time.monotonic(), list[str]()
-        yield said
-        self.legs[name] = time.monotonic() - began
-        print(f"  {name:<9}  {show.duration(self.legs[name]):>12}  {' '.join(said)}".rstrip(), flush=True)
+    def step(self, name: str) -> Iterator[list[str]]:
+        """Measure a step, and print its time and the details that the block adds to the list."""
+        began, details = time.monotonic(), list[str]()
+        yield details
+        self.seconds[name] = time.monotonic() - began
+        print(f"  {name:<9}  {show.duration(self.seconds[name]):>12}  {' '.join(details)}".rstrip(), flush=True)
 
 
 def main(framework: str) -> int:
@@ -65,38 +65,40 @@ def main(framework: str) -> int:
 
 
 def _run(run: Run) -> int:
-    with run.leg("stack"):
+    with run.step("stack"):
         stack.ensure_up(lambda line: print(f"    {line}", flush=True))
     api = connect()
-    with run.leg("dataset") as said:
+    with run.step("dataset") as details:
         path = home() / "demo" / run.demo.file
         if not path.exists():
             run.demo.write(path)
-        said.append(f"{path} ({show.size(path.stat().st_size)})")
-    with run.leg("upload") as said:
+        details.append(f"{path} ({show.size(path.stat().st_size)})")
+    with run.step("upload") as details:
         key = f"datasets/{run.dataset_id}.zip"
-        run.is_uploaded = True  # from here on, there may be a job
+        run.is_uploaded = True  # from now on, a job may exist
         bucket.upload(path, key, {f"stoker-{name}": value for name, value in run.demo.metadata.items()})
-        said.append(f"{key}, with the model's name and settings as metadata")
-    with run.leg("notice") as said:
+        details.append(f"{key}, with the model's name and settings as metadata")
+    with run.step("job") as details:
         job = run.job = _job_of(api, run.dataset_id)
-        said.append(f"the upload has become job {job['id']}")
-    with run.leg("training"):
+        details.append(f"the upload has created job {job['id']}")
+    with run.step("training"):
         run.job = watcher(as_json=False)(follow(api, job["id"]))
     return _ended(api, run.job, run)
 
 
 def _job_of(api: Api, dataset_id: str) -> Json:
-    """Return the job that the upload's notification makes."""
-    end = time.monotonic() + _NOTICE_SECONDS
+    """Wait for the job that the upload's notification creates."""
+    end = time.monotonic() + _JOB_SECONDS
     while time.monotonic() < end:
-        found: list[Json] = call(api, "GET", "/v1/jobs", query={"dataset_id": dataset_id})["jobs"]
-        if found:
-            return found[0]
-        time.sleep(_LOOK_SECONDS)
+        jobs: list[Json] = call(api, "GET", "/v1/jobs", query={"dataset_id": dataset_id})["jobs"]
+        if jobs:
+            return jobs[0]
+        time.sleep(_POLL_SECONDS)
     rejected = call(api, "GET", "/v1/rejected-events")["events"]
-    why = f"; rejected last: {show.plain(rejected[-1]['reason'])}" if rejected else ""
-    raise DemoError(f"the upload became no job in {_NOTICE_SECONDS:.0f} s{why}; see {processes.log_file('functions')}")
+    why = f"; last rejected event: {show.plain(rejected[-1]['reason'])}" if rejected else ""
+    raise DemoError(
+        f"the upload created no job within {_JOB_SECONDS:.0f} s{why}; see {processes.log_file('functions')}"
+    )
 
 
 def _ended(api: Api, job: Json, run: Run) -> int:
@@ -104,40 +106,40 @@ def _ended(api: Api, job: Json, run: Run) -> int:
     if job["state"] != "SUCCEEDED":
         _show_log(job)
         return 1
-    print(f"{show.metrics(job['metrics'])}\n\nIn the bucket (the links are good for an hour):")
+    print(f"{show.metrics(job['metrics'])}\n\nIn the bucket (links are valid for an hour):")
     for line in artifact_lines(stored_log.artifacts(api, job["id"])):
         print(line)
-    total = show.duration(sum(run.legs.values()))
-    print(f"\nTook {total}: {', '.join(f'{name} {show.duration(seconds)}' for name, seconds in run.legs.items())}.")
+    total = show.duration(sum(run.seconds.values()))
+    print(f"\nTook {total}: {', '.join(f'{name} {show.duration(seconds)}' for name, seconds in run.seconds.items())}.")
     print(_next(job))
     return 0
 
 
-def artifact_lines(found: list[Json]) -> Iterator[str]:
-    """Yield the artifacts that people look at first, each with its size and link, and how many more there are."""
-    shown = [one for one in found if one["key"].endswith(_SHOWN)]
-    for one in shown:
-        yield f"  {one['key']} ({show.size(one['size_bytes'])})\n    {one['url']}"
-    if len(found) > len(shown):
-        yield f"  and {len(found) - len(shown)} more"
+def artifact_lines(artifacts: list[Json]) -> Iterator[str]:
+    """Yield the main artifacts, each with its size and link, and the number of the others."""
+    shown = [artifact for artifact in artifacts if artifact["key"].endswith(_SHOWN)]
+    for artifact in shown:
+        yield f"  {artifact['key']} ({show.size(artifact['size_bytes'])})\n    {artifact['url']}"
+    if len(artifacts) > len(shown):
+        yield f"  and {len(artifacts) - len(shown)} more"
 
 
 def _next(job: Json) -> str:
     return f"""
 What next:
-  ./taskw artifacts ID={job["id"]}    all that it stored, with links
-  ./taskw events ID={job["id"]}       what happened, when
-  ./taskw logs ID={job["id"]}         what the trainer printed
+  ./taskw artifacts ID={job["id"]}    all artifacts, with links
+  ./taskw events ID={job["id"]}       the timeline
+  ./taskw logs ID={job["id"]}         the trainer's log
   ./taskw predict ID={job["id"]} DATASET={job["dataset_id"]}
-                                      look through pictures with what it has learned
-  ./taskw down                        stop the local stack; what is stored stays"""
+                                      run the trained model on the dataset's images
+  ./taskw down                        stop the local stack; all data stays"""
 
 
 def _show_log(job: Json) -> None:
-    """Print the end of what the trainer wrote, as the launcher has it: it is there even if nothing was stored."""
+    """Print the end of the trainer's log from the launcher's folder, which exists even if no log was uploaded."""
     logs = sorted((home() / "runs" / job["id"]).glob("*/trainer.log"), key=lambda path: path.stat().st_mtime)
     if not logs:
-        print(f"There is no log of a trainer; see {processes.log_file('functions')}", file=sys.stderr)
+        print(f"No trainer has written a log; see {processes.log_file('functions')}", file=sys.stderr)
         return
     print(f"The end of {logs[-1]}:", file=sys.stderr)
     for line in processes.last_lines(Path(logs[-1]), _LOG_LINES):
@@ -145,7 +147,7 @@ def _show_log(job: Json) -> None:
 
 
 def _cancel(run: Run) -> None:
-    """Cancel what the demo has started, and wait for its trainer to be gone."""
+    """Cancel the demo's job, and wait until its trainer has ended."""
     try:
         if run.is_uploaded:
             api = connect()

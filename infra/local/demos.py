@@ -1,4 +1,4 @@
-"""The demos by framework: a dataset to make, and what its upload's metadata asks for."""
+"""The demos by framework: the dataset to write, and the metadata of its upload."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,10 +12,10 @@ class Demo(NamedTuple):
     """One framework's demo."""
 
     sentence: str
-    #: writes the dataset; a new ``file`` name for every change of what it writes
+    #: writes the dataset; change the name ``file`` whenever its content changes
     write: Callable[[Path], None]
     file: str
-    #: without the ``x-amz-meta-stoker-``
+    #: without the prefix ``x-amz-meta-stoker-``
     metadata: Mapping[str, str]
 
 
@@ -33,7 +33,7 @@ DEMOS: Mapping[str, Demo] = {
             "learning-rate": "0.005",
             "device": "cpu",
             "workers": "0",
-            # Digits are neither mirrored nor coloured, and 15 batches an epoch leave no room for a long warm-up.
+            # Digits must not be mirrored and have no colour; an epoch of 15 batches is too short for a long warm-up.
             "hyperparameters": json.dumps(
                 {
                     "optimizer": "AdamW",
@@ -62,7 +62,7 @@ DEMOS: Mapping[str, Demo] = {
             "learning-rate": "0.004",
             "device": "cpu",
             "workers": "0",
-            # A mirrored digit is none, and of a small picture there is little to crop.
+            # A mirrored digit is no digit, and small images leave little to crop.
             "hyperparameters": json.dumps(
                 {
                     "pretrained": False,

@@ -1,4 +1,4 @@
-"""Datasets to try things with, of the handwritten digits that scikit-learn ships: to find, and to tell apart."""
+"""Small datasets for demos and tests, from scikit-learn's handwritten digits: for detection and for classification."""
 
 import io
 import zipfile
@@ -12,24 +12,24 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 IMAGES = 300
-#: every fifth picture of them is for validation, and shows digits that no other picture shows
+#: the rest is for validation, and shows digits that the training images do not show
 _TRAIN_SHARE = 0.8
 _TRAIN_DIGITS = 1400
-_SIDE = 128  # pixels, of a picture
+_SIDE = 128  # pixels, of an image
 _DIGIT_SIDES = (28, 49)  # pixels, of a digit: from, to
-_MOST_DIGITS = 3
-_CLASS_SIDE = 32  # pixels, of a digit alone
+_DIGITS_LIMIT = 3
+_CLASS_SIDE = 32  # pixels, of an image for classification
 _NOISE = 40  # of 255
 _PLACES_TRIED = 20
-_BRIGHTEST = 16  # of scikit-learn's digits
-#: zip files carry times; a fixed one makes equal content equal bytes
+_BRIGHTEST = 16  # of a pixel of scikit-learn's digits
+#: a fixed time in the archive, so that equal content gives equal bytes
 _ZIP_TIME = (2026, 1, 1, 0, 0, 0)
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def write_classes(path: Path) -> None:
-    """Write the digits one by one as a zip of ``{train,val}/{digit}/``, for classification."""
+    """Write a zip of ``{train,val}/{digit}/`` with one digit per image, for classification."""
     digits = load_digits()
     with _whole_zip(path) as archive:
         for number, (image, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
@@ -38,9 +38,9 @@ def write_classes(path: Path) -> None:
 
 
 def write_strewn(path: Path, count: int = IMAGES, seed: int = 1) -> None:
-    """Write digits strewn over small dark pictures as a zip, for detection.
+    """Write a zip of small dark images with several digits each, for detection.
 
-    In the way of ``data.yaml``, ``images/{train,val}``, ``labels/{train,val}``.
+    Its layout is ``data.yaml``, ``images/{train,val}``, ``labels/{train,val}``.
     """
     random, digits = np.random.default_rng(seed), load_digits()
     with _whole_zip(path) as archive:
@@ -54,7 +54,7 @@ def write_strewn(path: Path, count: int = IMAGES, seed: int = 1) -> None:
 
 @contextmanager
 def _whole_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Write an archive that is whole or not there."""
+    """Write an archive atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with zipfile.ZipFile(part, "w") as archive:
@@ -68,11 +68,11 @@ def _data_yaml() -> str:
 
 
 def _draw(random: np.random.Generator, digits: Any, split: str) -> tuple[Picture, str]:
-    """Return a picture, (128, 128), and its labels: class, centre and size, of 1."""
+    """Return an image (128, 128) and its labels: class, centre and size, relative to the image."""
     picture = random.integers(0, _NOISE, (_SIDE, _SIDE), dtype=np.uint8)
     boxes: list[tuple[int, int, int]] = []
     labels = []
-    for _ in range(int(random.integers(1, _MOST_DIGITS + 1))):
+    for _ in range(int(random.integers(1, _DIGITS_LIMIT + 1))):
         known = (0, _TRAIN_DIGITS) if split == "train" else (_TRAIN_DIGITS, len(digits.target))
         index, side = int(random.integers(*known)), int(random.integers(*_DIGIT_SIDES))
         place = _free_place(random, side, boxes)
@@ -109,4 +109,4 @@ def _png(picture: Picture) -> bytes:
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     entry = zipfile.ZipInfo(name, _ZIP_TIME)
     entry.external_attr = 0o644 << 16
-    archive.writestr(entry, content)  # pictures are packed already
+    archive.writestr(entry, content)  # uncompressed: PNG is compressed already

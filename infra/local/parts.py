@@ -1,4 +1,4 @@
-"""What the local stack is made of: three processes, their commands, and the environment that they share."""
+"""The parts of the local stack: three processes, their commands, and their environment."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from client.minting import mint
 from infra.local import ports
 
 BUCKET = "stoker"
-#: ports by the variable that keeps them in local.env; FUNCTIONS and S3 are what others connect to
+#: the ports, by the prefix of their variable in local.env; clients connect to FUNCTIONS and S3
 PORTS = ("FUNCTIONS", "S3", "MASTER", "VOLUME", "FILER", "ADMIN")
 #: settings of the functions that ``./taskw up`` takes over from the caller's environment
 PASSED = (
@@ -34,12 +34,12 @@ class Part(NamedTuple):
 
     name: str
     command: list[str]
-    #: the address that it answers at, if any
+    #: its address, if it has one
     address: str | None = None
 
 
 def environment() -> dict[str, str]:
-    """Return the functions' environment: ports and credentials as they were, or new ones; the rest anew."""
+    """Return the functions' environment, with the ports and credentials of the last start or new ones."""
     known = read_environment()
     chosen = {f"{name}_PORT": known.get(f"{name}_PORT", "") for name in PORTS}
     for name, port in chosen.items():
@@ -65,7 +65,7 @@ def environment() -> dict[str, str]:
 
 
 def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return a part's whole environment: no setting of the caller's shell can get in."""
+    """Return the complete environment of a part, without settings of the caller's shell."""
     own = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "STOKER_HOME") if name in os.environ}
     weed = {
         "AWS_ACCESS_KEY_ID": variables["MINIO_ACCESS_KEY"],
@@ -77,7 +77,7 @@ def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def storage(variables: Mapping[str, str]) -> Part:
-    """Return the S3 server, in whose folder the notification's settings are."""
+    """Return the S3 server; it reads the settings of its notifications from its folder."""
     folder = home() / "s3"
     numbers = {name: variables[f"{name}_PORT"] for name in PORTS}
     flags = [
@@ -95,12 +95,12 @@ def storage(variables: Mapping[str, str]) -> Part:
         "-admin.ui=false",
         "-master.telemetry=false",
     ]
-    # Its log goes to ours: else it writes one of its own into /tmp at each start.
+    # -logtostderr: otherwise it creates a log file in /tmp at each start.
     return Part("storage", [_program("weed"), "-logtostderr", "mini", *flags], variables["MINIO_ENDPOINT"])
 
 
 def remove_sockets(ports_of_storage: Iterable[int]) -> None:
-    """Remove the sockets that an S3 server on these ports, ended by now, has left in /tmp."""
+    """Remove the sockets that an S3 server with these ports has left in /tmp; it must have ended."""
     for port in ports_of_storage:
         for number in (port, port + ports.GRPC):
             for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # noqa: S108 -- SeaweedFS' own choice
@@ -108,17 +108,17 @@ def remove_sockets(ports_of_storage: Iterable[int]) -> None:
 
 
 def functions(variables: Mapping[str, str]) -> Part:
-    """Return all functions behind one address."""
+    """Return the server of all functions."""
     return Part("functions", [sys.executable, "-m", "functions.api.server"], variables["STOKER_URL"])
 
 
 def timer() -> Part:
-    """Return what calls sweep: here, as a PingSource does in a cluster."""
+    """Return the timer that calls sweep, as a PingSource does in a cluster."""
     return Part("timer", [sys.executable, "-m", "infra.local.timer"])
 
 
 def write_notification(variables: Mapping[str, str]) -> None:
-    """Tell the S3 server to tell create-job of uploads, with a token for that alone."""
+    """Configure the S3 server to notify create-job of uploads, with a token for that scope only."""
     path = home() / "s3" / "notification.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -126,7 +126,7 @@ def write_notification(variables: Mapping[str, str]) -> None:
 
 
 def notification(endpoint: str, jwt_secrets: str) -> str:
-    """Return SeaweedFS' settings that make it tell an endpoint of uploads, with a token for that alone."""
+    """Return the settings that make SeaweedFS notify an endpoint of uploads, with a token for that scope only."""
     token = mint(jwt_secrets, "storage", "datasets:notify", _WEBHOOK_TOKEN_SECONDS)
     return f"""[notification.webhook]
 enabled = true

@@ -1,18 +1,18 @@
-"""Free ports of the loopback interface, for a stack that shares the machine with others."""
+"""Find free ports of the loopback interface."""
 
 import os
 import secrets
 import socket
 from collections.abc import Collection
 
-#: weed puts gRPC so far above HTTP
+#: SeaweedFS uses the HTTP port plus this for gRPC
 GRPC = 10_000
-# So neither meets the other, nor the kernel's own choices from 32768 on.
+# The gRPC ports are then below 31000: they overlap neither with these nor with ephemeral ports (32768 on).
 _RANGE = "11000-20999"
 
 
 def is_free(port: int) -> bool:
-    """Say whether the port could be listened on."""
+    """Return whether a server could listen on the port."""
     with socket.socket() as probe:
         # Without this, a port counts as taken for a minute after its server has ended.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -24,7 +24,7 @@ def is_free(port: int) -> bool:
 
 
 def free(taken: Collection[int] = ()) -> int:
-    """Return a port that is free, as is the one of its gRPC, and not among ``taken``.
+    """Return a port that is not in ``taken`` and is free, together with its gRPC port.
 
     Raises:
         OSError: there is none.

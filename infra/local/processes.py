@@ -1,6 +1,6 @@
-"""Detached processes: each in a session of its own, known by its pid and the time it was created, with a log.
+"""Detached processes: each has its own session and log, and is identified by its pid and creation time.
 
-``home`` is the folder of their pid files and logs: the local stack's, unless another is given.
+``home`` is the folder of their pid files and logs; by default, the local stack's.
 """
 
 import json
@@ -16,12 +16,12 @@ import psutil
 
 import client.home
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _CLOCK_ERROR_SECONDS = 1.0
 
 
 def log_file(name: str, *, home: Path | None = None) -> Path:
-    """Return where a process of this name writes."""
+    """Return the log file of the process of this name."""
     return (home or client.home.home()) / "logs" / f"{name}.log"
 
 
@@ -44,14 +44,14 @@ def start(
         )
     try:
         _write(_pid_file(name, home), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
-    except BaseException:  # a signal, too: nobody would know of it
+    except BaseException:  # including a signal: without a pid file, nobody could stop the process
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         raise
 
 
 def running(name: str, *, home: Path | None = None) -> psutil.Process | None:
-    """Return the process of this name, or None; a stale file, or another process with its pid, is none."""
+    """Return the process of this name, or None if it has ended, even if another process has its pid now."""
     try:
         known = json.loads(_pid_file(name, home).read_text())
         process = psutil.Process(known["pid"])
@@ -63,7 +63,7 @@ def running(name: str, *, home: Path | None = None) -> psutil.Process | None:
 
 
 def stop(name: str, *, grace_seconds: float, home: Path | None = None) -> bool:
-    """End a process and all of its session, gently first; say whether there was one."""
+    """Stop a process and its group, by SIGTERM and then SIGKILL; return whether it was running."""
     process = running(name, home=home)
     if process is not None:
         with suppress(ProcessLookupError):
@@ -77,7 +77,7 @@ def stop(name: str, *, grace_seconds: float, home: Path | None = None) -> bool:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """Return the end of a log; nothing when it is not there."""
+    """Return the last lines of a log; an empty list when it does not exist."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
     except FileNotFoundError:
@@ -87,11 +87,11 @@ def last_lines(path: Path, count: int) -> list[str]:
 def _wait_for_group(group: int, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and _has_members(group):
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _has_members(group: int) -> bool:
-    # Not killpg(group, 0): what has ended counts there until somebody reaps it, which can take long in a container.
+    # Not killpg(group, 0): it counts zombies, which may not be reaped for a long time in a container.
     return any(_is_member(process, group) for process in psutil.process_iter(["status"]))
 
 

@@ -1,4 +1,4 @@
-"""The local stack: start, stop, status; and one function alone (``python -m infra.local.stack start``)."""
+"""Start, stop and show the local stack, or run a single function (``python -m infra.local.stack start``)."""
 
 import fcntl
 import json
@@ -23,21 +23,21 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 _READY_SECONDS = 60.0
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _GRACE_SECONDS = 10.0
 _LOG_LINES = 15
 _OK = 200
-#: in the order of their start; they are stopped the other way round
+#: in the order in which they start; they stop in the reverse order
 NAMES = ("storage", "functions", "timer")
 
 
 class NotStartedError(Exception):
-    """A part did not come up; the message has the end of its log."""
+    """A part did not start; the message contains the end of its log."""
 
 
 @app.command()
 def start(*, as_json: Json = False) -> None:
-    """Start what does not run yet; at once when all of it does."""
+    """Start the parts that do not run yet."""
     raise_on_signals()
     try:
         ensure_up(lambda line: None if as_json else print(line))
@@ -52,28 +52,28 @@ def start(*, as_json: Json = False) -> None:
 
 @app.command()
 def stop() -> None:
-    """Stop the trainers, then the stack. What is stored stays, and the next start continues the jobs."""
+    """Stop the trainers, then the stack. All data stays, and the next start continues the jobs."""
     with _alone():
         was_up = any(processes.running(name) for name in NAMES)
-        processes.stop("timer", grace_seconds=_GRACE_SECONDS)  # first: sweep would start the trainers again
+        processes.stop("timer", grace_seconds=_GRACE_SECONDS)  # first, or sweep would start the trainers again
         _announce(trainers.alive())
-        stopped = trainers.pause_all()  # while functions and storage are there, for their last checkpoints
+        stopped = trainers.pause_all()  # while functions and storage run, for the last checkpoints
         open_jobs = trainers.jobs("PENDING", "QUEUED", "RUNNING")
         unfinished = stopped if open_jobs is None else {job["id"] for job in open_jobs}
         processes.stop("functions", grace_seconds=_GRACE_SECONDS)
-        unfinished |= trainers.pause_all()  # of requests that came meanwhile
+        unfinished |= trainers.pause_all()  # trainers of requests that arrived meanwhile
         processes.stop("storage", grace_seconds=_GRACE_SECONDS)
     _remove_sockets()
     print("the local stack is down" if was_up else "the local stack was down already")
-    if stays := trainers.alive():
-        print(f"the trainers of these jobs did not stop: {', '.join(sorted(stays))}", file=sys.stderr)
+    if still_running := trainers.alive():
+        print(f"the trainers of these jobs did not stop: {', '.join(sorted(still_running))}", file=sys.stderr)
     if unfinished:
         count = f"{len(unfinished)} job{'s'[: len(unfinished) > 1]}"
         print(f"./taskw up continues {count}: {', '.join(sorted(unfinished))}")
 
 
 def _announce(running: set[str]) -> None:
-    """Print what becomes of the jobs whose trainers are about to be stopped."""
+    """Print the jobs whose trainers are about to be stopped."""
     known = {job["id"]: job for job in trainers.jobs("RUNNING") or ()}
     for job_id in sorted(running):
         job = known.get(job_id, {})
@@ -90,7 +90,7 @@ def _remove_sockets() -> None:
 
 @app.command()
 def status(*, as_json: Json = False) -> None:
-    """Show each part: whether it runs, where it answers, where its log is."""
+    """Show each part: whether it runs, its address and its log file."""
     known = read_environment()
     addresses = {"storage": known.get("MINIO_ENDPOINT"), "functions": known.get("STOKER_URL")}
     rows: list[dict[str, Any]] = []
@@ -108,26 +108,26 @@ def status(*, as_json: Json = False) -> None:
 
 @app.command()
 def serve(function: str, port: int = 8080) -> None:
-    """Run one function in the foreground, with the local stack's settings, and again when its code changes."""
+    """Run one function in the foreground with auto-reload, with the local stack's settings."""
     if not os.environ.get("JWT_SECRETS") and not read_environment():
-        print("there are no settings yet; start the local stack once (./taskw up), or set JWT_SECRETS", file=sys.stderr)
+        print("there are no settings; start the local stack once (./taskw up), or set JWT_SECRETS", file=sys.stderr)
         raise typer.Exit(1)
     os.environ["FUNCTION_TARGET"] = function.replace("-", "_")
     command = ["functions.api.server:app", "--factory", "--host", "127.0.0.1", "--port", str(port)]
-    _become(["uvicorn", *command, "--reload", "--reload-dir", str(ROOT / "functions")])
+    _exec(["uvicorn", *command, "--reload", "--reload-dir", str(ROOT / "functions")])
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the tables up to date: of DATABASE_URL if that is set, else of the local stack."""
-    _become([sys.executable, "-m", "functions.store.migrate"])
+    """Migrate the database of DATABASE_URL if it is set, else of the local stack."""
+    _exec([sys.executable, "-m", "functions.store.migrate"])
 
 
 def ensure_up(say: Callable[[str], None]) -> None:
-    """Start the parts that do not run, in order, each when the one before it answers.
+    """Start the parts that do not run, in order, each after the previous one is ready.
 
     Raises:
-        NotStartedError: as it says.
+        NotStartedError: a part did not start.
     """
     with _alone():
         _check(parts.environment())
@@ -152,7 +152,7 @@ def ensure_up(say: Callable[[str], None]) -> None:
 
 
 def _free_ports() -> None:
-    """Forget the ports of what is down when another program has taken one; what is up must then move along."""
+    """If another program uses a port of a stopped part, stop all parts and forget all ports, to choose new ones."""
     known = read_environment()
     down = {"storage": parts.PORTS[1:], "functions": parts.PORTS[:1]}
     wanted = [
@@ -178,7 +178,7 @@ def _migrate(variables: Mapping[str, str]) -> None:
 
 
 def _module(name: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 -- a module of ours
+    return subprocess.run(  # noqa: S603 -- our own module
         [sys.executable, "-m", name],
         cwd=ROOT,
         env=parts.process_environment(variables),
@@ -190,34 +190,34 @@ def _module(name: str, variables: Mapping[str, str]) -> subprocess.CompletedProc
 
 def _wait_until_ready(part: Part) -> None:
     end = time.monotonic() + _READY_SECONDS
-    while not _answers(part):
+    while not _is_ready(part):
         if processes.running(part.name) is None or time.monotonic() > end:
             log = "\n".join(f"  {line}" for line in processes.last_lines(processes.log_file(part.name), _LOG_LINES))
             raise NotStartedError(f"{part.name} did not start; the end of {processes.log_file(part.name)}:\n{log}")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
-def _answers(part: Part) -> bool:
+def _is_ready(part: Part) -> bool:
     if part.address is None:
         return processes.running(part.name) is not None
     try:
-        with urllib.request.urlopen(f"{part.address}/healthz", timeout=2) as answer:  # noqa: S310 -- our own address
-            return bool(answer.status == _OK) and (part.name != "storage" or bucket.exists())
+        with urllib.request.urlopen(f"{part.address}/healthz", timeout=2) as response:  # noqa: S310 -- our own address
+            return bool(response.status == _OK) and (part.name != "storage" or bucket.exists())
     except OSError:
         return False
 
 
-def _become(command: list[str]) -> None:
+def _exec(command: list[str]) -> None:
     os.environ.update({name: value for name, value in read_environment().items() if name not in os.environ})
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])  # noqa: PTH120
     os.environ["PATH"] = path
     os.chdir(ROOT)
-    os.execvp(command[0], command)  # noqa: S606 -- one of the two above
+    os.execvp(command[0], command)  # noqa: S606 -- our own commands
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let one process at a time start or stop the stack."""
+    """Let only one process at a time start or stop the stack."""
     home().mkdir(parents=True, exist_ok=True)
     with (home() / "stack.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Programs that are stopped by a signal end as by an exception, and take with them what they have started."""
+"""Turn signals that stop a program into an exception, and clean up the processes and folders that it has created."""
 
 import atexit
 import ctypes
@@ -50,12 +50,12 @@ def adopt_orphans() -> None:
 
 @contextmanager
 def no_process_left() -> Iterator[None]:
-    """Kill, at the end of the block, every process that this program has started, however deep and detached."""
+    """At the end of the block, kill every process that this program has started, even detached ones."""
     adopt_orphans()
     try:
         yield
     finally:
-        for _ in range(_ROUNDS):  # again: one may have started another meanwhile
+        for _ in range(_ROUNDS):  # a killed process may have started another one meanwhile
             children = psutil.Process().children(recursive=True)
             for child in children:
                 with suppress(psutil.NoSuchProcess):
@@ -65,7 +65,7 @@ def no_process_left() -> Iterator[None]:
 
 
 def _reap() -> None:
-    """Take note of adopted processes that have ended: nobody else waits for them."""
+    """Reap adopted processes that have ended."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -73,10 +73,10 @@ def _reap() -> None:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder for temporary files, and remove it at the end of the block."""
-    # Its name is known before it exists: a signal during mkdtemp would leave a folder that nobody knows of.
+    """Create a folder for temporary files, and remove it at the end of the block."""
+    # The name is chosen before the folder exists: a signal during mkdtemp could leave an unknown folder.
     folder = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
-    # Again at exit, after the libraries that are imported in the block and write there at exit.
+    # Remove it again at exit: libraries that the block imports may write there at exit.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""The local stack's clock: calls sweep every two seconds, whatever it answers, until it is stopped."""
+"""The local stack's timer: call sweep every two seconds, whatever the response, until it is stopped."""
 
 import http.client
 import os
@@ -15,7 +15,7 @@ _TOKEN_SECONDS = 300.0
 
 
 def main() -> None:
-    """Call for ever; a line is written only when the outcome changes."""
+    """Call sweep forever; print a line only when the outcome changes."""
     before = ""
     while True:
         outcome = sweep(os.environ["BACKEND_BASE_URL"])
@@ -26,18 +26,18 @@ def main() -> None:
 
 
 def sweep(address: str) -> str:
-    """Ask for one sweep, and return how it went; it never raises for what the functions do."""
+    """Call sweep once, and return the outcome; errors are returned, not raised."""
     token = mint_api("timer", "jobs:write", _TOKEN_SECONDS, now=datetime.now(UTC))
     request = urllib.request.Request(  # noqa: S310 -- the stack's own address
         f"{address}/v1/sweep", b"", {"Authorization": f"Bearer {token}"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 -- as above
-            return str(answer.status)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 -- as above
+            return str(response.status)
     except urllib.error.HTTPError as error:
         return f"{error.code}: {error.read(500).decode(errors='replace')}"
-    except (OSError, http.client.HTTPException) as error:  # away: it may be starting
-        return f"no answer: {error}"
+    except (OSError, http.client.HTTPException) as error:  # it may still be starting
+        return f"no response: {error}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The trainers that the local stack has started, seen as its local launcher sees them."""
+"""The trainers that the local stack has started, by its local launcher."""
 
 import os
 import time
@@ -12,15 +12,15 @@ from infra.local import processes
 if TYPE_CHECKING:
     from functions.launchers.local import Local
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _SPARE_SECONDS = 10.0
 _TOKEN_SECONDS = 60
 _DEFAULT_GRACE_SECONDS = "30"
 
 
 def alive() -> set[str]:
-    """Return the jobs that have a trainer alive."""
-    return _launcher().running() if read_environment() else set()  # else the stack was never started
+    """Return the jobs whose trainer is running."""
+    return _launcher().running() if read_environment() else set()  # no environment: the stack was never started
 
 
 def paused() -> set[str]:
@@ -29,7 +29,7 @@ def paused() -> set[str]:
 
 
 def pause_all() -> set[str]:
-    """Stop all trainers so that their jobs go on later; wait until they have ended, and return whose they were."""
+    """Stop all trainers so that their jobs continue later, wait until they have ended, and return their jobs."""
     stopped = alive()
     for job_id in stopped:
         _launcher().pause(job_id)
@@ -39,7 +39,7 @@ def pause_all() -> set[str]:
 
 
 def jobs(*states: str) -> list[Json] | None:
-    """Return the local stack's jobs in these states, or None where its functions do not answer."""
+    """Return the local stack's jobs in these states, or None if its functions do not respond."""
     if processes.running("functions") is None:
         return None
     variables = read_environment()
@@ -58,9 +58,9 @@ def _launcher() -> "Local":
 
 
 def wait_for_end(job_ids: set[str]) -> bool:
-    """Wait until these have no trainer any more, but no longer than the launcher's grace; say whether it is so."""
+    """Wait until the trainers of these jobs have ended, for the launcher's grace at most; return whether they have."""
     grace_seconds = float(read_environment().get("STOP_GRACE_SECONDS", _DEFAULT_GRACE_SECONDS))
     end = time.monotonic() + grace_seconds + _SPARE_SECONDS
     while alive() & job_ids and time.monotonic() < end:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return not alive() & job_ids

@@ -1,4 +1,4 @@
-"""audit: what it finds, and that it finds it."""
+"""The problems that audit finds."""
 
 import tomllib
 
@@ -27,12 +27,12 @@ def test_a_file_without_a_hash_is_found(fields: dict[str, object]) -> None:
     assert audit.unhashed({"package": [package(**fields)]}) == ["one 1"]
 
 
-def test_what_is_installed_and_not_locked_is_found() -> None:
-    assert audit.strangers({"package": [package()]}, {"one": "1", "two": "1"}) == ["two 1"]
-    assert audit.strangers({"package": [package()]}, {"one": "2"}) == ["one 2"]
+def test_an_installed_package_that_is_not_locked_is_found() -> None:
+    assert audit.unlocked({"package": [package()]}, {"one": "1", "two": "1"}) == ["two 1"]
+    assert audit.unlocked({"package": [package()]}, {"one": "2"}) == ["one 2"]
 
 
-def test_what_could_not_be_asked_is_not_taken_for_safe() -> None:
+def test_packages_that_were_not_looked_up_are_not_reported_as_safe() -> None:
     report = {
         "dependencies": [
             {"name": "bad", "version": "1", "vulns": [{"id": "CVE-1"}]},
