@@ -16,9 +16,9 @@ DAEMONS = (
 
 
 def up() -> None:
-    """Start all that is not running, and say how long each step took."""
+    """Start everything that is not running, and print how long each step took."""
     if os.geteuid():
-        raise SystemExit("a node needs root: it makes network interfaces, mounts and namespaces")
+        raise SystemExit("a node needs root: it creates network interfaces, mounts and namespaces")
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     step("packages of Debian", install_packages)
     step("programs", lambda: run("sh", HERE.parent / "kubernetes/build.sh", "node"))
@@ -35,27 +35,27 @@ def up() -> None:
 
 
 def step(name: str, work: Callable[[], object]) -> None:
-    """Do one step, and print how long it took."""
+    """Run one step, and print how long it took."""
     began = time.monotonic()
     work()
     print(f"{name:20} {time.monotonic() - began:7.1f} s", flush=True)
 
 
 def install_packages() -> None:
-    """Install what is missing of Debian's packages."""
+    """Install missing Debian packages."""
     if missing := machine.missing_programs():
         run("apt-get", "update", "--quiet")
         run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing)
 
 
 def start_dns() -> None:
-    """Start the resolver of Services' names."""
+    """Start the DNS server of the cluster."""
     apply((HERE / "dns.yaml").read_text())
     kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=60s")
 
 
 def down() -> None:
-    """Stop all of it; binaries and images stay in the cache, everything else is removed."""
+    """Stop the node and remove everything except the cached binaries and images."""
     machine.stop_pods()
     for name in reversed(DAEMONS):
         daemons.stop(name)
@@ -65,10 +65,10 @@ def down() -> None:
 
 
 def status() -> None:
-    """Print what runs, and the pods; exit 1 unless all of it runs."""
+    """Print the processes and the pods; exit with 1 unless all processes run."""
     running = {name: daemons.alive(name) for name in DAEMONS}
-    for name, alive in running.items():
-        print(f"{name:26} {'running' if alive else 'stopped'}")
+    for name, is_alive in running.items():
+        print(f"{name:26} {'running' if is_alive else 'stopped'}")
     if not all(running.values()):
         raise SystemExit(1)
     print(kubectl("get", "nodes,pods", "--all-namespaces", "-o", "wide"))

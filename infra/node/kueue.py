@@ -1,4 +1,4 @@
-"""Kueue on the node, where somebody asks for it: from its Go module, with its own manifests."""
+"""Install Kueue on the node, built from its Go module, with its own manifests; only tests need it."""
 
 import re
 
@@ -10,7 +10,7 @@ IMAGE = "stoker.local/kueue:0.19.2"
 
 
 def start() -> None:
-    """Install it; its controller is available when this returns, and its webhooks answer a moment later."""
+    """Install Kueue, and wait until its controller is available; its webhooks respond a moment later."""
     run("sh", HERE.parent / "kubernetes/build.sh", "kueue")
     if IMAGE not in images.present():
         images.build(IMAGE, images.HERE / "binary.Dockerfile", programs={"main": PROGRAM})
@@ -25,7 +25,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Remove it, with its queues: its webhooks stand before every Job."""
+    """Remove Kueue and its queues; otherwise its webhooks are called for every Job."""
     kubectl(
         "delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "-l", "app.kubernetes.io/name=kueue"
     )

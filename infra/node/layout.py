@@ -1,4 +1,4 @@
-"""Where the node keeps what it has, and its addresses."""
+"""The node's folders and addresses, and how to run its commands."""
 
 import os
 import subprocess
@@ -10,21 +10,21 @@ PROJECT = HERE.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stoker"
 BINARIES = CACHE / "kubernetes-v1.35.4"
 KNATIVE = CACHE / "knative-v0.50.0"
-#: all state, and nothing else: `down` removes it
+#: all of the node's state; `down` removes it
 STATE = Path("/var/lib/stoker-node")
-#: sockets, whose paths must be short
+#: a separate folder, because the paths of sockets must be short
 SOCKETS = Path("/run/stoker-node")
 KUBECONFIG = STATE / "kubeconfig"
 CONTAINERD = SOCKETS / "containerd.sock"
 
 NODE = "stoker-node"
-#: of an interface of the node's own, so that nothing depends on the machine's network
+#: on a separate interface, so that the node does not depend on the machine's network
 NODE_ADDRESS = "10.250.0.1"
 POD_RANGE = "10.244.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
 DNS_SERVICE = "10.96.0.10"
 API_SERVER = f"https://{NODE_ADDRESS}:6443"
-#: how long a webhook may not answer
+#: how long to wait for webhooks that do not respond
 WEBHOOK_SECONDS = 120
 
 
@@ -32,7 +32,7 @@ def run(*command: str | Path, given: str | None = None, cwd: Path | None = None)
     """Return what a command printed.
 
     Raises:
-        SystemExit: it failed; with what it said.
+        SystemExit: it failed; the message contains its output.
     """
     done = subprocess.run(
         [str(word) for word in command], input=given, cwd=cwd, capture_output=True, text=True, check=False
@@ -44,19 +44,19 @@ def run(*command: str | Path, given: str | None = None, cwd: Path | None = None)
 
 
 def kubectl(*words: str, given: str | None = None) -> str:
-    """Return what kubectl printed, as the node's administrator."""
+    """Run kubectl as the node's administrator, and return its output."""
     return run(BINARIES / "kubectl", f"--kubeconfig={KUBECONFIG}", *words, given=given)
 
 
 def ctr(*words: str | Path) -> str:
-    """Return what containerd's own client printed, of the images and containers that the kubelet sees."""
+    """Run containerd's client in the namespace of the kubelet's images and containers, and return its output."""
     return run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", *words)
 
 
 def apply(manifests: str) -> None:
-    """Apply manifests, strictly: a field that the API server does not know is an error.
+    """Apply manifests strictly: a field that the API server does not know is an error.
 
-    Again, where a webhook does not answer: it takes its time on a busy machine, or starts with these very manifests.
+    Retry while a webhook does not respond: it may be slow, or be started by these manifests.
     """
     end = time.monotonic() + WEBHOOK_SECONDS
     while True:

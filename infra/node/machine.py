@@ -1,4 +1,4 @@
-"""The node itself: network, containerd, kubelet, kube-proxy, and the enforcer of NetworkPolicies."""
+"""The node itself: network, containerd, kubelet, kube-proxy, and kube-router for NetworkPolicies."""
 
 import json
 import shutil
@@ -27,14 +27,14 @@ PAUSE = "stoker.local/pause:1"
 INTERFACE = "stoker-node"
 SYSCTLS = {
     "net/ipv4/ip_forward": "1",
-    # Pods of one bridge reach each other through kube-proxy's rules, too.
+    # Apply kube-proxy's rules also to traffic between pods of one bridge.
     "net/bridge/bridge-nf-call-iptables": "1",
     "fs/inotify/max_user_instances": "1024",
 }
 
 
 def start_network() -> None:
-    """Give the node its address, and pods a bridge."""
+    """Create the interface with the node's address, and configure the bridge of the pods."""
     for name, value in SYSCTLS.items():
         Path("/proc/sys", name).write_text(value)
     if not Path("/sys/class/net", INTERFACE).exists():
@@ -46,7 +46,7 @@ def start_network() -> None:
     (plugins / "10-stoker.conflist").write_text(json.dumps(CNI))
 
 
-#: ``hairpinMode``: a pod may reach itself by its Service
+#: ``hairpinMode``: a pod can reach itself through its Service
 CNI = {
     "cniVersion": "1.0.0",
     "name": "stoker",
@@ -61,7 +61,7 @@ CNI = {
 
 
 def start_containerd() -> None:
-    """Start a containerd of the node's own, apart from one that the machine may have."""
+    """Start a containerd for the node, separate from one that the machine may have."""
     SOCKETS.mkdir(parents=True, exist_ok=True)
     config = STATE / "containerd.toml"
     config.write_text(
@@ -83,7 +83,7 @@ state = "{SOCKETS}/containerd"
 
 
 def responds() -> bool:
-    """Say whether containerd answers."""
+    """Return whether containerd responds."""
     with suppress(SystemExit):
         ctr("version")
         return True
@@ -91,7 +91,7 @@ def responds() -> bool:
 
 
 def start_kubelet() -> None:
-    """Start the kubelet; the node is Ready when this returns."""
+    """Start the kubelet, and wait until the node is Ready."""
     (STATE / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     config = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -107,7 +107,7 @@ def start_kubelet() -> None:
         "resolvConf": str(STATE / "resolv.conf"),
         "maxPods": 250,
         "nodeStatusUpdateFrequency": "5s",
-        # The machine's disk is not the node's alone.
+        # Low thresholds: the node shares the machine's disk.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
     }
@@ -121,7 +121,7 @@ def start_kubelet() -> None:
 
 
 def is_ready() -> bool:
-    """Say whether the API server has heard that the node is Ready."""
+    """Return whether the node is Ready."""
     with suppress(SystemExit):
         query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
         return kubectl("get", "node", NODE, "-o", query) == "True"
@@ -129,7 +129,7 @@ def is_ready() -> bool:
 
 
 def start_proxies() -> None:
-    """Start kube-proxy, which makes Services, and kube-router, which makes NetworkPolicies true."""
+    """Start kube-proxy, which implements Services, and kube-router, which enforces NetworkPolicies."""
     daemons.start(
         "kube-proxy", BINARIES / "kube-proxy", f"--kubeconfig={STATE}/proxy.kubeconfig", "--proxy-mode=iptables",
         f"--cluster-cidr={POD_RANGE}", f"--hostname-override={NODE}", "--conntrack-max-per-core=0",
@@ -144,7 +144,7 @@ def start_proxies() -> None:
 
 
 def stop_pods() -> None:
-    """Stop every pod's containers, so that no process is left when containerd is gone."""
+    """Stop the containers of all pods, so that no process is left after containerd has stopped."""
     if not CONTAINERD.exists() or not responds():
         return
     daemons.stop("kubelet")
@@ -159,10 +159,10 @@ def stop_pods() -> None:
 def remove_traces() -> None:
     """Remove mounts, interfaces and rules."""
     for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-        place = line.split()[1]
-        if place.startswith((str(STATE), str(SOCKETS))):
-            run("umount", "--lazy", place)
-    # A pod's end of the bridge goes with its bridge's end.
+        mount_point = line.split()[1]
+        if mount_point.startswith((str(STATE), str(SOCKETS))):
+            run("umount", "--lazy", mount_point)
+    # Deleting the bridge's end of a veth pair also deletes the pod's end.
     ends = [path.name for path in Path("/sys/class/net/stoker-pods/brif").glob("*")]
     for name in (*ends, INTERFACE, "stoker-pods"):
         if Path("/sys/class/net", name).exists():
@@ -173,7 +173,7 @@ def remove_traces() -> None:
 
 
 def missing_programs() -> list[str]:
-    """Return Debian's packages that are not installed."""
+    """Return the Debian packages that are not installed."""
     programs = {
         "containerd": "containerd", "runc": "runc", "buildah": "buildah", "debootstrap": "debootstrap", "ipset": "ipset",
         "iptables": "iptables", "conntrack": "conntrack", "ip": "iproute2", "openssl": "openssl", "catatonit": "catatonit",

@@ -1,4 +1,4 @@
-"""Stoker itself: keys made at the first start, then the unmodified overlay for throw-away clusters."""
+"""Install Stoker: create Secrets at the first start, then apply the unmodified overlay for throw-away clusters."""
 
 import json
 import secrets
@@ -13,10 +13,10 @@ OVERLAY = PROJECT / "knative/overlays/kind"
 
 
 def start() -> None:
-    """Install it; all functions, and what calls them, are Ready when this returns."""
+    """Install Stoker, and wait until all functions, the Broker and the event sources are Ready."""
     if not has("namespace", NAMESPACE):
         kubectl("create", "namespace", NAMESPACE)
-    if not has("secret", "storage-notification"):  # the last of them, so that a start that was cut off makes all anew
+    if not has("secret", "storage-notification"):  # the last one: an interrupted start creates all of them again
         for secret in secret_objects():
             apply(json.dumps(secret))
     # A Job's template cannot be changed: an upgrade runs a new one.
@@ -28,7 +28,7 @@ def start() -> None:
 
 
 def has(kind: str, name: str) -> bool:
-    """Say whether the cluster has an object."""
+    """Return whether the cluster has an object."""
     with suppress(SystemExit):
         kubectl("get", kind, name, "-n", NAMESPACE)
         return True
@@ -36,7 +36,7 @@ def has(kind: str, name: str) -> bool:
 
 
 def secret_objects() -> list[dict[str, Any]]:
-    """Make what the overlay takes by reference: the keys of tokens, the passwords of database and storage, and whom to tell."""
+    """Return the Secrets that the overlay refers to: signing keys, passwords of database and storage, settings of notifications."""
     password, jwt_secrets = secrets.token_hex(16), f"node:{secrets.token_urlsafe(48)}"
     uploads = f"http://uploads.{NAMESPACE}.svc.cluster.local/v1/uploads"
     values = {
