@@ -93,7 +93,7 @@ def test_a_pod_that_replaces_another_after_days_fetches_the_last_checkpoint_by_l
 
     answer = presigned(function, job, token_of(job, kubernetes))
     assert answer.status_code == 200, answer.text
-    assert httpx.get(answer.json()["url"]).content == b"epoch 117"
+    assert httpx.get(answer.json()["url"], timeout=60).content == b"epoch 117"
 
 
 def test_a_token_is_renewed_at_half_of_its_life_and_not_before(launched: Any, kubernetes: Cluster, clock: Any) -> None:

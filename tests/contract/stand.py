@@ -106,17 +106,19 @@ class Stand:
     def new_job(self, **fields: Any) -> dict[str, Any]:
         """Make a job; its own launch, a command that does nothing, is not what is tried."""
         asked = {"framework": "kit", "model_name": self.trainer.model_name, "dataset_id": "kit", **fields}
-        answer = httpx.post(f"{self.functions_url}/v1/jobs", json=asked, headers=api_headers())
+        answer = httpx.post(f"{self.functions_url}/v1/jobs", json=asked, headers=api_headers(), timeout=60)
         answer.raise_for_status()
         return dict(answer.json())
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job as the functions show it."""
-        return dict(httpx.get(f"{self.functions_url}/v1/jobs/{job_id}", headers=api_headers()).json())
+        answer = httpx.get(f"{self.functions_url}/v1/jobs/{job_id}", headers=api_headers(), timeout=60)
+        return dict(answer.json())
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
-        httpx.post(f"{self.functions_url}/v1/jobs/{job_id}/cancel", headers=api_headers()).raise_for_status()
+        url = f"{self.functions_url}/v1/jobs/{job_id}/cancel"
+        httpx.post(url, headers=api_headers(), timeout=60).raise_for_status()
 
     @contextmanager
     def started(

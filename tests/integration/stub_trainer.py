@@ -40,7 +40,7 @@ def fetch_dataset(attempt: int) -> int:
     etag = os.environ.get("DATASET_ETAG")
     try:
         request = urllib.request.Request(url, headers={"If-Match": f'"{etag}"'} if etag else {})
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return len(response.read())
     except urllib.error.HTTPError as error:
         if error.code not in {404, 412}:

@@ -331,10 +331,12 @@ def test_a_large_object_is_uploaded_in_parts_through_links(function: Any, a_job:
 
     first = post(client, job_id, "presign", wanted).json()
     links = post(client, job_id, "presign", wanted | {"upload_id": first["upload_id"]}).json()
-    etags = [httpx.put(url, content=part).headers["etag"] for url, part in zip(links["urls"], parts, strict=True)]
+    etags = [
+        httpx.put(url, content=part, timeout=60).headers["etag"] for url, part in zip(links["urls"], parts, strict=True)
+    ]
     listed = "".join(f"<Part><PartNumber>{n}</PartNumber><ETag>{e}</ETag></Part>" for n, e in enumerate(etags, 1))
     xml = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
-    assert httpx.post(links["complete_url"], content=xml).status_code == 200
+    assert httpx.post(links["complete_url"], content=xml, timeout=60).status_code == 200
 
     assert links["upload_id"] == first["upload_id"]
     assert s3.get_object(Bucket="stoker", Key=key)["Body"].read() == b"".join(parts)
@@ -344,9 +346,9 @@ def test_an_upload_in_parts_can_be_given_up(function: Any, a_job: Any, s3: Any) 
     job_id = a_job(State.RUNNING)
     wanted = {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt", "parts": 1}
     links = post(function("presign"), job_id, "presign", wanted).json()
-    assert httpx.put(links["urls"][0], content=b"x").status_code == 200
+    assert httpx.put(links["urls"][0], content=b"x", timeout=60).status_code == 200
 
-    assert httpx.delete(links["abort_url"]).status_code == 204
+    assert httpx.delete(links["abort_url"], timeout=60).status_code == 204
 
     assert not s3.list_multipart_uploads(Bucket="stoker").get("Uploads")
 

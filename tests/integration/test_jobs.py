@@ -98,7 +98,7 @@ def test_artifacts_are_listed_with_links_that_work(get: Any, a_job: Any, s3: Any
     (artifact,) = get(f"/v1/jobs/{job_id}/artifacts").json()["artifacts"]
 
     assert (artifact["key"], artifact["size_bytes"]) == (f"checkpoints/job-{job_id}/best.pt", 7)
-    assert httpx.get(artifact["url"]).content == b"weights"
+    assert httpx.get(artifact["url"], timeout=60).content == b"weights"
 
 
 def test_links_to_artifacts_name_the_public_endpoint_of_the_storage_and_trainers_links_do_not(
@@ -115,7 +115,7 @@ def test_links_to_artifacts_name_the_public_endpoint_of_the_storage_and_trainers
     (artifact,) = get(f"/v1/jobs/{job_id}/artifacts").json()["artifacts"]
 
     assert artifact["url"].startswith(f"{public}/")
-    assert httpx.get(artifact["url"]).content == b"weights"
+    assert httpx.get(artifact["url"], timeout=60).content == b"weights"
     assert storage.link("GET", key).startswith(f"{s3_server}/")
 
 

@@ -105,7 +105,7 @@ def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_downl
     wanted = {"method": "GET", "key": f"datasets/{launching.environment(job, now=NOW)['DATASET_ID']}.zip"}
     link = function("presign").post(f"/v1/jobs/{job.id}/presign", json=wanted, headers=callback_headers(job.id))
     assert link.status_code == 200, link.text
-    assert httpx.get(link.json()["url"]).content == content.getvalue()
+    assert httpx.get(link.json()["url"], timeout=60).content == content.getvalue()
 
 
 def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
@@ -140,8 +140,8 @@ def test_a_trainer_may_store_files_with_names_that_people_have(function: Callabl
     link = function("presign").post(
         f"/v1/jobs/{job_id}/presign", json={"method": "PUT", "key": key}, headers=callback_headers(job_id)
     )
-    assert httpx.put(link.json()["url"], content=b"x").is_success
+    assert httpx.put(link.json()["url"], content=b"x", timeout=60).is_success
 
     listed = function("jobs").get(f"/v1/jobs/{job_id}/artifacts", headers=api_headers()).json()["artifacts"]
     assert [one["key"] for one in listed] == [key]
-    assert httpx.get(listed[0]["url"]).content == b"x"
+    assert httpx.get(listed[0]["url"], timeout=60).content == b"x"

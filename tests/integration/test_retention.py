@@ -178,7 +178,10 @@ def test_the_events_of_such_a_job_are_answered_with_a_link_to_them(ended: Any, f
     after = client.get(path, headers=api_headers()).json()
 
     assert (after["events"], after["next_after"]) == ([], None)
-    lines = [json.loads(line) for line in gzip.decompress(httpx.get(after["archive"]["url"]).content).splitlines()]
+    lines = [
+        json.loads(line)
+        for line in gzip.decompress(httpx.get(after["archive"]["url"], timeout=60).content).splitlines()
+    ]
     ours = [line for line in lines if line["job_id"] == job_id]
     hidden = ("job_id", "ce_source", "ce_id")
     assert [{name: line[name] for name in line if name not in hidden} for line in ours] == before["events"]
