@@ -1,1 +1,1 @@
-"""Stoker's functions: one module a function, and the few modules that they share."""
+"""Stoker's functions: one module for each function, and packages for what they share."""

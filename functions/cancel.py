@@ -1,4 +1,4 @@
-"""cancel: the job is CANCELLED at once; its trainer gets SIGTERM, a grace, then SIGKILL."""
+"""cancel: moves a job to CANCELLED at once; its trainer gets SIGTERM, and SIGKILL after a grace period."""
 
 from typing import Annotated
 
@@ -23,14 +23,14 @@ CANCEL = "dev.stoker.job.cancel"
 
 
 class Cancel(msgspec.Struct, forbid_unknown_fields=True):
-    """The body, which may be absent."""
+    """The request body; optional."""
 
     message: Annotated[str, Meta(max_length=4_000)] | None = None
 
 
 @route("POST", "/v1/jobs/{job_id}/cancel", access=api("jobs:write"))
 def cancel_job(_: Request, job_id: str, body: Cancel) -> JobView:
-    """Cancel a job; one that is CANCELLED already stays so."""
+    """Cancel a job. Cancelling a CANCELLED job again changes nothing."""
     return views.job_json(_cancel(job_id, body.message))  # 404, 409, 503
 
 
@@ -38,7 +38,7 @@ def cancel_job(_: Request, job_id: str, body: Cancel) -> JobView:
 def receive_cancel_event(request: Request) -> Response:
     """Receive CloudEvents of type ``dev.stoker.job.cancel`` whose subject is the id of the job to cancel.
 
-    An event that cancels no job is a rejected event, with the reason, and harms no other of its batch.
+    An event that cancels no job is stored as a rejected event with the reason; the rest of its batch is processed.
     """
     body = requests.raw_body(request)  # 413
     now, text = tokens.now(), body.decode("utf-8", "replace")
@@ -56,7 +56,7 @@ def _events(request: Request, body: bytes) -> list[CloudEvent | ValueError]:
 
 
 def _cancel_by_event(event: CloudEvent | ValueError) -> None:
-    """Cancel the job that an event names. Raises Unusable or NotFound: it names none."""
+    """Cancel the job that an event names. Raises Unusable or NotFound if it names none."""
     if isinstance(event, ValueError):
         raise Unusable(str(event))
     if event.type != CANCEL:
@@ -65,18 +65,18 @@ def _cancel_by_event(event: CloudEvent | ValueError) -> None:
         raise Unusable(f"event {event.id[:100]} of type {CANCEL} has no subject: set it to the job's id")
     try:
         _cancel(event.subject, f"by event {event.id} of {event.source}")
-    except WrongState:  # it has ended: a retry would change nothing
+    except WrongState:  # the job has already ended; a redelivery would change nothing
         return
 
 
 def _cancel(job_id: str, message: str | None) -> Job:
     try:
         job = jobs.move(job_id, State.CANCELLED, message=message, now=tokens.now())
-    except WrongState as refused:
-        if refused.members["state"] != State.CANCELLED:
+    except WrongState as error:
+        if error.members["state"] != State.CANCELLED:
             raise
         job = queries.job(job_id)
-    # Safe to repeat, and sweep does: a crash right here leaves a trainer of an ended job, which it stops.
+    # If the process crashes before this line, sweep stops the trainer of the ended job.
     launching.stop(job.id)
     return job
 

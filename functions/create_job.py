@@ -1,4 +1,4 @@
-"""create-job: a request over HTTP, or an uploaded dataset, becomes a job; once, however often it is said."""
+"""create-job: creates a job from an HTTP request or an uploaded dataset; repeated deliveries create one job."""
 
 from functions.api import requests, specs, tokens
 from functions.api.requests import Request
@@ -21,7 +21,7 @@ from functions.store.views import JobView
     accepts=Spec,
 )
 def submit_job(request: Request) -> JobView | Response:
-    """Create a job. The delivery of an event, or of a storage's notification, is answered with an empty body."""
+    """Create a job. For a CloudEvent or a storage notification the response is empty."""
     now = tokens.now()
     content = requests.raw_body(request)  # 413
     items = _delivered(request, content)
@@ -29,22 +29,24 @@ def submit_job(request: Request) -> JobView | Response:
         intake.deliver(items, content, may_create=tokens.allows(request, "jobs:write"), now=now)  # 403, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
-    asked = specs.from_request(requests.body(request, dict))  # 413, 415, 422
+    requested = specs.from_request(requests.body(request, dict))  # 413, 415, 422
     key = requests.idempotency_key(request)  # 422
-    job, new = intake.request(asked, key and identities.of_request(request.subject, key), now=now)  # 503
-    if not new and job.spec != spec.as_json(asked):
-        raise unusable_field("Idempotency-Key", f"it has made job {job.id} of another body; use a new key")
+    job, new = intake.request(requested, key and identities.of_request(request.subject, key), now=now)  # 503
+    if not new and job.spec != spec.as_json(requested):
+        raise unusable_field(
+            "Idempotency-Key", f"job {job.id} was created with this key and another body; use a new key"
+        )
     return reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")
 
 
 def _delivered(request: Request, content: bytes) -> list[intake.Item] | None:
-    """Return what a delivery of events or a storage's notification consists of; None for a call of the API."""
+    """Return the items of a CloudEvent delivery or a storage notification; None for an API request."""
     if cloudevents.is_event(request.headers):
         return intake.events(request.headers, content)
     try:
         value = request.value
     except ValueError:
-        return None  # the call is refused with the same reason
+        return None  # parsing the body as an API request reports the same error
     return intake.records(value) if notifications.is_notification(value) else None
 
 

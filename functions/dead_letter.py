@@ -1,4 +1,4 @@
-"""dead-letter: an event that a Broker has given up on is kept with its reason, beside those that were rejected."""
+"""dead-letter: stores events that a Broker could not deliver, with the reason, among the rejected events."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from functions.store import upkeep
     "POST", "/v1/dead-letters", access=api("datasets:notify", "jobs:write"), statuses=(202,), headers=EVENT, accepts=Any
 )
 def receive_dead_letter(request: Request) -> Response:
-    """Record an event that a Broker has given up on, with Knative's ``knativeerror…`` extensions."""
+    """Record an event that a Broker could not deliver. Knative's ``knativeerror…`` attributes give the reason."""
     now = tokens.now()
     body = requests.raw_body(request)  # 413
     destination = request.headers.get("ce-knativeerrordest", "its subscriber")[:500]

@@ -1,4 +1,4 @@
-"""done: a trainer reports, once, how its job ended."""
+"""done: a trainer reports how its job ended."""
 
 import msgspec
 
@@ -19,7 +19,7 @@ class DoneResponse(msgspec.Struct):
 
 @route("POST", "/v1/jobs/{job_id}/done", access=CALLBACK, headers=DELIVERY)
 def report_done(request: Request, job_id: str, body: Report) -> DoneResponse:
-    """Record how a job ended; the same report again has the same response."""
+    """Record how a job ended. Repeating the same report returns the same response."""
     call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))
     job = reports.finish(call, body, now=tokens.now())  # 404, 409, 422, 503
     return DoneResponse(State(job.state))

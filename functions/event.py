@@ -1,4 +1,4 @@
-"""event: a trainer says that something happened; ``started`` claims the job and is told its attempt."""
+"""event: a trainer reports an event; ``started`` claims the job and returns the attempt's number."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from functions.store import jobs
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True):
-    """The body."""
+    """The request body."""
 
     type: Literal["started", "checkpoint", "interrupted", "warning", "log"]
     message: Annotated[str, Meta(max_length=4_000)] | None = None
@@ -23,7 +23,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EventResponse(msgspec.Struct):
-    """The response: what ``started`` has claimed, or where the job stands."""
+    """The response: the job's state, and its current attempt."""
 
     state: State
     attempt: int
@@ -31,13 +31,13 @@ class EventResponse(msgspec.Struct):
 
 @route("POST", "/v1/jobs/{job_id}/event", access=CALLBACK, headers=DELIVERY)
 def record_event(request: Request, job_id: str, body: Event) -> EventResponse:
-    """Record an event of a trainer; ``started`` claims the job and receives its attempt."""
+    """Record an event of a trainer. ``started`` claims the job; the response has the attempt's number."""
     call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
-    said = TrainerEvent(body.type, body.message, body.data)
-    if said.type == "started":
-        job = jobs.claim(call, said, now=tokens.now())  # 404, 409, 503
+    trainer_event = TrainerEvent(body.type, body.message, body.data)
+    if trainer_event.type == "started":
+        job = jobs.claim(call, trainer_event, now=tokens.now())  # 404, 409, 503
     else:
-        job = jobs.record_event(call, said, now=tokens.now())  # 404, 409, 422, 503
+        job = jobs.record_event(call, trainer_event, now=tokens.now())  # 404, 409, 422, 503
     return EventResponse(State(job.state), job.attempt)
 
 

@@ -1,9 +1,9 @@
-"""front: all functions behind one address; for a laptop, and for a small installation as one Service."""
+"""front: all functions in one process, for a laptop or a small installation with a single Service."""
 
 from functions import cancel, create_job, dead_letter, done, event, heartbeat, jobs, presign, sweep, uploads
 from functions.api.routes import function
 
-#: every route of every function; a bare ``POST /`` goes to create-job
+#: all routes of all functions; ``POST /`` goes to create-job
 ROUTES = (
     heartbeat.record_heartbeat,
     event.record_event,

@@ -1,4 +1,4 @@
-"""heartbeat: a trainer reports its progress. The one function that runs often: see ``store_heartbeat``."""
+"""heartbeat: a trainer reports its progress. Called far more often than the others: see ``store.heartbeats``."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,7 +12,7 @@ from functions.store import heartbeats
 
 
 class HeartbeatResponse(msgspec.Struct):
-    """The response; ``token`` replaces the caller's, which nears its end."""
+    """The response. ``token``, if present, replaces the caller's token, which expires soon."""
 
     state: State
     token: str | UnsetType = UNSET
@@ -20,7 +20,7 @@ class HeartbeatResponse(msgspec.Struct):
 
 @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
 def record_heartbeat(request: Request, job_id: str, body: heartbeats.Heartbeat) -> HeartbeatResponse:
-    """Record a trainer's progress; the response has a new token when the caller's nears its end."""
+    """Record a trainer's progress. The response has a new token when the caller's token expires soon."""
     now = tokens.now()
     call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
     state = heartbeats.record(call, body, now=now)  # 404, 409, 422, 503

@@ -1,4 +1,4 @@
-"""jobs: the read side: pages of jobs, one job, its events, its artifacts; and what was rejected."""
+"""jobs: read access to jobs, their events and artifacts, and to rejected events."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ Position = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which jobs."""
+    """The query parameters of the list of jobs."""
 
     state: State | None = None
     framework: str | None = None
@@ -32,13 +32,13 @@ class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Limit = 50
 
     def filters(self) -> dict[str, str]:
-        """Return the equalities asked for."""
+        """Return the columns to filter by, and their values."""
         equal = {"state": self.state, "framework": self.framework, "dataset_id": self.dataset_id}
         return {name: names.normalised(value) for name, value in equal.items() if value is not None}
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which of a job's events."""
+    """The query parameters of a job's timeline."""
 
     kind: Literal["state", "event", "heartbeat"] | None = None
     after: Position = 0
@@ -46,44 +46,44 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RejectedQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which of the rejected events."""
+    """The query parameters of the list of rejected events."""
 
     after: Position = 0
     limit: Limit = 100
 
 
 class JobsPage(msgspec.Struct):
-    """A page of jobs, newest first; ``next_cursor`` is the ``cursor`` of the next one."""
+    """A page of jobs, newest first; ``next_cursor`` is the ``cursor`` of the next page."""
 
     jobs: list[JobView]
     next_cursor: str | None
 
 
 class Archive(msgspec.Struct):
-    """Where a job's old events are: gzip of JSON lines, each with its job_id."""
+    """The object with a job's archived events: gzipped JSON lines, each with its job_id."""
 
     key: str
     url: str
 
 
 class JobEventsPage(msgspec.Struct):
-    """A page of a job's events, oldest first; ``next_after`` is the ``after`` of the next one."""
+    """A page of a job's events, oldest first; ``next_after`` is the ``after`` of the next page."""
 
     events: list[JobEventView]
     next_after: int | None
-    #: once retention has moved all of them
+    #: present once retention has archived all events
     archive: Archive | UnsetType = UNSET
 
 
 class RejectedEventsPage(msgspec.Struct):
-    """A page of rejected events, oldest first; ``next_after`` is the ``after`` of the next one."""
+    """A page of rejected events, oldest first; ``next_after`` is the ``after`` of the next page."""
 
     events: list[RejectedEventView]
     next_after: int | None
 
 
 class Artifacts(msgspec.Struct):
-    """What a job has stored, and what it was made with: the trainer's image and the version of the dataset."""
+    """A job's stored objects, the trainer's image, and the version of the dataset."""
 
     artifacts: list[Artifact]
     image: str | None
@@ -105,7 +105,7 @@ def get_job(_: Request, job_id: str) -> JobView:
 
 @route("GET", "/v1/jobs/{job_id}/events", access=READ)
 def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPage:
-    """List a job's timeline, events and heartbeats, oldest first."""
+    """List a job's timeline (state changes, events and heartbeats), oldest first."""
     rows, next_after = queries.events(job_id, kind=query.kind, after=query.after, limit=query.limit)  # 404, 503
     archive_key = None if rows else queries.archive_key(job_id)
     archive = Archive(archive_key, storage.public_link(archive_key)) if archive_key else UNSET
@@ -114,7 +114,7 @@ def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPag
 
 @route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
 def list_job_artifacts(_: Request, job_id: str) -> Artifacts:
-    """List what a job has stored, with links to it."""
+    """List the objects that a job has stored, with download links."""
     job = queries.job(job_id)  # 404, 503
     return Artifacts(storage.artifacts(job.id), job.image, job.dataset_etag)  # 503
 
@@ -128,7 +128,7 @@ def list_rejected_events(_: Request, query: RejectedQuery) -> RejectedEventsPage
 
 @route("GET", "/v1/openapi.json", access=READ)
 def get_openapi(_: Request) -> dict[str, Any] | Response:
-    """Return this description."""
+    """Return the OpenAPI description of this API."""
     description = Path(__file__).with_name("api") / "openapi.json"
     return Response(200, description.read_bytes(), {"content-type": "application/json"})
 

@@ -1,4 +1,4 @@
-"""presign: a trainer without storage credentials gets a link to one object of its own."""
+"""presign: gives a trainer without storage credentials a presigned link to one object of its job."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -21,18 +21,18 @@ LOG_GRACE = timedelta(seconds=600)
 
 
 class PresignRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body."""
+    """The request body."""
 
     method: Literal["GET", "PUT"]
     key: Key
-    #: upload in so many parts: for what is too large for one request (5 GiB)
+    #: the number of parts of a multipart upload, for objects too large for one request (5 GiB)
     parts: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    #: an upload in parts that was begun: new links for it
+    #: a multipart upload in progress that needs new links
     upload_id: Annotated[str, Meta(min_length=1, max_length=1_024)] | None = None
 
 
 class Link(msgspec.Struct, omit_defaults=True):
-    """The response: one link, or those of an upload in parts."""
+    """The response: one link, or the links of a multipart upload."""
 
     expires_at: Annotated[datetime, Meta(tz=True)]
     url: str | None = None
@@ -44,15 +44,15 @@ class Link(msgspec.Struct, omit_defaults=True):
 
 @route("POST", "/v1/jobs/{job_id}/presign", access=CALLBACK)
 def presign_object(request: Request, job_id: str, body: PresignRequest) -> Link:
-    """Return a link to one object of the job, and the time at which it expires."""
+    """Return a presigned link to one object of the job, and the time when it expires."""
     now = tokens.now()
     job = queries.job(job_id)  # 404, 503
     if not _is_allowed(job, body):
         raise unusable_field("key", f"a trainer of this job may not {body.method} {body.key}")
     if body.method == "GET" and body.parts is not None:
-        raise unusable_field("parts", "only an upload (PUT) has parts; a download needs one link")
+        raise unusable_field("parts", "only uploads (PUT) have parts; leave it out of a download")
     if body.upload_id is not None and body.parts is None:
-        raise unusable_field("upload_id", "name the number of parts, too")
+        raise unusable_field("upload_id", "send parts (the number of parts) too")
     jobs.refuse_replaced(job, request.claims.get("launch"))  # 409
     if job.state in FINAL and not _completes_log(job, body, now):
         raise WrongState(f"job {job.id} has ended ({job.state}): it gets no more links", state=job.state)

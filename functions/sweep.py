@@ -1,4 +1,4 @@
-"""sweep: every minute, puts right what a crash, an outage or a lost message has left; see ``sweeping``."""
+"""sweep: runs every minute and repairs the effects of crashes, outages and lost messages; see ``sweeping``."""
 
 from functions.api import tokens
 from functions.api.requests import Request
@@ -8,13 +8,13 @@ from functions.domain.errors import NotFound
 from functions.launchers.kubernetes_objects import job_id_of
 from functions.reconcile import sweeping
 
-#: of ApiServerSource in reference mode; the subject is the object's path
+#: the type prefix of ApiServerSource's events in reference mode; their subject is the object's path
 _CHANGED = "dev.knative.apiserver.ref."
 
 
 @route("POST", "/v1/sweep", access=api("jobs:write"), statuses=(204,), headers=EVENT)
 def run_sweep(request: Request) -> Response:
-    """Run one sweep: for events of a PingSource, or of an ApiServerSource about one object, which is then looked at."""
+    """Run one sweep, or check one job if the event is an ApiServerSource's about that job's object."""
     if request.headers.get("ce-type", "").startswith(_CHANGED):
         _look(request.headers.get("ce-subject", ""))  # 503
     else:
@@ -27,7 +27,7 @@ def _look(path: str) -> None:
     try:
         if job_id is not None:
             sweeping.look(job_id, now=tokens.now())
-    except NotFound:  # a Job without a row is an orphan, which the next sweep stops; to deliver it again helps nobody
+    except NotFound:  # a Job without a row: the next sweep stops it, and a redelivery would not help
         return
 
 

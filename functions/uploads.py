@@ -1,6 +1,6 @@
-"""uploads: what a storage's webhook says becomes an event of the Broker, which keeps it until create-job has taken it.
+"""uploads: sends a storage's notifications to the Broker, which retries until create-job accepts them.
 
-For clusters: where there is no Broker, the webhook calls create-job itself.
+Used in clusters only: without a Broker, the storage's webhook calls create-job directly.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ UPLOADED = "dev.stoker.upload"
 
 @route("POST", "/v1/uploads", access=api("datasets:notify"), statuses=(202,), headers=EVENT, accepts=Any)
 def receive_upload(request: Request) -> Response:
-    """Send a storage's notification to the Broker; the response comes when the Broker has it.
+    """Send a storage's notification to the Broker, and respond when the Broker has accepted it.
 
-    A notification that is a CloudEvent becomes the data of the Broker's event, with its attributes: so it stays a
-    notification whatever its type says, and no token for uploads can send ``dev.stoker.job.create`` this way.
+    A notification that is a CloudEvent is sent, with its attributes, as the data of a new event. A token for uploads
+    can therefore not send events of other types, such as ``dev.stoker.job.create``.
     """
     now = tokens.now()
     body = requests.raw_body(request)  # 413
@@ -37,7 +37,7 @@ def receive_upload(request: Request) -> Response:
     )
     status = sink.post(headers, body)  # 503
     if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP's success
-        raise Busy(f"the Broker answered {status}; see to its address, and to who may send to it")
+        raise Busy(f"the Broker answered {status}; check its address and who may send to it")
     return empty(202)
 
 

@@ -43,7 +43,7 @@ _REFUSALS = {
     415: "The body's content type is not JSON.",
     422: "A field, parameter or header cannot be used; `errors` names it.",
     500: "A defect of Stoker; its log has the details under the trace id.",
-    503: "The database, the storage or the cluster is busy or away: try again.",
+    503: "The database, the storage or the cluster is busy or unavailable: try again.",
 }
 _HEADERS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
 _SUCCESSES = {

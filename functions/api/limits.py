@@ -1,10 +1,10 @@
-"""Limits on what a client may send: how large a request's head is, how long a request takes, how many connections wait.
+"""Limits for clients: the size of a request's head, the time to send a request, the number of connections.
 
-uvicorn has no options for these, and one client could exhaust the connections or the memory of a replica that nothing
-protects: a laptop's, or one behind a plain load balancer. (In a cluster Knative's queue-proxy and activator limit them
-before.) Only public interfaces are used: uvicorn's ``loop`` option names ``Loop``; it puts a ``Connection`` between
-each transport and uvicorn's protocol, both of which are asyncio's. The ASGI middleware ``Limits`` tells a connection
-where its requests begin and end.
+uvicorn has no options for these. Without limits, one client could exhaust the connections or the memory of a replica
+on a laptop or behind a plain load balancer. (In a cluster, Knative's queue-proxy and activator limit clients first.)
+Only public interfaces are used: uvicorn's ``loop`` option names ``Loop``; it puts a ``Connection`` between
+each transport and uvicorn's protocol, both of which are asyncio's. The ASGI middleware ``Limits`` notifies a connection
+of the start and end of its requests.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ import uvloop
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: a request must have arrived completely within this time; so long, too, may a connection be idle
+#: the time to send a complete request, and the time that a connection may be idle
 REQUEST_SECONDS = 30.0
-#: of more connections, the one that has waited longest for its client is closed; below the 1024 files of most systems
+#: above it, the connection that has waited longest for its client is closed; most systems allow 1024 open files
 CONNECTION_LIMIT = 500
 HEAD_LIMIT_BYTES = 32 * 1024
-#: what may arrive before the end of a head is known: the event loop reads up to 256 KiB at once
+#: the most bytes before the end of a head is detected: the event loop reads up to 256 KiB at once
 _READ_AHEAD_BYTES = 512 * 1024
 
 
 class Connection(asyncio.Protocol):
-    """A connection that knows whether it waits for its client, and since when compared with the others."""
+    """A connection that records whether it waits for its client, in the order in which connections began to wait."""
 
-    #: all connections of the process, and those that wait for their client, the longest first
+    #: all connections of the process; those that wait for their client, the longest-waiting first
     every: ClassVar[set["Connection"]] = set()
     waiting: ClassVar[dict["Connection", None]] = {}
 
@@ -39,8 +39,8 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._requests = 0
         self._is_in_body = self._is_idle = self._has_eof = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is a stream's
-        """Begin to wait; over the limit, the connection that has waited longest is closed."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # the server is a stream's
+        """Wait for a request; above the limit, close the connection that has waited longest."""
         self._transport = transport
         self.every.add(self)
         self._wait()
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
             next(iter(self.waiting)).close()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on, unless a head has no end."""
+        """Pass data on; close the connection if a head does not end."""
         if self._is_idle:
             self._is_idle = False
             self._wait()
@@ -62,32 +62,32 @@ class Connection(asyncio.Protocol):
         self._protocol.data_received(data)
 
     def eof_received(self) -> bool:
-        """Respond to what has arrived; the client may still read."""
+        """Keep the connection open for responses: the client may still read."""
         self._has_eof = True
         self._close_after_eof()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End."""
+        """Remove the connection from the lists."""
         self.every.discard(self)
         self._stop_waiting()
         self._protocol.connection_lost(error)
 
     def pause_writing(self) -> None:
-        """Pass on."""
+        """Pass the call on."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass on."""
+        """Pass the call on."""
         self._protocol.resume_writing()
 
     def request_begins(self) -> None:
-        """Note that a head is complete."""
+        """Note that a head is complete, so a body may follow."""
         self._is_in_body, self._is_idle, self._head_bytes = True, False, 0
         self._requests += 1
 
     def request_is_complete(self) -> None:
-        """Note that the client has sent the whole request: it is our turn."""
+        """Note that the client has sent the complete request."""
         self._is_in_body = False
         self._stop_waiting()
 
@@ -97,12 +97,12 @@ class Connection(asyncio.Protocol):
         self._wait()
 
     def response_has_ended(self) -> None:
-        """Close the connection of a client that sends nothing more, unless its next request is here already."""
+        """Close the connection if the client has ended its side, unless another request has already arrived."""
         if self._has_eof:
             self._close_after_eof()
 
     def close(self) -> None:
-        """Close at once, whatever is left to send."""
+        """Close at once, discarding unsent data."""
         self._transport.abort()
 
     def _wait(self) -> None:
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
 
     def _close_after_eof(self) -> None:
-        """Close unless a request is in progress, or begins in a task that is scheduled already."""
+        """Close unless a request is in progress, or starts in a task that is already scheduled."""
         begun = self._requests
 
         def close() -> None:
@@ -132,23 +132,23 @@ _connection: ContextVar[Connection | None] = ContextVar("connection", default=No
 
 
 class Loop(uvloop.Loop):
-    """uvloop's event loop, whose servers' connections are limited."""
+    """uvloop's event loop; connections of its servers are limited."""
 
-    async def create_server(  # type: ignore[override]  # its other parameters are passed on as they are
+    async def create_server(  # type: ignore[override]  # the other parameters are passed on unchanged
         self, protocol_factory: Callable[[], asyncio.Protocol], *args: Any, **options: Any
     ) -> asyncio.AbstractServer:
-        """Make a server."""
+        """Create a server whose connections are limited."""
         return await super().create_server(lambda: Connection(protocol_factory()), *args, **options)
 
 
 class Limits:
-    """ASGI middleware that refuses ambiguous or long heads, and tells a connection where its requests begin and end."""
+    """ASGI middleware that refuses ambiguous or long heads, and notifies connections when requests start and end."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on, or refuse its head."""
         connection = _connection.get() if scope["type"] == "http" else None
         if connection is None:
             await self._app(scope, receive, send)

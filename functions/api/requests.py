@@ -1,4 +1,4 @@
-"""What a handler receives: a request with its body, its query string and the headers that identify a repeated call."""
+"""Requests as handlers receive them: the body, the query string, and the headers that identify a repeated call."""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -12,16 +12,16 @@ import msgspec
 from functions.domain import errors, fields, json_values
 from functions.domain.callbacks import Delivery
 
-#: bodies of JSON documents that the API describes
+#: the limit for JSON bodies of the API
 BODY_LIMIT_BYTES = 64 * 1024
-#: deliveries of events, which may be batches
+#: the limit for deliveries of events, which may be batches
 DELIVERY_LIMIT_BYTES = 1024 * 1024
 
 Model = TypeVar("Model")
 
 
 class CloudEvent(msgspec.Struct, omit_defaults=True):
-    """A CloudEvent in structured mode, as the API describes it; ``cloudevent`` reads all modes."""
+    """A CloudEvent in structured mode, for the API's description; ``cloudevents`` parses all modes."""
 
     specversion: Literal["1.0"]
     id: str
@@ -41,9 +41,9 @@ class Request:
     query: str
     #: by lower-case name
     headers: Mapping[str, str]
-    #: cut off after DELIVERY_LIMIT_BYTES + 1
+    #: truncated after DELIVERY_LIMIT_BYTES + 1 bytes
     content: bytes
-    #: who calls, by an API token's ``sub``
+    #: the caller: the ``sub`` of an API token
     subject: str = ""
     #: the claims of a callback token
     claims: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Request:
 
 
 def headers_by_name(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return an ASGI scope's headers by lower-case name; a header that is repeated has all its values, with commas."""
+    """Return an ASGI scope's headers by lower-case name; values of a repeated header are joined by commas."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in pairs:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -70,7 +70,7 @@ def headers_by_name(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def trace_id(headers: Mapping[str, str]) -> str:
     """Return the trace id of a W3C ``traceparent`` header, or a new one."""
     parts = headers.get("traceparent", "").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef"):  # noqa: PLR2004 -- the W3C's
+    if len(parts) == 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef"):  # noqa: PLR2004 -- the W3C's format
         return parts[1]
     return secrets.token_hex(16)
 
@@ -87,7 +87,7 @@ def raw_body(request: Request, limit_bytes: int = DELIVERY_LIMIT_BYTES) -> bytes
 
 
 def too_large(limit_bytes: int) -> errors.TooLarge:
-    """Return the refusal of a body over the limit."""
+    """Return the error for a body over the limit."""
     return errors.TooLarge(f"send at most {limit_bytes} bytes; data goes through storage")
 
 
@@ -97,7 +97,7 @@ def body(request: Request, model: type[Model]) -> Model:
     Raises:
         TooLarge: it is over BODY_LIMIT_BYTES.
         UnsupportedMedia: the content type is not JSON.
-        Unusable: the body does not fit; ``members["errors"]`` names the field to change.
+        Unusable: a field cannot be used; ``members["errors"]`` names the field to change.
     """
     content = raw_body(request, BODY_LIMIT_BYTES)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -111,10 +111,10 @@ def body(request: Request, model: type[Model]) -> Model:
 
 
 def query(request: Request, model: type[Model]) -> Model:
-    """Return the request's query string as a ``model``; of a parameter that is repeated, the first value counts.
+    """Return the request's query string as a ``model``; the first value of a repeated parameter counts.
 
     Raises:
-        Unusable: a parameter does not fit, or is unknown.
+        Unusable: a parameter is unknown or cannot be used.
     """
     parameters = dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
     return fields.convert(parameters, model, strict=False)
@@ -144,6 +144,6 @@ def delivery(request: Request, job_id: str) -> Delivery:
 
 def _index_value(request: Request, name: str) -> str | None:
     value = request.headers.get(name.lower())
-    if value is not None and not (0 < len(value) <= 256 and value.isprintable()):  # noqa: PLR2004 -- what an index holds
+    if value is not None and not (0 < len(value) <= 256 and value.isprintable()):  # noqa: PLR2004 -- the size of the index
         raise errors.unusable_field(name, "use 1 to 256 printable characters")
     return value

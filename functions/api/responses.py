@@ -1,4 +1,4 @@
-"""What a handler returns, as bytes: JSON, an empty body, or problem+json (RFC 9457)."""
+"""Responses of handlers: JSON, an empty body, or problem+json (RFC 9457)."""
 
 import json
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ def reply(value: object, status: int = 200, **headers: str) -> Response:
 
 
 def empty(status: int) -> Response:
-    """Return the response to an event delivery: a Broker takes a 2xx with a body that is no CloudEvent for an error."""
+    """Return an empty response: a Broker treats a 2xx whose body is not a CloudEvent as an error."""
     return Response(status)
 
 
 def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the explanation of a refusal."""
+    """Return the problem+json response for a refusal."""
     members = {
         "title": refusal.title,
         "status": refusal.status,
@@ -38,7 +38,7 @@ def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Respo
         **refusal.members,
     }
     of_status = {503: {"retry-after": "5"}, 401: {"www-authenticate": "Bearer"}}.get(refusal.status, {})
-    # json: it writes lone surrogates, which may come back in a detail, as escapes.
+    # Not msgspec: a detail may quote lone surrogates, which only json writes as escapes.
     content = json.dumps(members).encode()
     return Response(
         refusal.status, content, {"content-type": "application/problem+json", **of_status, **(headers or {})}

@@ -1,12 +1,13 @@
-"""Routes: each is declared once, beside its handler, and so are the models of its body, query and response.
+"""Routes, each declared once by a decorator of its handler.
 
     @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
     def record_heartbeat(request: Request, job_id: str, body: Heartbeat) -> HeartbeatResponse: ...
 
     heartbeat = function("heartbeat", record_heartbeat)
 
-The handler's annotations are the models: ``body`` and ``query`` are parsed before it is called, and what it returns is
-encoded. ``openapi`` reads the same declarations. ``function`` makes a target of functions-framework of some routes.
+The handler's annotations are the models: ``body`` and ``query`` are parsed before the call, and the returned model is
+encoded. ``infra.openapi`` reads the same declarations. ``function`` combines routes into a target of
+functions-framework.
 """
 
 import inspect
@@ -35,9 +36,9 @@ from functions.domain import errors
 from functions.domain.errors import Busy, ConfigurationError, Refusal
 from functions.runtime import logs, settings
 
-#: how much of a body is read, so that its sender receives the 413 before the connection is closed
+#: how much of a body is read: a sender receives the 413 only if its body has been read
 READ_LIMIT_BYTES = 16 * 1024 * 1024
-#: bodies over this wait in a file
+#: larger bodies are buffered in a file
 _MEMORY_LIMIT_BYTES = 128 * 1024
 
 JOB_ID = "[a-z0-9][a-z0-9-]{0,62}"
@@ -47,13 +48,13 @@ DELIVERY = ("Idempotency-Key", "ce-source", "ce-id")
 #: attributes of a CloudEvent in binary mode
 EVENT = ("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject")
 
-#: what functions-framework calls
+#: the callable that functions-framework serves
 Target = Callable[[StarletteRequest], Any]
 Handler = Callable[..., Any]
 
 
 class Access(NamedTuple):
-    """Which token a route takes: a trainer's callback token, or an API token with one of some scopes."""
+    """The token that a route requires: a trainer's callback token, or an API token with one of these scopes."""
 
     scheme: Literal["callback", "api"]
     scopes: tuple[str, ...] = ()
@@ -63,7 +64,7 @@ CALLBACK = Access("callback")
 
 
 def api(*scopes: str) -> Access:
-    """Return the access of API tokens with any of these scopes."""
+    """Return the access for API tokens with any of these scopes."""
     return Access("api", scopes)
 
 
@@ -77,7 +78,7 @@ register_url_convertor("job_id", _JobId())
 class Route(StarletteRoute):
     """One method of one path, its handler and its models."""
 
-    def __init__(  # noqa: PLR0913 -- one parameter a fact of the declaration
+    def __init__(  # noqa: PLR0913 -- the parts of a declaration
         self,
         method: str,
         path: str,
@@ -92,11 +93,11 @@ class Route(StarletteRoute):
         parameters = inspect.signature(handler).parameters
         self.method, self.declared_path, self.handler, self.access = method, path, handler, access
         self.statuses, self.headers = statuses, headers
-        #: the handler's function, by its module's name: functions-framework loads a module by that name alone
+        #: the function's name: the last part of the handler's module
         self.function = handler.__module__.rpartition(".")[2]
         self.body = parameters["body"].annotation if "body" in parameters else None
         self.query = parameters["query"].annotation if "query" in parameters else None
-        #: the body's model as it is described, where the handler itself parses what it receives
+        #: the body's model in the API's description, if the handler parses the body itself
         self.accepts = accepts or self.body
         self.response = _model_of(inspect.signature(handler).return_annotation)
 
@@ -121,8 +122,8 @@ class Route(StarletteRoute):
 
 
 def _model_of(annotation: Any) -> Any:
-    """Return what a handler answers with, other than a finished response."""
-    models = [one for one in get_args(annotation) or (annotation,) if one is not Response]
+    """Return the model that a handler returns, if it returns one."""
+    models = [kind for kind in get_args(annotation) or (annotation,) if kind is not Response]
     return models[0] if models else None
 
 
@@ -135,9 +136,9 @@ def route(  # noqa: PLR0913 -- as Route
     headers: tuple[str, ...] = (),
     accepts: Any = None,
 ) -> Callable[[Handler], Route]:
-    """Declare a handler's route; what its path names is passed on by that name.
+    """Declare a handler's route; path parameters become keyword arguments.
 
-    ``statuses`` are those of success, the usual one first: of it is what the handler returns as a model.
+    ``statuses`` are the possible statuses of success; a returned model is sent with the first.
     """
 
     def declare(handler: Handler) -> Route:
@@ -147,7 +148,7 @@ def route(  # noqa: PLR0913 -- as Route
 
 
 def answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
-    """Call a route's handler, and return its response or the explanation of its refusal."""
+    """Call a route's handler, and return its response or problem+json."""
     logs.bind(function=route.function, **values)
     try:
         content.seek(0)
@@ -159,9 +160,9 @@ def answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, 
         return problem(refusal)
     except ConfigurationError as error:
         return _misconfigured(error)
-    except Exception:  # noqa: BLE001 -- the last line of defence: nothing inside is shown to the caller
+    except Exception:  # noqa: BLE001 -- details go to the log, never to the caller
         logs.log(logging.ERROR, "failed", exc_info=True)
-        return problem(Refusal("this is a defect of Stoker; the log has the details under this trace id"))
+        return problem(Refusal("this is a defect of Stoker; search its log for this trace id"))
 
 
 def _misconfigured(error: ConfigurationError) -> Response:
@@ -194,14 +195,14 @@ def _health(_: StarletteRequest) -> StarletteResponse:
 
 
 class _Application:
-    """The routes of a function as an ASGI application; functions-framework takes it for a response."""
+    """The routes of a function as an ASGI application. To functions-framework it is a response."""
 
     def __init__(self, name: str, routes: Iterable[Route], other_methods: Mapping[str, set[str]]) -> None:
         self._name, self._elsewhere = name, other_methods
         self._router = Router([*routes, StarletteRoute("/healthz", _health)], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Receive the whole request, then let its route respond."""
+        """Receive the complete request, then dispatch it to its route."""
         headers = requests.headers_by_name(scope["headers"])
         logs.context.set({"function": self._name, "trace_id": requests.trace_id(headers)})
         with tempfile.SpooledTemporaryFile(_MEMORY_LIMIT_BYTES) as content:
@@ -213,7 +214,7 @@ class _Application:
             scope = {**scope, "path": path, "path_params": {}, "state": {"content": content, "headers": headers}}
             try:
                 await (self._router if is_complete else _too_large())(scope, receive, send)
-            except HTTPException as error:  # Starlette raises it where no route takes the request
+            except HTTPException as error:  # Starlette raises it if no route matches
                 await _response(self._refused(scope, error.status_code))(scope, receive, send)
 
     def _refused(self, scope: Scope, status: int) -> Response:
@@ -225,7 +226,7 @@ class _Application:
 
 
 def _methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
-    """Return the methods of a path. Starlette's own ``Allow`` names those of the first route only."""
+    """Return the methods of a path. Starlette's own ``Allow`` header has only the first route's."""
     return {
         method
         for route in routes
@@ -235,7 +236,7 @@ def _methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
 
 
 async def _receive(request: StarletteRequest, content: IO[bytes]) -> bool:
-    """Store a request's body up to the limit of what is used; say whether all of it was read."""
+    """Store the first DELIVERY_LIMIT_BYTES + 1 bytes of a body; return whether it was read to its end."""
     read_bytes = 0
     async for chunk in request.stream():
         content.write(chunk[: max(DELIVERY_LIMIT_BYTES + 1 - read_bytes, 0)])
@@ -254,9 +255,9 @@ def _response(response: Response) -> StarletteResponse:
 
 
 def function(name: str, *routes: Route, other_methods: Mapping[str, set[str]] | None = None) -> Target:
-    """Return a target of functions-framework that serves these routes, and ``/healthz``.
+    """Return a target of functions-framework that serves these routes and ``/healthz``.
 
-    ``other_methods``: by path, the methods that another function serves; ``Allow`` names them too.
+    ``other_methods``: the methods that other functions serve, by path; they are included in ``Allow``.
     """
     application = _Application(name, routes, other_methods or {})
 

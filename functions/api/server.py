@@ -1,6 +1,6 @@
-"""The server of a function, in the image and on a laptop: functions-framework's application under uvicorn, one process.
+"""The HTTP server of a function: functions-framework's application under uvicorn, in one process.
 
-functions-framework's own command would start gunicorn, whose worker is a second process, and has no option for limits.
+functions-framework's own command starts gunicorn, whose worker is a second process, and has no options for limits.
 """
 
 import gc
@@ -22,19 +22,19 @@ from functions.runtime import logs
 from functions.runtime.settings import check, settings
 
 _FUNCTIONS = Path(__file__).parents[1]
-#: after SIGTERM, requests in progress may end within this time
+#: the time that requests in progress have after SIGTERM
 GRACE_SECONDS = 25
 
 
 def main() -> None:
     """Serve the function FUNCTION_TARGET at HOST and PORT, with THREADS threads, until SIGTERM."""
-    # The server raises the signal that ended it again, once it has shut down.
+    # uvicorn raises the signal again after its shutdown.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         served = app()
     except ConfigurationError as error:
-        print(f"misconfigured: {error}", file=sys.stderr)  # noqa: T201 -- the log's own setting may be wrong
+        print(f"misconfigured: {error}", file=sys.stderr)  # noqa: T201 -- LOG_FORMAT itself may be wrong
         sys.exit(os.EX_CONFIG)
     config = uvicorn.Config(
         served,
@@ -57,11 +57,11 @@ def main() -> None:
     try:
         uvicorn.Server(config).run()
     except SystemExit as end:
-        os._exit(int(end.code or 0))  # a thread that still runs had its time, and would be waited for without end
+        os._exit(int(end.code or 0))  # a normal exit would wait for threads that are still running
 
 
 def app() -> ASGIApp:
-    """Return the application of the function FUNCTION_TARGET, once what it needs is known to be usable.
+    """Check the settings, and return the application of the function FUNCTION_TARGET.
 
     Raises:
         ConfigurationError: a setting or a secret cannot be used.
@@ -69,23 +69,23 @@ def app() -> ASGIApp:
     check()
     logs.start(settings().log_format)
     logging.getLogger("uvicorn").handlers = logging.getLogger("stoker").handlers
-    # What is imported stays: looking through it for garbage, again and again, is a tenth of a cold start.
+    # Imported objects are never garbage; collecting them takes a tenth of a cold start.
     gc.disable()
-    made = application(os.environ["FUNCTION_TARGET"])
+    result = application(os.environ["FUNCTION_TARGET"])
     gc.freeze()
     gc.enable()
-    return made
+    return result
 
 
 def application(target: str) -> ASGIApp:
-    """Return a function's application as it is served: functions-framework's, behind the limits."""
+    """Return a function's application with the limits for clients."""
     source = _FUNCTIONS / f"{target}.py"
     framework = functions_framework.aio.create_asgi_app(target, source, "http")  # type: ignore[no-untyped-call]
     return _Lifespan(Limits(framework))
 
 
 class _Lifespan:
-    """ASGI middleware: at the start, the event loop's thread pool gets its size."""
+    """ASGI middleware that sets the size of the event loop's thread pool at startup."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

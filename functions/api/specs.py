@@ -11,22 +11,22 @@ from functions.domain.errors import unusable_field
 from functions.domain.spec import Spec, hyperparameters_json
 from functions.runtime.settings import Trainer, check_defaults, settings, trainers
 
-#: Linux takes no environment variable over 128 KiB, and no more than that in all where the stack is small.
+#: Linux limits an environment variable to 128 KiB, and with a small stack all variables together.
 HYPERPARAMETERS_LIMIT_BYTES = 64 * 1024
 
 
 def from_request(request: Mapping[str, Any]) -> Spec:
-    """Return the job that a JSON body asks for.
+    """Return the specification in a JSON body.
 
     Raises:
-        Unusable: a field cannot be used; ``members["errors"]`` names it and what it may be.
-        ConfigurationError: no trainer can be looked up.
+        Unusable: a field cannot be used; ``members["errors"]`` has its name and allowed values.
+        ConfigurationError: TRAINERS or a default cannot be used.
     """
     return _checked({**_defaults(), **request}, strict=True)
 
 
 def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
-    """Return the job that an uploaded dataset asks for by its ``x-amz-meta-stoker-…`` metadata.
+    """Return the specification in an uploaded dataset's ``x-amz-meta-stoker-…`` metadata.
 
     Raises:
         Unusable, ConfigurationError: as ``from_request``; fields are named as in the job.
@@ -46,12 +46,12 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
     return _checked({**_defaults(), **asked, "dataset_id": dataset_id}, strict=False)
 
 
-#: fields of a request that the server may have defaults for
+#: fields with a default in the settings
 DEFAULTED = ("framework", "model_name")
 
 
 def _text(value: str) -> str:
-    """Return a metadata value as its sender wrote it: headers carry other than ASCII as RFC 2047 or as bare UTF-8."""
+    """Decode a metadata value: clients send non-ASCII text in RFC 2047 encoding or as raw UTF-8."""
     if "=?" in value:
         try:
             return str(make_header(decode_header(value)))
@@ -76,7 +76,7 @@ def _checked(asked: dict[str, Any], *, strict: bool) -> Spec:
     if trainer is None:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")
     if not _is_known(spec.model_name, trainer):
-        raise unusable_field("model_name", f"{spec.framework} knows {', '.join(trainer.models)}")
+        raise unusable_field("model_name", f"use a model of {spec.framework}: {', '.join(trainer.models)}")
     if spec.task == "predict" and not spec.checkpoint_key:
         raise unusable_field("checkpoint_key", "name the weights to predict with, such as checkpoints/job-<id>/best.pt")
     if len(hyperparameters_json(spec.hyperparameters)) > HYPERPARAMETERS_LIMIT_BYTES:

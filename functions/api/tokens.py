@@ -1,6 +1,9 @@
-"""Who is calling: JWT, HS256 (RFC 7519), and tokens of an OIDC issuer where one is configured."""
+"""Authentication by JWT (RFC 7519): HS256 tokens of Stoker, and tokens of an OIDC issuer if one is configured."""
 
+import json
 import re
+import ssl
+import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -20,18 +23,18 @@ ISSUER = "stoker"
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 #: the accepted secrets by ``kid``; the first signs
 keys = jwt_secrets
-#: PyJWT takes an exp in words, and any number
+#: the end of the range of times: PyJWT accepts any number
 _END_OF_TIME = 2**40
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
-#: how far the clock of the replica that made a token may be ahead of the one that is shown it
+#: how far the clock of the replica that issued a token may be ahead of the one that verifies it
 _CLOCK_ERROR_SECONDS = 3600
 _LEEWAY_SECONDS = 5
 
 
 def mint_callback(job_id: str, running_seconds: float, *, now: datetime, launch: int | None = None) -> str:
-    """Return a trainer's token for one job, good for the job's time limit but for 6 h at least and 24 h at most.
+    """Return a callback token for one job, valid for the job's time limit, but at least 6 h and at most 24 h.
 
-    With ``launch``, its bearer can claim the job for as long as that is the job's last launch.
+    With ``launch``, the token is valid only as long as that is the job's current launch.
     """
     of_launch = {} if launch is None else {"launch": launch}
     return _mint({"aud": "callback", "job_id": job_id, **of_launch}, callback_seconds(running_seconds), now=now)
@@ -43,7 +46,7 @@ def callback_seconds(running_seconds: float) -> float:
 
 
 def key_and_expiry(token: str) -> tuple[str, datetime]:
-    """Return the ``kid`` that signed one of our own tokens, and when the token expires; nothing is verified."""
+    """Return the ``kid`` that signed one of our own tokens, and when the token expires, without verification."""
     claims = jwt.decode(token, options={"verify_signature": False})
     return jwt.get_unverified_header(token)["kid"], datetime.fromtimestamp(claims["exp"], UTC)
 
@@ -67,7 +70,7 @@ def _mint(claims: dict[str, Any], seconds: float, *, now: datetime) -> str:
 
 
 def require_callback(request: "Request", job_id: str) -> dict[str, Any]:
-    """Let a trainer of this job pass, and return what its token says.
+    """Require a callback token of this job, and return its claims.
 
     Raises:
         Unauthenticated: the token is missing, malformed, expired, or another job's.
@@ -79,14 +82,14 @@ def require_callback(request: "Request", job_id: str) -> dict[str, Any]:
 
 
 def renewed(claims: Mapping[str, Any], *, now: datetime) -> str | None:
-    """Return a fresh callback token once less than half of the life of one with these claims is left, else None."""
+    """Return a new callback token if less than half of the lifetime of these claims is left, else None."""
     if claims["exp"] - now.timestamp() > (claims["exp"] - claims["iat"]) / 2:
         return None
     return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], now=now, launch=claims.get("launch"))
 
 
 def require_api(request: "Request", *scopes: str) -> str:
-    """Let a caller with any of these scopes pass, and return who it is.
+    """Require an API token with any of these scopes, and return its subject.
 
     Raises:
         Unauthenticated: the token is missing, malformed, expired, or not for the API.
@@ -101,7 +104,7 @@ def require_api(request: "Request", *scopes: str) -> str:
 
 
 def allows(request: "Request", scope: str) -> bool:
-    """Whether the caller's token has a scope, where an endpoint takes more than one.
+    """Return whether the caller's token has a scope, for routes that accept several.
 
     Raises:
         Unauthenticated, Busy: as ``require_api``.
@@ -117,7 +120,7 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("send the header Authorization: Bearer <token>")
-    if not _COMPACT.fullmatch(token):  # PyJWT's base64 passes over padding, so that one token has several forms
+    if not _COMPACT.fullmatch(token):  # PyJWT ignores padding, so one token would have several forms
         raise Unauthenticated("the token is malformed: it is not three parts of base64url, joined by dots")
     try:
         if audience == "api" and settings().oidc_issuer and jwt.get_unverified_header(token).get("alg") != "HS256":
@@ -132,13 +135,13 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
     return dict(claims)
 
 
-@lru_cache(maxsize=4096)  # a trainer shows the same token all its life; a refused one is not kept
+@lru_cache(maxsize=4096)  # a trainer sends the same token many times; errors are not cached
 def _signed(token: str, audience: str, secrets: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """Return what a token of ours says, whenever it ends."""
+    """Return the verified claims of one of our tokens; the caller checks when it expires."""
     secret = dict(secrets).get(jwt.get_unverified_header(token).get("kid", ""))
     if secret is None:
-        raise Unauthenticated("the token's kid is not one of ours (any more)")
-    # PyJWT refuses any iat of the future: replicas' clocks differ, and a trainer has no other token to try.
+        raise Unauthenticated("the token's kid is unknown or no longer accepted")
+    # PyJWT refuses an iat in the future, but replicas' clocks differ.
     options: Any = {"require": ["iss", "aud", "iat", "exp"], "verify_iat": False, "verify_exp": False}
     claims = jwt.decode(
         token, secret, ["HS256"], audience=audience, issuer=ISSUER, leeway=_LEEWAY_SECONDS, options=options
@@ -158,7 +161,7 @@ def _of_issuer(token: str) -> dict[str, Any]:
         bearer = bearer_headers("OIDC_TOKEN_FILE", settings().oidc_token_file).get("Authorization")
         key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
     except (OSError, jwt.PyJWKClientConnectionError) as error:
-        raise Busy(f"the issuer of this token is away: {type(error).__name__}") from error
+        raise Busy(f"the issuer of this token is unavailable: {type(error).__name__}") from error
     except jwt.PyJWKSetError as error:
         raise ConfigurationError(f"OIDC_ISSUER: its keys cannot be used: {error}") from error
     claims = jwt.decode(
@@ -169,25 +172,21 @@ def _of_issuer(token: str) -> dict[str, Any]:
         issuer=settings().oidc_issuer,
         options={"require": ["iss", "aud", "exp", "sub"]},
     )
-    if not _is_let_in(claims["sub"]):
+    if not _is_allowed_subject(claims["sub"]):
         raise Unauthenticated("the token's sub is not among OIDC_SUBJECTS")
-    # Another issuer's token says who it is; what it may do is ours to say.
+    # The issuer's token identifies the caller; the settings decide what the caller may do.
     return claims | {"scope": settings().oidc_scope}
 
 
-def _is_let_in(subject: object) -> bool:
-    """Whether OIDC_SUBJECTS names a subject: an empty pattern names nobody, and nobody is named by an empty subject."""
+def _is_allowed_subject(subject: object) -> bool:
+    """Return whether OIDC_SUBJECTS includes a subject; empty patterns and empty subjects never match."""
     patterns = [pattern.strip() for pattern in settings().oidc_subjects.split(",") if pattern.strip()]
     return isinstance(subject, str) and bool(subject) and any(fnmatchcase(subject, pattern) for pattern in patterns)
 
 
-# By the token that fetches them, which the kubelet renews within the hour: a function that is always warm sees many.
+# The kubelet renews the bearer token hourly: only the latest client is cached.
 @lru_cache(maxsize=1)
 def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
-    import json  # noqa: PLC0415 -- only where an issuer is configured
-    import ssl  # noqa: PLC0415
-    import urllib.request  # noqa: PLC0415
-
     ca_file = settings().oidc_ca_file
     context = ssl.create_default_context(cadata=read_file("OIDC_CA_FILE", ca_file) if ca_file else None)
     headers = {"Authorization": bearer} if bearer else {}
@@ -197,12 +196,12 @@ def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
         with urllib.request.urlopen(request, timeout=5, context=context) as response:  # noqa: S310 -- as above
             keys_url = json.load(response)["jwks_uri"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"OIDC_ISSUER: {url} is no OpenID configuration") from error
+        raise ConfigurationError(f"OIDC_ISSUER: {url} is not an OpenID configuration") from error
     return jwt.PyJWKClient(keys_url, headers=headers, timeout=5, ssl_context=context)
 
 
 def bearer_headers(variable: str, token_file: str) -> dict[str, str]:
-    """Return the header that shows others the token in a variable's file, which the kubelet renews; none without one.
+    """Return the Authorization header with the token in a file that a setting names; empty without a file.
 
     Raises:
         ConfigurationError: the file cannot be read.
@@ -211,5 +210,5 @@ def bearer_headers(variable: str, token_file: str) -> dict[str, str]:
 
 
 def now() -> datetime:
-    """Return this moment, aware UTC: what handlers pass on as ``at``."""
+    """Return the current time in UTC, which handlers pass on as ``now``."""
     return datetime.now(UTC)

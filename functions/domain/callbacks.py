@@ -1,27 +1,27 @@
-"""What every callback has, whatever it reports: whose it is, and what makes it the same call when it comes again."""
+"""What all callbacks have in common: the job, the attempt, and the ids that identify a repeated call."""
 
 from typing import Any, NamedTuple
 
 
 class Delivery(NamedTuple):
-    """What makes two calls of one job the same call: CloudEvents ``source`` and ``id``."""
+    """The CloudEvents ``source`` and ``id`` of a call: two calls of a job with the same pair count once."""
 
     source: str
     id: str
 
 
 class Callback(NamedTuple):
-    """Whose callback it is, and which attempt's (None: the current one's)."""
+    """Which job and attempt a callback is for (no attempt: the current one)."""
 
     job_id: str
     delivery: Delivery
     attempt: int | None
-    #: which launch its token was made for (None: the token does not say)
+    #: the launch that its token was issued for, if the token names one
     launch: int | None = None
 
 
 class TrainerEvent(NamedTuple):
-    """What an event says."""
+    """An event that a trainer reports."""
 
     type: str
     message: str | None

@@ -1,4 +1,4 @@
-"""Every refusal that a caller can meet. ``api.routes`` turns them into problem+json (RFC 9457).
+"""All errors that a caller can receive. ``api.routes`` turns them into problem+json (RFC 9457).
 
 Refusal
 ├── Unauthenticated     401
@@ -9,20 +9,20 @@ Refusal
 ├── TooLarge            413
 ├── UnsupportedMedia    415
 ├── Unusable            422   names the fields to change
-└── Busy                503   the store or the storage is away: the same call may succeed later
+└── Busy                503   the store or the storage is unavailable: retry later
 """
 
 
 class ConfigurationError(Exception):
     """An operator's mistake in a setting, a file or a credential; the message names what to change.
 
-    Not a Refusal: the caller cannot mend it. It is answered with 503 and logged as an ERROR, and a delivery that meets
-    it is not lost: the same call succeeds once the mistake is mended.
+    Not a Refusal, because the caller cannot fix it. The response is a 503, so that deliveries are retried and none is
+    lost; the log has an ERROR.
     """
 
 
-class Refusal(Exception):  # noqa: N818 -- a refusal is the system at work, not its error
-    """A request that is answered with an explanation, and changes nothing."""
+class Refusal(Exception):  # noqa: N818 -- the request is at fault, not Stoker
+    """The request is refused with an explanation, and changes nothing."""
 
     status = 500
     title = "refused"
@@ -33,7 +33,7 @@ class Refusal(Exception):  # noqa: N818 -- a refusal is the system at work, not 
 
 
 class Unauthenticated(Refusal):
-    """Who calls is not known."""
+    """The caller cannot be authenticated."""
 
     status = 401
     title = "token missing, malformed, expired, or meant for something else"
@@ -50,21 +50,21 @@ class NotFound(Refusal):
     """There is no such job or path."""
 
     status = 404
-    title = "no such thing"
+    title = "not found"
 
 
 class MethodNotAllowed(Refusal):
-    """The path is there, the method is not."""
+    """The path exists, but does not take this method."""
 
     status = 405
-    title = "method not allowed here"
+    title = "method not allowed"
 
 
 class WrongState(Refusal):
-    """The job is past this; ``members["state"]`` says where it is."""
+    """The job's state does not allow this; ``members["state"]`` is the state."""
 
     status = 409
-    title = "the job is past this"
+    title = "the job's state does not allow this"
 
 
 class TooLarge(Refusal):
@@ -75,10 +75,10 @@ class TooLarge(Refusal):
 
 
 class UnsupportedMedia(Refusal):
-    """The body is not JSON by its own word."""
+    """The Content-Type is not JSON."""
 
     status = 415
-    title = "the body is not JSON"
+    title = "the Content-Type is not JSON"
 
 
 class Unusable(Refusal):
@@ -89,12 +89,12 @@ class Unusable(Refusal):
 
 
 class Busy(Refusal):
-    """The store or the storage is away for now."""
+    """The store or the storage is busy or unavailable."""
 
     status = 503
-    title = "busy or away, try again"
+    title = "busy or unavailable, try again"
 
 
 def unusable_field(field: str, detail: str) -> Unusable:
-    """Return the refusal of one field, worded alike everywhere."""
+    """Return the error for one field, in the format that all fields' errors have."""
     return Unusable(f"{field}: {detail}", errors=[{"field": field, "detail": detail}])

@@ -1,4 +1,4 @@
-"""Values that fit a model, or a refusal that says in words what each field may be."""
+"""Conversion of values to models, with error messages that tell people what each field may be."""
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -11,7 +11,7 @@ from msgspec import inspect
 from functions.domain.errors import Unusable
 
 Model = TypeVar("Model")
-#: of a field's name that a stranger chose
+#: how much of an unknown field's name a message shows
 _NAME_LENGTH = 100
 
 _PLAIN = {inspect.AnyType: "any JSON value", inspect.BoolType: "true or false", inspect.BytesType: "text in base64"}
@@ -28,23 +28,23 @@ def convert(value: object, model: type[Model], *, strict: bool = True) -> Model:
     """Return a value, such as decoded JSON, as a model; with ``strict=False`` its numbers may be text.
 
     Raises:
-        Unusable: ``members["errors"]`` names each field, and says what it may be.
+        Unusable: ``members["errors"]`` names each unusable field and its allowed values.
     """
     try:
         return msgspec.convert(value, model, strict=strict)
     except msgspec.ValidationError as error:
-        # The error's text is about Python's types, and about the first field only.
+        # msgspec's message names Python types, and only the first field.
         raise unusable(list(problems(value, model, strict=strict))) from error
 
 
-def unusable(found: list[Problem]) -> Unusable:
-    """Return the refusal that names these fields."""
-    detail = "; ".join(f"{one.field}: {one.detail}" for one in found)
-    return Unusable(detail, errors=[one._asdict() for one in found])
+def unusable(problems: list[Problem]) -> Unusable:
+    """Return the error that names these fields."""
+    detail = "; ".join(f"{problem.field}: {problem.detail}" for problem in problems)
+    return Unusable(detail, errors=[problem._asdict() for problem in problems])
 
 
 def problems(value: object, model: Any, *, strict: bool = True, within: str = "") -> Iterator[Problem]:
-    """Yield what is wrong with each field of a struct; ``within`` is the path to it, such as ``error.``."""
+    """Yield a problem for each unusable field of a struct; ``within`` is the struct's path, such as ``error.``."""
     if not isinstance(value, Mapping):
         yield Problem(within.rstrip(".") or "body", "use a JSON object")
         return
@@ -72,8 +72,8 @@ def _inside(value: object, kind: Any, path: str, *, strict: bool) -> list[Proble
         return list(problems(value, kind, strict=strict, within=f"{path}."))
     if get_origin(kind) is list and isinstance(value, list):
         (item,) = get_args(kind)
-        each = (_of_field(one, item, f"{path}[{number}]", strict=strict) for number, one in enumerate(value))
-        return next((found for found in map(list, each) if found), [])  # of a list, the first is enough
+        each = (_of_field(element, item, f"{path}[{index}]", strict=strict) for index, element in enumerate(value))
+        return next((problems for problems in map(list, each) if problems), [])  # only the first unusable element
     return []
 
 
@@ -93,7 +93,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def allowed_values(kind: Any) -> str:
-    """Say what a value of a type may be, such as ``a whole number from 1 to 64``; a description in its Meta wins."""
+    """Describe a type's values, such as ``a whole number from 1 to 64``; a description in the type's Meta wins."""
     return _allowed_values(inspect.type_info(kind))
 
 
@@ -144,8 +144,8 @@ def _range(info: inspect.IntType | inspect.FloatType) -> str:
         f"less than {info.lt:,}" if info.lt is not None else None,
         f"at most {info.le:,}" if info.le is not None else None,
     ]
-    found = [bound for bound in bounds if bound]
-    return f", {' and '.join(found)}" if found else ""
+    present = [bound for bound in bounds if bound]
+    return f", {' and '.join(present)}" if present else ""
 
 
 def _length(info: inspect.StrType | inspect.ListType | inspect.VarTupleType | inspect.DictType, what: str) -> str:

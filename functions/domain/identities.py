@@ -1,4 +1,7 @@
-"""What makes two requests for a job the same request: a digest, so that it fits an index whatever a stranger sends."""
+"""Identities of requests for a job: two requests with the same identity create one job.
+
+An identity is a digest, so that it fits an index however long the request's values are.
+"""
 
 import hashlib
 import json
@@ -7,15 +10,15 @@ import json
 def of_upload(bucket: str, key: str, etag: str) -> str:
     """Return the identity of one version of a dataset.
 
-    The ETag rather than a version, a time or an event's id: every storage has it, and so does a listing of the bucket.
-    An upload that is notified through two channels, or found by sweep, is therefore one job, and so are the same bytes
-    uploaded again under the same key.
+    It uses the ETag, because every storage and every listing of a bucket has one, unlike versions or event ids. An
+    upload that is notified through two channels, or detected by sweep, therefore creates one job. Uploading the same
+    bytes again under the same key creates no second job.
     """
     return _digest("upload", bucket, key, etag)
 
 
 def of_missing_version(bucket: str, key: str, version: str) -> str:
-    """Return the identity of a version that was overwritten or deleted before a job was made of it."""
+    """Return the identity of a dataset version that was overwritten or deleted before its job was created."""
     return _digest("gone", bucket, key, version)
 
 
@@ -25,10 +28,10 @@ def of_event(source: str, id_: str) -> str:
 
 
 def of_request(subject: str, idempotency_key: str) -> str:
-    """Return the identity of an HTTP request with an ``Idempotency-Key``; each caller has keys of its own."""
+    """Return the identity of an HTTP request with an ``Idempotency-Key``; keys of different callers never collide."""
     return _digest("idempotency-key", subject, idempotency_key)
 
 
 def _digest(*parts: str) -> str:
-    # Migration 0004 hashes the JSON that earlier releases stored: to change this text is to forget all identities.
+    # Migration 0004 hashes the JSON that earlier releases stored: changing this text would lose all identities.
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

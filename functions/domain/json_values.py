@@ -1,11 +1,11 @@
-"""JSON that others sent: bounded in depth, so that nothing which goes through it later can overflow the stack."""
+"""Decoding of untrusted JSON with limited nesting, so that code which traverses the value cannot overflow the stack."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-#: arrays and objects within each other
+#: the deepest nesting of arrays and objects
 DEPTH_LIMIT = 32
 _TOO_DEEP = f"it is nested deeper than {DEPTH_LIMIT} levels"
 
@@ -14,7 +14,7 @@ def decode(text: bytes | str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON in UTF-8, or it is nested too deep; the message says so.
+        ValueError: it is not JSON in UTF-8, or it is nested too deep.
     """
     try:
         value = msgspec.json.decode(text)

@@ -1,11 +1,11 @@
-"""Names that people give to datasets, frameworks and objects: any printable Unicode, without what a path is made of."""
+"""Names of datasets, frameworks and objects: printable Unicode without path separators."""
 
 import re
 import unicodedata
 
-#: characters of a name, and of a key
+#: the most characters of a name and of a key
 NAME_LENGTH, KEY_LENGTH = 200, 900
-# Control, format and noncharacters. Not U+200C and U+200D, which Indic and Persian words and emoji are written with.
+# Control, format and noncharacters. U+200C and U+200D are allowed: Indic and Persian words and emoji need them.
 _HIDDEN = (
     r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ufffe\uffff"
 )
@@ -30,10 +30,10 @@ def forms(name: str) -> tuple[str, ...]:
 
 
 def is_name(name: str) -> bool:
-    """Whether a name can be used; ``NAME_RULES`` says what can."""
+    """Whether a name can be used; ``NAME_RULES`` describes usable names."""
     return len(name) <= NAME_LENGTH and re.match(NAME, name) is not None
 
 
 def printable(name: str) -> str:
-    """Return a name that may be none, as a message shows it: short, and without what could hide or move other text."""
+    """Return an untrusted name for a message: shortened, without characters that hide or reorder other text."""
     return _HIDDEN_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", name[:NAME_LENGTH])

@@ -1,4 +1,4 @@
-"""What a job asks for: its specification, and the types of its fields."""
+"""A job's specification, and the types of its fields."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -31,12 +31,12 @@ Seconds = Annotated[float, Meta(gt=0, le=30 * 24 * 3600)]
 
 
 class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """One job's request. What is None is the trainer's own default."""
+    """The specification of a job. For a field that is None the trainer uses its own default."""
 
     framework: Name
     model_name: Key
     dataset_id: Name
-    #: the version that it must be; the one that is in the bucket, where none is named
+    #: the version to use; by default the current one
     dataset_etag: Etag | None = None
     task: Literal["train", "predict"] = "train"
     epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
@@ -57,7 +57,7 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     ) = None
     workers: Annotated[int, Meta(ge=0, le=256)] | None = None
     gpus: Annotated[int, Meta(ge=0, le=64)] = 0
-    #: a cluster's: which GPU, on how many nodes, by which queue and priority; one machine has no choice of these
+    #: gpu_type, nodes, queue and priority are for clusters only
     gpu_type: Label | None = None
     nodes: Annotated[int, Meta(ge=1, le=64)] = 1
     queue: Label | None = None
@@ -72,11 +72,11 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
 
 
 def hyperparameters_json(hyperparameters: Mapping[str, Any]) -> bytes:
-    """Return hyperparameters as a trainer gets them: JSON in UTF-8, as short as it was sent."""
+    """Return hyperparameters as a trainer receives them: compact JSON in UTF-8."""
     return msgspec.json.encode(hyperparameters)
 
 
 def as_json(spec: Spec) -> dict[str, Any]:
-    """Return a spec as the store keeps it: only what was asked for."""
-    asked: dict[str, Any] = msgspec.to_builtins(spec)
-    return asked
+    """Return a spec as the store saves it: without default values."""
+    fields: dict[str, Any] = msgspec.to_builtins(spec)
+    return fields

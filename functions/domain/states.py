@@ -1,7 +1,7 @@
 """The job's state machine and the reasons for failure, each as one table.
 
-A job only moves forward; a final state never changes. Whoever adds a state adds one line to ``NEXT``
-and one to the README's diagram; the SQL guards, the table's CHECKs and the tests follow from it.
+A job only moves forward; a final state never changes. To add a state, add a line to ``NEXT`` and one
+to the README's diagram; the SQL guards, the table's CHECKs and the tests are derived from it.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job is."""
+    """The state of a job."""
 
-    PENDING = "PENDING"  #: the row exists; create-job, else sweep, submits it
-    QUEUED = "QUEUED"  #: the launcher has it; it waits for a slot, a node, an image or quota
-    RUNNING = "RUNNING"  #: a trainer has called back; the trainer moves it on
-    SUCCEEDED = "SUCCEEDED"  #: final: the trainer said so
-    FAILED = "FAILED"  #: final: the trainer said so, or the launcher proved it
-    CANCELLED = "CANCELLED"  #: final: somebody asked for it
+    PENDING = "PENDING"  #: the row exists; create-job or sweep submits it
+    QUEUED = "QUEUED"  #: submitted to the launcher; waits for a slot, a node, an image or quota
+    RUNNING = "RUNNING"  #: a trainer has claimed it
+    SUCCEEDED = "SUCCEEDED"  #: final: reported by the trainer
+    FAILED = "FAILED"  #: final: reported by the trainer, or observed by the launcher
+    CANCELLED = "CANCELLED"  #: final: on request
 
     @classmethod
     def _missing_(cls, value: object) -> "State | None":
@@ -41,10 +41,10 @@ BEFORE: Mapping[State, frozenset[State]] = {
 
 
 class Retry(StrEnum):
-    """Whether the same job, started again, could end otherwise."""
+    """Whether launching a failed job again can help."""
 
     NEVER = "never"  #: the same input fails in the same way
-    AS_IS = "as_is"  #: nothing was wrong with the job: another attempt goes on from its checkpoint
+    AS_IS = "as_is"  #: the job was not at fault: another attempt resumes from its checkpoint
     CHANGED = "changed"  #: only with other limits or resources
 
 
@@ -89,12 +89,12 @@ RETRY: Mapping[Reason, Retry] = {
 }
 
 
-#: a shell's exit code of a command that a signal killed is this and the signal
+#: shells report death by a signal as 128 + the signal's number
 _KILLED_BY_SIGNAL = 128
 
 
 def reason_of_exit(code: int) -> Reason:
-    """Return what a trainer's exit code says; ``code`` is negative for a signal (sysexits.h, contract section 3)."""
+    """Return the reason for a trainer's exit code; ``code`` is negative for a signal (sysexits.h)."""
     if code < 0 or code > _KILLED_BY_SIGNAL:
         return Reason.LOST
     return {65: Reason.DATASET_INVALID, 74: Reason.STORAGE_ERROR, 78: Reason.CONFIG_INVALID}.get(

@@ -18,12 +18,11 @@ from functions.store.tables import Job
 
 def chosen() -> base.Launcher:
     """Return the launcher that ``LAUNCHER`` names."""
-    # Each brings libraries that the other does without.
     if settings().launcher == "kubernetes":
-        from functions.launchers.kubernetes import Kubernetes  # noqa: PLC0415
+        from functions.launchers.kubernetes import Kubernetes  # noqa: PLC0415 -- imports the Kubernetes client
 
         return Kubernetes()
-    from functions.launchers.local import Local  # noqa: PLC0415
+    from functions.launchers.local import Local  # noqa: PLC0415 -- imports psutil
 
     return Local()
 

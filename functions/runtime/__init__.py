@@ -1,1 +1,1 @@
-"""What a process starts with: settings, logs, the bucket."""
+"""Resources of a process: settings, logs, the bucket."""

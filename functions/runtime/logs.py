@@ -1,6 +1,6 @@
 """Structured logs: one JSON line each in production, readable on a terminal.
 
-What is logged is named field by field; headers, bodies and URLs with queries never are, so no token can be.
+Fields are logged by name. Headers, bodies and URLs with a query string are never logged, so that no token is.
 """
 
 import json
@@ -16,14 +16,14 @@ from typing import Any
 #: Fields of the current request; every line includes them.
 context: ContextVar[Mapping[str, str]] = ContextVar("context", default=MappingProxyType({}))
 
-#: a stranger's control characters, and Unicode's line breaks and changes of direction, must not reach a terminal
+#: escapes for untrusted control characters, Unicode line breaks and changes of direction
 _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(10), *range(11, 32), *range(127, 160))}
 _VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 _logger = logging.getLogger("stoker")
 
 
 def bind(**fields: str) -> None:
-    """Add fields to every line that this request logs from here on."""
+    """Add fields to all lines that the current request logs from now on."""
     context.set({**context.get(), **fields})
 
 
@@ -58,7 +58,7 @@ class _Line(logging.Formatter):
             return json.dumps(line, default=str)
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name != "trace_id")
         shown = f"{now} {record.levelname:<7} {trace} {record.getMessage()} {rest}".rstrip().translate(_VISIBLE)
-        # One call, one line: a newline in a value must not look like a line of ours.
+        # A newline in a value must not look like the start of another record.
         return shown.replace("\n", "\n  | ")
 
 

@@ -14,7 +14,7 @@ import msgspec
 from functions.domain import fields
 from functions.domain.errors import ConfigurationError, Unusable
 
-#: what a token may allow
+#: the scopes of API tokens
 SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
 _SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
 _SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
@@ -30,33 +30,33 @@ Label = Annotated[
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one trainer gets in a cluster, as Kubernetes writes quantities; GPUs are the job's to ask for."""
+    """The resources of a trainer in a cluster, as Kubernetes quantities. The job itself requests GPUs."""
 
     cpu: str = "2"
     memory: str = "8Gi"
-    #: of the memory, what workers may share
+    #: the part of the memory that workers may share
     shm: str = "2Gi"
-    #: scratch space, and all that else is written
+    #: scratch space and all other local storage
     scratch: str = "20Gi"
     ephemeral_storage: str = "24Gi"
 
 
 class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How one framework is started: by an image in a cluster, by a command on a laptop."""
+    """How a framework's trainer is started: by an image in a cluster, by a command on a laptop."""
 
     command: dict[str, list[str]] = {}
     image: str = ""
     resources: Resources = Resources()
-    #: labels of the nodes that it may run on, and taints that it bears besides the GPU's, as Kubernetes writes them
+    #: Kubernetes' node selector, and tolerations in addition to the GPU's
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, str | int], ...] = ()
     env: dict[str, str] = {}
-    #: shell patterns of the model names that this trainer knows; anything else is refused at once
+    #: shell patterns of the model names that this trainer accepts
     models: tuple[str, ...] = ("*",)
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """One field a variable, by the variable's name in lower case."""
+    """The settings: each field is the environment variable of that name in upper case."""
 
     database_url: str = "sqlite:///.stoker/stoker.db"
     backend_base_url: str = "http://127.0.0.1:8080"
@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     storage_type: Literal["minio", "r2"] = "minio"
     storage_bucket: str = "stoker"
-    #: where people reach the storage, if that is not where functions and trainers do: links to artifacts name it
+    #: the storage's address for people, if functions and trainers use another one; links to artifacts use it
     storage_public_endpoint: str = ""
     minio_endpoint: str = ""
     minio_access_key: str = ""
@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True):
     r2_endpoint: str = ""
     r2_access_key_id: str = ""
     r2_secret_access_key: str = ""
-    #: what trainers get: the credentials above, or presigned URLs only
+    #: whether trainers receive the credentials above or presigned URLs only
     trainer_storage: Literal["credentials", "presigned"] = "credentials"
 
     trainers: str = ""
@@ -84,18 +84,18 @@ class Settings(msgspec.Struct, frozen=True):
     local_job_limit: Annotated[int, msgspec.Meta(ge=1)] = 1
     stop_grace_seconds: Positive = 30.0
     trainer_namespace: str = "stoker-trainers"
-    #: tells this installation's Jobs from those of others in the same namespace
+    #: distinguishes this installation's Jobs from others in the same namespace
     installation: Label = "stoker"
     gpu_resource: str = "nvidia.com/gpu"
-    #: the node label that a job's ``gpu_type`` is a value of
+    #: the node label whose value a job's ``gpu_type`` is
     gpu_type_label: str = "nvidia.com/gpu.product"
-    #: the LocalQueue and WorkloadPriorityClass of jobs that name none; no queue, no Kueue
+    #: the default LocalQueue and WorkloadPriorityClass; Kueue is not used without a queue
     kueue_queue: str = ""
     kueue_priority: str = ""
-    #: how long an image may fail to be pulled before the job has FAILED
+    #: how long image pulls may fail before the job FAILED
     image_pull_seconds: Positive = 300.0
 
-    #: defaults of the three clocks; a job may bring its own
+    #: defaults of a job's time limits
     longest_pending_seconds: Positive = 24 * 3600.0
     longest_running_seconds: Positive = 3 * 24 * 3600.0
     longest_stalled_seconds: Positive = 2 * 3600.0
@@ -104,20 +104,20 @@ class Settings(msgspec.Struct, frozen=True):
     silent_after_heartbeats: Positive = 4.0
     #: how long a submitted job may be unknown to its launcher before it counts as lost
     lost_after_seconds: Positive = 60.0
-    #: how old an upload must be before sweep takes its notification for lost, and how far back it looks
+    #: the age at which sweep treats an upload's notification as lost, and how far back sweep searches
     upload_grace_seconds: Positive = 60.0
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
-    #: how long after a job's end its events stay in the store, before they go to the bucket; 0: for ever
+    #: how long after a job's end its events stay in the store before they are archived to the bucket; 0: forever
     retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 
     k_sink: str = ""
-    #: a file with the token that the sink wants to see
+    #: a file with the token for the sink
     k_sink_token_file: str = ""
     oidc_issuer: str = ""
     oidc_audience: str = "stoker"
-    #: who of that issuer's subjects may call, as shell patterns separated by commas; nobody by default
+    #: the issuer's subjects that may call, as comma-separated shell patterns; none by default
     oidc_subjects: str = ""
-    #: how the issuer's keys are fetched, where that takes a certificate authority or a token of its own
+    #: a certificate authority and a token for fetching the issuer's keys, if it needs them
     oidc_ca_file: str | None = None
     oidc_token_file: str = ""
     oidc_scope: str = "datasets:notify jobs:write"
@@ -185,7 +185,7 @@ def _resolved(trainer: Trainer, folder: Path) -> Trainer:
 
 
 def storage_environment() -> dict[str, str]:
-    """Return the contract's storage variables, as a trainer gets them."""
+    """Return the environment variables that give a trainer access to the storage."""
     configured = settings()
     if configured.trainer_storage == "presigned":
         return {"STORAGE_TYPE": "presigned", "STORAGE_BUCKET": configured.storage_bucket}
@@ -193,7 +193,7 @@ def storage_environment() -> dict[str, str]:
 
 
 def storage_access() -> dict[str, str]:
-    """Return what the bucket is reached with: its endpoint, the key's id and the key, by their variables."""
+    """Return the storage's endpoint, access key id and secret key, by environment variable."""
     names = {
         "minio": ("minio_endpoint", "minio_access_key", "minio_secret_key"),
         "r2": ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key"),
@@ -204,9 +204,9 @@ def storage_access() -> dict[str, str]:
 def jwt_secrets() -> dict[str, str]:
     """Return the accepted secrets by ``kid``; the first signs.
 
-    They are ``kid:secret,kid:secret``, in the file that ``JWT_SECRETS_FILE`` names, else in ``JWT_SECRETS``. The file
-    is read each time: a mounted Secret changes while functions run, and those that start later must not be the only
-    ones that know a new key. To rotate: append a key, and move it to the front once all functions accept it.
+    The format is ``kid:secret,kid:secret``, in the file that ``JWT_SECRETS_FILE`` names or else in ``JWT_SECRETS``. The
+    file is read each time, because a mounted Secret changes while functions run. To rotate: append a key, and move it
+    to the front once all functions accept it.
 
     Raises:
         ConfigurationError: there is none, or one is shorter than 32 bytes.
@@ -230,16 +230,16 @@ def _jwt_secrets(text: str) -> dict[str, str]:
 def check() -> None:
     """Check every setting, so that a process with a mistake in one never becomes ready.
 
-    Nothing is connected to: what is away for a while is no mistake.
+    It opens no connections: an unreachable service is not a mistake in the settings.
 
     Raises:
         ConfigurationError: the message names every variable to change, a line each.
     """
     mistakes: list[str] = []
     checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, trainers, check_defaults, check_storage)
-    for one in (*checks, check_database, _check_files, _check_issuer, _check_addresses):
+    for check_part in (*checks, check_database, _check_files, _check_issuer, _check_addresses):
         try:
-            one()
+            check_part()
         except ConfigurationError as error:
             mistakes.append(str(error))
     if mistakes:
@@ -247,14 +247,14 @@ def check() -> None:
 
 
 def check_defaults() -> None:
-    """Check that jobs which name no framework get one that is registered. Raises ConfigurationError."""
+    """Check that the default framework is registered. Raises ConfigurationError."""
     framework = settings().default_framework
     if framework and framework not in trainers():
         raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
 
 
 def check_storage() -> None:
-    """Check that the bucket can be reached, as far as settings go. Raises ConfigurationError."""
+    """Check the settings of the storage. Raises ConfigurationError."""
     missing = [name for name, value in storage_access().items() if not value]
     if missing:
         raise ConfigurationError(f"no storage is set up: set {', '.join(missing)}")
@@ -285,7 +285,7 @@ def _check_files() -> None:
 
 
 def _check_issuer() -> None:
-    """Check how tokens of an OIDC issuer are taken. Raises ConfigurationError."""
+    """Check the settings of the OIDC issuer. Raises ConfigurationError."""
     if not settings().oidc_issuer:
         return
     if not settings().oidc_audience:
@@ -298,7 +298,7 @@ def _check_issuer() -> None:
 
 
 def _check_addresses() -> None:
-    """Check the addresses that are called or shown. Raises ConfigurationError."""
+    """Check all settings that are URLs. Raises ConfigurationError."""
     for name in ("backend_base_url", "storage_public_endpoint", "k_sink", "oidc_issuer"):
         address = getattr(settings(), name)
         if address:
@@ -329,11 +329,11 @@ def read_file(name: str, path: str) -> str:
 
 
 def main() -> None:
-    """Say whether the settings in the environment can be used: ``python -m functions.runtime.settings``."""
+    """Check the settings in the environment: ``python -m functions.runtime.settings``."""
     try:
         check()
     except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 -- a command's answer
+        print(error, file=sys.stderr)  # noqa: T201 -- the command's output
         sys.exit(os.EX_CONFIG)
 
 

@@ -1,11 +1,10 @@
-"""The bucket, seen from the functions: what was uploaded, what a job left, presigned links. Data never passes here."""
+"""Access to the bucket: uploaded datasets, jobs' artifacts and presigned links. Datasets never pass through here."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 LINK_SECONDS = 3600
 OUTPUTS = ("checkpoints", "results", "logs")
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
-#: what S3 answers with 400
+#: error codes of S3 with the status 400
 _BAD_CREDENTIALS = {"ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "TokenRefreshRequired"}
 
 
@@ -31,9 +30,9 @@ class StoredObject(NamedTuple):
     key: str
     #: without quotes
     etag: str
-    #: "" where the bucket is not versioned
+    #: "" if the bucket is not versioned
     version: str
-    #: the user's, by names in lower case without ``x-amz-meta-``, such as ``stoker-model``
+    #: the user metadata, by lower-case names without ``x-amz-meta-``, such as ``stoker-model``
     metadata: dict[str, str]
 
 
@@ -43,7 +42,7 @@ def dataset_key(dataset_id: str) -> str:
 
 
 def own_prefixes(job_id: str) -> tuple[str, ...]:
-    """Return the prefixes that a job writes below."""
+    """Return the key prefixes of a job's artifacts."""
     return tuple(f"{output}/job-{job_id}/" for output in OUTPUTS)
 
 
@@ -56,22 +55,22 @@ class Artifact(msgspec.Struct):
 
 
 def artifacts(job_id: str) -> list[Artifact]:
-    """Return everything that a job has left in storage, each with a link that is good for an hour.
+    """Return all artifacts of a job, each with a link that is valid for an hour.
 
     Raises:
         Busy, ConfigurationError: as ``head``.
     """
     with _refusals():
         return [
-            Artifact(found["Key"], found["Size"], public_link(found["Key"]))
+            Artifact(item["Key"], item["Size"], public_link(item["Key"]))
             for prefix in own_prefixes(job_id)
             for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
-            for found in page.get("Contents", [])
+            for item in page.get("Contents", [])
         ]
 
 
 def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -> str:
-    """Return a presigned URL for one object; signing asks nobody.
+    """Return a presigned URL for one object; this makes no request.
 
     Raises:
         ConfigurationError: no storage is set up.
@@ -81,7 +80,7 @@ def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -
 
 
 def public_link(key: str) -> str:
-    """Return a presigned URL by which people download one object, at the storage's public endpoint if it has one.
+    """Return a presigned URL for downloading one object, at the storage's public endpoint if it has one.
 
     Raises:
         ConfigurationError: no storage is set up.
@@ -91,7 +90,7 @@ def public_link(key: str) -> str:
 
 
 class PartLinks(msgspec.Struct):
-    """Presigned URLs of an upload in parts: one for each part, one to complete it, one to give it up."""
+    """Presigned URLs of a multipart upload: one for each part, one to complete it, one to abort it."""
 
     upload_id: str
     urls: list[str]
@@ -100,10 +99,10 @@ class PartLinks(msgspec.Struct):
 
 
 def part_links(key: str, parts: int, upload_id: str | None = None) -> PartLinks:
-    """Begin an upload in parts, or go on with the one that ``upload_id`` names, and return its links.
+    """Create a multipart upload, unless ``upload_id`` names one, and return its links.
 
     Raises:
-        Busy: the storage is away.
+        Busy: the storage is unavailable.
     """
     client = _client()
     with _refusals():
@@ -119,7 +118,7 @@ def part_links(key: str, parts: int, upload_id: str | None = None) -> PartLinks:
 
 
 def write(key: str, content: bytes) -> None:
-    """Write one object of our own; the same key again replaces it.
+    """Write an object, replacing any under the same key.
 
     Raises:
         Busy, ConfigurationError: as ``head``.
@@ -129,21 +128,21 @@ def write(key: str, content: bytes) -> None:
 
 
 def read(key: str, *, limit_bytes: int) -> bytes | None:
-    """Return a small object's content; None when there is no such object, or it is larger than the limit.
+    """Return a small object's content; None if the object does not exist or is larger than the limit.
 
     Raises:
-        Busy: the storage is away.
+        Busy: the storage is unavailable.
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
     with _refusals():
         try:
-            found = _client().get_object(Bucket=bucket(), Key=key)
+            response = _client().get_object(Bucket=bucket(), Key=key)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+            if _status(error) == _NOT_FOUND:
                 return None
             raise
-        with found["Body"] as body:
+        with response["Body"] as body:
             content: bytes = body.read(limit_bytes + 1)
     if len(content) > limit_bytes:
         log(logging.WARNING, "an object is too large to be read", key=key, limit_bytes=limit_bytes)
@@ -159,19 +158,19 @@ def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str
     """
     with _refusals():
         return [
-            (bucket(), found["Key"], found["ETag"].strip('"'))
+            (bucket(), item["Key"], item["ETag"].strip('"'))
             for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix="datasets/")
-            for found in page.get("Contents", [])
-            if before - horizon <= found["LastModified"].astimezone(UTC) <= before
+            for item in page.get("Contents", [])
+            if before - horizon <= item["LastModified"].astimezone(UTC) <= before
         ]
 
 
 def head(key: str) -> StoredObject | None:
-    """Return what an object is now; None when there is no such object.
+    """Return an object's ETag, version and metadata; None if the object does not exist.
 
     Raises:
-        Busy: the storage is away.
-        ConfigurationError: it refuses the functions, or has no such bucket.
+        Busy: the storage is unavailable.
+        ConfigurationError: the storage refuses access, or the bucket does not exist.
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
@@ -181,7 +180,7 @@ def head(key: str) -> StoredObject | None:
         except ClientError as error:
             if _status(error) != _NOT_FOUND:
                 raise
-            _client().head_bucket(Bucket=bucket())  # without a bucket the response is the same
+            _client().head_bucket(Bucket=bucket())  # a missing bucket gives the same 404
             return None
     return StoredObject(
         key,
@@ -193,27 +192,27 @@ def head(key: str) -> StoredObject | None:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as above
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
     try:
         yield
     except ClientError as error:
         raise _refusal(error) from error
     except BotoCoreError as error:
-        log(logging.WARNING, "the storage is away", detail=str(error)[:300])
-        raise Busy("the storage is away") from error
+        log(logging.WARNING, "the storage is unavailable", detail=str(error)[:300])
+        raise Busy("the storage is unavailable") from error
 
 
 def _refusal(error: "ClientError") -> Busy | ConfigurationError:
-    """Return what an error response of the storage means: only the operator can mend some."""
+    """Return the error for an error response of the storage: a ConfigurationError if only the operator can fix it."""
     code = error.response.get("Error", {}).get("Code", "")
     if _status(error) == _NOT_FOUND:
         return ConfigurationError(f"STORAGE_BUCKET: there is no bucket {bucket()} in the storage")
     if _status(error) in {_UNAUTHORIZED, _FORBIDDEN} or code in _BAD_CREDENTIALS:
         variables = ", ".join(storage_access())
         return ConfigurationError(f"{variables}: the storage refuses access to the bucket {bucket()} ({code})")
-    log(logging.WARNING, "the storage is away", detail=str(error)[:300])
-    return Busy("the storage is away")
+    log(logging.WARNING, "the storage is unavailable", detail=str(error)[:300])
+    return Busy("the storage is unavailable")
 
 
 def _status(error: "ClientError") -> int:
@@ -221,15 +220,15 @@ def _status(error: "ClientError") -> int:
 
 
 def bucket() -> str:
-    """Return the name of the one bucket."""
+    """Return the bucket's name."""
     return settings().storage_bucket
 
 
 @cache
 def _client(public_endpoint: str = "") -> "S3Client":
     check_storage()
-    import boto3  # noqa: PLC0415 -- as above
-    from botocore.config import Config  # noqa: PLC0415
+    import boto3  # noqa: PLC0415 -- boto3 costs a third of a second
+    from botocore.config import Config  # noqa: PLC0415 -- part of boto3
 
     endpoint, access, secret = storage_access().values()
     return boto3.client(
