@@ -32,7 +32,7 @@ def test_an_unusable_field_is_refused_by_its_name(setting: str) -> None:
         submit.fields([setting])
 
 
-def test_a_prediction_takes_what_the_training_had_and_made() -> None:
+def test_a_prediction_takes_the_settings_and_weights_of_the_training() -> None:
     job = {"id": "a1", "task": "train", "state": "SUCCEEDED", "framework": "ultralytics", "model_name": "yolo11n.yaml",
            "spec": {"image_size": 128, "epochs": 12, "device": "cpu"}}  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_only_errors_that_a_retry_can_fix_are_temporary(status: int, is_temporar
     assert isinstance(api.error_from(status, {}), api.UnavailableError) is is_temporary
 
 
-def test_without_a_stack_or_an_address_it_says_what_to_do() -> None:
+def test_without_a_stack_or_an_address_the_message_names_the_fix() -> None:
     result = CliRunner().invoke(app, ["jobs"])
 
     assert result.exit_code == 1
@@ -71,7 +71,7 @@ def test_without_a_stack_or_an_address_it_says_what_to_do() -> None:
     assert "./taskw up" in result.stderr
 
 
-def test_an_address_that_nobody_answers_at_is_one_line(environment: pytest.MonkeyPatch) -> None:
+def test_an_address_without_an_answer_is_a_message_of_one_line(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("STOKER_URL", f"http://127.0.0.1:{ports.free()}")
     environment.setenv("STOKER_TOKEN", "x")
     result = CliRunner().invoke(app, ["jobs", "--json"])
@@ -81,7 +81,7 @@ def test_an_address_that_nobody_answers_at_is_one_line(environment: pytest.Monke
     assert result.stderr == ""
 
 
-def test_the_environment_file_keeps_any_value_to_its_owner(stoker_home: Path) -> None:
+def test_the_environment_file_preserves_any_value_and_only_its_owner_can_read_it(stoker_home: Path) -> None:
     variables = {"A": "with 'quotes' and \"more\"", "B": "a b=c#d", "C": ""}
     home.write_environment(variables)
     home.write_environment(home.read_environment())
@@ -90,7 +90,7 @@ def test_the_environment_file_keeps_any_value_to_its_owner(stoker_home: Path) ->
     assert stat.S_IMODE((stoker_home / "local.env").stat().st_mode) == 0o600
 
 
-def test_a_token_is_made_of_the_secret_of_the_stack() -> None:
+def test_a_token_is_signed_with_the_secret_of_the_stack() -> None:
     home.write_environment({"JWT_SECRETS": "local:0123456789abcdef0123456789abcdef"})
     runner = CliRunner()
 

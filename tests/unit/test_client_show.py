@@ -1,4 +1,4 @@
-"""What the command line prints."""
+"""Output of the command line."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def test_untrusted_text_cannot_control_the_terminal() -> None:
     assert "\n" not in line
 
 
-def test_an_end_says_how_long_it_took_and_why() -> None:
+def test_the_last_line_has_the_duration_and_the_reason() -> None:
     job = a_job(
         state="FAILED", reason="oom_gpu", message="use a smaller BATCH_SIZE", finished_at="2026-01-01T00:01:16Z"
     )

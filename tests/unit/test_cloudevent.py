@@ -41,7 +41,7 @@ def parse(headers: Headers, body: bytes) -> list[CloudEvent]:
         ({}, False),
     ],
 )
-def test_an_event_is_told_by_its_headers(headers: dict[str, str], expected: bool) -> None:  # noqa: FBT001
+def test_an_event_is_recognized_by_its_headers(headers: dict[str, str], expected: bool) -> None:  # noqa: FBT001
     assert cloudevents.is_event(headers) is expected
 
 
@@ -56,7 +56,7 @@ def test_an_event_is_told_by_its_headers(headers: dict[str, str], expected: bool
         ("application/json", b"", None),
     ],
 )
-def test_binary_mode_has_json_where_it_is_json(content_type: str, body: bytes, data: object) -> None:
+def test_binary_mode_decodes_data_that_is_json(content_type: str, body: bytes, data: object) -> None:
     headers = {**BINARY, "Ce-Subject": "job", "Content-Type": content_type, "ce-extra": "x"}
 
     assert parse(headers, body) == [CloudEvent("1", "/here", "a.b", "job", data)]
@@ -65,12 +65,12 @@ def test_binary_mode_has_json_where_it_is_json(content_type: str, body: bytes, d
 @pytest.mark.parametrize(
     "subject",
     [
-        "a%20b%C3%BC%E2%82%AC.zip",  # as the binding has it
+        "a%20b%C3%BC%E2%82%AC.zip",  # as the HTTP binding specifies
         "a bü€.zip".encode().decode("latin-1"),  # as Ceph sends it, and WSGI passes it on
         "a bü€.zip",
     ],
 )
-def test_headers_are_read_as_they_were_meant(subject: str) -> None:
+def test_headers_are_decoded_whatever_their_encoding(subject: str) -> None:
     assert parse({**BINARY, "ce-subject": subject}, b"")[0].subject == "a bü€.zip"
 
 
@@ -97,7 +97,7 @@ def test_a_batch_is_any_number_of_events() -> None:
     assert parse(BATCHED, b"[]") == []
 
 
-def test_a_bad_event_of_a_batch_harms_no_other() -> None:
+def test_a_bad_event_of_a_batch_does_not_affect_the_others() -> None:
     body = json.dumps([ATTRIBUTES, 5, {**ATTRIBUTES, "id": "2"}]).encode()
 
     first, bad, last = cloudevents.parse_each(BATCHED, body)
@@ -131,7 +131,7 @@ def test_a_bad_event_of_a_batch_harms_no_other() -> None:
         ({"Content-Type": "application/cloudevents+xml"}, b"<a/>", r"send application/cloudevents\+json"),
     ],
 )
-def test_what_cannot_be_used_is_named(headers: dict[str, str], body: bytes, message: str) -> None:
+def test_the_error_names_what_cannot_be_used(headers: dict[str, str], body: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(headers, body)
 
@@ -168,7 +168,7 @@ def test_the_sdk_understands_what_we_send() -> None:
     }
 
 
-def test_the_trace_goes_along_twice() -> None:
+def test_the_trace_is_sent_as_header_and_as_attribute() -> None:
     headers = outgoing()
 
     version, trace_id, span_id, flags = headers["traceparent"].split("-")

@@ -1,4 +1,4 @@
-"""What the documents say is so: commands, variables, states, reasons."""
+"""The documents match the code: commands, variables, states, reasons."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ TASK = re.compile(r"\./taskw ([a-z][a-z:-]*)")
 
 
 def tasks() -> set[str]:
-    """Return every name that Task is given in our files."""
+    """Return the names of all tasks in our files."""
     found: set[str] = set()
     for file in ROOT.glob("**/Taskfile.yml"):
         if ".stoker" in file.parts or ".venv" in file.parts:
@@ -39,7 +39,7 @@ def test_every_link_in_the_documents_leads_somewhere(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
-def test_the_readme_draws_the_state_machine_as_it_is() -> None:
+def test_the_readmes_diagram_is_the_state_machine() -> None:
     diagram = re.search(r"PENDING -> .*", (ROOT / "README.md").read_text())
 
     assert diagram is not None
@@ -68,7 +68,7 @@ def test_every_variable_of_the_functions_is_documented_with_its_default() -> Non
             assert f"`{shown}`" in documented[name], name
 
 
-def test_no_document_or_source_names_what_is_not_ours_to_name() -> None:
+def test_lock_files_name_public_registries_only() -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "*.lock"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -78,7 +78,7 @@ def test_no_document_or_source_names_what_is_not_ours_to_name() -> None:
         assert urls <= {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}, file
 
 
-def test_the_plugin_guides_example_is_the_file_that_is_tried() -> None:
+def test_the_plugin_guides_example_is_the_tested_file() -> None:
     guide = (ROOT / "docs/PLUGIN_GUIDE.md").read_text()
     code = (ROOT / "examples/trainer-softmax/train.py").read_text()
 

@@ -1,4 +1,4 @@
-"""Refusals in words: every field at once, with what it may be, and nothing of Python's."""
+"""Error messages name all unusable fields with their allowed values, without Python's terms."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -56,9 +56,7 @@ class Model(msgspec.Struct, forbid_unknown_fields=True):
         ({"key`\n": 1}, "key`\n", "there is no such field; use name, count, rate, text, colour, flag, metrics, keys, inner, inners, anything"),
     ],
 )  # fmt: skip
-def test_a_field_that_cannot_be_used_is_named_with_what_it_may_be(
-    change: dict[str, Any], field: str, detail: str
-) -> None:
+def test_an_unusable_field_is_named_with_its_allowed_values(change: dict[str, Any], field: str, detail: str) -> None:
     with pytest.raises(Unusable) as refused:
         fields.convert({"name": "a"} | change, Model)
 
@@ -76,12 +74,12 @@ def test_every_field_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("value", [[], 5, None, "x"])
-def test_what_is_no_object_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_an_object_is_refused(value: Any) -> None:
     with pytest.raises(Unusable, match="body: use a JSON object"):
         fields.convert(value, Model)
 
 
-def test_text_is_read_as_numbers_where_that_is_all_there_is() -> None:
+def test_text_is_converted_to_numbers_only_without_strict() -> None:
     assert fields.convert({"name": "a", "count": "5"}, Model, strict=False).count == 5
     with pytest.raises(Unusable, match="count: use a whole number"):
         fields.convert({"name": "a", "count": "5"}, Model)

@@ -1,4 +1,4 @@
-"""Identities tell requests apart, and every one of them fits an index."""
+"""Identities distinguish requests, and fit an index."""
 
 import hashlib
 from typing import Any
@@ -24,7 +24,7 @@ def test_identities_differ_as_events_and_keys_do(one: Any, other: Any) -> None:
 
 
 @given(st.text(min_size=1_000, max_size=2_000), st.text())
-def test_an_identity_is_64_characters_whatever_it_is_made_of(one: str, other: str) -> None:
+def test_an_identity_always_has_64_characters(one: str, other: str) -> None:
     for identity in (
         identities.of_upload(one, other, one),
         identities.of_event(one, one),

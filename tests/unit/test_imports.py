@@ -1,4 +1,4 @@
-"""What each function may import before its first request: a cold start pays for all of it."""
+"""Limits on imports of each function, because imports make cold starts slower."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ BUDGET = {
 
 
 @pytest.mark.parametrize("function", BUDGET)
-def test_a_function_imports_only_what_its_own_path_needs(function: str) -> None:
+def test_a_function_imports_only_what_its_requests_need(function: str) -> None:
     imported = {name.partition(".")[0] for name in ran(f"import functions.{function}; print(*sys.modules)").split()}
 
     assert imported & (BUDGET[function] | NEVER) == set()

@@ -1,4 +1,4 @@
-"""What is logged can be read by people and programs, and by strangers: no secret is in it."""
+"""Logs are readable for people and programs, and contain no secrets."""
 
 import io
 import json
@@ -19,12 +19,12 @@ def lines(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     handler = logging.StreamHandler(output)
     handler.setFormatter(logs._Line(as_json=request.param == "json"))
     logger = logging.getLogger("stoker")
-    kept = logger.handlers[:]
+    handlers = logger.handlers[:]
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logs.context.set({"function": "done", "trace_id": "f" * 32})
     yield output.getvalue
-    logger.handlers[:] = kept
+    logger.handlers[:] = handlers
 
 
 @pytest.mark.parametrize("lines", ["json"], indirect=True)
@@ -53,7 +53,7 @@ def test_on_a_terminal_no_value_can_pretend_to_be_a_line_of_its_own(lines: Calla
 
 
 @pytest.mark.parametrize("lines", ["text"], indirect=True)
-def test_on_a_terminal_unicode_breaks_no_line_and_turns_none_round(lines: Callable[[], str]) -> None:
+def test_on_a_terminal_unicode_cannot_break_or_reverse_a_line(lines: Callable[[], str]) -> None:
     logs.log(logging.WARNING, "refused", detail="a\u2028b\u2029c\u202ed\u2066e")
 
     assert len(lines().splitlines()) == 1
@@ -71,8 +71,8 @@ def test_a_failure_is_logged_with_its_traceback_in_one_line(lines: Callable[[], 
 
 
 def test_a_weak_or_missing_secret_stops_a_function_at_its_start(environment: pytest.MonkeyPatch) -> None:
-    for secrets, said in [("", "JWT_SECRETS: set it"), ("a:short", "weak"), ("a:" + "x" * 64, "weak")]:
+    for secrets, message in [("", "JWT_SECRETS: set it"), ("a:short", "weak"), ("a:" + "x" * 64, "weak")]:
         environment.setenv("JWT_SECRETS", secrets)
-        with pytest.raises(ConfigurationError, match=said) as refused:
+        with pytest.raises(ConfigurationError, match=message) as refused:
             tokens.keys()
         assert "short" not in str(refused.value)

@@ -60,7 +60,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("name", "headers"), UPLOADS)
-def test_an_upload_is_the_same_in_everybodys_words(name: str, headers: dict[str, str]) -> None:
+def test_an_upload_is_the_same_in_every_vendors_format(name: str, headers: dict[str, str]) -> None:
     (upload,) = delivered(headers, FIXTURES[name])
 
     assert isinstance(upload, Upload)
@@ -78,7 +78,7 @@ def test_every_fixture_is_tested() -> None:
     assert {name for name, _ in UPLOADS} | {*OTHERS, "sns_subscription"} == FIXTURES.keys()
 
 
-def test_a_bad_record_harms_no_other() -> None:
+def test_a_bad_record_does_not_affect_the_others() -> None:
     first, bad, worse, last = read(record(), record(key=None), 5, record(eTag='"2"'))
 
     assert isinstance(first, Upload)
@@ -88,7 +88,7 @@ def test_a_bad_record_harms_no_other() -> None:
     assert last.etag == "2"
 
 
-def test_a_bad_event_of_a_batch_harms_no_other() -> None:
+def test_a_bad_event_of_a_batch_does_not_affect_the_others() -> None:
     event = json.loads(FIXTURES["aws_cloudevent"])
     body = json.dumps([event, {**event, "id": 1}, event]).encode()
 
@@ -141,7 +141,7 @@ def test_pulled_messages_may_be_plain_text_too() -> None:
     assert "neither JSON nor JSON in base64" in reason(other)
 
 
-def test_wrapping_has_an_end() -> None:
+def test_the_depth_of_wrapping_is_limited() -> None:
     body = FIXTURES["aws_put"]
     for _ in range(10):
         body = json.dumps({"messages": [{"body": base64.b64encode(body).decode()}]}).encode()
@@ -165,12 +165,12 @@ def test_a_call_of_the_api_is_no_notification(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"Records": NaN}'])
-def test_what_is_not_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match="not JSON in UTF-8"):
         delivered(PLAIN, body)
 
 
-def test_what_is_nested_too_deep_is_refused() -> None:
+def test_a_body_that_is_nested_too_deep_is_refused() -> None:
     for depth in (33, 100_000):
         with pytest.raises(ValueError, match="nested deeper than 32 levels"):
             delivered(PLAIN, b"[" * depth + b"]" * depth)
@@ -211,7 +211,7 @@ def test_any_bytes_are_read_or_refused(headers: dict[str, str], body: bytes) -> 
 )
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
 def test_nesting_is_no_deeper_than_python_can_go(shape: str, brackets: tuple[str, str]) -> None:
-    """Some depth can be decoded and is yet too deep for what looks at it afterwards: it depends on the caller."""
+    """A value that can be decoded may still be too deep for later code; how deep depends on the caller's stack."""
     opening, closing = brackets
     for depth in range(1, sys.getrecursionlimit() + 1):
         check(PLAIN, (shape % (opening * depth + "1" + closing * depth)).encode())
@@ -220,9 +220,9 @@ def test_nesting_is_no_deeper_than_python_can_go(shape: str, brackets: tuple[str
 @pytest.mark.parametrize("text", ["a\0b", "a\nb", "\u202e", "\x1b[2J"])
 @pytest.mark.parametrize("name", ["Type", "Message"])
 def test_a_reason_can_be_printed(name: str, text: str) -> None:
-    said = {**json.loads(FIXTURES["sns_notification"]), name: text}
+    body = {**json.loads(FIXTURES["sns_notification"]), name: text}
 
-    assert reason(*delivered(PLAIN, json.dumps(said).encode())).isprintable()
+    assert reason(*delivered(PLAIN, json.dumps(body).encode())).isprintable()
 
 
 ANYTHING = st.recursive(
@@ -248,9 +248,9 @@ MUTABLE = {name: (json.loads(body), places(json.loads(body))) for name, body in 
 @given(st.data())
 def test_any_change_to_a_notification_is_read_or_refused(data: st.DataObject) -> None:
     whole, paths = MUTABLE[data.draw(st.sampled_from(sorted(MUTABLE)))]
-    said = copy.deepcopy(whole)
+    changed = copy.deepcopy(whole)
     *above, last = data.draw(st.sampled_from(paths))
-    part: Any = said
+    part: Any = changed
     for name in above:
         part = part[name]
     if data.draw(st.booleans()):
@@ -259,4 +259,4 @@ def test_any_change_to_a_notification_is_read_or_refused(data: st.DataObject) ->
         del part[last]
 
     for headers in (PLAIN, SQS, STRUCTURED):
-        check(headers, json.dumps(said).encode("utf-8", "surrogatepass"))
+        check(headers, json.dumps(changed).encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""Each function has a Service in a cluster, and its paths lead there: through our own front, and through a Gateway."""
+"""Each function has a Service in a cluster, and the front and the Gateway route its paths to it."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import yaml
 from functions import front as functions_front
 from tests.conftest import ROOT
 
-#: what only the cluster's own events call, at the function's own address: it has no path from outside
+#: functions that only events of the cluster call; they have no public path
 INTERNAL = {"sweep", "dead-letter"}
 HOST = "{}.stoker.svc.cluster.local"
 
@@ -44,15 +44,15 @@ def test_each_function_is_a_service_and_each_service_a_function() -> None:
         assert variables["FUNCTION_TARGET"] == name.replace("-", "_")
 
 
-def test_the_one_service_takes_the_place_of_all_others() -> None:
+def test_the_one_service_replaces_all_others() -> None:
     (component,) = documents("components/one-service/kustomization.yaml")
-    gone = next(one["target"]["name"] for one in component["patches"] if "|" in one["target"]["name"])
+    removed = next(one["target"]["name"] for one in component["patches"] if "|" in one["target"]["name"])
 
-    assert {*gone.split("|"), "create-job"} == endpoints().keys()
+    assert {*removed.split("|"), "create-job"} == endpoints().keys()
 
 
 def front() -> Callable[[str, str], str | None]:
-    """Return to which host our Envoy sends a call: its first route that matches."""
+    """Return a function that maps a request to our Envoy's host: the first route that matches."""
     config = yaml.safe_load(documents("base/front.yaml")[0]["data"]["envoy.yaml"])
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
@@ -76,7 +76,7 @@ def front() -> Callable[[str, str], str | None]:
 
 
 def gateway() -> Callable[[str, str], str | None]:
-    """Return to which host a Gateway sends a call: by the only rule that matches."""
+    """Return a function that maps a request to a Gateway's host: the only rule that matches."""
     (route,) = documents("components/gateway/routes.yaml")
 
     def matches(match: dict[str, Any], method: str, path: str) -> bool:
@@ -95,40 +95,40 @@ def gateway() -> Callable[[str, str], str | None]:
             for match in rule["matches"]
             if matches(match, method, path)
         ]
-        assert len(hosts) < 2, "which of them wins is every Gateway's own affair"
+        assert len(hosts) < 2, "which rule wins depends on the Gateway's implementation"
         return hosts[0] if hosts else None
 
     return host
 
 
-DOORS = {"front": front(), "gateway": gateway()}
+ENTRIES = {"front": front(), "gateway": gateway()}
 
 
 def filled(path: str) -> str:
     return path.replace("{job_id}", "job-1")
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(("name", "method", "path"), PUBLIC)
-def test_each_path_leads_to_its_function(door: str, name: str, method: str, path: str) -> None:
-    assert DOORS[door](method, filled(path)) == HOST.format(name)
+def test_each_path_leads_to_its_function(entry: str, name: str, method: str, path: str) -> None:
+    assert ENTRIES[entry](method, filled(path)) == HOST.format(name)
 
 
 @pytest.mark.parametrize("path", sorted({path for _, _, path in PUBLIC}))
 def test_another_method_leads_to_a_function_of_that_path_which_answers_405(path: str) -> None:
     hosts = {HOST.format(name) for name, _, own in PUBLIC if own == path}
 
-    assert DOORS["front"]("PUT", filled(path)) in hosts
+    assert ENTRIES["front"]("PUT", filled(path)) in hosts
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(("name", "method", "path"), [route for route in ROUTES if route[0] in INTERNAL])
-def test_no_path_leads_to_what_only_events_call(door: str, name: str, method: str, path: str) -> None:
-    assert DOORS[door](method, filled(path)) != HOST.format(name)
+def test_no_path_leads_to_what_only_events_call(entry: str, name: str, method: str, path: str) -> None:
+    assert ENTRIES[entry](method, filled(path)) != HOST.format(name)
 
 
 @pytest.mark.parametrize("file", ["base/front.yaml", "components/gateway/routes.yaml"])
-def test_no_door_leads_nowhere(file: str) -> None:
+def test_every_host_of_an_entry_is_a_function(file: str) -> None:
     hosts = set(re.findall(r"([a-z-]+)\.stoker\.svc\.cluster\.local", (ROOT / "knative" / file).read_text()))
 
     assert hosts == endpoints().keys() - INTERNAL

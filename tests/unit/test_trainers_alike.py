@@ -1,4 +1,4 @@
-"""What all trainers share is one text, though they share no package."""
+"""Files that trainers share are identical copies, because trainers share no package."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def test_there_is_more_than_one_trainer() -> None:
 
 
 @pytest.mark.parametrize(("trainer", "name"), COPIES, ids=lambda value: getattr(value, "name", value))
-def test_what_trainers_share_is_the_same_bytes_in_each(trainer: Path, name: str) -> None:
+def test_shared_files_are_the_same_bytes_in_each_trainer(trainer: Path, name: str) -> None:
     assert (trainer / name).read_bytes() == (FIRST / name).read_bytes(), f"copy {FIRST.name}/{name} to {trainer.name}"
     assert not (trainer / name).is_symlink()
 
 
 @pytest.mark.parametrize("trainer", [*TRAINERS, EXAMPLE], ids=lambda path: path.name)
-def test_utils_stands_alone(trainer: Path) -> None:
+def test_utils_imports_no_module_of_its_trainer(trainer: Path) -> None:
     own = {path.stem for path in trainer.glob("*.py")} - {"utils"}
     imported = [line.split()[1] for line in (trainer / "utils.py").read_text().splitlines() if "import " in line]
 

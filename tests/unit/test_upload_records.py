@@ -95,11 +95,11 @@ def test_ceph_sends_keys_as_they_are() -> None:
 
 def seaweedfs(**changes: Any) -> list[Upload | Rejected]:
     """Read the captured webhook with changes to its new entry, or above that to the message."""
-    said = json.loads(FIXTURES["seaweedfs_create"])
+    webhook = json.loads(FIXTURES["seaweedfs_create"])
     for name, value in changes.items():
-        part = said["message"] if name in said["message"] else said["message"]["new_entry"]
+        part = webhook["message"] if name in webhook["message"] else webhook["message"]["new_entry"]
         part[name] = value
-    return delivered(PLAIN, json.dumps(said).encode())
+    return delivered(PLAIN, json.dumps(webhook).encode())
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_seaweedfs_webhooks_that_cannot_be_used_are_rejected(changes: dict[str, 
         {"attributes": {"file_mode": 0o20000000770}},
     ],
 )
-def test_what_is_no_object_in_seaweedfs_is_left_out(changes: dict[str, Any]) -> None:
+def test_seaweedfs_entries_that_are_not_objects_are_left_out(changes: dict[str, Any]) -> None:
     assert seaweedfs(**changes) == []
 
 

@@ -1,4 +1,4 @@
-"""Notifications as their vendors send them, and what a delivery of them comes with."""
+"""Notifications as vendors send them, with their headers."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from functions.domain import json_values
 from functions.events import cloudevents, notifications
 from functions.events.notifications import Rejected, Upload
 
-#: for properties, which say nothing about time: on a busy machine any example can take long
+#: for properties: on a busy machine any example can be slow
 NO_DEADLINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 FIXTURES = {path.stem: path.read_bytes() for path in (Path(__file__).parent / "notifications").glob("*.json")}
@@ -41,16 +41,16 @@ PLAIN = {"Content-Type": "application/json"}
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """Return an AWS record with changes to ``s3.object``, or above it to what is in the record itself."""
-    made: dict[str, Any] = json.loads(FIXTURES["aws_put"])["Records"][0]
+    """Return an AWS record with changes to ``s3.object``, or to fields of the record itself."""
+    result: dict[str, Any] = json.loads(FIXTURES["aws_put"])["Records"][0]
     for name, value in changes.items():
-        part = made if name in made else made["s3"]["object"]
+        part = result if name in result else result["s3"]["object"]
         part[name] = value
-    return made
+    return result
 
 
 def delivered(headers: Mapping[str, str], body: bytes) -> list[Upload | Rejected]:
-    """Return what create-job finds in a delivery."""
+    """Return the uploads and rejections that create-job reads from a delivery."""
     is_event = cloudevents.is_event(headers)
     return notifications.read(cloudevents.parse_each(headers, body) if is_event else [json_values.decode(body)])
 
