@@ -32,5 +32,5 @@ def test_a_kit_that_is_stopped_has_a_result_and_leaves_nothing(tmp_path: Path, n
 
 def test_a_kit_that_is_stopped_while_it_puts_up_its_parts_leaves_nothing() -> None:
     with started("tests.contract", "stub") as kit:
-        read_until(kit, "30 rules")
+        read_until(kit, f"{len(RULES)} rules")
         stopped(kit, signal.SIGTERM)
