@@ -26,7 +26,7 @@ def _look(path: str) -> None:
     job_id = job_id_of(path.rpartition("/")[2])
     try:
         if job_id is not None:
-            sweeping.look(job_id, now=tokens.now())
+            sweeping.reconcile_job(job_id, now=tokens.now())
     except NotFound:  # a Job without a row: the next sweep stops it, and a redelivery would not help
         return
 

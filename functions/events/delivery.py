@@ -41,19 +41,19 @@ def deliver(lease: Lease, *, now: datetime) -> None:
     """
     end = time.monotonic() + BUDGET_SECONDS
     if not settings().k_sink:
-        while outbox.forget_unsent(before=now - KEPT_WITHOUT_SINK, limit=FORGOTTEN) and time.monotonic() < end:
+        while outbox.delete_unsent(before=now - KEPT_WITHOUT_SINK, limit=FORGOTTEN) and time.monotonic() < end:
             continue
         return
     sender = _Sender(lease, end)
     held: set[str] = set()
     with ThreadPoolExecutor(SENDERS) as senders:
-        while sender.may_go_on() and (rows := outbox.unsent(but=held, limit=BATCH)):
+        while sender.may_go_on() and (rows := outbox.unsent(excluded_jobs=held, limit=BATCH)):
             by_job: dict[str, list[Outbox]] = defaultdict(list)
             for row in rows:
                 by_job[row.job_id].append(row)
             taken = [*senders.map(sender.send, by_job.values())]
             if any(taken):
-                outbox.sent([id_ for ids in taken for id_ in ids], now=now)
+                outbox.mark_sent([id_ for ids in taken for id_ in ids], now=now)
             held |= {job_id for job_id, ids in zip(by_job, taken, strict=True) if len(ids) < len(by_job[job_id])}
     if sender.failures:
         raise sender.failures[0]

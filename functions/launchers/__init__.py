@@ -1,1 +1,1 @@
-"""What starts, stops and inspects trainers: local processes or Kubernetes Jobs."""
+"""Launchers start, stop and inspect trainers, as local processes or as Kubernetes Jobs."""

@@ -1,6 +1,6 @@
-"""The Kubernetes launcher: one batch/v1 Job a launch, in a namespace for trainers only.
+"""The Kubernetes launcher: one batch/v1 Job per launch, in a namespace for trainers only.
 
-Every call can be made again after a crash between any two of its steps: an object that exists already is used.
+Every call can be repeated after a crash between any two of its steps: an object that already exists is reused.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from functions.launchers import kubernetes_objects as objects
 from functions.launchers import kubernetes_status
-from functions.launchers.base import LauncherAwayError, LaunchRejectedError, Phase, Status, trainer_of
+from functions.launchers.base import LauncherUnreachableError, LaunchRejectedError, Phase, Status, trainer_of
 from functions.launchers.kubernetes_api import (
     CONFLICT,
     EVENTS,
@@ -37,46 +37,46 @@ from functions.store.tables import Job
 Value = TypeVar("Value", str, datetime)
 
 _FORBIDDEN = 403
-#: the API server, or a policy in it, will never take this object
+#: statuses of the API server, or of a policy in it, that mean it will never accept the object
 _REJECTED = {400, 422}
 
 
 class _Snapshot(NamedTuple):
-    """Our Jobs at one moment."""
+    """This installation's Jobs at one moment."""
 
     jobs: dict[str, Object]
     #: by the Job's name
     pods: dict[str, list[Object]]
     #: why a Job has no pod, by the Job's uid
-    podless: dict[str, str]
-    #: since when an image cannot be pulled, by the pod's uid
+    missing_pods: dict[str, str]
+    #: when pulling an image first failed, by the pod's uid
     pulls_failing_since: dict[str, datetime]
 
 
 class _QuotaError(Exception):
-    """The namespace's quota has no room for an object now."""
+    """The namespace's quota does not allow another object now."""
 
 
 class Kubernetes:
-    """The ``Launcher`` of a cluster; what it knows is in the cluster."""
+    """The ``Launcher`` of a cluster; all its state is in the cluster."""
 
     def __init__(self) -> None:
         self._snapshot: _Snapshot | None = None
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
-        """Make the Job, then the Secret that its pod waits for; either may be there already."""
+        """Create the Job, then the Secret that its pod waits for; either may exist already."""
         if not trainer_of(job).image:
             raise LaunchRejectedError(f"the trainer {job.framework!r} has no image in TRAINERS")
         with _outages():
             if job.launch > 1:
                 _delete_jobs(f"{objects.JOB_ID}={job.id},{objects.LAUNCH}!={job.launch}")
             try:
-                made = _make_job(job, environment)
-                if _create(SECRETS, objects.secret_object(job, environment, objects.uid_of(made))) is None:
+                cluster_job = _create_job(job, environment)
+                if _create(SECRETS, objects.secret_object(job, environment, objects.uid_of(cluster_job))) is None:
                     _renew_secret(job, environment)
             except _QuotaError as error:
                 return Status(Phase.WAITING, f"waits for the namespace's quota: {error}")
-        return kubernetes_status.of(made, [], now=datetime.now(UTC))
+        return kubernetes_status.of(cluster_job, [], now=datetime.now(UTC))
 
     def renew(self, job: Job, credentials: dict[str, str]) -> None:
         """Write the credentials into the launch's Secret; a pod that starts later reads them."""
@@ -84,15 +84,15 @@ class Kubernetes:
             _renew_secret(job, credentials)
 
     def stop(self, job_id: str) -> None:
-        """Delete the job's Jobs; their pods get SIGTERM and the grace."""
+        """Delete the job's Jobs; their pods get SIGTERM and the grace period."""
         with _outages():
             _delete_jobs(f"{objects.JOB_ID}={job_id}")
 
     def inspect(self, job: Job) -> Status:
-        """Say how this launch stands, by its Job and its pods; after ``list``, as they were then."""
+        """Return the status of this launch from its Job and pods; after ``list``, from the snapshot it took."""
         name = objects.name(job)
         snapshot = self._snapshot
-        # What the listing does not have may have been made since.
+        # A Job that is not in the snapshot may have been created since.
         if snapshot is None or name not in snapshot.jobs:
             with _outages():
                 cluster_job = _api().get(JOBS, name)
@@ -102,7 +102,7 @@ class Kubernetes:
         return kubernetes_status.of(
             snapshot.jobs[name],
             snapshot.pods[name],
-            podless=snapshot.podless.get(objects.uid_of(snapshot.jobs[name])),
+            missing_pod=snapshot.missing_pods.get(objects.uid_of(snapshot.jobs[name])),
             pulls=kubernetes_status.Pulls(settings().image_pull_seconds, snapshot.pulls_failing_since),
             now=datetime.now(UTC),
         )
@@ -110,29 +110,30 @@ class Kubernetes:
     def list(self) -> set[str]:
         """Return the jobs with a Job that has not ended."""
         with _outages():
-            jobs = {objects.name_of(one): one for one in _own(JOBS, objects.STOKER)}
+            jobs = {objects.name_of(job): job for job in _own(JOBS, objects.STOKER)}
             self._snapshot = _take_snapshot(jobs, objects.STOKER)
-        alive = {name for name, one in jobs.items() if not kubernetes_status.has_ended(one)}
+        alive = {name for name, job in jobs.items() if not kubernetes_status.has_ended(job)}
         return {job_id for job_id in map(objects.job_id_of, alive) if job_id is not None}
 
 
-def _make_job(job: Job, environment: dict[str, str]) -> Object:
+def _create_job(job: Job, environment: dict[str, str]) -> Object:
     _check_queue(job)
-    made = _create(JOBS, objects.job_object(job, environment)) or _api().get(JOBS, objects.name(job))
-    if made is None:
+    cluster_job = _create(JOBS, objects.job_object(job, environment)) or _api().get(JOBS, objects.name(job))
+    if cluster_job is None:
         raise OSError(f"the Job {objects.name(job)} was deleted while it was submitted")
-    if not objects.is_ours(made):
+    if not objects.is_ours(cluster_job):
+        owner = objects.installation_of(cluster_job)
         raise LaunchRejectedError(
-            f"the cluster has the Job {objects.name(job)} already, of the installation {objects.installation_of(made)};"
+            f"the cluster has the Job {objects.name(job)} already, of the installation {owner};"
             f" INSTALLATION is {settings().installation} here"
         )
-    return made
+    return cluster_job
 
 
 def _check_queue(job: Job) -> None:
-    """Reject a job whose queue does not exist: it would wait for ever. One that waits in its queue stays."""
+    """Reject a job whose queue does not exist, because it would wait forever; a Job that exists already is left."""
     queue = objects.queue(job)
-    queues = _allowed(QUEUES) if queue else None
+    queues = _list_if_allowed(QUEUES) if queue else None
     if queues is None:
         return
     names = sorted(map(objects.name_of, queues))
@@ -147,7 +148,7 @@ def _own(resource: Resource, labels: str) -> Iterator[Object]:
 
 
 def _renew_secret(job: Job, credentials: dict[str, str]) -> None:
-    """Merge credentials into a Secret; without one, there is no pod, or sweep submits the job again for its pod."""
+    """Merge credentials into a Secret. If it is missing, no pod runs, and sweep submits the job again if one waits."""
     name = objects.name(job)
     try:
         _api().patch(SECRETS, name, {"stringData": objects.secret_data(credentials)})
@@ -156,7 +157,7 @@ def _renew_secret(job: Job, credentials: dict[str, str]) -> None:
             return
         if not _is_immutable(error):
             raise
-        # Of a release whose Secrets could not be changed.
+        # An earlier release made immutable Secrets: replace it.
         owner = _api().get(JOBS, name)
         _api().delete(SECRETS, name)
         if owner is not None:
@@ -169,13 +170,13 @@ def _is_immutable(error: ApiException) -> bool:
 
 
 def _create(resource: Resource, body: Object) -> Object | None:
-    """Return the new object; None if there is one of this name.
+    """Create an object and return it; return None if the name is taken.
 
-    Who forbids is in the answer's Status: RBAC does not know the object's name, a quota does, a policy adds a cause,
-    and a webhook sends a Status of its own, without details.
+    The Status of a 403 response tells who has refused: RBAC does not name the object, a quota does, a policy adds a
+    cause, and a webhook sends its own Status without details.
 
     Raises:
-        LaunchRejectedError: the API server, or a policy, never takes it.
+        LaunchRejectedError: the API server or a policy will never accept the object.
         _QuotaError: the namespace's quota is exhausted.
     """
     try:
@@ -203,16 +204,16 @@ def _take_snapshot(jobs: dict[str, Object], labels: str) -> _Snapshot:
     pods: dict[str, list[Object]] = defaultdict(list)
     for pod in _own(PODS, labels):
         pods[objects.job_name_of(pod)].append(pod)
-    waiting = [one for name, one in jobs.items() if not pods[name] and not kubernetes_status.has_ended(one)]
-    podless: dict[str, str] = {}
-    if any(kubernetes_status.is_suspended(one) for one in waiting):
-        podless |= _explanations(WORKLOADS, kubernetes_status.of_workload)
-    if not all(kubernetes_status.is_suspended(one) for one in waiting):
-        podless |= _explanations(EVENTS, kubernetes_status.of_event, fields="reason=FailedCreate")
+    waiting = [job for name, job in jobs.items() if not pods[name] and not kubernetes_status.has_ended(job)]
+    missing_pods: dict[str, str] = {}
+    if any(kubernetes_status.is_suspended(job) for job in waiting):
+        missing_pods |= _explanations(WORKLOADS, kubernetes_status.workload_message)
+    if not all(kubernetes_status.is_suspended(job) for job in waiting):
+        missing_pods |= _explanations(EVENTS, kubernetes_status.event_message, fields="reason=FailedCreate")
     failing_since: dict[str, datetime] = {}
-    if any(kubernetes_status.lacks_image(pod) for some in pods.values() for pod in some):
-        failing_since = _explanations(EVENTS, kubernetes_status.of_pull_failure, fields="reason=Failed", keep=min)
-    return _Snapshot(jobs, pods, podless, failing_since)
+    if any(kubernetes_status.lacks_image(pod) for job_pods in pods.values() for pod in job_pods):
+        failing_since = _explanations(EVENTS, kubernetes_status.pull_failure_time, fields="reason=Failed", keep=min)
+    return _Snapshot(jobs, pods, missing_pods, failing_since)
 
 
 def _explanations(
@@ -222,15 +223,15 @@ def _explanations(
     fields: str = "",
     keep: Callable[[Value, Value], Value] = lambda _, last: last,
 ) -> dict[str, Value]:
-    """Return what objects say of others, by the other's uid; nothing where there are none, or we may not list them."""
+    """Return what objects such as events report, by the uid they are about; empty if listing them is not allowed."""
     explanations: dict[str, Value] = {}
-    for uid, value in filter(None, map(read, _allowed(resource, fields=fields) or ())):
+    for uid, value in filter(None, map(read, _list_if_allowed(resource, fields=fields) or ())):
         explanations[uid] = keep(explanations[uid], value) if uid in explanations else value
     return explanations
 
 
-def _allowed(resource: Resource, *, fields: str = "") -> list[Object] | None:
-    """Return objects of a kind that a cluster may lack, which then has none; None where we may not list them."""
+def _list_if_allowed(resource: Resource, *, fields: str = "") -> list[Object] | None:
+    """Return the objects of a kind, none if the cluster lacks the kind; None if listing them is not allowed."""
     try:
         return list(_api().list(resource, fields=fields))
     except ApiException as error:
@@ -241,13 +242,13 @@ def _allowed(resource: Resource, *, fields: str = "") -> list[Object] | None:
 
 @contextmanager
 def _outages() -> Iterator[None]:
-    """Turn the API server's failures into OSErrors, which a retry can mend."""
+    """Convert the API server's failures to OSErrors, so that sweep retries."""
     try:
         yield
     except ApiException as error:
         raise OSError(f"the Kubernetes API: {message_of(error)}") from error
     except HTTPError as error:
-        raise LauncherAwayError(f"the Kubernetes API: {error}") from error
+        raise LauncherUnreachableError(f"the Kubernetes API: {error}") from error
 
 
 @cache

@@ -1,8 +1,9 @@
-"""The Kubernetes API, through the official client: objects are JSON, every call has the same time-out.
+"""The Kubernetes API, through the official client. Objects are JSON, and every call has the same timeout.
 
-Only ``ApiClient`` and its configuration are used. The client's typed classes (``BatchV1Api``, ``V1Job``) cost a cold
-start more than all the rest of a function does: see ADR 14. Errors are the client's own, ``ApiException`` for an answer
-and urllib3's ``HTTPError`` for none; ``status_of`` reads the typed ``Status`` object of the former.
+Only ``ApiClient`` and its configuration are used. Importing the client's typed classes (``BatchV1Api``, ``V1Job``)
+takes longer than the rest of a function's cold start: see ADR 14. Calls raise the client's own errors: ``ApiException``
+for an error response, and urllib3's ``HTTPError`` if there is no response. ``status_of`` returns the ``Status`` object
+of an error response.
 """
 
 import json
@@ -17,7 +18,7 @@ from kubernetes.config import ConfigException, load_incluster_config, load_kube_
 
 from functions.domain.errors import ConfigurationError
 
-#: to connect, and between two pieces of an answer
+#: of connecting, and of each read of a response
 TIMEOUT_SECONDS = 10.0
 NOT_FOUND, CONFLICT = 404, 409
 _CHUNK = 500
@@ -28,7 +29,7 @@ Object = dict[str, Any]
 
 
 class Resource(NamedTuple):
-    """A kind of namespaced objects, by its place in the API."""
+    """A kind of namespaced objects, by its API path."""
 
     api: str
     plural: str
@@ -38,7 +39,7 @@ JOBS = Resource("apis/batch/v1", "jobs")
 PODS = Resource("api/v1", "pods")
 SECRETS = Resource("api/v1", "secrets")
 EVENTS = Resource("api/v1", "events")
-#: of Kueue
+#: Kueue's resources
 QUEUES = Resource("apis/kueue.x-k8s.io/v1beta2", "localqueues")
 WORKLOADS = Resource("apis/kueue.x-k8s.io/v1beta2", "workloads")
 
@@ -50,7 +51,7 @@ class Api:
         self._client, self._namespace = ApiClient(_configuration()), namespace
 
     def create(self, resource: Resource, body: Object) -> Object:
-        """Return the new object as the API server completed it."""
+        """Create an object, and return it with the fields that the API server added."""
         return self._call("POST", self._path(resource), body=body)
 
     def get(self, resource: Resource, name: str) -> Object | None:
@@ -63,7 +64,7 @@ class Api:
             return None
 
     def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Iterator[Object]:
-        """Yield the objects that both selectors match, page by page."""
+        """Yield the objects that match both selectors, page by page."""
         query = {"limit": str(_CHUNK), "labelSelector": labels, "fieldSelector": fields, "continue": ""}
         while True:
             page = self._call("GET", self._path(resource), query=query)
@@ -73,13 +74,13 @@ class Api:
                 return
 
     def patch(self, resource: Resource, name: str, changes: Object, *, part: str = "") -> Object:
-        """Merge changes into an object, or into a ``part`` of it such as ``status`` (RFC 7396); return the result."""
+        """Merge changes into an object or its subresource ``part``, such as ``status`` (RFC 7396), and return it."""
         return self._call("PATCH", self._path(resource, name, part), body=changes, content_type=_MERGE_PATCH)
 
     def delete(self, resource: Resource, name: str) -> None:
-        """Delete an object and what it owns; an object that does not exist is no error."""
+        """Delete an object and its dependents; it is no error if the object does not exist."""
         try:
-            # A bare DELETE of a Job leaves its pods, and so the GPU, running.
+            # A DELETE of a Job without a propagation policy leaves its pods running, and the GPU in use.
             self._call("DELETE", self._path(resource, name), query={"propagationPolicy": "Background"})
         except ApiException as error:
             if error.status != NOT_FOUND:
@@ -89,9 +90,9 @@ class Api:
         """Close the connections."""
         self._client.close()
 
-    def _path(self, resource: Resource, *words: str) -> str:
+    def _path(self, resource: Resource, *segments: str) -> str:
         path = f"/{resource.api}/namespaces/{self._namespace}/{resource.plural}"
-        return "/".join([path, *filter(None, words)])
+        return "/".join([path, *filter(None, segments)])
 
     def _call(
         self,
@@ -110,12 +111,12 @@ class Api:
         response = self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
         response.read()
         # Raises ApiException unless the status is 2xx.
-        answer: ApiResponse[Any] = self._client.response_deserialize(response, {"2XX": "object"})
-        return dict(answer.data)
+        result: ApiResponse[Any] = self._client.response_deserialize(response, {"2XX": "object"})
+        return dict(result.data)
 
 
 def status_of(error: ApiException) -> Object:
-    """Return the ``Status`` object of an answer that is an error; empty where something else answered."""
+    """Return the ``Status`` object of an error response; empty if the response has none, as from a proxy."""
     try:
         status = json.loads(error.body or "")
     except ValueError:
@@ -124,7 +125,7 @@ def status_of(error: ApiException) -> Object:
 
 
 def message_of(error: ApiException) -> str:
-    """Return what an answer that is an error says, in one line."""
+    """Return the message of an error response."""
     return str(status_of(error).get("message") or f"{error.status} {error.reason}")
 
 
@@ -137,6 +138,6 @@ def _configuration() -> Configuration:
             load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
     except ConfigException as error:
         raise ConfigurationError(f"LAUNCHER: kubernetes needs a cluster: {error}") from error
-    # Sweep is the retry.
+    # No retries here: the next sweep repeats what failed.
     configuration.retries = False
     return configuration

@@ -1,7 +1,7 @@
-"""The objects that a launch is made of in a cluster: one batch/v1 Job, and one Secret that goes with it.
+"""Builds the objects of a launch in a cluster: one batch/v1 Job, and one Secret that the Job owns.
 
-Nothing here talks to the API server; ``launch_kubernetes`` does. What create-job may make at all is said once
-more, by another hand, in the ValidatingAdmissionPolicy of ``knative/base``.
+Nothing here calls the API server; the module ``kubernetes`` does. The ValidatingAdmissionPolicy in ``knative/base``
+independently limits which objects create-job may create.
 """
 
 import math
@@ -15,10 +15,10 @@ from functions.store.tables import Job
 Object = dict[str, Any]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "stoker"}
-#: as a selector; ``is_ours`` tells the installations apart
+#: as a selector of all installations' objects; ``is_ours`` filters by installation
 STOKER = "app.kubernetes.io/managed-by=stoker"
 INSTALLATION = "stoker.dev/installation"
-#: earlier releases had no such label: their Jobs belong to the installation that has the default name
+#: Jobs of earlier releases lack the label, and belong to the installation with the default name
 _UNLABELLED = "stoker"
 JOB_ID = "stoker.dev/job-id"
 LAUNCH = "stoker.dev/launch"
@@ -28,47 +28,47 @@ EXIT_ON_SIGTERM = 143
 #: the headless Service through which the pods of one Job find each other
 SUBDOMAIN = "trainers"
 
-#: behind all else: a function that starts from zero on a full node is not kept waiting by the trainers that wait for it
+#: lowest priority, so that pending trainers never block a function's cold start
 PRIORITY = "stoker-trainers"
 
 _USER = 10001
-_TOKEN_FOLDER = "/var/run/stoker"  # noqa: S105 -- a place, no token
-#: what of the contract's variables is secret; the token is handed over as a file
+_TOKEN_FOLDER = "/var/run/stoker"  # noqa: S105 -- a path, not a token
+#: the contract's variables that are secret; the token is mounted as a file
 _SECRETS = ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
 _TTL_SECONDS = 24 * 3600
-#: the clocks are sweep's; the cluster's own deadline is there for the day on which no sweep runs
+#: added to the cluster's deadline, because sweep enforces the time limits and the deadline is only its fallback
 _DEADLINE_SPARE_SECONDS = 3600
 _NAME = re.compile(r"stoker-([a-z0-9]+)-(\d+)")
 
 
 def name(job: Job) -> str:
-    """Return the name of this launch's Job and Secret: the same launch again is the same object."""
+    """Return the name of this launch's Job and Secret, so that submitting it twice creates one object."""
     return f"stoker-{job.id}-{job.launch}"
 
 
 def job_id_of(object_name: str) -> str | None:
-    """Return the job that a Job or a pod of ours belongs to, by its name; None for what is not ours."""
-    found = _NAME.match(object_name)
-    return found[1] if found else None
+    """Return the id of the job that a Job or pod belongs to, from its name; None if the name is not one of Stoker's."""
+    match = _NAME.match(object_name)
+    return match[1] if match else None
 
 
 def installation_of(item: Object) -> str:
-    """Return the installation of Stoker that an object of the API server belongs to."""
+    """Return the installation of Stoker that an object belongs to."""
     return str(item["metadata"].get("labels", {}).get(INSTALLATION, _UNLABELLED))
 
 
 def is_ours(item: Object) -> bool:
-    """Say whether an object of the API server belongs to this installation."""
+    """Return whether an object belongs to this installation."""
     return installation_of(item) == settings().installation
 
 
 def name_of(item: Object) -> str:
-    """Return the name of an object that the API server has."""
+    """Return the name of an object."""
     return str(item["metadata"]["name"])
 
 
 def uid_of(item: Object) -> str:
-    """Return the uid of an object that the API server has."""
+    """Return the uid of an object."""
     return str(item["metadata"]["uid"])
 
 
@@ -93,12 +93,12 @@ def _job(job: Job, pod: Object) -> Object:
             "annotations": {"stoker.dev/trace-id": job.trace_id},
         },
         "spec": {
-            # Kueue lets it go; without a queue it starts at once.
+            # Kueue resumes it; without a queue it starts at once.
             "suspend": bool(kueue),
             "completions": nodes,
             "parallelism": nodes,
             "completionMode": "Indexed" if nodes > 1 else "NonIndexed",
-            # Which failures are worth another launch is decided in one place, by sweep, for all launchers.
+            # Sweep alone decides, for all launchers, which failures are worth another launch.
             "backoffLimit": 0,
             "podFailurePolicy": {"rules": _disruptions("Ignore" if nodes == 1 else "FailJob")},
             # Never two pods on one job.
@@ -116,9 +116,9 @@ def _job(job: Job, pod: Object) -> Object:
 
 
 def _disruptions(action: str) -> list[Object]:
-    """Return the rules for pods that failed by no fault of theirs: they were evicted, or deleted.
+    """Return the rules for pods that failed because they were evicted or deleted.
 
-    That is free for a single pod: another goes on from last.pt. Several nodes start again together.
+    A single pod is replaced without a new launch, and resumes from last.pt. Several nodes are launched again together.
     """
     on_signal = {"containerName": CONTAINER, "operator": "In", "values": [EXIT_ON_SIGTERM]}
     return [
@@ -128,7 +128,7 @@ def _disruptions(action: str) -> list[Object]:
 
 
 def secret_object(job: Job, credentials: dict[str, str], job_uid: str) -> Object:
-    """Return the Secret, owned by the Job, so that it goes when the Job goes."""
+    """Return the Secret; the Job owns it, so both are deleted together."""
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name(job), "uid": job_uid}
     return {
         "apiVersion": "v1",
@@ -140,7 +140,7 @@ def secret_object(job: Job, credentials: dict[str, str], job_uid: str) -> Object
 
 
 def secret_data(credentials: dict[str, str]) -> dict[str, str]:
-    """Return the content of a Secret: the token, which is mounted as a file, and what is secret of the variables."""
+    """Return a Secret's content: the token, which is mounted as a file, and the secret variables."""
     return {"token": credentials["CALLBACK_TOKEN"]} | _secret_variables(credentials)
 
 
@@ -150,7 +150,7 @@ def _labels(job: Job) -> dict[str, str]:
 
 
 def queue(job: Job) -> str:
-    """Return the LocalQueue that a job waits in; empty where it waits in none."""
+    """Return the LocalQueue of a job; empty if it has none."""
     return str(job.spec.get("queue") or settings().kueue_queue)
 
 
@@ -166,10 +166,10 @@ def _secret_variables(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _pod(job: Job, environment: dict[str, str]) -> Object:
-    """Return the pod, fit for a namespace of the restricted pod security standard."""
+    """Return the pod, which satisfies the restricted pod security standard."""
     trainer = base.trainer_of(job)
     volumes = [
-        # What workers share; its pages count against the memory limit.
+        # Shared memory of the data loader's workers; its pages count against the memory limit.
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.resources.shm}},
         {"name": "scratch", "emptyDir": {"sizeLimit": trainer.resources.scratch}},
         {
@@ -208,22 +208,22 @@ def _gpu_node(job: Job) -> dict[str, str]:
 
 
 def _container(job: Job, trainer: Trainer, environment: dict[str, str]) -> dict[str, Any]:
-    asked = trainer.resources
+    resources = trainer.resources
     gpus = {settings().gpu_resource: str(job.spec["gpus"])} if job.spec.get("gpus") else {}
-    limits = {"memory": asked.memory, "ephemeral-storage": asked.ephemeral_storage} | gpus
+    limits = {"memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage} | gpus
     return {
         "name": CONTAINER,
         "image": trainer.image,
         "imagePullPolicy": "IfNotPresent",
         "env": _variables(job, environment),
-        # No limit on the CPU: throttling the loader idles the GPU.
-        "resources": {"requests": {"cpu": asked.cpu} | limits, "limits": limits},
+        # No CPU limit: throttling the data loader would idle the GPU.
+        "resources": {"requests": {"cpu": resources.cpu} | limits, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # The end of the log is the message of a pod that failed without a word.
+        # The end of the log becomes the termination message of a container that failed.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 -- a container's own
@@ -239,8 +239,8 @@ def _variables(job: Job, environment: dict[str, str]) -> list[dict[str, Any]]:
     plain |= {"CALLBACK_TOKEN_FILE": f"{_TOKEN_FOLDER}/token", "HOME": "/tmp"}  # noqa: S108 -- as above
     nodes = job.spec.get("nodes", 1)
     if nodes > 1:
-        # The pod of index 0 calls back and is met by the others; Kubernetes adds each one's JOB_COMPLETION_INDEX.
+        # The pod of index 0 calls back, and is the others' rendezvous. Kubernetes sets JOB_COMPLETION_INDEX in each.
         plain |= {"NODES": str(nodes), "MASTER_ADDR": f"{name(job)}-0.{SUBDOMAIN}"}
-    # The kubelet expands $(NAME) in a value; doubled, a dollar sign is itself.
+    # The kubelet expands $(NAME) in a value; a doubled dollar sign is a literal one.
     values = [{"name": key, "value": value.replace("$", "$$")} for key, value in sorted(plain.items())]
     return values + [{"name": key, "valueFrom": {"secretKeyRef": {"name": name(job), "key": key}}} for key in secret]

@@ -1,6 +1,6 @@
-"""What a Job and its pods say, in our words: waiting and why, running, or ended and for what reason.
+"""Derives a launch's status from its Job and pods: waiting, running or ended, with message and reason.
 
-A Job alone says little (``BackoffLimitExceeded``); the pods say the rest, for as long as they are there.
+A Job alone reports little (``BackoffLimitExceeded``); its pods report the rest, as long as they exist.
 Sources: batch/v1 and core/v1 API types; the kubelet's and the scheduler's reasons.
 """
 
@@ -14,7 +14,7 @@ from functions.launchers.base import MESSAGE_LENGTH, Phase, Status, message_of_e
 
 Object = dict[str, Any]
 
-#: DisruptionTarget's reasons
+#: by the reason of the DisruptionTarget condition
 _DISRUPTIONS = {
     "PreemptionByScheduler": Reason.PREEMPTED,
     "EvictionByEvictionAPI": Reason.EVICTED,
@@ -30,7 +30,7 @@ _ENDS = (*_FAILED, *_COMPLETE)
 
 
 class Pulls(NamedTuple):
-    """How long an image may fail to be pulled, and since when it fails, by the pod's uid."""
+    """How long pulling an image may fail, and since when it fails, by the pod's uid."""
 
     limit_seconds: float = 0
     failing_since: Mapping[str, datetime] = MappingProxyType({})
@@ -40,60 +40,60 @@ _NO_PULLS = Pulls()
 
 
 def has_ended(job: Object) -> bool:
-    """Say whether a Job is done with, one way or the other."""
+    """Return whether a Job has completed or failed."""
     return _condition(job, *_ENDS) is not None
 
 
 def is_suspended(job: Object) -> bool:
-    """Say whether a Job waits for somebody to let it go."""
+    """Return whether a Job is suspended, as by Kueue until it is admitted."""
     return bool(job["spec"].get("suspend"))
 
 
-def of_event(event: Object) -> tuple[str, str] | None:
-    """Return the uid of the Job that an event of reason ``FailedCreate`` is about, and why it gets no pod."""
+def event_message(event: Object) -> tuple[str, str] | None:
+    """Return the Job's uid and the message of an event with reason ``FailedCreate``: why the Job gets no pod."""
     uid, message = event["involvedObject"].get("uid"), event.get("message")
     return (uid, message) if uid and message else None
 
 
-def of_workload(workload: Object) -> tuple[str, str] | None:
-    """Return the uid of the Job that a Workload of Kueue's stands for, and what it says of its turn."""
+def workload_message(workload: Object) -> tuple[str, str] | None:
+    """Return the Job's uid and the message of a Kueue Workload that is not admitted yet."""
     uid = workload["metadata"].get("labels", {}).get("kueue.x-k8s.io/job-uid")
     waits = _condition(workload, "QuotaReserved", "Admitted", status="False")
     return (uid, waits["message"]) if uid and waits and waits.get("message") else None
 
 
-def of_pull_failure(event: Object) -> tuple[str, datetime] | None:
-    """Return the uid of the pod that an event of reason ``Failed`` is about, and when that happened first."""
+def pull_failure_time(event: Object) -> tuple[str, datetime] | None:
+    """Return the pod's uid and the first time of an event with reason ``Failed``."""
     uid = event["involvedObject"].get("uid")
     first_at = event.get("firstTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
     return (uid, datetime.fromisoformat(first_at)) if uid else None
 
 
 def lacks_image(pod: Object) -> bool:
-    """Say whether a pod waits for an image that cannot be pulled."""
+    """Return whether a pod waits for an image that cannot be pulled."""
     waiting = _waiting(pod)
     return waiting is not None and waiting[0] in _IMAGE_TROUBLE
 
 
 def of(
-    job: Object, pods: Sequence[Object], *, now: datetime, podless: str | None = None, pulls: Pulls = _NO_PULLS
+    job: Object, pods: Sequence[Object], *, now: datetime, missing_pod: str | None = None, pulls: Pulls = _NO_PULLS
 ) -> Status:
-    """Return where a launch stands; ``pods`` are those of the Job, in any order; ``podless``: why there are none."""
-    status = _of(job, sorted(pods, key=_created_at, reverse=True), now=now, podless=podless, pulls=pulls)
+    """Return the status of a launch from its Job and the Job's pods; ``missing_pod`` says why it has no pod."""
+    status = _of(job, sorted(pods, key=_created_at, reverse=True), now=now, missing_pod=missing_pod, pulls=pulls)
     return status._replace(image=next(filter(None, map(_image, pods)), None))
 
 
-def _of(job: Object, newest_first: Sequence[Object], *, now: datetime, podless: str | None, pulls: Pulls) -> Status:
+def _of(job: Object, newest_first: Sequence[Object], *, now: datetime, missing_pod: str | None, pulls: Pulls) -> Status:
     failed = _condition(job, *_FAILED)
     if failed is not None:
         return _failed(failed, newest_first)
     if _condition(job, *_COMPLETE) is not None:
         return Status(Phase.ENDED, message_of_exit(0, ""), reason_of_exit(0))
-    because = f": {podless}"[:MESSAGE_LENGTH] if podless else ""
+    detail = f": {missing_pod}"[:MESSAGE_LENGTH] if missing_pod else ""
     if is_suspended(job):
-        return Status(Phase.HELD, f"waits for quota of its queue{because}")
+        return Status(Phase.HELD, f"waits for quota of its queue{detail}")
     if not newest_first:
-        return Status(Phase.HELD, f"waits for its pod{because}")
+        return Status(Phase.HELD, f"waits for its pod{detail}")
     return _of_pod(newest_first[0], now=now, pulls=pulls)
 
 
@@ -113,12 +113,12 @@ def _of_pod(pod: Object, *, now: datetime, pulls: Pulls) -> Status:
         return Status(Phase.ENDED if is_over else Phase.WAITING, message, Reason.IMAGE_PULL)
     if reason == "Unschedulable":
         return Status(Phase.HELD, message, Reason.UNSCHEDULABLE)
-    # The Secret may be what its container waits for: it is made anew with the next submission.
+    # The container may wait for its Secret, which the next submission creates again.
     return Status(Phase.WAITING, message)
 
 
 def _waiting(pod: Object) -> tuple[str, str] | None:
-    """Return why a pod does not run yet, as Kubernetes' word and in a sentence."""
+    """Return why a pod does not run yet: the reason of Kubernetes, and a message."""
     unscheduled = _condition(pod, "PodScheduled", status="False")
     if unscheduled is not None:
         reason = unscheduled.get("reason", "")
@@ -132,14 +132,16 @@ def _waiting(pod: Object) -> tuple[str, str] | None:
 
 
 def _lost(pod: Object, *, now: datetime) -> Status | None:
-    """Say that a pod's node is gone: the pod should have ended by now, and nobody is left there to confirm it."""
+    """Return the status of a pod whose node is gone: its deletion is overdue, and no kubelet is left to confirm it."""
     deleted_at = pod["metadata"].get("deletionTimestamp")
     disruption = _condition(pod, "DisruptionTarget")
     if deleted_at is None or disruption is None or now < datetime.fromisoformat(deleted_at):
         return None
     if _DISRUPTIONS.get(disruption.get("reason", "")) != Reason.NODE_LOST:
         return None
-    return Status(Phase.ENDED, f"its node is away: {disruption.get('message')}"[:MESSAGE_LENGTH], Reason.NODE_LOST)
+    return Status(
+        Phase.ENDED, f"its node is unreachable: {disruption.get('message')}"[:MESSAGE_LENGTH], Reason.NODE_LOST
+    )
 
 
 def _failed(condition: Object, pods: Sequence[Object]) -> Status:
@@ -149,18 +151,18 @@ def _failed(condition: Object, pods: Sequence[Object]) -> Status:
     for disrupted in filter(None, map(_disrupted, pods)):
         return disrupted
     if reason == "PodFailurePolicy":
-        # Its only rule that fails a Job is ours, on a disruption of one of several nodes; that pod may be gone by now.
+        # The only rule that fails a Job is for a disruption of one of several nodes; that pod may be gone already.
         return Status(Phase.ENDED, message[:MESSAGE_LENGTH], Reason.EVICTED)
     for exit_ in filter(None, map(_exit, pods)):
         return exit_
     if not pods:
-        # A Job that fails keeps its pod, unless somebody deletes that.
+        # A failed Job keeps its pod unless somebody deletes the pod.
         return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
     return Status(Phase.ENDED, f"its Job failed: {reason}: {message}"[:MESSAGE_LENGTH], Reason.LOST)
 
 
 def _exit(pod: Object) -> Status | None:
-    """Return how a pod's trainer ended by itself, or was killed."""
+    """Return how a pod's trainer has exited or was killed; None if it has not."""
     for terminated in (container.get("state", {}).get("terminated") for container in _container_statuses(pod)):
         if terminated is not None and terminated.get("reason") == "OOMKilled":
             return Status(Phase.ENDED, "the trainer used more memory than its limit", Reason.OOM_HOST)
@@ -185,7 +187,7 @@ def _disrupted(pod: Object) -> Status | None:
 
 def _condition(item: Object, *types: str, status: str = "True") -> Object | None:
     conditions = item.get("status", {}).get("conditions", [])
-    return next((one for one in conditions if one["type"] in types and one["status"] == status), None)
+    return next((each for each in conditions if each["type"] in types and each["status"] == status), None)
 
 
 def _container_statuses(pod: Object) -> Sequence[Object]:
@@ -194,7 +196,7 @@ def _container_statuses(pod: Object) -> Sequence[Object]:
 
 
 def _image(pod: Object) -> str | None:
-    """Return the trainer's image by the digest that the node has pulled; None where it has none of a registry."""
+    """Return the trainer's image by the digest that the node pulled; None if it did not come from a registry."""
     for container in _container_statuses(pod):
         image = container.get("imageID", "").rpartition("://")[2]
         if "@sha256:" in image:
@@ -203,7 +205,7 @@ def _image(pod: Object) -> str | None:
 
 
 def _scheduled_at(pod: Object) -> datetime:
-    """Return when a pod got its node: nothing is pulled before."""
+    """Return when a pod was scheduled to a node; no image is pulled before."""
     scheduled = _condition(pod, "PodScheduled")
     moment = scheduled and scheduled.get("lastTransitionTime")
     return datetime.fromisoformat(moment) if moment else _created_at(pod)

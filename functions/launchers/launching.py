@@ -1,4 +1,4 @@
-"""Submitting jobs to the launcher that ``LAUNCHER`` names, and what every launcher passes to a trainer."""
+"""Submits jobs to the launcher that ``LAUNCHER`` names, and makes the environment that every trainer gets."""
 
 import logging
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from functions.store import jobs, queries, upkeep
 from functions.store.tables import Job
 
 
-def chosen() -> base.Launcher:
+def configured_launcher() -> base.Launcher:
     """Return the launcher that ``LAUNCHER`` names."""
     if settings().launcher == "kubernetes":
         from functions.launchers.kubernetes import Kubernetes  # noqa: PLC0415 -- imports the Kubernetes client
@@ -28,7 +28,7 @@ def chosen() -> base.Launcher:
 
 
 def launch(job: Job, *, now: datetime) -> Job:
-    """Submit an open job; where the launcher fails, the job stays as it is and sweep tries again."""
+    """Submit an open job; if the launcher fails, leave the job unchanged for sweep to submit again."""
     try:
         return submit(job, now=now)
     except ConfigurationError as error:
@@ -40,31 +40,31 @@ def launch(job: Job, *, now: datetime) -> Job:
 
 
 def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
-    """Hand this launch of a job to the launcher, and note what became of it; safe to repeat after any crash.
+    """Submit the job's current launch to the launcher and record the result; safe to repeat after a crash.
 
-    Does nothing for a job that has ended or was launched again since it was read. If that happens in the very moment
-    of the submission, the trainer is stopped, or refused by its token's launch. ``waits`` is what ``inspect`` reports
-    that it waits for, which is more than another submission can tell.
+    Does nothing if the job has ended or was launched again since it was read. If that happens during the submission,
+    the trainer is stopped, or its calls are refused because its token names an older launch. ``waits`` is the message
+    of a waiting trainer from ``inspect``, which knows more than the result of another submission.
 
     Raises:
-        OSError: the launcher failed; the job waits, and its message says for what.
-        ConfigurationError: the launcher or the trainers are misconfigured; the job is as it was.
+        OSError: the launcher failed; the job waits, and its message says why.
+        ConfigurationError: the launcher or the trainers are misconfigured; the job is unchanged.
     """
     current = queries.job(job.id)
     if current.state in FINAL or current.launch != job.launch:
         return current
     try:
         variables = environment(job, now=now)
-        status = chosen().submit(job, variables)
+        status = configured_launcher().submit(job, variables)
     except base.LaunchRejectedError as error:
-        rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": jobs.unheard_since(job)}
+        rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": jobs.no_activity_since(job)}
         return _moved(job, State.FAILED, now=now, **rejected)
     except OSError as error:
-        why = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
-        upkeep.note_wait(job, why, now=now)
+        failure = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
+        upkeep.note_wait(job, failure, now=now)
         raise
     message = waits or status.message if status.is_waiting else status.message
-    if not upkeep.submitted(job, message, now=now, image=_image(job)):
+    if not upkeep.note_submitted(job, message, now=now, image=_image(job)):
         return _stopped_if_ended(job)
     if status.is_waiting and job.state == State.RUNNING:
         upkeep.note_wait(job, message, now=now)
@@ -74,11 +74,11 @@ def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
     return job
 
 
-def renew_token(job: Job, launchers: base.Launcher, *, now: datetime) -> None:
-    """Renew the token that the job's next trainer finds when half of its life is over, or its key is removed.
+def renew_token(job: Job, launcher: base.Launcher, *, now: datetime) -> None:
+    """Renew a launch's stored token once half of its lifetime has passed, or its signing key was removed.
 
-    A trainer that runs gets its new token with a heartbeat. But one may start a day after it was submitted: it waited
-    for a node, or its pod was replaced.
+    A running trainer gets a new token with a heartbeat. The stored token is for a trainer that starts long after its
+    submission, because it waited for a node or its pod was replaced.
 
     Raises:
         OSError: the launcher failed.
@@ -88,19 +88,19 @@ def renew_token(job: Job, launchers: base.Launcher, *, now: datetime) -> None:
     if job.token_key in keys and expires_at is not None and expires_at - now > half_life:
         return
     fresh = credentials(job, now=now)
-    launchers.renew(job, fresh)
+    launcher.renew(job, fresh)
     upkeep.note_token(job, *tokens.key_and_expiry(fresh["CALLBACK_TOKEN"]))
 
 
 def _image(job: Job) -> str | None:
-    """Return the image that a job is launched from; None where a command is."""
+    """Return the image that a job is launched from; None if it is launched as a command."""
     return (base.trainer_of(job).image or None) if settings().launcher == "kubernetes" else None
 
 
 def stop(job_id: str) -> None:
-    """Have a job's trainer stopped; what the launcher cannot do right now, sweep asks of it again."""
+    """Stop a job's trainer; if the launcher fails now, sweep stops the trainer later."""
     try:
-        chosen().stop(job_id)
+        configured_launcher().stop(job_id)
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job_id)
 
@@ -108,7 +108,7 @@ def stop(job_id: str) -> None:
 def _moved(job: Job, to: State, *, now: datetime, **values: Any) -> Job:
     try:
         return jobs.move(job.id, to, now=now, **values)
-    except WrongState:  # the trainer was quicker, or somebody cancelled: what is written stands
+    except WrongState:  # the trainer called back first, or the job was cancelled; the newer state is right
         return _stopped_if_ended(job)
 
 
@@ -120,7 +120,7 @@ def _stopped_if_ended(job: Job) -> Job:
 
 
 def environment(job: Job, *, now: datetime) -> dict[str, str]:
-    """Return the contract's variables for a job (contract v1, "in"), and nothing else."""
+    """Return the environment variables of contract v1 for a job, and no others."""
     spec, configured = job.spec, settings()
     names = (
         "epochs",
@@ -142,7 +142,7 @@ def environment(job: Job, *, now: datetime) -> dict[str, str]:
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": configured.backend_base_url,
         "TASK": job.task,
-        # To the letter as the object is called, so that the trainer's datasets/{DATASET_ID}.zip is that object.
+        # The object's exact name, so that datasets/{DATASET_ID}.zip in the trainer is that object.
         "DATASET_ID": _dataset_stem(job),
         **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),
         "MODEL_NAME": job.model_name,
@@ -160,7 +160,7 @@ def _dataset_stem(job: Job) -> str:
 
 
 def credentials(job: Job, *, now: datetime) -> dict[str, str]:
-    """Return those of a job's variables with which its trainer reaches the functions and the storage."""
+    """Return the variables by which a job's trainer authenticates to the functions and the storage."""
     running_seconds = base.seconds(job, "longest_running_seconds")
     token = tokens.mint_callback(job.id, running_seconds, now=now, launch=job.launch)
     return {"CALLBACK_TOKEN": token, **storage_environment()}

@@ -1,15 +1,15 @@
-"""The local launcher: a subprocess a job, in the trainer's own environment, that outlives the functions.
+"""The local launcher: one subprocess per job, in the trainer's own environment, that outlives the functions.
 
-Below ``LOCAL_RUNS_DIR``, each launch has a folder of its own::
+Each launch has its own folder below ``LOCAL_RUNS_DIR``::
 
-    {job_id}/{launch}/alive.lock     locked for as long as the supervisor lives: the kernel's word, no pid to mistake
+    {job_id}/{launch}/alive.lock     locked while the supervisor lives: the kernel releases it, unlike a stale pid
                       process.json   the supervisor's and the trainer's pids
                       exit.json      the trainer's exit code, once it has ended
-                      paused         it was stopped together with the stack, and is to be started again
-                      trainer.log    what it printed
-                      scratch/       its working folder, removed at its end
+                      paused         exists if the trainer was stopped with the stack and will be started again
+                      trainer.log    the trainer's output
+                      scratch/       the trainer's working folder, removed when it ends
 
-and ``.open/{job_id}.{launch}`` names each launch that may be alive, so that nobody looks through those that have ended.
+``.open/{job_id}.{launch}`` names each launch that may be alive, so that the ended ones need not be searched.
 ``.waiting/{created_at}.{job_id}.{launch}`` names each launch that waits for a slot: the oldest job gets the next one.
 """
 
@@ -36,17 +36,17 @@ from functions.launchers.supervisor import write
 from functions.runtime.settings import settings
 from functions.store.tables import Job
 
-#: as much as Kubernetes keeps of a container that failed
+#: as much as Kubernetes keeps of a failed container's log
 _LOG_END_BYTES = 2048
 _PAUSED = "paused"
 _children: list[subprocess.Popen[bytes]] = []
 
 
 class Local:
-    """The ``Launcher`` of a laptop; all its state is in files, so any process can go on from another's."""
+    """The ``Launcher`` of a laptop; all its state is in files, so that any process can continue another's work."""
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
-        """Start this launch, unless it has been started; or let it wait for a slot, behind older jobs that wait."""
+        """Start this launch unless it was started before, or queue it behind older jobs if no slot is free."""
         command = _command(job, environment)
         run = _run(job)
         run.mkdir(parents=True, exist_ok=True)
@@ -54,29 +54,29 @@ class Local:
             status = self.inspect(job)
             if status.phase in {Phase.RUNNING, Phase.ENDED}:
                 return status
-            place, limit = _place(job), settings().local_job_limit
-            place.touch()
-            older = sum(name < place.name for name in os.listdir(place.parent))  # noqa: PTH208 -- names are all that is wanted
-            if older >= limit - len(_forget_ended()):
+            ticket, limit = _ticket(job), settings().local_job_limit
+            ticket.touch()
+            older = sum(name < ticket.name for name in os.listdir(ticket.parent))  # noqa: PTH208 -- only names are needed
+            if older >= limit - len(_remove_ended()):
                 behind = f", behind {older} older job{'s' if older > 1 else ''}" if older else ""
                 return Status(Phase.WAITING, f"waits for one of {limit} slots{behind}")
-            place.unlink()  # first: a job that cannot be started must not keep its place before those that can
-            _forget_pause(run)
+            ticket.unlink()  # before the start: a job that cannot be started must not block those behind it
+            _clear_pause(run)
             (_open() / f"{job.id}.{job.launch}").touch()
             _start(run, command, environment)
         return Status(Phase.RUNNING)
 
     def renew(self, job: Job, credentials: dict[str, str]) -> None:
-        """Do nothing: a launch starts one process, in the moment that it is submitted."""
+        """Do nothing: a launch starts only one process, when it is submitted."""
 
     def stop(self, job_id: str) -> None:
-        """Send SIGTERM; the supervisor sees to the grace and the SIGKILL. A job that waits, waits no longer."""
-        for place in _waiting().glob(f"*.{job_id}.*"):
-            place.unlink(missing_ok=True)
+        """Send SIGTERM, and leave the grace and SIGKILL to the supervisor; remove a waiting job from the queue."""
+        for ticket in _waiting().glob(f"*.{job_id}.*"):
+            ticket.unlink(missing_ok=True)
         for run in _runs().glob(f"{job_id}/*/"):
             is_first = not (run / "stop.json").exists()
             if is_first:
-                # Before the signal: a supervisor that has not written its pid yet looks for it afterwards.
+                # Before the signal: a supervisor that has not written its pid yet checks for this file after doing so.
                 write(run / "stop.json", {"at": time.time()})
             process = _read(run / "process.json")
             if process is not None and _is_locked(run / "alive.lock"):
@@ -87,18 +87,18 @@ class Local:
                 os.killpg(process["trainer_pid"], signal.SIGKILL)
 
     def pause(self, job_id: str) -> None:
-        """Stop a trainer through no fault of its job: this launch waits from then on, to be submitted again."""
+        """Stop a trainer without failing its job: the launch then waits until it is submitted again."""
         for run in _runs().glob(f"{job_id}/*/"):
             if _is_alive_run(run):
                 (run / _PAUSED).touch()
         self.stop(job_id)
 
     def paused(self) -> set[str]:
-        """Return the jobs that were paused, and not submitted since."""
+        """Return the jobs that were paused and have not been submitted since."""
         return {run.parent.name for run in _open_runs() if (run / _PAUSED).exists()}
 
     def inspect(self, job: Job) -> Status:
-        """Return where this launch is, by its lock and its files."""
+        """Return the status of this launch from its lock and files."""
         run = _run(job)
         if _is_locked(run / "alive.lock"):
             return Status(Phase.RUNNING)
@@ -114,24 +114,24 @@ class Local:
         return Status(Phase.ENDED, "the trainer and its supervisor are gone without a trace", reason_of_exit(-9))
 
     def list(self) -> set[str]:
-        """Return the jobs with a supervisor or a trainer alive, and those that wait for a slot."""
-        return self.running() | {place.name.split(".")[1] for place in _waiting().iterdir()}
+        """Return the jobs with a live supervisor or trainer, and those that wait for a slot."""
+        return self.running() | {ticket.name.split(".")[1] for ticket in _waiting().iterdir()}
 
     def running(self) -> set[str]:
-        """Return the jobs with a supervisor or a trainer alive."""
+        """Return the jobs with a live supervisor or trainer."""
         return {run.parent.name for run in _open_runs() if _is_alive_run(run)}
 
 
 def _end(run: Path, ended: dict[str, Any]) -> Status:
-    """Return what the supervisor has written about the end of a launch."""
+    """Return the status of an ended launch from the supervisor's exit.json."""
     if "error" in ended:
         reason = Reason.LAUNCH_REJECTED if ended["is_final"] else Reason.LOST
         return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", reason)
-    return Status(Phase.ENDED, message_of_exit(ended["code"], _printed(run)), reason_of_exit(ended["code"]))
+    return Status(Phase.ENDED, message_of_exit(ended["code"], _log_end(run)), reason_of_exit(ended["code"]))
 
 
 def _command(job: Job, environment: dict[str, str]) -> list[str]:
-    """Return the trainer's command. Raises LaunchRejectedError: there is none, or it is not installed."""
+    """Return the trainer's command. Raises LaunchRejectedError if it is not configured or not installed."""
     command = trainer_of(job).command.get(job.task, [])
     if not command:
         raise LaunchRejectedError(f"the trainer {job.framework} has no command for the task {job.task} in TRAINERS")
@@ -141,7 +141,7 @@ def _command(job: Job, environment: dict[str, str]) -> list[str]:
             f"the trainer {job.framework} is not set up: {missing[0]} is missing; run `./taskw setup`"
         )
     if shutil.which(command[0], path=(_base() | environment)["PATH"]) is None:
-        raise LaunchRejectedError(f"the trainer {job.framework} is not set up: {command[0]} is no program that can run")
+        raise LaunchRejectedError(f"the trainer {job.framework} is not set up: {command[0]} is not executable")
     return command
 
 
@@ -155,7 +155,7 @@ def _start(run: Path, command: list[str], environment: dict[str, str]) -> None:
     own = _base() | {"HOME": str(scratch), "TMPDIR": str(scratch)}
     supervisor = [sys.executable, "-m", "functions.launchers.supervisor", str(run), str(settings().stop_grace_seconds)]
     with (run / "alive.lock").open("w") as lock, (run / "trainer.log").open("ab") as output:
-        # Locked here and handed on: there is no moment at which a started supervisor is not locked.
+        # The supervisor inherits the locked file, so it is never seen running without the lock.
         fcntl.flock(lock, fcntl.LOCK_EX)
         with _rejections():
             child = subprocess.Popen(  # noqa: S603 -- the operator's own command
@@ -168,27 +168,27 @@ def _start(run: Path, command: list[str], environment: dict[str, str]) -> None:
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
             )
-    # The ended ones are reaped here, so that none stays a zombie.
-    _children[:] = [child, *(one for one in _children if one.poll() is None)]
+    # Reap the supervisors that have ended, so that none stays a zombie.
+    _children[:] = [child, *(running for running in _children if running.poll() is None)]
 
 
 @contextmanager
 def _rejections() -> Iterator[None]:
-    """Turn what can never be started into a LaunchRejectedError; other errors may pass, and are raised on."""
+    """Convert permanent start errors to LaunchRejectedError; re-raise all others, which a retry may resolve."""
     try:
         yield
     except ValueError as error:  # a NUL character, or a variable without a name
-        raise LaunchRejectedError(f"its environment cannot be handed to a process: {error}") from error
+        raise LaunchRejectedError(f"its environment cannot be passed to a process: {error}") from error
     except OSError as error:
         if error.errno == errno.E2BIG:
             raise LaunchRejectedError(
-                "its command and environment are larger than this system hands to a process; use fewer hyperparameters"
+                "its command and environment are larger than this system allows; use fewer hyperparameters"
             ) from error
         raise
 
 
-def _forget_pause(run: Path) -> None:
-    """Remove what the process of a paused launch has left; the mark last, because without it the launch has ended."""
+def _clear_pause(run: Path) -> None:
+    """Remove the files of a paused launch's process; ``paused`` last, because without it the launch has ended."""
     for name in ("exit.json", "stop.json", "process.json", _PAUSED):
         (run / name).unlink(missing_ok=True)
 
@@ -198,8 +198,8 @@ def _grace_is_over(run: Path) -> bool:
     return stopped is not None and time.time() - stopped["at"] > settings().stop_grace_seconds
 
 
-def _printed(run: Path) -> str:
-    """Return the end of a launch's log, if nobody has removed it."""
+def _log_end(run: Path) -> str:
+    """Return the end of a launch's log; empty if the log was removed."""
     try:
         with (run / "trainer.log").open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_END_BYTES))
@@ -224,33 +224,33 @@ def _waiting() -> Path:
     return folder
 
 
-def _place(job: Job) -> Path:
-    """Return the file that names a launch while it waits; files in the order of their names are jobs by their age."""
+def _ticket(job: Job) -> Path:
+    """Return the file that represents a waiting launch; sorting by name sorts by the jobs' age."""
     return _waiting() / f"{int(job.created_at.timestamp() * 1_000_000):020d}.{job.id}.{job.launch}"
 
 
 def _open() -> Path:
-    """Return the folder that names the launches which may be alive."""
+    """Return the folder that lists the launches which may be alive."""
     folder = _runs() / ".open"
-    if not folder.exists():  # these runs are of a release that had none
+    if not folder.exists():  # an earlier release without this folder made these runs
         part = Path(tempfile.mkdtemp(prefix=".open-", dir=_runs()))
         for run in filter(_is_alive_run, _runs().glob("*/*/")):
             (part / f"{run.parent.name}.{run.name}").touch()
         try:
             part.rename(folder)
-        except OSError:  # another was quicker
+        except OSError:  # another process was first
             shutil.rmtree(part)
     return folder
 
 
 def _open_runs() -> Iterator[Path]:
-    for name in os.listdir(_open()):  # noqa: PTH208 -- names are all that is wanted
+    for name in os.listdir(_open()):  # noqa: PTH208 -- only names are needed
         job_id, _, launch = name.rpartition(".")
         yield _runs() / job_id / launch
 
 
-def _forget_ended() -> list[Path]:
-    """Take those that have ended out of ``.open``, and return those that are alive; only under the lock of submit."""
+def _remove_ended() -> list[Path]:
+    """Remove ended launches from ``.open``, and return the live ones. The caller must hold ``submit.lock``."""
     alive = []
     for run in _open_runs():
         if _is_alive_run(run):
@@ -278,10 +278,10 @@ def _orphan(run: Path) -> bool:
 
 
 def _is_alive(process: dict[str, Any]) -> bool:
-    # A pid comes again; a pid with its start time does not.
+    # A pid is reused; a pid together with its start time is unique.
     try:
-        found = psutil.Process(process["trainer_pid"])
-        return abs(found.create_time() - process["trainer_created"]) < 1 and found.status() != psutil.STATUS_ZOMBIE
+        trainer = psutil.Process(process["trainer_pid"])
+        return abs(trainer.create_time() - process["trainer_created"]) < 1 and trainer.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
@@ -296,7 +296,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 def _is_locked(path: Path) -> bool:
     try:
         with path.open("r+") as lock:
-            # Shared, so that two who look at once do not take each other for a supervisor.
+            # A shared lock, so that two concurrent checks do not mistake each other for a supervisor.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

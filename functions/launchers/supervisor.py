@@ -1,6 +1,6 @@
-"""What stands between the functions and a local trainer: it outlives them, keeps the grace, writes the exit code.
+"""Supervises one local trainer: outlives the functions, enforces the stop grace, and writes the exit code.
 
-``python -m functions.launchers.supervisor RUN_DIR GRACE_SECONDS LOCK_FD COMMAND…``; see ``launch_local``.
+``python -m functions.launchers.supervisor RUN_DIR GRACE_SECONDS LOCK_FD COMMAND…``; see the module ``local``.
 """
 
 import errno
@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 
 _CANNOT_EXECUTE = 127
-_LOOK_SECONDS = 0.5
-#: of starting a program: it fails in the same way again
+_POLL_SECONDS = 0.5
+#: errors of starting a program that another try would repeat
 _FINAL = {
     errno.E2BIG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
     errno.ENAMETOOLONG, errno.EINVAL,
@@ -36,8 +36,8 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
         write(run / "process.json", pids | {"trainer_created": psutil.Process().create_time()})
 
     try:
-        # By the trainer itself, before it is one, and still holding the lock: were it for us to write, then our death
-        # would leave a trainer that nobody knows of, and the launch would be started once more.
+        # The child writes its own pid before exec, while it still holds the lock. If the supervisor wrote it and died
+        # first, the trainer would run unrecorded, and the launch would be started again.
         trainer = subprocess.Popen(command, start_new_session=True, preexec_fn=write_pids)  # noqa: S603, PLW1509 -- the operator's own command; no threads here
     except (OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)  # noqa: T201 -- into trainer.log
@@ -46,19 +46,19 @@ def main(run: Path, grace_seconds: float, command: list[str]) -> None:
         return
     if (run / "stop.json").exists():
         stopping.append(signal.SIGTERM)
-    while not stopping and _runs_on(trainer, _LOOK_SECONDS):
+    while not stopping and _is_running_after(trainer, _POLL_SECONDS):
         pass
     if stopping:
         trainer.terminate()
-        _runs_on(trainer, grace_seconds)
-    # Whatever the trainer left behind in its group goes with it.
+        _is_running_after(trainer, grace_seconds)
+    # Kill all that remains of the trainer's process group.
     with suppress(ProcessLookupError):
         os.killpg(trainer.pid, signal.SIGKILL)
     write(run / "exit.json", {"code": trainer.wait()})
     shutil.rmtree(run / "scratch", ignore_errors=True)
 
 
-def _runs_on(trainer: subprocess.Popen[bytes], seconds: float) -> bool:
+def _is_running_after(trainer: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
         trainer.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -67,8 +67,8 @@ def _runs_on(trainer: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write one of a run's files."""
-    # Whole or not there: half a file would make every later look at this run fail. And of two who write, each its own.
+    """Write one of a run's files atomically."""
+    # A partial file would make every later inspection of this run fail. The random suffix separates two writers.
     part = path.with_suffix(f".{os.urandom(4).hex()}.part")
     part.write_text(json.dumps(content))
     part.replace(path)

@@ -1,1 +1,1 @@
-"""What sweep does."""
+"""The steps of a sweep: reconciling jobs with trainers, and retention."""

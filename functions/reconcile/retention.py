@@ -1,7 +1,8 @@
-"""Retention: what is over for long leaves the store: events for the bucket, as JSON lines, and what was sent for good.
+"""Retention: move old events to the bucket as JSON lines, and delete delivered outbox rows.
 
-The object is there before a row goes, and its key is of what it holds: after a crash in between the same is uploaded
-again, or more under another key, and a sweep that was slow overwrites nothing of another's.
+The object is uploaded before its rows are deleted, and its key is a digest of its content. After a crash in between,
+the next sweep uploads the same object again, or a larger one under another key; a slow sweep never overwrites the
+object of another sweep.
 """
 
 import gzip
@@ -18,58 +19,58 @@ from functions.runtime.settings import settings
 from functions.store import archive, views
 from functions.store.tables import JobEvent, RejectedEvent
 
-#: so much of a sweep's turn; what is left waits for the next
+#: time limit within one sweep; the next sweep continues
 BUDGET_SECONDS = 10.0
-#: rows that leave in one transaction
+#: rows per transaction
 BATCH = 5_000
 
 
 def run(*, now: datetime, batch: int = BATCH) -> None:
-    """Move what is older than ``RETENTION_DAYS``, batch by batch, as far as the time allows.
+    """Move or delete rows older than ``RETENTION_DAYS``, batch by batch, within ``BUDGET_SECONDS``.
 
     Raises:
-        Busy: the store or the storage is away.
+        Busy: the store or the storage is unavailable.
     """
     days = settings().retention_days
     if not days:
         return
     before, end = now - timedelta(days=days), time.monotonic() + BUDGET_SECONDS
-    # Sweep knows a rejected upload by its row as long as it looks back for uploads.
+    # Sweep recognises a rejected upload by its row, so the row stays for as long as sweep lists uploads of that age.
     rejected_before = min(before, now - timedelta(seconds=settings().upload_horizon_seconds))
-    for step, moment in ((_move_events, before), (_move_rejected, rejected_before), (_forget_sent, before)):
+    for step, moment in ((_move_events, before), (_move_rejected, rejected_before), (_delete_sent, before)):
         while time.monotonic() < end and step(moment, batch):
             continue
 
 
 def _move_events(before: datetime, batch: int) -> bool:
-    """Move the events of the jobs that ended first; False when none is left."""
-    found = archive.oldest_ended(before=before, limit=batch)
-    if found is None:
+    """Move the events of the jobs that ended first; return False if there are none."""
+    jobs = archive.oldest_ended(before=before, limit=batch)
+    if jobs is None:
         return False
-    key = _kept("events", found.ended_at, found.events)
-    archive.archived(found.job_ids, key)
-    log(logging.INFO, "moved events to the bucket", jobs=len(found.job_ids), key=key)
+    key = _upload_rows("events", jobs.ended_at, jobs.events)
+    archive.mark_archived(jobs.job_ids, key)
+    log(logging.INFO, "moved events to the bucket", jobs=len(jobs.job_ids), key=key)
     return True
 
 
 def _move_rejected(before: datetime, batch: int) -> bool:
-    """Move the first of the rejected events; False when none is left."""
-    found = archive.oldest_rejected(before=before, limit=batch)
-    if not found:
+    """Move the oldest rejected events; return False if no more are left."""
+    rows = archive.oldest_rejected(before=before, limit=batch)
+    if not rows:
         return False
-    key = _kept("rejected-events", found[0].at, found)
-    archive.forget_rejected([row.id for row in found])
-    log(logging.INFO, "moved rejected events to the bucket", events=len(found), key=key)
-    return len(found) == batch
+    key = _upload_rows("rejected-events", rows[0].at, rows)
+    archive.delete_rejected([row.id for row in rows])
+    log(logging.INFO, "moved rejected events to the bucket", events=len(rows), key=key)
+    return len(rows) == batch
 
 
-def _forget_sent(before: datetime, batch: int) -> bool:
-    return archive.forget_sent(before=before, limit=batch)
+def _delete_sent(before: datetime, batch: int) -> bool:
+    return archive.delete_sent(before=before, limit=batch)
 
 
-def _kept(what: str, day: datetime, rows: Iterable[JobEvent | RejectedEvent]) -> str:
-    """Upload rows as JSON lines, compressed, and return the object's key."""
+def _upload_rows(folder: str, day: datetime, rows: Iterable[JobEvent | RejectedEvent]) -> str:
+    """Upload rows as compressed JSON lines, and return the object's key."""
     lines = "".join(json.dumps(views.archived_json(row)) + "\n" for row in rows).encode()
-    key = f"archive/{what}/{day:%Y-%m-%d}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl.gz"
+    key = f"archive/{folder}/{day:%Y-%m-%d}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl.gz"
     storage.write(key, gzip.compress(lines, compresslevel=6, mtime=0))
     return key

@@ -1,4 +1,4 @@
-"""What only retention needs: what is old enough to leave the store, and its leaving."""
+"""Statements of retention: find rows that are old enough, and delete them."""
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -13,7 +13,7 @@ from functions.store.tables import IS_ARCHIVABLE, Job, JobEvent, Outbox, Rejecte
 
 
 class Batch(NamedTuple):
-    """Some of the jobs that ended first, whole, with their events."""
+    """The jobs that ended first, with all of their events."""
 
     ended_at: datetime
     job_ids: list[str]
@@ -21,9 +21,9 @@ class Batch(NamedTuple):
 
 
 def oldest_ended(*, before: datetime, limit: int) -> Batch | None:
-    """Return the jobs that ended first, and before a moment, whose events are still here; None when there are none.
+    """Return the jobs that ended first, before a time, and still have events in the store; None if there are none.
 
-    They have ``limit`` events at most together, unless the first alone has more.
+    Together they have at most ``limit`` events, unless the first job alone has more.
     """
     query = (
         select(JobEvent, Job.finished_at)
@@ -33,14 +33,14 @@ def oldest_ended(*, before: datetime, limit: int) -> Batch | None:
         .limit(limit + 1)
     )
     with read() as session:
-        found = list(session.exec(query))
-    if not found:
+        results = list(session.exec(query))
+    if not results:
         return None
-    rows, ended_at = [row for row, _ in found], cast("datetime", found[0][1])
-    # The last job's events may go on behind the limit: it is left to the next batch, or read to its end.
-    whole = rows if len(rows) <= limit else [row for row in rows if row.job_id != rows[-1].job_id]
-    events = iter(whole) if whole else _all_events(rows[0].job_id, limit)
-    return Batch(ended_at, list(dict.fromkeys(row.job_id for row in whole or rows)), events)
+    rows, ended_at = [row for row, _ in results], cast("datetime", results[0][1])
+    # The last job may have more events beyond the limit: leave it to the next batch, or if it is alone, read it all.
+    complete = rows if len(rows) <= limit else [row for row in rows if row.job_id != rows[-1].job_id]
+    events = iter(complete) if complete else _all_events(rows[0].job_id, limit)
+    return Batch(ended_at, list(dict.fromkeys(row.job_id for row in complete or rows)), events)
 
 
 def _all_events(job_id: str, limit: int) -> Iterator[JobEvent]:
@@ -50,37 +50,37 @@ def _all_events(job_id: str, limit: int) -> Iterator[JobEvent]:
         yield from page
 
 
-def archived(job_ids: Collection[str], key: str) -> None:
-    """Forget the events of jobs that have ended, and note the object that has them.
+def mark_archived(job_ids: Collection[str], key: str) -> None:
+    """Delete the events of ended jobs, and note the object that they were moved to.
 
-    Nobody waits for this: no callback writes to a job that has ended. Of two sweeps, the first one's object counts.
+    This blocks no callback, because no callback writes to an ended job. If two sweeps overlap, the first object counts.
     """
     with write() as session:
-        forget_events(session, job_ids, key)
+        delete_events(session, job_ids, key)
 
 
-def forget_events(session: Session, job_ids: Collection[str], key: str) -> None:
-    """Do so in a transaction of the caller's."""
-    these = col(Job.id).in_(job_ids)
-    session.execute(update(Job).where(these, col(Job.archive_key).is_(None)).values(archive_key=key))
+def delete_events(session: Session, job_ids: Collection[str], key: str) -> None:
+    """Do the work of ``mark_archived`` in the caller's transaction."""
+    is_unarchived = (col(Job.id).in_(job_ids), col(Job.archive_key).is_(None))
+    session.execute(update(Job).where(*is_unarchived).values(archive_key=key))
     session.execute(delete(JobEvent).where(col(JobEvent.job_id).in_(job_ids)))
 
 
 def oldest_rejected(*, before: datetime, limit: int) -> list[RejectedEvent]:
-    """Return the first deliveries that were rejected, as far as that was before a moment."""
+    """Return the oldest rejected events that were rejected before a time."""
     with read() as session:
-        found = session.exec(select(RejectedEvent).order_by(col(RejectedEvent.id)).limit(limit))
-        return [row for row in found if row.at < before]
+        rows = session.exec(select(RejectedEvent).order_by(col(RejectedEvent.id)).limit(limit))
+        return [row for row in rows if row.at < before]
 
 
-def forget_rejected(ids: Collection[int | None]) -> None:
-    """Forget rejected deliveries."""
+def delete_rejected(ids: Collection[int | None]) -> None:
+    """Delete rejected events."""
     with write() as session:
         session.execute(delete(RejectedEvent).where(col(RejectedEvent.id).in_(ids)))
 
 
-def forget_sent(*, before: datetime, limit: int) -> bool:
-    """Forget outbox rows that were delivered before a moment, the first of them; False when none is left."""
+def delete_sent(*, before: datetime, limit: int) -> bool:
+    """Delete the oldest outbox rows that were delivered before a time; return False if no more are left."""
     oldest = select(Outbox.id).where(col(Outbox.sent_at) < before).order_by(col(Outbox.sent_at)).limit(limit)
     with write() as session:
         ids = list(session.exec(oldest))

@@ -1,10 +1,10 @@
-"""All SQL of jobs: one public function a sentence of the contract, one transaction each.
+"""Statements that change jobs: one public function per rule of the contract, one transaction each.
 
-Every function takes the moment it happens at (``at``, aware UTC), so that tests own the clock, and runs
-unchanged on SQLite and PostgreSQL. ``store_heartbeat`` has the hot path, ``store_read`` what only reads,
-``store_sweep`` what only sweep needs.
+Every function takes the current time as ``now`` (aware UTC), so that tests control the clock, and works on SQLite and
+PostgreSQL alike. ``heartbeats`` has the hot path, ``queries`` the read-only statements, ``upkeep`` those of sweep.
 
-Writes come first and reads only after a miss: no lock is upgraded on SQLite, no stale row believed on PostgreSQL.
+A transaction writes first, and reads only if the write matched no row. This avoids upgrading locks on SQLite, and
+acting on stale rows on PostgreSQL.
 """
 
 import secrets
@@ -24,11 +24,11 @@ from functions.store.session import read, write
 from functions.store.tables import Job, JobEvent, Moment, Outbox
 from functions.store.views import job_json
 
-#: of an update: what must yet hold in that very statement
+#: an additional WHERE condition of an update
 Condition = ColumnElement[bool]
 
 
-def create(  # noqa: PLR0913 -- what a new job has
+def create(  # noqa: PLR0913 -- the columns of a new job
     spec: Spec,
     *,
     identity: str | None,
@@ -37,15 +37,15 @@ def create(  # noqa: PLR0913 -- what a new job has
     dataset_etag: str | None = None,
     dataset_key: str | None = None,
 ) -> tuple[Job, bool]:
-    """Write a PENDING job, or return the one that has this identity already; the flag says whether it is new.
+    """Create a PENDING job, or return the existing job with this identity; the flag says whether the job is new.
 
-    ``dataset_key`` is the dataset's object, where its name is not ``datasets/{dataset_id}.zip`` to the letter.
+    ``dataset_key`` is the key of the dataset's object, if it is not exactly ``datasets/{dataset_id}.zip``.
 
     Raises:
-        IntegrityError: the job has no identity, and its id is another job's.
+        IntegrityError: the job has no identity, and its random id exists already.
     """
     job = Job(
-        # The time first: what runs now lies together in the indexes, however many jobs have ended.
+        # Ids begin with the time, so that recent jobs are close together in the indexes.
         id=f"{int(now.timestamp()):08x}{secrets.token_hex(6)}",
         identity=identity,
         framework=spec.framework,
@@ -67,7 +67,7 @@ def create(  # noqa: PLR0913 -- what a new job has
         with write() as session:
             session.add(job)
             session.flush()
-            _tell(session, job, now=now)
+            _add_state_rows(session, job, now=now)
             return job, True
     except IntegrityError:
         if identity is None:
@@ -79,7 +79,7 @@ def create(  # noqa: PLR0913 -- what a new job has
         return existing, False
 
 
-def move(  # noqa: PLR0913 -- what a move writes
+def move(  # noqa: PLR0913 -- the columns that a change of state writes
     job_id: str,
     to: State,
     *,
@@ -88,33 +88,33 @@ def move(  # noqa: PLR0913 -- what a move writes
     reason: Reason | None = None,
     still: Condition | None = None,
 ) -> Job:
-    """Move a job to a later state on the control plane's own account.
+    """Move a job to a later state, as decided by the control plane.
 
     Raises:
-        NotFound: there is no such job.
-        WrongState: the job is past ``to``, or ``still`` no longer holds; ``members["state"]`` says where it is.
+        NotFound: the job does not exist.
+        WrongState: the job cannot become ``to``, or ``still`` does not hold; ``members["state"]`` is its state.
     """
     with write() as session:
         job = _move(session, job_id, to, now=now, values={"message": message, "reason": reason}, still=still)
         if job is None:
-            raise _miss(session, job_id, to)
+            raise _refusal(session, job_id, to)
         return job
 
 
-def as_read(job: Job, *columns: str) -> Condition:
-    """Return the condition that these columns of a job still hold what was read."""
+def unchanged(job: Job, *columns: str) -> Condition:
+    """Return the condition that columns of a job still have the values that were read."""
     return and_(*[col(getattr(Job, name)).is_not_distinct_from(getattr(job, name)) for name in columns])
 
 
-def unheard_since(job: Job) -> Condition:
-    """Return the condition that since the job was read, nobody has submitted it and its trainer has not called back."""
-    return as_read(job, "launch", "submitted_at", "heartbeat_at")
+def no_activity_since(job: Job) -> Condition:
+    """Return the condition that a job was neither submitted nor called back for since it was read."""
+    return unchanged(job, "launch", "submitted_at", "heartbeat_at")
 
 
-def claim(call: Callback, said: TrainerEvent, *, now: datetime) -> Job:
-    """Give the job to the trainer's process that has just started: a new attempt, counted from 1.
+def claim(call: Callback, event: TrainerEvent, *, now: datetime) -> Job:
+    """Start a new attempt, counted from 1, for a trainer process that has just started.
 
-    The same call again returns the attempt of the first time. A call of a launch that was replaced claims nothing.
+    A repeated call returns the attempt of the first call. A call of a replaced launch is refused.
 
     Raises:
         NotFound, WrongState: as ``move``.
@@ -130,40 +130,40 @@ def claim(call: Callback, said: TrainerEvent, *, now: datetime) -> Job:
             .returning(Job)
         )
         if job is not None:
-            _record(session, job, call, said, now=now)
+            _add_event(session, job, call, event, now=now)
         return job
 
-    return _once(call, State.RUNNING, start)
+    return _execute_once(call, State.RUNNING, start)
 
 
-def record_event(call: Callback, said: TrainerEvent, *, now: datetime) -> Job:
-    """Write a trainer's event into the timeline; it counts as a sign of life.
+def record_event(call: Callback, event: TrainerEvent, *, now: datetime) -> Job:
+    """Add a trainer's event to the timeline, and count it as a sign of life.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: the job does not exist.
         WrongState: the job has ended, or belongs to a newer launch or attempt.
-        Unusable: the attempt is one that was never claimed.
+        Unusable: no trainer has claimed the attempt.
     """
 
     def note(session: Session) -> Job | None:
-        job = _touch(session, call, now=now)
+        job = _record_sign_of_life(session, call, now=now)
         if job is not None:
-            _record(session, job, call, said, now=now)
+            _add_event(session, job, call, event, now=now)
         return job
 
-    return _once(call, State.RUNNING, note)
+    return _execute_once(call, State.RUNNING, note)
 
 
 def begin_running(call: Callback, *, now: datetime) -> bool:
-    """Move a job to RUNNING by a trainer's first heartbeat; False when this very call was answered before.
+    """Move a job to RUNNING on a trainer's first heartbeat; return False if this call was processed before.
 
     Raises:
         NotFound, WrongState, Unusable: as ``record_event``.
     """
     with write() as session:
-        if _touch(session, call, now=now) is not None:
+        if _record_sign_of_life(session, call, now=now) is not None:
             return True
-        _answered_before(session, call, State.RUNNING)
+        _first_result(session, call, State.RUNNING)
         return False
 
 
@@ -177,32 +177,32 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     reason: Reason | None = None,
     message: str | None = None,
 ) -> Job:
-    """End a job by its trainer's word.
+    """Finish a job as its trainer reports.
 
     Raises:
         NotFound, WrongState, Unusable: as ``record_event``.
     """
-    told = {"metrics": metrics, "artifacts": artifacts}
-    values = {"reason": reason, "message": message, **{name: value for name, value in told.items() if value}}
+    results = {"metrics": metrics, "artifacts": artifacts}
+    values = {"reason": reason, "message": message, **{name: value for name, value in results.items() if value}}
 
     def end(session: Session) -> Job | None:
         return _move(session, call.job_id, to, now=now, values=values, still=_is_current(call), delivery=call.delivery)
 
-    return _once(call, to, end)
+    return _execute_once(call, to, end)
 
 
-def _once(call: Callback, to: State, transaction: Callable[[Session], Job | None]) -> Job:
-    """Run a callback's transaction; on a miss, or when the call was made before, give the first answer or refuse."""
+def _execute_once(call: Callback, to: State, transaction: Callable[[Session], Job | None]) -> Job:
+    """Run a callback's transaction; for a repeated call, return the first result and write nothing."""
     try:
         with write() as session:
             job = transaction(session)
-            return job if job is not None else _answered_before(session, call, to)
-    except IntegrityError:  # its timeline row is there already: all of the second time is undone
+            return job if job is not None else _first_result(session, call, to)
+    except IntegrityError:  # the call's timeline row exists, so the whole repeated transaction is rolled back
         with read() as session:
-            return _answered_before(session, call, to)
+            return _first_result(session, call, to)
 
 
-def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
+def _move(  # noqa: PLR0913 -- the only statement that changes ``state``
     session: Session,
     job_id: str,
     to: State,
@@ -220,18 +220,18 @@ def _move(  # noqa: PLR0913 -- the one statement that writes ``state``
         stamps = {"liveness": "live", **dict.fromkeys(moments, now)}
     elif to == State.QUEUED:
         stamps = {"queued_at": now}
-    # Compare-and-set: of two callers that race, the database lets one through.
+    # Compare-and-set: of two concurrent callers, only one succeeds.
     where = [col(Job.id) == job_id, col(Job.state).in_(BEFORE[to])] + ([] if still is None else [still])
     job: Job | None = session.scalar(
         update(Job).where(*where).values(state=to, sequence=Job.sequence + 1, **stamps, **values).returning(Job)
     )
     if job is not None:
-        _tell(session, job, now=now, delivery=delivery)
+        _add_state_rows(session, job, now=now, delivery=delivery)
     return job
 
 
-def _tell(session: Session, job: Job, *, now: datetime, delivery: Delivery | None = None) -> None:
-    """Write the timeline's and the outbox's row of the state that the job has just entered."""
+def _add_state_rows(session: Session, job: Job, *, now: datetime, delivery: Delivery | None = None) -> None:
+    """Add the timeline row and the outbox row of the state that the job has just entered."""
     source, id_ = delivery or (None, None)
     data = {"reason": job.reason} if job.reason else None
     session.add(
@@ -261,8 +261,8 @@ def _tell(session: Session, job: Job, *, now: datetime, delivery: Delivery | Non
     session.flush()
 
 
-def _touch(session: Session, call: Callback, *, now: datetime) -> Job | None:
-    """Count a sign of life of a job that has not ended, and make it RUNNING; None when it is past that."""
+def _record_sign_of_life(session: Session, call: Callback, *, now: datetime) -> Job | None:
+    """Make an open job RUNNING and update its heartbeat; return None if it has ended or the call is not current."""
     _move(session, call.job_id, State.RUNNING, now=now, values={"message": None}, still=_is_current(call))
     job: Job | None = session.scalar(
         update(Job)
@@ -274,21 +274,21 @@ def _touch(session: Session, call: Callback, *, now: datetime) -> Job | None:
 
 
 def _sign_of_life(now: datetime) -> dict[str, Any]:
-    """Return what a callback changes in a RUNNING job. It ends a wait: the running clock goes on."""
-    runs = col(Job.waiting_since).is_(None)
+    """Return the columns that a callback updates in a RUNNING job; if the job waited, the wait ends."""
+    is_running = col(Job.waiting_since).is_(None)
     return {
         "heartbeat_at": now,
         "liveness": "live",
-        "message": case((runs, Job.message), else_=None),
-        "running_since": case((runs, Job.running_since), else_=literal(now, Moment())),
+        "message": case((is_running, Job.message), else_=None),
+        "running_since": case((is_running, Job.running_since), else_=literal(now, Moment())),
         "waiting_since": None,
     }
 
 
 def _is_current(call: Callback) -> Condition:
-    """Return the fence: the call is of the job's current attempt, and its launch has not been replaced."""
-    of_attempt = col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
-    return and_(of_attempt, _is_current_launch(call))
+    """Return the fencing condition: the call is of the job's current attempt, and its launch was not replaced."""
+    is_current_attempt = col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
+    return and_(is_current_attempt, _is_current_launch(call))
 
 
 def _is_current_launch(call: Callback) -> Condition:
@@ -296,7 +296,7 @@ def _is_current_launch(call: Callback) -> Condition:
 
 
 def refuse_replaced(job: Job, launch: int | None) -> None:
-    """Refuse a caller whose token is of an older launch than the job's; a token that names none is current.
+    """Refuse a caller whose token names an older launch than the job's; a token without a launch is current.
 
     Raises:
         WrongState: the launch was replaced.
@@ -305,16 +305,16 @@ def refuse_replaced(job: Job, launch: int | None) -> None:
         raise WrongState(f"launch {launch} has been replaced by launch {job.launch}; stop", state=job.state)
 
 
-def _record(session: Session, job: Job, call: Callback, said: TrainerEvent, *, now: datetime) -> None:
+def _add_event(session: Session, job: Job, call: Callback, event: TrainerEvent, *, now: datetime) -> None:
     source, id_ = call.delivery
     session.add(
         JobEvent(
             job_id=job.id,
             kind="event",
-            type=said.type,
+            type=event.type,
             attempt=job.attempt,
-            message=said.message,
-            data=said.data,
+            message=event.message,
+            data=event.data,
             ce_source=source,
             ce_id=id_,
             at=now,
@@ -323,11 +323,15 @@ def _record(session: Session, job: Job, call: Callback, said: TrainerEvent, *, n
     session.flush()
 
 
-def _answered_before(session: Session, call: Callback, to: State) -> Job:
-    """Return the job as the first answer to this very call showed it, or raise why the call is refused."""
+def _first_result(session: Session, call: Callback, to: State) -> Job:
+    """Return the job with the attempt of the first time that this call was processed.
+
+    Raises:
+        NotFound, WrongState, Unusable: the call was not processed before, and is refused.
+    """
     source, id_ = call.delivery
-    same = select(JobEvent).where(JobEvent.job_id == call.job_id, JobEvent.ce_source == source, JobEvent.ce_id == id_)
-    first = session.exec(same).first()
+    query = select(JobEvent).where(JobEvent.job_id == call.job_id, JobEvent.ce_source == source, JobEvent.ce_id == id_)
+    first = session.exec(query).first()
     job = session.get(Job, call.job_id, populate_existing=True)
     if first is not None and job is not None:
         session.expunge(job)
@@ -335,10 +339,11 @@ def _answered_before(session: Session, call: Callback, to: State) -> Job:
         return job
     if job is not None:
         refuse_replaced(job, call.launch)
-    raise _miss(session, call.job_id, to, call.attempt)
+    raise _refusal(session, call.job_id, to, call.attempt)
 
 
-def _miss(session: Session, job_id: str, to: State, attempt: int | None = None) -> NotFound | WrongState | Unusable:
+def _refusal(session: Session, job_id: str, to: State, attempt: int | None = None) -> NotFound | WrongState | Unusable:
+    """Return the error that tells why an update to state ``to`` matched no row."""
     job = session.get(Job, job_id, populate_existing=True)
     if job is None:
         return NotFound(f"there is no job {job_id}")
@@ -346,8 +351,7 @@ def _miss(session: Session, job_id: str, to: State, attempt: int | None = None) 
         return unusable_field("attempt", f"no process has claimed attempt {attempt}; the current one is {job.attempt}")
     if attempt is not None and attempt < job.attempt:
         return WrongState(f"attempt {attempt} has been replaced by attempt {job.attempt}; stop", state=job.state)
-    verb = "has ended" if job.state in FINAL else "has moved on"
-    said = f"job {job_id} is {job.state}: it {verb}" + (
-        "" if to in NEXT[State(job.state)] else f" and cannot become {to}"
-    )
-    return WrongState(said, state=job.state)
+    message = f"job {job_id} is {job.state}: it {'has ended' if job.state in FINAL else 'has moved on'}"
+    if to not in NEXT[State(job.state)]:
+        message += f" and cannot become {to}"
+    return WrongState(message, state=job.state)

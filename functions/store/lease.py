@@ -1,4 +1,4 @@
-"""The lease to sweep: one sweep at a time works, and whoever loses the lease stops before its next step."""
+"""The sweep lease: one sweep runs at a time, and a sweep that loses the lease stops before its next step."""
 
 import time
 from datetime import datetime, timedelta
@@ -7,50 +7,50 @@ from typing import Self
 
 from functions.store import upkeep
 
-#: shorter than the time between two sweeps: a sweep that was killed does not keep the next one, a minute later, waiting
+#: shorter than the sweep interval of one minute, so that a crashed sweep never blocks the next one
 DURATION = timedelta(seconds=50)
-#: sweeps are a minute apart at most; no sweep for this long means that the control plane was away
+#: sweeps run every minute; a longer gap than this means that the control plane was down
 AWAY_AFTER = timedelta(minutes=3)
 
 
 class Lease:
-    """One sweep's lease, and what it guarantees.
+    """The lease of one sweep.
 
-    At most one sweep holds the lease, by the database's clock. ``keep`` extends it once a third has passed, so a step
-    that begins after ``keep`` has returned True has two thirds of ``DURATION`` to itself. Only a step that takes
-    longer, or a process that is suspended for longer, can overlap with the next sweep. Therefore every write of sweep
-    is conditional on what it has read, and the outbox calls ``keep`` before each event.
+    By the database's clock, at most one sweep holds the lease. ``keep`` extends it once a third of ``DURATION`` has
+    passed, so that a step which begins after ``keep`` returned True has at least two thirds of ``DURATION``. Only a
+    step that takes longer, or a process that is suspended for longer, can overlap with the next sweep. Therefore every
+    write of sweep is conditional on what it has read, and the outbox calls ``keep`` before each event.
     """
 
-    def __init__(self, held: upkeep.Held, since: float) -> None:
+    def __init__(self, held: upkeep.HeldLease, since: float) -> None:
         self.awake_at = held.awake_at
-        self._holder, self._is_mine = held.holder, True
-        self._kept, self._lock = since, Lock()
+        self._holder, self._is_held = held.holder, True
+        self._extended_at, self._lock = since, Lock()
 
     @classmethod
     def take(cls, *, now: datetime) -> Self | None:
         """Return a new lease; None while another sweep holds it.
 
         Raises:
-            Busy: the store is away.
+            Busy: the store is unavailable.
         """
-        since = time.monotonic()  # before the lease begins, so that it never seems longer than it is
+        since = time.monotonic()  # read before the lease begins, so that it is never believed to last longer
         held = upkeep.take_lease(now=now, lasting=DURATION, away_after=AWAY_AFTER)
         return None if held is None else cls(held, since)
 
     def keep(self) -> bool:
-        """Return whether this sweep may go on; extend the lease where it is due.
+        """Return whether this sweep still holds the lease; extend the lease if that is due.
 
         Raises:
-            Busy: the store is away.
+            Busy: the store is unavailable.
         """
         with self._lock:
             now = time.monotonic()
-            if self._is_mine and now - self._kept > DURATION.total_seconds() / 3:
-                self._is_mine = upkeep.keep_lease(self._holder, lasting=DURATION)
-                self._kept = now
-            return self._is_mine
+            if self._is_held and now - self._extended_at > DURATION.total_seconds() / 3:
+                self._is_held = upkeep.keep_lease(self._holder, lasting=DURATION)
+                self._extended_at = now
+            return self._is_held
 
     def end(self) -> None:
-        """Give the lease back, unless another sweep has taken it."""
+        """Release the lease, unless another sweep has taken it."""
         upkeep.end_lease(self._holder)

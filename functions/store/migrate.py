@@ -1,4 +1,4 @@
-"""Bring the store's tables up to date: ``python -m functions.store.migrate``."""
+"""Migrates the database to the newest schema: ``python -m functions.store.migrate``."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from alembic.config import Config
 
 
 def main(revision: str = "head") -> None:
-    """Run the migrations up to a revision; at the newest already, it changes nothing."""
+    """Run the migrations up to a revision; do nothing if the schema is current."""
     command.upgrade(configuration(), revision)
 
 

@@ -1,4 +1,4 @@
-"""How a trainer reports its end: the body of ``done``, or the same JSON as ``results/job-{id}/done.json``."""
+"""A trainer's final report: the body of ``done``, or the same JSON stored as ``results/job-{id}/done.json``."""
 
 import logging
 from datetime import datetime
@@ -15,7 +15,7 @@ from functions.runtime.logs import log
 from functions.store import jobs
 from functions.store.tables import Job
 
-#: as the API's limit of bodies
+#: the same as the API's limit on request bodies
 _LIMIT_BYTES = 64 * 1024
 
 
@@ -27,7 +27,7 @@ class Error(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):
-    """The body."""
+    """The body of ``done``."""
 
     status: Literal["SUCCEEDED", "FAILED"]
     metrics: Annotated[dict[str, float], Meta(max_length=500)] | None = None
@@ -37,10 +37,10 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def finish(call: Callback, report: Report, *, now: datetime) -> Job:
-    """End a job as its trainer reports.
+    """Finish a job as its trainer's report says.
 
     Raises:
-        NotFound, WrongState, Unusable, Busy: as ``store.finish``.
+        NotFound, WrongState, Unusable, Busy: as ``jobs.finish``.
     """
     error = (report.error or Error()) if report.status == "FAILED" else None
     return jobs.finish(
@@ -55,14 +55,14 @@ def finish(call: Callback, report: Report, *, now: datetime) -> Job:
 
 
 def finish_as_stored(job: Job, *, now: datetime) -> bool:
-    """End a job as the report in the bucket says, which its trainer stored before it called ``done``.
+    """Finish a job by the report that its trainer stored in the bucket before it called ``done``.
 
-    For a trainer that has ended without its ``done`` having arrived. False, and nothing changes, when there is no valid
-    report of the job's attempt.
+    This is for a trainer that has ended although its ``done`` did not arrive. Returns False, and changes nothing, if
+    there is no valid report of the job's current attempt.
 
     Raises:
-        WrongState: the job has ended, or belongs to a newer launch or attempt, since it was read.
-        Busy: the store or the storage is away.
+        WrongState: since the job was read, it has ended or was claimed by a newer launch or attempt.
+        Busy: the store or the storage is unavailable.
     """
     key = f"results/job-{job.id}/done.json"
     content = storage.read(key, limit_bytes=_LIMIT_BYTES)
@@ -76,5 +76,5 @@ def finish_as_stored(job: Job, *, now: datetime) -> bool:
     except (msgspec.MsgspecError, UnicodeError, RecursionError, Unusable) as error:
         log(logging.WARNING, "the trainer's stored report cannot be used", key=key, detail=str(error)[:300])
         return False
-    log(logging.INFO, "ended a job as its trainer's stored report says", state=report.status)
+    log(logging.INFO, "finished a job by its trainer's stored report", state=report.status)
     return True

@@ -1,4 +1,4 @@
-"""The tables. Nothing else here: what happens to them is in ``store``."""
+"""The tables. Statements on them are in the other modules of this package."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -22,18 +22,18 @@ from functions.domain.states import FINAL, Reason, State
 
 
 class Moment(TypeDecorator[datetime]):
-    """Aware UTC, also on SQLite, which knows no time zones."""
+    """An aware UTC datetime, also on SQLite, which has no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what is written."""
+        """Convert a value to what the database stores."""
         del dialect
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what was read."""
+        """Convert a stored value to an aware datetime."""
         del dialect
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
@@ -47,7 +47,7 @@ def _json(*, nullable: bool = False) -> Any:
 
 
 def _serial() -> Any:
-    # SQLite numbers rows itself only where the type is INTEGER, which is 64 bits wide there.
+    # SQLite assigns row ids only to INTEGER columns, which are 64 bits wide there.
     return Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
 
 
@@ -59,14 +59,14 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
-#: Of jobs that have not ended. In words, not parameters: a partial index serves only a query that says the same.
-#: Not by state, or PostgreSQL may read a page of RUNNING jobs from the index of all open ones, past all that wait.
+#: Jobs that have not ended. A literal without parameters, because a partial index serves only queries with the same
+#: condition. Not by state: PostgreSQL would then read a page of RUNNING jobs from this index, past all PENDING ones.
 IS_OPEN = "finished_at IS NULL"
 IS_ARCHIVABLE = "finished_at IS NOT NULL AND archive_key IS NULL"
 
 
 class Job(SQLModel, table=True):
-    """One row a job: the present."""
+    """The current state of a job; one row per job."""
 
     __table_args__ = (
         CheckConstraint(f"state IN ({_one_of(frozenset(State))})", name="job_state_known"),
@@ -74,24 +74,24 @@ class Job(SQLModel, table=True):
         CheckConstraint("(reason IS NOT NULL) = (state = 'FAILED')", name="job_reason_iff_failed"),
         CheckConstraint(f"reason IN ({_one_of(frozenset(Reason))})", name="job_reason_known"),
         UniqueConstraint("identity", name="job_identity_once"),
-        # A page of jobs, by each filter: it reads as many rows as it shows, also where few jobs are so.
+        # One index per filter, so that a page reads only the rows that it returns.
         Index("job_newest", "created_at", "id"),
         Index("job_by_state", "state", "created_at", "id"),
         Index("job_by_framework", "framework", "created_at", "id"),
         Index("job_by_dataset", "dataset_id", "created_at", "id"),
-        # What sweep reads: it stays as small as the work at hand, however many jobs have ended.
+        # For sweep. It contains only open jobs, so that its size does not depend on the number of ended ones.
         Index("job_open", "created_at", "id", **_where(IS_OPEN)),
         Index("job_unarchived", "finished_at", "id", **_where(IS_ARCHIVABLE)),
-        # Room in each page for a row's next version: a heartbeat then touches no index.
+        # Free space in each page for a row's next version, so that a heartbeat updates no index.
         {"postgresql_with": {"fillfactor": 80}},
     )
 
     id: str = Field(primary_key=True)
-    #: what makes two requests the same job, as a digest; ``identities`` makes it
+    #: a digest, equal for two requests for the same job; see ``identities``
     identity: str | None = None
     state: str = State.PENDING
     reason: str | None = None
-    #: why it waits, or how it ended, in words
+    #: human-readable: why the job waits, or how it ended
     message: str | None = None
     #: ``live``, ``silent`` or ``waiting`` (for its next trainer, after a disruption); only while RUNNING
     liveness: str | None = None
@@ -99,21 +99,21 @@ class Job(SQLModel, table=True):
     framework: str
     task: str
     dataset_id: str
-    #: the dataset's object, where its name is not in the normal form of Unicode that dataset_id has
+    #: the key of the dataset's object, if its name is not in Unicode normal form as dataset_id is
     dataset_key: str | None = None
-    #: the version of the dataset that it was made for, without quotes; None where that is not known
+    #: the version of the dataset that the job trains on, without quotes; None if unknown
     dataset_etag: str | None = None
     model_name: str
-    #: the trainer's image, by digest where that is known; None where the trainer is a process of a command
+    #: the trainer's image, by digest if known; None if the trainer is a local process
     image: str | None = None
     spec: dict[str, Any] = _json()
     trace_id: str
 
     attempt: int = 0
     attempt_limit: int
-    #: which start this is, counted from 1; sweep raises it when another attempt is worth it
+    #: number of the current launch, counted from 1; sweep increments it to launch the job again
     launch: int = 1
-    #: how many outbox rows this job has written
+    #: number of outbox rows that this job has written
     sequence: int = 0
 
     epoch: int | None = None
@@ -124,40 +124,40 @@ class Job(SQLModel, table=True):
     artifacts: list[str] = _json()
 
     created_at: datetime = _moment(nullable=False)
-    #: when this launch was last handed to the launcher
+    #: when this launch was last submitted to the launcher
     submitted_at: datetime | None = _moment()
-    #: of the token that a trainer of this launch finds when it starts: the ``kid`` that signed it, and its expiry
+    #: the ``kid`` and the expiry of the token that is stored for the next trainer of this launch
     token_key: str | None = None
     token_expires_at: datetime | None = _moment()
     queued_at: datetime | None = _moment()
     started_at: datetime | None = _moment()
-    #: since when a RUNNING job waits for its next trainer; None while it runs
+    #: when a RUNNING job began to wait for its next trainer; None while it has one
     waiting_since: datetime | None = _moment()
-    #: the clock of ``longest_running_seconds``: how long it ran before it last waited, and since when it runs
+    #: for ``longest_running_seconds``: how long the job ran before its last wait, and since when it has been running
     ran_seconds: float | None = None
     running_since: datetime | None = _moment()
     finished_at: datetime | None = _moment()
     heartbeat_at: datetime | None = _moment()
-    #: when the epoch or step last moved
+    #: when the epoch or step last increased
     progress_at: datetime | None = _moment()
 
-    #: the object that its events went to, once retention has moved them out of the store
+    #: the object that retention has moved the job's events to
     archive_key: str | None = None
 
 
 class JobEvent(SQLModel, table=True):
-    """Append-only: timeline, callbacks and metrics."""
+    """A job's timeline, callbacks and metrics; append-only."""
 
     __tablename__ = "job_event"
     __table_args__ = (
-        # Of one job: a trainer chooses these two, and must not be able to use up another job's.
+        # Unique per job, because trainers choose source and id: one must not be able to block another job's.
         UniqueConstraint("job_id", "ce_source", "ce_id", name="job_event_once"),
         Index("job_event_timeline", "job_id", "id"),
     )
 
     id: int | None = _serial()
     job_id: str = Field(foreign_key="job.id")
-    #: ``state`` (a move), ``event`` or ``heartbeat`` (a trainer's word)
+    #: ``state`` (a change of state), ``event`` or ``heartbeat``
     kind: str
     type: str
     attempt: int
@@ -172,7 +172,7 @@ class JobEvent(SQLModel, table=True):
 
 
 class Outbox(SQLModel, table=True):
-    """What the world is still to be told: one row a move, written with it."""
+    """CloudEvents to deliver: one row per change of state, written in the same transaction."""
 
     __table_args__ = (
         UniqueConstraint("job_id", "sequence", name="outbox_in_order"),
@@ -196,7 +196,7 @@ class RejectedEvent(SQLModel, table=True):
     __tablename__ = "rejected_event"
 
     id: int | None = _serial()
-    #: a digest, so that a delivery repeated for ever is one row
+    #: a digest, so that a repeated delivery is stored once
     identity: str = Field(unique=True)
     reason: str
     body: str
@@ -204,7 +204,7 @@ class RejectedEvent(SQLModel, table=True):
 
 
 class SweepTurn(SQLModel, table=True):
-    """One row: the lease to sweep, and since when the control plane has been awake."""
+    """A single row: the sweep lease, and since when the control plane has been running without a gap."""
 
     __tablename__ = "sweep_turn"
 

@@ -1,4 +1,4 @@
-"""What only sweep needs: its lease, the open jobs, silence; and what create-job rejects."""
+"""Statements of sweep: its lease, open jobs, waits, relaunches, silence; and the rejected events of create-job."""
 
 import hashlib
 import secrets
@@ -11,33 +11,33 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from functions.domain.states import FINAL, State
-from functions.store.jobs import as_read, unheard_since
+from functions.store.jobs import no_activity_since, unchanged
 from functions.store.session import database_now, read, write
 from functions.store.tables import IS_OPEN, Job, JobEvent, RejectedEvent, SweepTurn
 
-#: PostgreSQL takes 65,535 parameters in a statement, SQLite 32,766
-_AT_A_TIME = 5_000
-#: characters of a message
+#: parameters per statement; PostgreSQL allows 65,535, SQLite 32,766
+_CHUNK_SIZE = 5_000
+#: maximum characters of a message
 _MESSAGE_LENGTH = 500
-#: whose message says what they wait for
+#: states in which a job's message says what it waits for
 _WAITING = frozenset({State.PENDING, State.QUEUED})
 
 
-class Held(NamedTuple):
-    """A lease to sweep that was taken."""
+class HeldLease(NamedTuple):
+    """A sweep lease that was taken."""
 
-    #: what tells its holder from the next one's, whatever their clocks show
+    #: a random id, which identifies the holder independently of any clock
     holder: str
-    #: since when the control plane has been awake: every clock of silence starts no earlier
+    #: since when the control plane has been up; silence and stalls are not counted from before
     awake_at: datetime
 
 
-def take_lease(*, now: datetime, lasting: timedelta, away_after: timedelta) -> Held | None:
-    """Take the lease to sweep; None while another sweep holds it.
+def take_lease(*, now: datetime, lasting: timedelta, away_after: timedelta) -> HeldLease | None:
+    """Take the sweep lease; return None while another sweep holds it.
 
-    The lease runs by the database's clock, so that replicas' clocks do not matter: at most one sweep holds it. Its
-    holder loses it by not extending it in time; then it learns so from ``keep_lease``. A gap of ``away_after``
-    between two sweeps means that the control plane was away.
+    The lease runs by the database's clock, so that it does not depend on the replicas' clocks: at most one sweep holds
+    it. A holder that does not extend it in time loses it; ``keep_lease`` then returns False. A gap of ``away_after``
+    or more between two sweeps means that the control plane was down.
     """
     holder = secrets.token_hex(8)
     with write() as session:
@@ -47,8 +47,8 @@ def take_lease(*, now: datetime, lasting: timedelta, away_after: timedelta) -> H
             update(SweepTurn)
             .where(
                 col(SweepTurn.id) == 1,
-                # No lease ends later than one duration from now, unless the database's clock was set back; a step of
-                # less than a duration, such as NTP makes, ends no lease early.
+                # A lease never ends later than ``lasting`` from now, unless the database's clock was set back. The
+                # second ``lasting`` allows for small clock steps, as by NTP, which must not end a lease early.
                 or_(col(SweepTurn.taken_until) <= database_time, col(SweepTurn.taken_until) > until + lasting),
             )
             .values(taken_until=until, holder=holder)
@@ -57,34 +57,34 @@ def take_lease(*, now: datetime, lasting: timedelta, away_after: timedelta) -> H
         if turn is not None:
             turn.awake_at = min(turn.awake_at, now) if abs(now - turn.swept_at) < away_after else now
             turn.swept_at = now
-            return Held(holder, turn.awake_at)
+            return HeldLease(holder, turn.awake_at)
         if session.get(SweepTurn, 1) is not None:
             return None
     try:
         with write() as session:
             session.add(SweepTurn(id=1, taken_until=until, holder=holder, swept_at=now, awake_at=now))
-    except IntegrityError:  # another sweep was first to be the first
+    except IntegrityError:  # another first sweep has created the row
         return None
-    return Held(holder, now)
+    return HeldLease(holder, now)
 
 
 def keep_lease(holder: str, *, lasting: timedelta) -> bool:
-    """Extend the lease of a holder; False when another sweep has taken it."""
+    """Extend a holder's lease; return False if another sweep has taken it."""
     with write() as session:
         until = database_now(session) + lasting
-        mine = update(SweepTurn).where(col(SweepTurn.id) == 1, col(SweepTurn.holder) == holder)
-        return session.scalar(mine.values(taken_until=until).returning(SweepTurn)) is not None
+        statement = update(SweepTurn).where(col(SweepTurn.id) == 1, col(SweepTurn.holder) == holder)
+        return session.scalar(statement.values(taken_until=until).returning(SweepTurn)) is not None
 
 
 def end_lease(holder: str) -> None:
-    """Give the lease back, unless another sweep has taken it."""
+    """Release the lease, unless another sweep has taken it."""
     with write() as session:
-        mine = update(SweepTurn).where(col(SweepTurn.id) == 1, col(SweepTurn.holder) == holder)
-        session.execute(mine.values(taken_until=database_now(session), holder=None))
+        statement = update(SweepTurn).where(col(SweepTurn.id) == 1, col(SweepTurn.holder) == holder)
+        session.execute(statement.values(taken_until=database_now(session), holder=None))
 
 
 def awake_at() -> datetime | None:
-    """Return since when the control plane has been awake; None before the first sweep."""
+    """Return since when the control plane has been up; None before the first sweep."""
     with read() as session:
         return session.exec(select(SweepTurn.awake_at).where(SweepTurn.id == 1)).first()
 
@@ -95,39 +95,39 @@ def open_jobs() -> list[Job]:
         return list(session.exec(select(Job).where(text(IS_OPEN)).order_by(col(Job.created_at), col(Job.id))))
 
 
-def open_or_ended_since(moment: datetime, job_ids: Collection[str]) -> set[str]:
-    """Return those of these jobs that exist, and have not ended or only after a moment."""
-    is_so = or_(col(Job.state).not_in(FINAL), col(Job.finished_at) > moment)
+def open_or_ended_since(time: datetime, job_ids: Collection[str]) -> set[str]:
+    """Return those of the given ids whose job exists and is open, or has ended after ``time``."""
+    condition = or_(col(Job.state).not_in(FINAL), col(Job.finished_at) > time)
     with read() as session:
         return {
             job_id
-            for some in _chunks(job_ids)
-            for job_id in session.exec(select(Job.id).where(col(Job.id).in_(some), is_so))
+            for chunk in _chunks(job_ids)
+            for job_id in session.exec(select(Job.id).where(col(Job.id).in_(chunk), condition))
         }
 
 
 def _chunks(values: Collection[str]) -> Iterator[list[str]]:
-    every = list(values)
-    for start in range(0, len(every), _AT_A_TIME):
-        yield every[start : start + _AT_A_TIME]
+    ordered = list(values)
+    for start in range(0, len(ordered), _CHUNK_SIZE):
+        yield ordered[start : start + _CHUNK_SIZE]
 
 
-def submitted(job: Job, message: str | None, *, now: datetime, image: str | None = None) -> bool:
-    """Note that this launch of a job was handed to the launcher, what it waits for, and its trainer's image.
+def note_submitted(job: Job, message: str | None, *, now: datetime, image: str | None = None) -> bool:
+    """Note that a job's current launch was submitted, what it waits for, and its trainer's image.
 
-    The image of a launch that was submitted before stays: its trainer was made then, and has it. False, and nothing
-    is noted, when the job has ended or was launched again since it was read.
+    The image of the first submission is preserved, because that created the trainer. Returns False, and changes
+    nothing, if the job has ended or was launched again since it was read.
     """
     values = {"submitted_at": now, "image": func.coalesce(Job.image, image)}
-    still = (col(Job.id) == job.id, col(Job.state).not_in(FINAL), as_read(job, "launch"))
+    still = (col(Job.id) == job.id, col(Job.state).not_in(FINAL), unchanged(job, "launch"))
     with write() as session:
         noted = session.scalar(update(Job).where(*still).values(values).returning(Job)) is not None
-        session.execute(_saying(job, message))
+        session.execute(_update_message(job, message))
         return noted
 
 
 def note_token(job: Job, key: str, expires_at: datetime) -> None:
-    """Note which key signed the token that this launch's trainer finds when it starts, and when that token expires."""
+    """Note the signing key and the expiry of the token that is stored for this launch's next trainer."""
     with write() as session:
         session.execute(
             update(Job)
@@ -137,9 +137,9 @@ def note_token(job: Job, key: str, expires_at: datetime) -> None:
 
 
 def note_image(job_id: str, launch: int, image: str) -> None:
-    """Note which image the trainer of a launch runs, as the cluster names it: by digest.
+    """Note the image that a launch's trainer runs, by digest, as the cluster reports it.
 
-    A launch that was replaced changes nothing; a job that has ended is described all the same.
+    This changes nothing if the launch was replaced; it also updates a job that has ended.
     """
     with write() as session:
         session.execute(
@@ -150,27 +150,34 @@ def note_image(job_id: str, launch: int, image: str) -> None:
 
 
 def note_wait(job: Job, message: str | None, *, now: datetime) -> None:
-    """Note what a job waits for, where that is something else than before; the clock of a RUNNING job stops."""
+    """Note what a job waits for, if that has changed; a RUNNING job stops counting its running time."""
     if job.state in _WAITING and message != job.message:
         with write() as session:
-            session.execute(_saying(job, message))
+            session.execute(_update_message(job, message))
     elif job.state == State.RUNNING and (job.waiting_since is None or message != job.message):
         still = (
             col(Job.id) == job.id,
             col(Job.state) == State.RUNNING,
-            as_read(job, "launch", "heartbeat_at", "waiting_since"),
+            unchanged(job, "launch", "heartbeat_at", "waiting_since"),
         )
         with write() as session:
-            waits = session.scalar(update(Job).where(*still).values(_waits(job, message, now=now)).returning(Job))
-            if waits is not None and job.waiting_since is None:
+            updated = session.scalar(
+                update(Job).where(*still).values(_waiting_values(job, message, now=now)).returning(Job)
+            )
+            if updated is not None and job.waiting_since is None:
                 session.add(
                     JobEvent(job_id=job.id, kind="event", type="waiting", attempt=job.attempt, message=message, at=now)
                 )
 
 
 def note_running(job: Job, *, now: datetime) -> None:
-    """Note that a job which waited has a trainer again: its clocks go on, and start with it."""
-    still = (col(Job.id) == job.id, col(Job.state) == State.RUNNING, unheard_since(job), as_read(job, "waiting_since"))
+    """Note that a waiting job has a trainer again: its running time continues, and its other clocks restart."""
+    still = (
+        col(Job.id) == job.id,
+        col(Job.state) == State.RUNNING,
+        no_activity_since(job),
+        unchanged(job, "waiting_since"),
+    )
     moments = dict.fromkeys(("running_since", "heartbeat_at", "progress_at"), now)
     with write() as session:
         session.execute(
@@ -181,37 +188,38 @@ def note_running(job: Job, *, now: datetime) -> None:
 
 
 def ran_seconds(job: Job, *, now: datetime) -> float:
-    """Return how long a job has been running; the time that it waited again is not counted."""
+    """Return how long a job has been running, without the time in which it waited for a next trainer."""
     before, since = job.ran_seconds or 0.0, job.running_since or job.started_at
     if since is None or job.waiting_since is not None:
         return before
     return before + max(0.0, (now - since).total_seconds())
 
 
-def _waits(job: Job, message: str | None, *, now: datetime) -> dict[str, Any]:
-    """Return what changes in a RUNNING job that waits."""
+def _waiting_values(job: Job, message: str | None, *, now: datetime) -> dict[str, Any]:
+    """Return the columns that change in a RUNNING job that waits."""
     clock = {} if job.waiting_since is not None else {"waiting_since": now, "ran_seconds": ran_seconds(job, now=now)}
     return {"liveness": "waiting", "message": message, **clock}
 
 
-def _saying(job: Job, message: str | None) -> Update:
-    still = (col(Job.id) == job.id, col(Job.state).in_(_WAITING), as_read(job, "launch"))
+def _update_message(job: Job, message: str | None) -> Update:
+    still = (col(Job.id) == job.id, col(Job.state).in_(_WAITING), unchanged(job, "launch"))
     return update(Job).where(*still).values(message=message)
 
 
 def relaunch(job: Job, message: str, *, now: datetime) -> Job | None:
-    """Count another launch of a job whose trainer has ended, and return the job; each sweep submits it until it is.
+    """Begin another launch of a job whose trainer has ended, and return the job; sweep submits it.
 
-    None when it may not have another, or is not as it was read: it ended, was submitted, or its trainer called back.
+    Returns None if the job has reached its ``attempt_limit``, or if since it was read it has ended, was submitted, or
+    its trainer called back.
     """
     with write() as session:
-        again = session.scalar(
+        relaunched = session.scalar(
             update(Job)
             .where(
                 col(Job.id) == job.id,
                 col(Job.state).not_in(FINAL),
-                unheard_since(job),
-                as_read(job, "state", "waiting_since"),
+                no_activity_since(job),
+                unchanged(job, "state", "waiting_since"),
                 col(Job.launch) < Job.attempt_limit,
             )
             .values(
@@ -223,22 +231,22 @@ def relaunch(job: Job, message: str, *, now: datetime) -> Job | None:
                 heartbeat_at=now,
                 progress_at=now,
                 **(
-                    _waits(job, f"starts again: {message}"[:_MESSAGE_LENGTH], now=now)
+                    _waiting_values(job, f"starts again: {message}"[:_MESSAGE_LENGTH], now=now)
                     if job.state == State.RUNNING
                     else {}
                 ),
             )
             .returning(Job)
         )
-        if again is not None:
+        if relaunched is not None:
             session.add(
                 JobEvent(job_id=job.id, kind="event", type="retrying", attempt=job.attempt, message=message, at=now)
             )
-        return again
+        return relaunched
 
 
 def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
-    """Mark a RUNNING job that has not called back since then as silent; True when it was not marked before."""
+    """Mark a RUNNING job whose last callback is before ``since`` as silent; return whether this is a change."""
     with write() as session:
         job = session.scalar(
             update(Job)
@@ -256,20 +264,20 @@ def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
         return job is not None
 
 
-def known(identities: Collection[str]) -> set[str]:
-    """Return those of these identities that a job, or a rejected event, has already."""
+def known_identities(identities: Collection[str]) -> set[str]:
+    """Return those of the given identities that a job or a rejected event has."""
     with read() as session:
         return {
             identity
-            for some in _chunks(identities)
+            for chunk in _chunks(identities)
             for column in (col(Job.identity), col(RejectedEvent.identity))
-            for identity in session.exec(select(column).where(column.in_(some)))
+            for identity in session.exec(select(column).where(column.in_(chunk)))
             if identity is not None
         }
 
 
 def reject(reason: str, body: str, *, now: datetime, identity: str | None = None) -> None:
-    """Keep a delivery that can never become a job; the same one again changes nothing."""
+    """Store a rejected event with its reason; a repetition changes nothing."""
     digest = hashlib.sha256(f"{reason}\0{body}".encode("utf-8", "replace")).hexdigest()
     try:
         with write() as session:
@@ -282,5 +290,5 @@ def reject(reason: str, body: str, *, now: datetime, identity: str | None = None
         return
 
 
-def _storable(said: str) -> str:
-    return said.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

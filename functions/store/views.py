@@ -1,11 +1,11 @@
-"""How rows are shown, to callers of the API and in CloudEvents."""
+"""JSON representations of rows, for the API, CloudEvents and the archive."""
 
 from datetime import datetime
 from typing import Any
 
 from functions.store.tables import Job, JobEvent, RejectedEvent
 
-#: columns that are nobody else's business
+#: internal columns, which the API and CloudEvents do not show
 JOB_HIDDEN = {
     *("identity", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
     *("token_key", "token_expires_at", "ran_seconds", "running_since"),
@@ -26,28 +26,28 @@ class RejectedEventView(dict[str, Any]):
 
 
 def job_json(job: Job) -> JobView:
-    """Return a job as the world sees it."""
+    """Return a job's public representation."""
     return JobView(_shown(job.model_dump(exclude=JOB_HIDDEN)))
 
 
 def event_json(row: JobEvent) -> JobEventView:
-    """Return an event as the world sees it."""
+    """Return an event's public representation."""
     return JobEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
 
 
 def rejected_json(row: RejectedEvent) -> RejectedEventView:
-    """Return a rejected event as the world sees it."""
+    """Return a rejected event's public representation."""
     return RejectedEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
 
 
 def archived_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
-    """Return an event whole, as the archive keeps it."""
+    """Return an event with all columns, for the archive."""
     return _shown(row.model_dump())
 
 
-def rfc3339(moment: datetime) -> str:
-    """Return an aware UTC moment in the API's notation."""
-    return moment.isoformat().replace("+00:00", "Z")
+def rfc3339(time: datetime) -> str:
+    """Return an aware UTC datetime in RFC 3339 notation."""
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

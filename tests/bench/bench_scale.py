@@ -103,7 +103,7 @@ def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Call
     def sweep(url: str) -> float:
         store_of(url)
         queries.jobs({}, cursor=None, limit=1)
-        return seconds_of(lambda: sweeping.once(now=stores.at + timedelta(seconds=30)))
+        return seconds_of(lambda: sweeping.run(now=stores.at + timedelta(seconds=30)))
 
     by_turns(1, partial(sweep, stores.large), partial(sweep, stores.small))
     there, alone = by_turns(SWEEP_TURNS, partial(sweep, stores.large), partial(sweep, stores.small))
@@ -128,7 +128,7 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "list page by a rare framework": lambda: page({"framework": "rare"}),
         "list page by dataset": lambda: page({"dataset_id": "dataset-7"}),
         "list page by two": lambda: page({"state": "FAILED", "framework": "rare"}),
-        "sweep": lambda: sweeping.once(now=stores.at + timedelta(seconds=30)),
+        "sweep": lambda: sweeping.run(now=stores.at + timedelta(seconds=30)),
     }
     event.listen(Engine, "before_cursor_execute", keep)
     try:
@@ -181,11 +181,11 @@ def explained(url: str, statement: str, parameters: Any) -> tuple[list[str], int
 _RETENTION = """
 import sys
 from functions import retention, store_retention, tokens
-forget = store_retention.archived
+forget = store_retention.mark_archived
 def archived(job_ids, key):
     forget(job_ids, key)
     print(len(job_ids), flush=True)
-store_retention.archived = archived
+store_retention.mark_archived = archived
 while True:
     retention.run(at=tokens.now())
 """

@@ -55,7 +55,7 @@ def test_an_installation_stops_no_job_of_another(new: Any, kubernetes: Cluster, 
     submit(ours)
     for job in (theirs, ours):
         jobs.move(job.id, State.CANCELLED, now=tokens.now() - seconds(60))
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     eventually(lambda: names(kubernetes) == [objects.name(theirs)])
 

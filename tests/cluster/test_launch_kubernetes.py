@@ -153,7 +153,7 @@ def test_a_pod_that_failed_fails_its_job_with_the_reason(new: Any, node: Any, st
     node(job.id, "Failed", **status)
 
     assert failed(job).reason == reason
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
     after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, reason)
 
@@ -165,7 +165,7 @@ def test_a_trainer_that_fails_without_a_word_says_the_last_line_of_its_log(new: 
     node(job.id, "Failed", **container(terminated={"exitCode": 1, "reason": "Error", "message": printed}))
 
     failed(job)
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     assert queries.job(job.id).message == (
         "the trainer exited with code 1 and did not send done; "
@@ -225,10 +225,10 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_while(
     job = new()
     submit(job)
     failed_pull(node(job.id, "Pending", **NO_IMAGE), tokens.now() - seconds(101))
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
     assert (queries.job(job.id).state, queries.job(job.id).reason) == (State.FAILED, Reason.IMAGE_PULL)
 
-    sweeping.once(now=tokens.now() + seconds(60))
+    sweeping.run(now=tokens.now() + seconds(60))
     eventually(lambda: kubernetes.list("Job") == [])
 
 
@@ -266,7 +266,7 @@ def test_a_job_shows_the_digest_of_the_image_that_its_node_pulled(new: Any, node
     status = container(running={})
     status["containerStatuses"][0]["imageID"] = f"docker-pullable://{digest}"
     node(job.id, "Running", **status)
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     assert queries.job(job.id).image == digest
 
@@ -301,7 +301,7 @@ def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node:
     submit(job)
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
-    sweeping.once(now=tokens.now() + seconds(2))
+    sweeping.run(now=tokens.now() + seconds(2))
 
     after = queries.job(job.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.UNSCHEDULABLE)
@@ -315,10 +315,10 @@ def test_a_job_deleted_behind_our_back_is_submitted_again_or_lost(new: Any, kube
     claim(started.id, now=tokens.now())
     for job in (waiting, started):
         Kubernetes().stop(job.id)
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
     eventually(lambda: names(kubernetes.list("Job")) == [f"stoker-{waiting.id}-1"])
 
-    sweeping.once(now=tokens.now() + seconds(90))
+    sweeping.run(now=tokens.now() + seconds(90))
     assert (queries.job(started.id).state, queries.job(started.id).reason) == (State.FAILED, Reason.LOST)
 
 
@@ -328,7 +328,7 @@ def test_a_lost_trainer_is_launched_again_and_the_old_job_is_gone(new: Any, node
     claim(job.id, now=tokens.now())
     node(job.id, "Failed", **container(terminated={"exitCode": 74, "reason": "Error"}))
     failed(job)
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     assert (queries.job(job.id).state, queries.job(job.id).launch) == (State.RUNNING, 2)
     eventually(lambda: names(kubernetes.list("Job")) == [f"stoker-{job.id}-2"])
@@ -338,7 +338,7 @@ def test_a_job_without_a_row_is_stopped(new: Any, kubernetes: Cluster) -> None:
     job = new()
     submit(job)
     jobs.move(job.id, State.CANCELLED, now=tokens.now() - seconds(60))
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     eventually(lambda: kubernetes.list("Job") == [])
 
@@ -347,7 +347,7 @@ def test_a_change_of_a_job_is_looked_at_when_the_cluster_tells_of_it(
     new: Any, node: Any, function: Callable[[str], Any]
 ) -> None:
     job = new()
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
     launching.launch(job, now=tokens.now())
     node(job.id, "Failed", **container(terminated={"exitCode": 137, "reason": "OOMKilled"}))
     failed(job)
@@ -377,7 +377,7 @@ def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None
     launching.launch(job, now=tokens.now())
     said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     node(job.id, "Pending", **said)
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     after = queries.job(job.id)
     assert (after.state, after.message) == (State.QUEUED, "waits for a node: 0/1 nodes are available")
@@ -392,7 +392,7 @@ def test_a_job_that_only_waits_for_its_turn_is_not_submitted_over_and_over(new: 
     # The Secret may be what this one waits for.
     node(started.id, "Pending", **container(waiting={"reason": "ContainerCreating"}))
     later = tokens.now() + seconds(60)
-    sweeping.once(now=later)
+    sweeping.run(now=later)
 
     assert [queries.job(one.id).submitted_at == later for one in (job, started)] == [False, True]
     assert "0/1 nodes" in (queries.job(job.id).message or "")
@@ -403,7 +403,7 @@ def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     quota("requests.nvidia.com/gpu", "0")
     submit(job)
     status = eventually(lambda: found if "exceeded" in ((found := Kubernetes().inspect(job)).message or "") else None)
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.HELD, True)
     assert "exceeded quota" in (queries.job(job.id).message or "")

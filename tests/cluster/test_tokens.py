@@ -63,7 +63,7 @@ def sweep_hourly(clock: Callable[[datetime], None], hours: int) -> datetime:
     for _ in range(hours):
         now += HOUR
         clock(now)
-        sweeping.once(now=now)
+        sweeping.run(now=now)
     return now
 
 
@@ -112,7 +112,7 @@ def test_a_token_whose_key_was_removed_is_renewed(
     job = launched()
     environment.setenv("JWT_SECRETS", f"new:{NEW_SECRET}")
     forget()
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     assert jwt.get_unverified_header(token_of(job, kubernetes))["kid"] == "new"
 
@@ -123,7 +123,7 @@ def test_a_secret_of_a_release_that_could_not_change_it_is_replaced(launched: An
     kubernetes.patch("Secret", objects.name(job), {"immutable": True})
     first = token_of(job, kubernetes)
     later = tokens.now() + 20 * HOUR
-    sweeping.once(now=later)
+    sweeping.run(now=later)
 
     assert token_of(job, kubernetes) != first
     assert kubernetes.get("Secret", objects.name(job)).metadata.ownerReferences == owners
@@ -135,7 +135,7 @@ def test_a_crash_between_renewing_and_writing_it_down_is_renewed_again(
     job = launched(longest_running_seconds=3600)
     later = tokens.now() + 4 * HOUR
     Kubernetes().renew(job, launching.credentials(job, now=later))
-    sweeping.once(now=later + seconds(60))
+    sweeping.run(now=later + seconds(60))
     clock(later)
 
     expires_at = tokens.key_and_expiry(token_of(job, kubernetes))[1]
@@ -146,7 +146,7 @@ def test_a_crash_between_removing_and_replacing_a_secret_heals(launched: Any, ku
     job = launched()
     node(job.id, "Pending", **container(waiting={"reason": "ContainerCreating"}))
     kubernetes.delete("Secret", objects.name(job))
-    sweeping.once(now=tokens.now())
+    sweeping.run(now=tokens.now())
 
     assert token_of(job, kubernetes)
 

@@ -55,7 +55,7 @@ def drained(node: Any, kubernetes: Cluster) -> Callable[[Job], None]:
 
 def sweep_each_minute(start: datetime, minutes: range) -> None:
     for minute in minutes:
-        sweeping.once(now=start + seconds(60 * minute))
+        sweeping.run(now=start + seconds(60 * minute))
 
 
 def events(job: Job, type_: str) -> list[str | None]:
@@ -81,7 +81,7 @@ def test_a_job_that_waits_for_a_node_after_a_drain_says_so_and_its_clock_stands_
     assert (live.state, live.liveness, live.message) == (State.RUNNING, "live", None)
 
     # It has run for 120 s before it waited, and for 40 s since.
-    sweeping.once(now=start + seconds(740))
+    sweeping.run(now=start + seconds(740))
     assert queries.job(job.id).reason == Reason.DEADLINE_RUNNING
 
 
@@ -90,7 +90,7 @@ def test_a_heartbeat_ends_the_wait_of_a_trainer_that_sends_nothing_else(
 ) -> None:
     job = running()
     drained(job)
-    sweeping.once(now=start + seconds(60))
+    sweeping.run(now=start + seconds(60))
     assert queries.job(job.id).liveness == "waiting"
 
     record(call(job.id), Heartbeat(epoch=1), now=start + seconds(90))
@@ -115,7 +115,7 @@ def test_a_job_that_waited_for_hours_is_neither_silent_nor_stalled_when_its_pod_
 def test_a_job_that_kueue_preempts_waits_for_its_queue(running: Any, kubernetes: Cluster, start: datetime) -> None:
     job = running()
     kubernetes.patch("Job", objects.name(job), {"spec": {"suspend": True}})
-    sweeping.once(now=start + seconds(60))
+    sweeping.run(now=start + seconds(60))
 
     after = queries.job(job.id)
     assert (after.state, after.liveness, after.message) == (State.RUNNING, "waiting", "waits for quota of its queue")
@@ -140,7 +140,7 @@ def test_the_clusters_own_deadline_is_no_end_of_a_job_whose_clock_stood_still(
     job = running(attempt_limit=2)
     kubernetes.patch("Job", objects.name(job), {"spec": {"activeDeadlineSeconds": 1}})
     eventually(lambda: kubernetes.get("Job", objects.name(job)).status.failed)
-    sweeping.once(now=start + seconds(60))
+    sweeping.run(now=start + seconds(60))
 
     after = queries.job(job.id)
     assert (after.state, after.launch) == (State.RUNNING, 2)

@@ -150,7 +150,7 @@ def test_an_upload_that_meets_a_broken_registry_is_503_and_becomes_a_job_once_it
 
     registry.write_text(good[:-3])
     refused = client.post("/", json=message, headers=api_headers("datasets:notify"))
-    sweeping.once(now=now + timedelta(minutes=5))
+    sweeping.run(now=now + timedelta(minutes=5))
     assert (refused.status_code, refused.headers["Content-Type"]) == (503, "application/problem+json")
     assert refused.headers["Retry-After"]
     assert "TRAINERS: the file" in refused.json()["detail"]
@@ -159,7 +159,7 @@ def test_an_upload_that_meets_a_broken_registry_is_503_and_becomes_a_job_once_it
     assert queries.jobs({}, cursor=None, limit=9)[0] == []
 
     registry.write_text(good)
-    sweeping.once(now=now + timedelta(minutes=6))
+    sweeping.run(now=now + timedelta(minutes=6))
     assert client.post("/", json=message, headers=api_headers("datasets:notify")).status_code == 202
     assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=9)[0]] == ["cats"]
 
@@ -200,7 +200,7 @@ def test_an_upload_that_meets_a_mistake_about_the_storage_is_503_and_not_rejecte
         environment.setenv(name, value)
     forget()
     refused = function("create_job").post("/", json=message, headers=api_headers("datasets:notify"))
-    sweeping.once(now=now + timedelta(minutes=5))
+    sweeping.run(now=now + timedelta(minutes=5))
 
     assert (refused.status_code, next(iter(mistake)) in refused.json()["detail"]) == (503, True)
     assert queries.rejected_events(after=0, limit=9)[0] == []
@@ -229,7 +229,7 @@ def test_a_defect_that_one_upload_meets_keeps_no_other_from_its_job(
         return upload(found, now=now)
 
     environment.setattr(intake, "upload", defective)
-    sweeping.once(now=now + timedelta(minutes=5))
+    sweeping.run(now=now + timedelta(minutes=5))
 
     assert {job.dataset_id for job in queries.jobs({}, cursor=None, limit=9)[0]} == {"a", "c"}
     assert queries.rejected_events(after=0, limit=9)[0] == []

@@ -172,7 +172,7 @@ def test_bytes_that_were_overwritten_and_come_back_have_their_job_also_by_sweep(
     put(s3, "datasets/cats.zip", b"two")
     notify(client, "datasets%2Fcats.zip", first)
     put(s3, "datasets/cats.zip", b"one")
-    sweeping.once(now=now + timedelta(minutes=2))
+    sweeping.run(now=now + timedelta(minutes=2))
 
     assert [job.dataset_etag for job in jobs()] == [first]
     assert len(rejected()) == 1
@@ -210,7 +210,7 @@ def test_a_notification_without_an_etag_makes_the_job_that_sweep_would_make(
     etag = put(s3, "datasets/cats.zip")
     notify(client, "datasets%2Fcats.zip", None)
     notify(client, "datasets%2Fcats.zip", etag)
-    sweeping.once(now=now + timedelta(minutes=2))
+    sweeping.run(now=now + timedelta(minutes=2))
 
     assert [job.dataset_etag for job in jobs()] == [etag]
     assert rejected() == []
@@ -276,7 +276,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     # SeaweedFS makes a bucket of whatever is written to.
     environment.setenv("RETENTION_DAYS", "0" if variable == "STORAGE_BUCKET" else "1")
     forget()
-    sweeping.once(now=now + timedelta(days=2))
+    sweeping.run(now=now + timedelta(days=2))
     assert queries.archive_key(job_id) is None
     assert [job.id for job in jobs()] == [job_id]
     assert rejected() == []
@@ -284,7 +284,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     good = {"MINIO_SECRET_KEY": "test-secret-key", "MINIO_ACCESS_KEY": "test-key", "STORAGE_BUCKET": BUCKET}
     environment.setenv(variable, good[variable])
     forget()
-    sweeping.once(now=now + timedelta(days=2, minutes=2))
+    sweeping.run(now=now + timedelta(days=2, minutes=2))
     assert {job.dataset_id for job in jobs()} == {"digits", "a b+ü"}
 
 
@@ -346,6 +346,6 @@ def test_an_upload_of_before_the_upgrade_is_the_same_job_when_it_is_notified_aga
     forget()
 
     notify(client, LONG_AGO.replace("/", "%2F").replace(" ", "+"), etag)
-    sweeping.once(now=now + timedelta(minutes=2))
+    sweeping.run(now=now + timedelta(minutes=2))
     assert [(job.id, job.dataset_etag) for job in jobs()] == [("old", etag)]
     assert rejected() == ["r"]

@@ -135,7 +135,7 @@ def test_an_upload_that_is_rejected_is_listed_once_with_its_key(client: Any, s3:
     message = uploaded(s3, key, METADATA | {"stoker-epochs": "many"})
     for _ in range(2):
         assert client.post("/", json=message, headers=api_headers(NOTIFY)).status_code == 202
-        sweeping.once(now=now + timedelta(minutes=5))
+        sweeping.run(now=now + timedelta(minutes=5))
 
     assert [reason.startswith(f"{key}: ") for reason in reasons() if not reason.startswith("datasets/digits")] == [True]
 

@@ -236,7 +236,7 @@ def test_a_command_that_is_not_installed_is_rejected_at_once(a_job: Any, tmp_pat
     job = launched(a_job())
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
-    assert job.message == "the trainer stub is not set up: no-such-command is no program that can run"
+    assert job.message == "the trainer stub is not set up: no-such-command is not executable"
 
 
 def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a_job: Any, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a
     job_id = a_job(attempt_limit=3)
     launched(job_id)
     ended(queries.job(job_id))
-    sweeping.once(now=NOW + timedelta(minutes=1))
+    sweeping.run(now=NOW + timedelta(minutes=1))
     job = queries.job(job_id)
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
@@ -259,7 +259,7 @@ def test_an_environment_that_no_process_can_get_is_rejected_at_once(a_job: Any, 
     job = launched(a_job())
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
-    assert "larger than this system hands to a process" in str(job.message)
+    assert "larger than this system allows" in str(job.message)
 
 
 def test_what_may_pass_leaves_the_job_waiting_and_says_why(a_job: Any, environment: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_a_job_whose_framework_was_unregistered_is_rejected_by_the_next_sweep(
     job_id = a_job(state, now=now)
     (tmp_path / "trainers.json").write_text('{"other": {"command": {"train": ["true"]}}}')
     forget()
-    sweeping.once(now=now)
+    sweeping.run(now=now)
     job = queries.job(job_id)
 
     assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
@@ -297,11 +297,11 @@ def test_a_job_that_waits_while_the_registry_is_broken_is_launched_once_it_is_me
     job_id = a_job(now=now, hyperparameters={"calls": False})
     (tmp_path / "trainers.json").write_text(good[:-3])
     forget()
-    sweeping.once(now=now)
+    sweeping.run(now=now)
     assert queries.job(job_id).state == State.PENDING
 
     (tmp_path / "trainers.json").write_text(good)
-    sweeping.once(now=now + timedelta(minutes=1))
+    sweeping.run(now=now + timedelta(minutes=1))
     assert queries.job(job_id).state == State.QUEUED
 
 

@@ -20,11 +20,11 @@ ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperpara
 def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: datetime) -> None:
     s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
     s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=ASKED | {"stoker-epochs": "many"})
-    sweeping.once(now=now + seconds(10))
+    sweeping.run(now=now + seconds(10))
     assert queries.jobs({}, cursor=None, limit=10)[0] == []
 
     for minute in (2, 3, 4):
-        sweeping.once(now=now + timedelta(minutes=minute))
+        sweeping.run(now=now + timedelta(minutes=minute))
     assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=10)[0]] == ["cats"]
     reasons = [row.reason for row in queries.rejected_events(after=0, limit=9)[0]]
     assert reasons == ["datasets/dogs.zip: epochs: use a whole number from 1 to 100,000"]
@@ -33,7 +33,7 @@ def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: dat
 def test_an_upload_that_sweep_finds_is_no_part_of_another_jobs_trace(s3: Any, a_job: Any, now: datetime) -> None:
     other = queries.job(a_job(now=now))
     s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
-    sweeping.once(now=now + timedelta(minutes=2))
+    sweeping.run(now=now + timedelta(minutes=2))
 
     (found,), _ = queries.jobs({"dataset_id": "cats"}, cursor=None, limit=10)
     assert found.trace_id == logs.context.get()["trace_id"] != other.trace_id
@@ -44,7 +44,7 @@ def test_an_upload_that_sweep_has_found_is_no_second_job_when_its_notification_c
 ) -> None:
     put = s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=b"x", Metadata=ASKED)
     for minute in (2, 3):
-        sweeping.once(now=now + timedelta(minutes=minute))
+        sweeping.run(now=now + timedelta(minutes=minute))
     said = json.loads(FIXTURES["aws_put"])
     said["Records"][0]["s3"]["object"] |= {"eTag": put["ETag"].strip('"')}
     said["Records"][0]["s3"]["object"].pop("versionId", None)

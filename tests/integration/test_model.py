@@ -47,7 +47,7 @@ from functions.store.heartbeats import Heartbeat
 from functions.store.lease import AWAY_AFTER, DURATION
 from functions.store.session import database_now, read, write
 from functions.store.tables import Job, JobEvent, Outbox, SweepTurn
-from functions.store.upkeep import Held
+from functions.store.upkeep import HeldLease
 from tests.conftest import BUCKET, NOW, call, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -285,7 +285,7 @@ class Store(RuleBasedStateMachine):
         """Fail the job by a snapshot, of whatever age."""
         job, seen = reading
         model = self.models[job]
-        still = sweeping._unchanged(seen, reason)
+        still = sweeping._still_overdue(seen, reason)
         got = outcome(lambda: store.move(job, State.FAILED, now=now, reason=reason, still=still))
         if model.state not in FINAL and model.is_as(seen, *UNCHANGED[reason]):
             model.move(State.FAILED, now)
@@ -321,7 +321,7 @@ class Store(RuleBasedStateMachine):
         job, seen = reading
         model = self.models[job]
         may = model.state not in FINAL and model.is_as(seen, "launch")
-        assert upkeep.submitted(seen, f"waits since {now}", now=now, image=image) == may
+        assert upkeep.note_submitted(seen, f"waits since {now}", now=now, image=image) == may
         if may:
             model.submitted_at = now
             model.image = model.image or image
@@ -429,7 +429,7 @@ def test_the_store_does_what_the_model_does() -> None:
 class Leases(RuleBasedStateMachine):
     """Two and more sweeps, whose clocks differ by anything, and one row."""
 
-    leases: Bundle[Held] = Bundle("leases")
+    leases: Bundle[HeldLease] = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
@@ -439,7 +439,7 @@ class Leases(RuleBasedStateMachine):
             session.execute(delete(SweepTurn))
 
     @rule(target=leases, now=MOMENTS)
-    def take(self, now: datetime) -> Held | MultipleResults[Held]:
+    def take(self, now: datetime) -> HeldLease | MultipleResults[HeldLease]:
         held = upkeep.take_lease(now=now, lasting=DURATION, away_after=AWAY_AFTER)
         assert (held is not None) == self.ended
         if held is None:
@@ -448,13 +448,13 @@ class Leases(RuleBasedStateMachine):
         return held
 
     @rule(lease=leases)
-    def keep(self, lease: Held) -> None:
+    def keep(self, lease: HeldLease) -> None:
         assert upkeep.keep_lease(lease.holder, lasting=DURATION) == (lease.holder == self.holder)
         if lease.holder == self.holder:
             self.ended = False
 
     @rule(lease=leases)
-    def end(self, lease: Held) -> None:
+    def end(self, lease: HeldLease) -> None:
         upkeep.end_lease(lease.holder)
         if lease.holder == self.holder:
             self.holder, self.ended = None, True
@@ -518,7 +518,7 @@ class Intake(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         self.now += timedelta(minutes=1)
-        sweeping.once(now=self.now)
+        sweeping.run(now=self.now)
         self.rejected |= {key for key, is_usable in self.uploads.items() if not is_usable}
 
     @invariant()
@@ -561,7 +561,7 @@ def act(job: str, dice: random.Random) -> None:
         lambda: store.move(job, State.QUEUED, now=now): 2,
         lambda: upkeep.relaunch(queries.job(job), "again", now=now): 1,
         lambda: upkeep.note_silence(job, since=now, now=now): 1,
-        lambda: upkeep.submitted(queries.job(job), "waits", now=now): 1,
+        lambda: upkeep.note_submitted(queries.job(job), "waits", now=now): 1,
         # Rare, or the job would have ended before much could happen to it.
         lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, now=now, metrics=None, artifacts=None): 1,
         lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, now=now): 1,

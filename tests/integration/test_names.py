@@ -92,7 +92,7 @@ def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_downl
         archive.writestr("name.txt", name)
     etag = s3.put_object(Bucket=BUCKET, Key=key, Body=content.getvalue(), Metadata=METADATA)["ETag"].strip('"')
     if is_found_by_sweep:
-        sweeping.once(now=now + timedelta(minutes=5))
+        sweeping.run(now=now + timedelta(minutes=5))
     else:
         detail = {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}}
         event = {"detail-type": "Object Created", "detail": detail}
@@ -112,7 +112,7 @@ def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
     for number, name in enumerate(("Zürich", "Zu\u0308rich")):
         key = f"datasets/{name}.zip"
         s3.put_object(Bucket=BUCKET, Key=key, Body=bytes([number]), Metadata=METADATA)
-    sweeping.once(now=now + timedelta(minutes=5))
+    sweeping.run(now=now + timedelta(minutes=5))
 
     jobs = queries.jobs({"dataset_id": "Zürich"}, cursor=None, limit=9)[0]
     assert len({launching.environment(job, now=NOW)["DATASET_ID"] for job in jobs}) == 2

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
 
 
 def sweep(now: datetime) -> None:
-    sweeping.once(now=now)
+    sweeping.run(now=now)
 
 
 class _Sink(ThreadingHTTPServer):
@@ -183,7 +183,7 @@ def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_anothe
             sink.answer = lambda _: 202
             with write() as session:
                 session.execute(update(SweepTurn).values(taken_until=database_now(session)))
-            first._kept -= DURATION.total_seconds()
+            first._extended_at -= DURATION.total_seconds()
             sweep(now)  # another takes over, and sends all that is not marked as sent
         return 202
 
@@ -193,4 +193,4 @@ def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_anothe
     # The second event is of both: it was under way. Nothing follows it that came before.
     assert [sequence for _, sequence, _ in sink.taken] == [1, 1, 2, 3, 4, 2]
     assert {subject for subject, *_ in sink.taken} == {job_id}
-    assert store_outbox.unsent(but=(), limit=9) == []
+    assert store_outbox.unsent(excluded_jobs=(), limit=9) == []

@@ -95,7 +95,7 @@ def test_a_crash_between_the_upload_and_the_deletion_repeats_the_same(
 ) -> None:
     job_id = ended()
     with monkeypatch.context() as crash:
-        crash.setattr(archive, "archived", _crash)
+        crash.setattr(archive, "mark_archived", _crash)
         with pytest.raises(KeyboardInterrupt):
             retention.run(now=LATER)
     first = objects(s3)
@@ -116,8 +116,8 @@ def test_a_sweep_that_was_slow_overwrites_nothing_that_another_has_moved(ended: 
     assert slow is not None
     retention.run(now=LATER)
     before, key = objects(s3), queries.archive_key(first)
-    late = retention._kept("events", slow.ended_at, slow.events)
-    archive.archived(slow.job_ids, late)
+    late = retention._upload_rows("events", slow.ended_at, slow.events)
+    archive.mark_archived(slow.job_ids, late)
 
     assert before.items() <= objects(s3).items()
     assert queries.archive_key(first) == queries.archive_key(second) == key
@@ -148,7 +148,7 @@ def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: A
     job_id = ended()
     with read() as session:
         sent, *unsent = session.exec(select(Outbox.id).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
-    outbox.sent([sent or 0], now=NOW)
+    outbox.mark_sent([sent or 0], now=NOW)
     retention.run(now=LATER, batch=1)
 
     with read() as session:
@@ -198,6 +198,6 @@ def test_a_heartbeat_does_not_wait_for_retention(
     environment.setenv("DATABASE_URL", f"{database_url}{separator}options=-c%20lock_timeout%3D1s")
     forget()
     with write() as session:
-        archive.forget_events(session, [old], "archive/events/x")
+        archive.delete_events(session, [old], "archive/events/x")
         record(call(running), Heartbeat(epoch=3), now=NOW)  # or: canceling statement due to lock timeout
         assert len([row for row in events(running) if row.epoch == 3]) == 1

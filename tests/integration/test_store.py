@@ -151,7 +151,7 @@ def test_a_job_without_an_identity_is_never_answered_with_a_strangers_job(monkey
 
 def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events() -> None:
     job, _ = jobs.create(SPEC, identity=None, trace_id="0" * 32, now=NOW, dataset_etag="e1")
-    upkeep.submitted(job, None, now=NOW, image="registry/trainer:1")
+    upkeep.note_submitted(job, None, now=NOW, image="registry/trainer:1")
     shown = views.job_json(jobs.move(job.id, State.QUEUED, now=NOW))
 
     assert (shown["dataset_etag"], shown["image"]) == ("e1", "registry/trainer:1")
@@ -165,8 +165,8 @@ def test_a_job_shows_its_dataset_version_and_its_image_to_callers_and_in_events(
 
 def test_the_image_of_a_launch_is_the_one_that_it_was_made_with_and_then_the_one_that_it_runs(a_job: Any) -> None:
     job_id = a_job(State.RUNNING, attempt_limit=3)
-    upkeep.submitted(queries.job(job_id), None, now=NOW, image="trainer:1")
-    upkeep.submitted(queries.job(job_id), None, now=NOW, image="trainer:2")
+    upkeep.note_submitted(queries.job(job_id), None, now=NOW, image="trainer:1")
+    upkeep.note_submitted(queries.job(job_id), None, now=NOW, image="trainer:2")
     assert queries.job(job_id).image == "trainer:1"
     upkeep.note_image(job_id, 1, "trainer@sha256:1")
     assert queries.job(job_id).image == "trainer@sha256:1"
@@ -174,7 +174,7 @@ def test_the_image_of_a_launch_is_the_one_that_it_was_made_with_and_then_the_one
     again = upkeep.relaunch(queries.job(job_id), "lost", now=NOW)
     assert again is not None
     assert again.image is None
-    upkeep.submitted(queries.job(job_id), None, now=NOW, image="trainer:2")
+    upkeep.note_submitted(queries.job(job_id), None, now=NOW, image="trainer:2")
     upkeep.note_image(job_id, 1, "trainer@sha256:1")
     assert queries.job(job_id).image == "trainer:2"
 
@@ -343,7 +343,7 @@ def test_more_are_asked_for_at_once_than_a_statement_takes_parameters(a_job: Any
     job_id, strangers = a_job(), {f"stranger-{number}" for number in range(70_000)}
     jobs.create(SPEC, identity="this one", trace_id="0" * 32, now=NOW)
 
-    assert upkeep.known({*strangers, "this one"}) == {"this one"}
+    assert upkeep.known_identities({*strangers, "this one"}) == {"this one"}
     assert upkeep.open_or_ended_since(NOW, {*strangers, job_id}) == {job_id}
 
 
@@ -384,5 +384,5 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
 def test_what_nobody_is_told_of_is_dropped_bit_by_bit_and_what_is_young_is_kept(a_job: Any) -> None:
     old, young = a_job(State.QUEUED), a_job(now=NOW + seconds(60))
 
-    assert [store_outbox.forget_unsent(before=NOW + seconds(1), limit=1) for _ in range(3)] == [True, True, False]
+    assert [store_outbox.delete_unsent(before=NOW + seconds(1), limit=1) for _ in range(3)] == [True, True, False]
     assert (outbox(old), len(outbox(young))) == ([], 1)

@@ -18,7 +18,7 @@ from functions.domain.errors import WrongState
 from functions.domain.states import FINAL, Reason, State
 from functions.events import delivery
 from functions.launchers import launching, local
-from functions.launchers.base import LauncherAwayError, LaunchRejectedError, Phase, Status
+from functions.launchers.base import LauncherUnreachableError, LaunchRejectedError, Phase, Status
 from functions.launchers.local import Local
 from functions.reconcile import retention, sweeping
 from functions.store import jobs as store
@@ -57,7 +57,7 @@ def read(job_id: str) -> Job:
 
 
 def sweep(now: datetime) -> None:
-    sweeping.once(now=now)
+    sweeping.run(now=now)
 
 
 def awake(now: datetime, minutes: int) -> datetime:
@@ -131,7 +131,7 @@ def test_by_default_a_lost_job_has_three_launches(a_job: Any, now: datetime) -> 
     for _ in range(3):
         gone_for_good = read(job_id)
         launches.append(gone_for_good.launch)
-        sweeping._ended(gone_for_good, Status(Phase.ENDED, "its node is gone", Reason.NODE_LOST), now=now)
+        sweeping._handle_end(gone_for_good, Status(Phase.ENDED, "its node is gone", Reason.NODE_LOST), now=now)
     launches.append(read(job_id).launch)
 
     assert launches == [1, 2, 3, 3]
@@ -535,9 +535,9 @@ def test_a_launcher_that_hangs_costs_a_sweep_few_timeouts_and_stops_nothing_else
         return run
 
     with monkeypatch.context() as patch:
-        patch.setattr(Local, "inspect", step("inspect", LauncherAwayError))
-        patch.setattr(Local, hangs, step(hangs, LauncherAwayError))
-        patch.setattr(sweeping, "_find_uploads", step("uploads"))
+        patch.setattr(Local, "inspect", step("inspect", LauncherUnreachableError))
+        patch.setattr(Local, hangs, step(hangs, LauncherUnreachableError))
+        patch.setattr(sweeping, "_create_missing_jobs", step("uploads"))
         patch.setattr(delivery, "deliver", step("outbox"))
         patch.setattr(retention, "run", step("retention"))
         sweep(now)

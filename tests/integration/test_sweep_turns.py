@@ -134,14 +134,14 @@ def test_a_sweep_that_lost_its_lease_does_nothing_more(
     monkeypatch.setattr(Local, "inspect", inspect)
     monkeypatch.setattr(delivery, "deliver", lambda *_, **__: steps.append("deliver"))
     monkeypatch.setattr(retention, "run", lambda **_: steps.append("retention"))
-    sweeping.once(now=now)
+    sweeping.run(now=now)
 
     assert steps == ["inspect"]
 
 
 def age(lease: Lease) -> None:
     """Let a lease be due for an extension."""
-    lease._kept -= DURATION.total_seconds()
+    lease._extended_at -= DURATION.total_seconds()
 
 
 @pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
@@ -151,17 +151,17 @@ def test_a_crash_between_counting_another_start_and_starting_costs_no_attempt(
 ) -> None:
     dies = {"calls": False, "killed_in_attempts": [1]}
     job_id = a_job(State.PENDING, now=now, hyperparameters=dies, attempt_limit=2)
-    sweeping.once(now=now)
+    sweeping.run(now=now)
     claim(job_id, now=now)
     eventually(lambda: Local().inspect(queries.job(job_id)).phase == Phase.ENDED)
     with monkeypatch.context() as patch:
         patch.setattr(Local, "submit", crash(away))
         with suppress(KeyboardInterrupt):
-            sweeping.once(now=now + seconds(1))
+            sweeping.run(now=now + seconds(1))
     counted = queries.job(job_id)
     assert (counted.launch, counted.submitted_at) == (2, None)
     later = now + timedelta(minutes=2)  # lost_after_seconds is over
-    sweeping.once(now=later)
+    sweeping.run(now=later)
 
     assert (local._run(counted) / "alive.lock").exists()
     assert queries.job(job_id).submitted_at == later

@@ -1,4 +1,4 @@
-"""Alembic's entry: the URL comes from ``DATABASE_URL``, the tables from ``functions.store.tables``."""
+"""Alembic's entry point: the URL comes from ``DATABASE_URL``, the tables from ``functions.store.tables``."""
 
 from alembic import context
 from sqlmodel import SQLModel

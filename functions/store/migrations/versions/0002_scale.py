@@ -1,4 +1,4 @@
-"""Indexes for each filter of a page, for retention, and room for heartbeats."""
+"""Indexes for each filter of a page and for retention; free space in pages for heartbeats."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The index of open jobs, in words that no page of one state seems to be served by."""
+"""Rewrite the partial index of open jobs so that the planner does not pick it for pages of a single state."""
 
 import sqlalchemy as sa
 from alembic import op

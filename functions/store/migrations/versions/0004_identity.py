@@ -12,7 +12,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-#: The end of an upload's identity, where that is an ETag as S3 makes them and not the version of an object.
+#: matches the end of an upload's identity if that is an S3 ETag rather than an object version
 _ETAG = r'"([0-9a-f]{32}(-[0-9]+)?)"\]$'
 
 
@@ -26,8 +26,8 @@ def upgrade() -> None:
         connection: Any = op.get_bind().connection.dbapi_connection
         connection.create_function("stoker_etag", 1, _etag)
         connection.create_function("stoker_digest", 1, _digest)
-    # Identities were JSON arrays; what does not begin with a bracket is a digest already.
-    # ruff: disable[S608] -- constants of ours only
+    # Identities were JSON arrays; one that does not begin with a bracket is a digest already.
+    # ruff: disable[S608] -- only constants of this module
     op.execute(f"UPDATE job SET dataset_etag = {etag} WHERE substr(identity, 1, 10) = '[\"upload\",'")
     for table in ("job", "rejected_event"):
         op.execute(f"UPDATE {table} SET identity = {digest} WHERE substr(identity, 1, 1) = '['")

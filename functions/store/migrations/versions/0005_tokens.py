@@ -1,4 +1,4 @@
-"""When the token that a launch was given expires, and which key signed it: sweep renews it in time."""
+"""The key and expiry of a launch's stored token, so that sweep renews it in time."""
 
 import sqlalchemy as sa
 from alembic import op

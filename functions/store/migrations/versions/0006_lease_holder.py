@@ -1,4 +1,4 @@
-"""Who holds the lease to sweep."""
+"""The holder of the sweep lease."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The dataset's object, where its name is not in the normal form of Unicode."""
+"""The key of a dataset whose name is not in Unicode normal form."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A job that waits again stops its running clock."""
+"""Stop the running time of a job that waits for its next trainer."""
 
 import sqlalchemy as sa
 from alembic import op
