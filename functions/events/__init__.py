@@ -1,1 +1,1 @@
-"""CloudEvents and storage notifications in, the outbox out."""
+"""Incoming CloudEvents and storage notifications; delivery of the outbox."""

@@ -1,7 +1,7 @@
-"""CloudEvents 1.0 over HTTP, in and out (CloudEvents HTTP protocol binding 1.0.2).
+"""Parses and writes CloudEvents 1.0 over HTTP (CloudEvents HTTP protocol binding 1.0.2).
 
-Not by the SDK's ``from_http``: it leaves percent-encoded headers as they are, takes broken JSON for text and attributes
-of any type, and knows no batches.
+The SDK's ``from_http`` is not used: it does not decode percent-encoded headers, accepts invalid JSON as text and
+attributes of any type, and does not support batches.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from msgspec import Meta
 from functions.domain import fields, json_values
 from functions.domain.errors import Unusable
 
-#: no control characters (CloudEvents 1.0 §3.1.1), and short enough for an index
+#: without control characters (CloudEvents 1.0 §3.1.1), and short enough for an index
 _Attribute = Annotated[
     str,
     Meta(
@@ -25,24 +25,25 @@ _Attribute = Annotated[
         description="text of 1 to 1,024 characters, without control characters",
     ),
 ]
-#: by name, in any case
+#: by name, in upper or lower case
 Headers = Mapping[str, str]
-#: events of one delivery
+#: maximum events per request
 BATCH_LIMIT = 1_000
-_MARKS = ("ce-specversion", "ce-type")
+#: headers that occur only in binary mode
+_BINARY_MODE = ("ce-specversion", "ce-type")
 _FAMILY = "application/cloudevents"
 _ATTRIBUTES = ("specversion", "id", "source", "type", "subject")
 
 
 class CloudEvent(NamedTuple):
-    """One event that came in, by the attributes that we look at."""
+    """One received event, with the attributes that Stoker uses."""
 
     id: str
     source: str
     type: str
-    #: "" where there is none
+    #: "" if there is none
     subject: str
-    #: a JSON value; bytes where it is not JSON; None where there is none
+    #: a JSON value; bytes if it is not JSON; None if there is none
     data: object
 
 
@@ -58,41 +59,41 @@ class _Envelope(msgspec.Struct):
 
 
 def is_event(headers: Headers) -> bool:
-    """Tell a delivery of CloudEvents, in any of the three modes, by its headers."""
-    given = _lower_case(headers)
-    return not given.keys().isdisjoint(_MARKS) or _media_type(given).startswith(_FAMILY)
+    """Return whether a request's headers announce CloudEvents, in any of the three modes."""
+    headers = _lower_case(headers)
+    return not headers.keys().isdisjoint(_BINARY_MODE) or _media_type(headers).startswith(_FAMILY)
 
 
 def parse_each(headers: Headers, body: bytes) -> list[CloudEvent | ValueError]:
-    """Return the events of a delivery: one in binary or structured mode, any number in batched mode.
+    """Return the events of a request: one in binary or structured mode, any number in batched mode.
 
-    An unusable event is an error in its place, which names what to change, and harms no other of its batch.
+    An invalid event is returned as an error that tells what to change; the other events of its batch are not affected.
 
     Raises:
-        ValueError: the delivery as a whole cannot be used; the message names what to change.
+        ValueError: the whole request is invalid; the message tells what to change.
     """
-    given = _lower_case(headers)
-    match _media_type(given):
+    headers = _lower_case(headers)
+    match _media_type(headers):
         case "application/cloudevents-batch+json":
             return _batch(body)
         case "application/cloudevents+json":
             return [structured(_json(body, "a CloudEvent in structured mode"))]
         case other if other.startswith(_FAMILY):
-            raise ValueError(f"CloudEvents as {other[:100]!r} are not known here: send application/cloudevents+json")
+            raise ValueError(f"CloudEvents as {other[:100]!r} are not supported: send application/cloudevents+json")
         case _:
-            return [_binary(given, body)]
+            return [_binary(headers, body)]
 
 
 def as_json(headers: Headers, body: bytes) -> bytes:
-    """Return a delivery in any of the three modes as JSON, one event or an array of them, to be the data of another."""
-    given = _lower_case(headers)
-    if _media_type(given).startswith(_FAMILY):
+    """Convert a request in any of the three modes to JSON: one event, or an array of events."""
+    headers = _lower_case(headers)
+    if _media_type(headers).startswith(_FAMILY):
         return body
     event: dict[str, Any] = {
-        name.removeprefix("ce-"): _attribute(value) for name, value in given.items() if name.startswith("ce-")
+        name.removeprefix("ce-"): _attribute(value) for name, value in headers.items() if name.startswith("ce-")
     }
-    if given.get("content-type"):
-        event["datacontenttype"] = given["content-type"]
+    if headers.get("content-type"):
+        event["datacontenttype"] = headers["content-type"]
     try:
         event["data"] = _json(body, "data")
     except ValueError:
@@ -103,10 +104,10 @@ def as_json(headers: Headers, body: bytes) -> bytes:
 def outgoing_headers(
     *, type_: str, id_: str, subject: str, now: str, trace_id: str, **extensions: str
 ) -> dict[str, str]:
-    """Return the headers of an event with a JSON body, in binary mode: the same for the same arguments.
+    """Return the headers of an event with a JSON body in binary mode; deterministic for the same arguments.
 
-    ``id_`` is the caller's, and the same at each delivery. The trace goes along as a header and as the Distributed
-    Tracing extension.
+    The caller must pass the same ``id_`` each time it sends an event. The trace is sent as a header and as the
+    Distributed Tracing extension.
     """
     span_id = hashlib.sha256(id_.encode()).hexdigest()[:16]
     traceparent = f"00-{trace_id}-{span_id}-01"
@@ -128,8 +129,8 @@ def _lower_case(headers: Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _media_type(given: Mapping[str, str]) -> str:
-    return _essence(given.get("content-type") or "")
+def _media_type(headers: Mapping[str, str]) -> str:
+    return _essence(headers.get("content-type") or "")
 
 
 def _essence(content_type: str) -> str:
@@ -137,7 +138,7 @@ def _essence(content_type: str) -> str:
 
 
 def structured(event: object) -> CloudEvent | ValueError:
-    """Return the event that a JSON value is in structured mode; an unusable one is the error that says why."""
+    """Convert a JSON value in structured mode to an event, or to an error that tells why it is invalid."""
     try:
         return _event(fields.convert(event, _Envelope))
     except (ValueError, Unusable) as error:
@@ -145,12 +146,12 @@ def structured(event: object) -> CloudEvent | ValueError:
 
 
 def _batch(body: bytes) -> list[CloudEvent | ValueError]:
-    # Each event is decoded on its own: one that is nested too deep harms no other.
+    # Decode each event separately, so that one that is nested too deeply does not affect the others.
     try:
         batch = msgspec.json.decode(body, type=list[msgspec.Raw])
     except (ValueError, RecursionError) as error:
-        wanted = "a batch of CloudEvents is a JSON array: send one, or application/cloudevents+json"
-        raise ValueError(f"{wanted} ({error})") from error
+        message = "a batch of CloudEvents is a JSON array: send one, or application/cloudevents+json"
+        raise ValueError(f"{message} ({error})") from error
     if len(batch) > BATCH_LIMIT:
         raise ValueError(f"send at most {BATCH_LIMIT} events at a time")
     return [_in_batch(bytes(event)) for event in batch]
@@ -163,26 +164,26 @@ def _in_batch(event: bytes) -> CloudEvent | ValueError:
         return error
 
 
-def _binary(given: Mapping[str, str], body: bytes) -> CloudEvent | ValueError:
+def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent | ValueError:
     attributes: dict[str, Any] = {
-        name: _attribute(given[f"ce-{name}"]) for name in _ATTRIBUTES if given.get(f"ce-{name}")
+        name: _attribute(headers[f"ce-{name}"]) for name in _ATTRIBUTES if headers.get(f"ce-{name}")
     }
-    envelope = attributes | {"datacontenttype": given.get("content-type"), "data_base64": body or None}
+    envelope = attributes | {"datacontenttype": headers.get("content-type"), "data_base64": body or None}
     try:
         return _event(fields.convert(envelope, _Envelope))
     except (ValueError, Unusable) as error:
         return ValueError(f"the CloudEvent cannot be used: {error} (its attributes are headers: ce-id, ce-type, ...)")
 
 
-def _event(given: _Envelope) -> CloudEvent:
-    data = given.data
-    if given.data_base64 is not None:
-        data = _data(given.data_base64, _essence(given.datacontenttype or ""))
-    return CloudEvent(given.id, given.source, given.type, given.subject or "", data)
+def _event(envelope: _Envelope) -> CloudEvent:
+    data = envelope.data
+    if envelope.data_base64 is not None:
+        data = _data(envelope.data_base64, _essence(envelope.datacontenttype or ""))
+    return CloudEvent(envelope.id, envelope.source, envelope.type, envelope.subject or "", data)
 
 
 def _data(raw: bytes, media_type: str) -> object:
-    """Return JSON where it is JSON, whatever it calls itself; the bytes where it never said that it was."""
+    """Decode data as JSON if possible; otherwise return the bytes, unless the media type promises JSON."""
     try:
         return _json(raw, f"data of type {media_type[:100]!r}")
     except ValueError:
@@ -199,9 +200,9 @@ def _json(raw: bytes, what: str) -> object:
 
 
 def _attribute(value: str) -> str:
-    """Return a header's value as it was meant (§3.1.3.2: UTF-8, percent-encoded).
+    """Decode a header's value (§3.1.3.2: UTF-8, percent-encoded).
 
-    WSGI hands bytes over as Latin-1, and some senders, Ceph among them, put UTF-8 into headers without encoding it.
+    Servers pass header bytes as Latin-1, and some senders, such as Ceph, do not percent-encode UTF-8.
     """
     try:
         raw = value.encode("latin-1")

@@ -1,4 +1,4 @@
-"""How a delivered event becomes a job: once, or never and then with the reason on record."""
+"""Turns received events into jobs: each event creates its job once, or is stored as rejected with the reason."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ CREATE = "dev.stoker.job.create"
 
 
 class GoneError(Unusable):
-    """The bytes that were uploaded are no longer in the bucket.
+    """The uploaded bytes are no longer in the bucket.
 
-    On record under an identity of its own: should the same bytes be uploaded once more, sweep makes their job.
+    Rejected under a separate identity: if the same bytes are uploaded again, sweep still creates their job.
     """
 
     def __init__(self, detail: str, *, identity: str) -> None:
@@ -33,12 +33,12 @@ class GoneError(Unusable):
         self.identity = identity
 
 
-#: what a delivery consists of: an upload, one that can never become a job, or an event that asks for a job
+#: one item of a request: an upload, a record that can never become a job, or an event that requests a job
 Item = Upload | Rejected | CloudEvent
 
 
 def events(headers: Headers, body: bytes) -> list[Item]:
-    """Return what the CloudEvents of a delivery ask for."""
+    """Return the items of a request with CloudEvents."""
     try:
         events = cloudevents.parse_each(headers, body)
         creates = [event for event in events if isinstance(event, CloudEvent) and event.type == CREATE]
@@ -49,7 +49,7 @@ def events(headers: Headers, body: bytes) -> list[Item]:
 
 
 def records(value: object) -> list[Item]:
-    """Return what a storage's notification asks for."""
+    """Return the items of a storage's notification."""
     try:
         return [*notifications.read([value])]
     except ValueError as error:
@@ -57,31 +57,31 @@ def records(value: object) -> list[Item]:
 
 
 def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, now: datetime) -> None:
-    """Take each item of a delivery on its own; what can never become a job is recorded with the reason.
+    """Process each item of a request separately; store an item that can never become a job as rejected.
 
     ``may_create``: whether the caller may send ``dev.stoker.job.create``.
 
     Raises:
-        Busy, ConfigurationError: the same delivery succeeds later; what was taken is recognised then.
-        Forbidden: an event asks for a job, which the caller may not; the rest of the delivery was taken.
+        Busy, ConfigurationError: repeat the request later; items that were processed are then recognised.
+        Forbidden: an event requests a job, which the caller may not do; all other items were processed.
     """
     text = body.decode("utf-8", "replace")
     allowed = [item for item in items if may_create or not isinstance(item, CloudEvent)]
     for item in allowed:
-        # By its upload's identity, which sweep knows too: it is recorded once, whoever meets it first.
+        # Reject under the upload's identity, which sweep uses too, so that the rejection is stored only once.
         about = item.upload if isinstance(item, Rejected) else item
         identity = identity_of(about) if isinstance(about, Upload) else None
         with logs.restored_context(), rejecting(text, now=now, identity=identity):
-            _take(item, now=now)
+            _process(item, now=now)
     if len(allowed) < len(items):
         raise Forbidden(f"an event of type {CREATE} needs a token with the scope jobs:write")
 
 
 @contextmanager
 def rejecting(text: str, *, now: datetime, identity: str | None = None) -> Iterator[None]:
-    """Record a delivery that the block finds unusable for ever, with the reason.
+    """Store a rejected event if the block raises a Refusal other than Busy.
 
-    Only a Refusal means that: whatever else is raised is not the sender's fault, and raised on.
+    Only such a Refusal means that the event can never become a job; all other exceptions propagate.
     """
     try:
         yield
@@ -89,11 +89,11 @@ def rejecting(text: str, *, now: datetime, identity: str | None = None) -> Itera
         raise
     except Refusal as error:
         logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
-        own = error.identity if isinstance(error, GoneError) else identity
-        upkeep.reject(str(error), text, now=now, identity=own)
+        rejected_identity = error.identity if isinstance(error, GoneError) else identity
+        upkeep.reject(str(error), text, now=now, identity=rejected_identity)
 
 
-def _take(item: Item, *, now: datetime) -> None:
+def _process(item: Item, *, now: datetime) -> None:
     if isinstance(item, Rejected):
         raise Unusable(item.reason)
     if isinstance(item, Upload):
@@ -101,13 +101,13 @@ def _take(item: Item, *, now: datetime) -> None:
         return
     with naming(f"event {item.id[:100]} of {item.source[:100]}"):
         if not isinstance(item.data, dict):
-            raise Unusable("its data must be a JSON object, as POST /v1/jobs takes")
+            raise Unusable("its data must be a JSON object, as in POST /v1/jobs")
         request(specs.from_request(item.data), identities.of_event(item.source, item.id), now=now)
 
 
 @contextmanager
 def naming(subject: str) -> Iterator[None]:
-    """Begin the reason of a refusal with what it is about."""
+    """Prefix the message of a refusal with its subject."""
     try:
         yield
     except Unusable as error:
@@ -115,11 +115,11 @@ def naming(subject: str) -> Iterator[None]:
 
 
 def upload(uploaded: Upload, *, now: datetime) -> None:
-    """Make the job of an uploaded dataset, as the object's metadata asks.
+    """Create the job of an uploaded dataset from the object's metadata.
 
     Raises:
-        Unusable: it can never become a job; the reason begins with the key.
-        Busy, ConfigurationError: it may become one later.
+        Unusable: the upload can never become a job; the message begins with the key.
+        Busy, ConfigurationError: the upload may become a job later.
     """
     with naming(names.printable(uploaded.keys[0])):
         if uploaded.bucket != storage.bucket():
@@ -132,7 +132,7 @@ def upload(uploaded: Upload, *, now: datetime) -> None:
     with naming(names.printable(dataset.key)):
         requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
         identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
-        job, is_new = _make(requested, dataset, identity, now=now)
+        job, is_new = _create(requested, dataset, identity, now=now)
         if not is_new and job.spec != spec.as_json(requested):
             raise Unusable(
                 f"these bytes have made job {job.id} already, with other settings; "
@@ -141,22 +141,22 @@ def upload(uploaded: Upload, *, now: datetime) -> None:
 
 
 def identity_of(uploaded: Upload) -> str | None:
-    """Return what makes two notifications the same upload; None where a notification does not name the version."""
+    """Return the identity of an upload; None if the notification does not name the version."""
     return identities.of_upload(uploaded.bucket, uploaded.keys[0], uploaded.etag) if uploaded.etag else None
 
 
 def _current(uploaded: Upload) -> StoredObject | None:
-    """Return the object that a notification is about, if it is still what was uploaded; None if it has its job.
+    """Return the uploaded object if the bucket still has its uploaded version; None if the upload already has a job.
 
-    A key that may have been encoded or not is the one that has these bytes.
+    If the key may be encoded or not, the variant with the uploaded version is used.
 
     Raises:
-        GoneError: it was overwritten or deleted before a job was made of it.
+        GoneError: the object was overwritten or deleted before a job was created from it.
     """
-    objects = [found for found in map(storage.head, uploaded.keys) if found is not None]
-    for found in objects:
-        if _is_version(found, uploaded):
-            return found
+    objects = [stored for stored in map(storage.head, uploaded.keys) if stored is not None]
+    for stored in objects:
+        if _is_version(stored, uploaded):
+            return stored
     if queries.has_job({identities.of_upload(uploaded.bucket, key, uploaded.etag) for key in uploaded.keys}):
         return None
     key, version = uploaded.keys[0], uploaded.etag or uploaded.version
@@ -168,18 +168,18 @@ def _current(uploaded: Upload) -> StoredObject | None:
     )
 
 
-def _is_version(found: StoredObject, uploaded: Upload) -> bool:
+def _is_version(stored: StoredObject, uploaded: Upload) -> bool:
     if uploaded.etag:
-        return found.etag == uploaded.etag
-    return not (uploaded.version and found.version) or found.version == uploaded.version
+        return stored.etag == uploaded.etag
+    return not (uploaded.version and stored.version) or stored.version == uploaded.version
 
 
 def request(requested: Spec, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
-    """Make a requested job of the dataset as it is now, or return the one of this identity, whatever became of that.
+    """Create a requested job from the current version of the dataset, or return the existing job with this identity.
 
     Raises:
-        Unusable: there is no such dataset, or not the version that was asked for.
-        Busy, ConfigurationError: the store or the storage is away.
+        Unusable: the dataset does not exist, or not in the requested version.
+        Busy, ConfigurationError: the store or the storage is unavailable or misconfigured.
     """
     existing = queries.job_of(identity) if identity else None
     if existing is not None:
@@ -188,11 +188,11 @@ def request(requested: Spec, identity: str | None, *, now: datetime) -> tuple[Jo
     dataset = next(filter(None, map(storage.head, keys)), None)
     if dataset is None:
         raise unusable_field("dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first")
-    return _make(requested, dataset, identity, now=now)
+    return _create(requested, dataset, identity, now=now)
 
 
-def _make(requested: Spec, dataset: StoredObject, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
-    """Write the job, or return the one of this identity, launched if nobody has yet; the flag says if it is new."""
+def _create(requested: Spec, dataset: StoredObject, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
+    """Create the job, or return the existing one; launch it if it is PENDING. The flag says whether it is new."""
     if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
         raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
     job, is_new = jobs.create(

@@ -1,4 +1,4 @@
-"""The Broker, or whatever else ``K_SINK`` names: where our events go."""
+"""Sends CloudEvents to the Broker, or to another receiver that ``K_SINK`` names."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from urllib3 import PoolManager
 
 _TIMEOUT_SECONDS = 5.0
-#: connections that are kept
+#: size of the connection pool
 CONNECTIONS = 8
 
 
 def post(headers: Mapping[str, str], body: bytes) -> int:
-    """Send one event, and return the sink's status.
+    """Send one event, and return the status of the sink's response.
 
     Raises:
-        ConfigurationError: there is no sink, or its token cannot be read.
-        Busy: the sink is away.
+        ConfigurationError: K_SINK is not set or invalid, or its token cannot be read.
+        Busy: the sink is unreachable.
     """
-    import urllib3  # noqa: PLC0415 -- only where there is a sink
+    import urllib3  # noqa: PLC0415 -- only needed if there is a sink
 
     if not settings().k_sink:
         raise ConfigurationError(
@@ -31,12 +31,12 @@ def post(headers: Mapping[str, str], body: bytes) -> int:
         )
     sent = {**headers, **tokens.bearer_headers("K_SINK_TOKEN_FILE", settings().k_sink_token_file)}
     try:
-        answer = _pool().request("POST", settings().k_sink, body=body, headers=sent)
+        response = _pool().request("POST", settings().k_sink, body=body, headers=sent)
     except urllib3.exceptions.LocationValueError as error:
         raise ConfigurationError(f"K_SINK: {error}") from error
     except urllib3.exceptions.HTTPError as error:
-        raise Busy(f"the sink is away: {type(error).__name__}") from error
-    return answer.status
+        raise Busy(f"the sink is unreachable: {type(error).__name__}") from error
+    return response.status
 
 
 @cache

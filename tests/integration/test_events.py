@@ -126,7 +126,7 @@ def test_a_rejected_event_says_which_it_is(client: Any) -> None:
 
     assert reasons() == [
         "event 1 of /shop: epochs: use a whole number from 1 to 100,000",
-        "event 1 of /shop: its data must be a JSON object, as POST /v1/jobs takes",
+        "event 1 of /shop: its data must be a JSON object, as in POST /v1/jobs",
     ]
 
 

@@ -140,7 +140,7 @@ def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, 
 def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:
     a_job(State.SUCCEEDED, now=now)
     young = a_job(State.QUEUED, now=now + seconds(3600))
-    sweep(now + delivery.KEPT_WITHOUT_SINK + seconds(1))
+    sweep(now + delivery.RETENTION_WITHOUT_SINK + seconds(1))
 
     with read() as session:
         assert {row.job_id for row in session.exec(select(Outbox))} == {young}
