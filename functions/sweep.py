@@ -18,7 +18,7 @@ def run_sweep(request: Request) -> Response:
     if request.headers.get("ce-type", "").startswith(_CHANGED):
         _look(request.headers.get("ce-subject", ""))  # 503
     else:
-        sweeping.once(now=tokens.now())  # 503
+        sweeping.run(now=tokens.now())  # 503
     return empty(204)
 
 

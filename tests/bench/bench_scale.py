@@ -180,14 +180,16 @@ def explained(url: str, statement: str, parameters: Any) -> tuple[list[str], int
 # As sweep does it, one turn after the other without a pause.
 _RETENTION = """
 import sys
-from functions import retention, store_retention, tokens
-forget = store_retention.mark_archived
-def archived(job_ids, key):
-    forget(job_ids, key)
+from functions.api import tokens
+from functions.reconcile import retention
+from functions.store import archive
+mark_archived = archive.mark_archived
+def marked(job_ids, key):
+    mark_archived(job_ids, key)
     print(len(job_ids), flush=True)
-store_retention.mark_archived = archived
+archive.mark_archived = marked
 while True:
-    retention.run(at=tokens.now())
+    retention.run(now=tokens.now())
 """
 
 
