@@ -32,22 +32,30 @@ Parameters = ParamSpec("Parameters")
 
 
 def friendly(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Print a CallError as one line, or as JSON under ``--json``, and exit with 1."""
+    """Print an error as one line, or as JSON under ``--json``; exit with 1, or with 2 for an invalid value."""
 
     @wraps(command)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except CallError as error:
-            if kwargs.get("as_json"):
-                print(json.dumps(error.problem))
-            else:
-                print(f"stoker: {error}", file=sys.stderr)
+            _print_error(str(error), error.problem, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(1) from error
+        except typer.BadParameter as error:  # typer's own message shows a command that nobody typed: python -m client
+            problem = {"title": "invalid value", "detail": error.message}
+            _print_error(error.message, problem, as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(2) from error
         except BrokenPipeError:  # as in `… | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return guarded
+
+
+def _print_error(line: str, problem: Json, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(problem))
+    else:
+        print(f"stoker: {line}", file=sys.stderr)
 
 
 @app.command()

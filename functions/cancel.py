@@ -60,7 +60,7 @@ def _cancel_by_event(event: CloudEvent | ValueError) -> None:
     if isinstance(event, ValueError):
         raise Unusable(str(event))
     if event.type != CANCEL:
-        raise Unusable(f"CloudEvents of type {event.type!r} cancel no job: filter them out in the Trigger")
+        raise Unusable(f"a CloudEvent of type {event.type} does not cancel a job: filter it out in the Trigger")
     if not event.subject:
         raise Unusable(f"event {event.id[:100]} of type {CANCEL} has no subject: set it to the job's id")
     try:

@@ -200,12 +200,12 @@ def _reference(name: str) -> Schema:
 
 
 def _portable(schema: Any) -> Any:
-    r"""Return a schema with ECMA's patterns: their ``$`` is Python's ``\Z``."""
+    r"""Return a schema with ECMA's patterns: their ``$`` is Python's ``\Z``, wherever it is."""
     if isinstance(schema, dict):
         return {name: _portable(value) for name, value in schema.items()}
     if isinstance(schema, list):
         return [_portable(one) for one in schema]
-    return schema.removesuffix(r"\Z") + "$" if isinstance(schema, str) and schema.endswith(r"\Z") else schema
+    return schema.replace(r"\Z", "$") if isinstance(schema, str) else schema
 
 
 def text() -> str:

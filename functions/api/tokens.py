@@ -29,6 +29,10 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 6 * 3600, 24 * 3600
 #: how far the clock of the replica that issued a token may be ahead of the one that verifies it
 _CLOCK_ERROR_SECONDS = 3600
 _LEEWAY_SECONDS = 5
+_AUDIENCES = {
+    "api": "use an API token; a trainer's callback token is for the callbacks of its job",
+    "callback": "use the job's CALLBACK_TOKEN; an API token is for the API",
+}
 
 
 def mint_callback(job_id: str, running_seconds: float, *, now: datetime, launch: int | None = None) -> str:
@@ -127,7 +131,11 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
             return _of_issuer(token)
         claims = _signed(token, audience, tuple(keys().items()))
         if claims["exp"] <= now().timestamp() - _LEEWAY_SECONDS:
-            raise jwt.ExpiredSignatureError("Signature has expired")
+            raise Unauthenticated("the token has expired")
+    except jwt.InvalidAudienceError as error:
+        raise Unauthenticated(f"the token has another audience: {_AUDIENCES[audience]}") from error
+    except jwt.ExpiredSignatureError as error:
+        raise Unauthenticated("the token has expired") from error
     except (jwt.PyJWTError, UnicodeError, ValueError, TypeError) as error:
         raise Unauthenticated(f"token refused: {error}") from error
     if claims["iat"] > now().timestamp() + _CLOCK_ERROR_SECONDS:

@@ -108,9 +108,15 @@ def _allowed_values(info: inspect.Type) -> str:
         case inspect.ListType() | inspect.VarTupleType():
             return f"a list{_length(info, 'values')}, each {_allowed_values(info.item_type)}"
         case inspect.DictType():
-            names, values = _allowed_values(info.key_type), _allowed_values(info.value_type)
-            return f"an object{_length(info, 'names')}, each name {names}, each value {values}"
+            return _object(info)
     return _scalar(info)
+
+
+def _object(info: inspect.DictType) -> str:
+    names, values = _allowed_values(info.key_type), _allowed_values(info.value_type)
+    if (names, values) == ("text", _PLAIN[inspect.AnyType]):
+        return f"a JSON object{_length(info, 'names')}"
+    return f"an object{_length(info, 'names')}, each name {names}, each value {values}"
 
 
 def _scalar(info: inspect.Type) -> str:

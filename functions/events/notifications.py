@@ -131,7 +131,9 @@ def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
             "let the bucket notify a queue, and use IntegrationSource aws.sqs"
         )
     if isinstance(event.data, dict) and _shape(event.data) is None and not event.data.keys() >= _IS_EVENT:
-        raise ValueError(f"CloudEvents of type {event.type!r} tell of no upload: filter them out in the Trigger")
+        raise ValueError(
+            f"a CloudEvent of type {event.type} is not an upload notification: filter it out in the Trigger"
+        )
     yield from _found(event.data, depth + 1)
 
 
@@ -183,7 +185,10 @@ def _upload(record: Record) -> Found:
         else:
             usable.append(key)
     upload = Upload(record.bucket, tuple(usable) or record.keys, record.etag, record.version)
-    return upload if usable else Rejected(f"{names.printable(record.keys[0])}: {refused[0]}"[:_REASON_LENGTH], upload)
+    if usable:
+        return upload
+    key = names.printable(record.keys[0]) or "an empty key"
+    return Rejected(f"{key}: {refused[0]}"[:_REASON_LENGTH], upload)
 
 
 #: what the top level of a message must have, and who reads it; the first that fits

@@ -59,7 +59,7 @@ class Local:
             older = sum(name < ticket.name for name in os.listdir(ticket.parent))  # noqa: PTH208 -- only names are needed
             if older >= limit - len(_remove_ended()):
                 behind = f", behind {older} older job{'s' if older > 1 else ''}" if older else ""
-                return Status(Phase.WAITING, f"waits for one of {limit} slots{behind}")
+                return Status(Phase.WAITING, f"waits for a free slot (LOCAL_JOB_LIMIT={limit}){behind}")
             ticket.unlink()  # before the start: a job that cannot be started must not block those behind it
             _clear_pause(run)
             (_open() / f"{job.id}.{job.launch}").touch()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,6 +35,10 @@ SCHEMA = schemathesis.openapi.from_dict(json.loads(openapi.text()))
 
 def test_the_file_is_what_the_routes_and_models_say() -> None:
     assert openapi.FILE.read_text() == openapi.text(), "run ./taskw openapi"
+
+
+def test_patterns_are_those_of_ecma_which_json_schema_has() -> None:
+    assert re.findall(r'"pattern": ".*\\Z.*"', openapi.text()) == []  # in JavaScript an error, or the letter Z
 
 
 def test_every_route_is_described() -> None:

@@ -120,6 +120,23 @@ def test_a_token_that_is_not_this_jobs_is_401_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
+    ("kind", "detail"),
+    [
+        ("expired", "the token has expired"),
+        ("an API token", "the token has another audience: use the job's CALLBACK_TOKEN; an API token is for the API"),
+    ],
+)
+def test_a_refusal_of_a_token_says_what_is_wrong_with_it(function: Any, a_job: Any, kind: str, detail: str) -> None:
+    job_id = a_job(State.RUNNING)
+
+    response = function("heartbeat").post(
+        f"/v1/jobs/{job_id}/heartbeat", json={}, headers={"Authorization": forged(job_id)[kind]}
+    )
+
+    assert response.json()["detail"] == detail
+
+
+@pytest.mark.parametrize(
     ("name", "body", "field"),
     [
         ("heartbeat", {"epoch": -1}, "epoch"),

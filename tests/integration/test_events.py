@@ -145,7 +145,7 @@ def test_an_upload_that_is_rejected_is_listed_once_with_its_key(client: Any, s3:
     [
         (CANCEL, "event 1 of type dev.stoker.job.cancel has no subject: set it to the job's id"),
         (CANCEL | {"subject": "no-such-job"}, "there is no job no-such-job"),
-        (CREATE, "CloudEvents of type 'dev.stoker.job.create' cancel no job: filter them out in the Trigger"),
+        (CREATE, "a CloudEvent of type dev.stoker.job.create does not cancel a job: filter it out in the Trigger"),
         ({"specversion": "1.0"}, "the CloudEvent cannot be used: id: it is missing"),
     ],
 )
@@ -204,5 +204,5 @@ def test_no_request_for_a_job_gets_through_the_broker_by_way_of_uploads(broker: 
     assert response.status_code == 202
     assert datasets() == []
     assert reasons() == [
-        "CloudEvents of type 'dev.stoker.job.create' tell of no upload: filter them out in the Trigger"
+        "a CloudEvent of type dev.stoker.job.create is not an upload notification: filter it out in the Trigger"
     ]

@@ -84,7 +84,7 @@ def test_submitting_twice_is_the_same_as_once(planned: Any) -> None:
 def test_jobs_over_the_limit_wait_for_a_slot(planned: Any) -> None:
     first, second = planned(seconds=60), planned(exit=0)
     submit(first)
-    assert submit(second) == Status(Phase.WAITING, "waits for one of 1 slots")
+    assert submit(second) == Status(Phase.WAITING, "waits for a free slot (LOCAL_JOB_LIMIT=1)")
 
     Local().stop(first.id)
     ended(first)
@@ -97,8 +97,8 @@ def test_a_slot_that_becomes_free_goes_to_the_oldest_job_that_waits(planned: Any
     first, second, third = planned(seconds=60), planned(exit=0), planned(exit=0)
     submit(first)
     assert [submit(job).message for job in (second, third)] == [
-        "waits for one of 1 slots",
-        "waits for one of 1 slots, behind 1 older job",
+        "waits for a free slot (LOCAL_JOB_LIMIT=1)",
+        "waits for a free slot (LOCAL_JOB_LIMIT=1), behind 1 older job",
     ]
     Local().stop(first.id)
     ended(first)

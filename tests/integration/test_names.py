@@ -39,6 +39,7 @@ BAD = [
     ".hidden",
     "-rf",
     " a",
+    "ends.",
     "x" * 201,
 ]
 
@@ -72,7 +73,7 @@ def test_a_name_that_could_hurt_is_refused_in_words(function: Callable[[str], An
         {
             "field": field,
             "detail": "use a name of 1 to 200 characters, without slashes, without .., backslashes or control characters, "
-            "that does not begin with a dot, a dash or a space",
+            "that does not begin with a dot, a dash or a space, or end with a dot",
         }
     ]
 

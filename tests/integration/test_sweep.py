@@ -249,7 +249,7 @@ def test_a_job_that_waits_for_a_slot_again_says_so_and_its_clock_stands_still(pl
     end = awake(now + seconds(1), 5)
     waits = read(first.id)
     assert (waits.state, waits.launch, waits.liveness) == (State.RUNNING, 2, "waiting")
-    assert waits.message == "waits for one of 1 slots"
+    assert waits.message == "waits for a free slot (LOCAL_JOB_LIMIT=1)"
 
     Local().stop(second.id)
     gone(second)
@@ -314,7 +314,7 @@ def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_wait
 
     after = read(waiting.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.DEADLINE_PENDING)
-    assert "waits for one of 1 slots" in (after.message or "")
+    assert "waits for a free slot (LOCAL_JOB_LIMIT=1)" in (after.message or "")
 
 
 def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job: Any, now: datetime) -> None:

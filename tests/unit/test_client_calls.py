@@ -1,5 +1,6 @@
 """What the command line sends, how it reports errors, and the stack's files."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def test_an_address_without_an_answer_is_a_message_of_one_line(environment: pyte
     assert result.exit_code == 1
     assert '"no response"' in result.stdout
     assert result.stderr == ""
+
+
+def test_a_value_that_is_invalid_is_one_line() -> None:
+    home.write_environment(
+        {"STOKER_URL": "http://127.0.0.1:1", "JWT_SECRETS": "local:0123456789abcdef0123456789abcdef"}
+    )
+    command = ["submit", "cats", "--set", "epochs=three"]
+
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, result.stderr) == (2, "stoker: epochs: write a whole number, not 'three'\n")
+
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert json.loads(result.stdout)["detail"] == "epochs: write a whole number, not 'three'"
 
 
 def test_the_environment_file_preserves_any_value_and_only_its_owner_can_read_it(stoker_home: Path) -> None:

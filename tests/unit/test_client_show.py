@@ -123,4 +123,7 @@ def test_the_bar_shows_epoch_metrics_and_time_left() -> None:
     job = a_job(metrics={"loss": 1.5, "mAP50": 0.25, "mAP50-95": 0.1}, eta_seconds=61.0)
 
     assert watch.numbers(job) == "epoch 3/12  loss 1.500  mAP50 0.250  1 min 01 s left"
-    assert watch.numbers(a_job(state="QUEUED", message="waits for one of 1 slots")) == "waits for one of 1 slots"
+    assert (
+        watch.numbers(a_job(state="QUEUED", message="waits for a free slot (LOCAL_JOB_LIMIT=1)"))
+        == "waits for a free slot (LOCAL_JOB_LIMIT=1)"
+    )
