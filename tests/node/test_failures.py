@@ -100,6 +100,46 @@ def test_an_evicted_pod_goes_on_from_its_checkpoint(
     assert (found["state"], found["attempt"], found["epoch"]) == ("SUCCEEDED", 2, 200), found
 
 
+@pytest.fixture
+def one_gpu() -> Iterator[Callable[[int], None]]:
+    """Let the node offer a GPU, which a stub does not use; yields what changes how many there are."""
+
+    def offer(gpus: int) -> None:
+        quantities = {"nvidia.com/gpu": str(gpus)}
+        status = {"status": {"capacity": quantities, "allocatable": quantities}}
+        kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
+    offer(1)
+    yield offer
+    offer(0)
+
+
+def test_an_evicted_job_for_which_no_node_is_left_shows_why_it_waits(
+    one_gpu: Callable[[int], None],
+    submit: Callable[..., str],
+    job: Callable[[str], dict[str, Any]],
+    ended: Callable[..., dict[str, Any]],
+) -> None:
+    """As after a drain; but the functions, which start from zero on this same node, can still start."""
+    job_id = submit(epochs=200, gpus=1)
+    eventually(lambda: (job(job_id)["epoch"] or 0) >= 3, within_seconds=120)
+    one_gpu(0)
+    evict(str(pod_of(job_id)))
+    began = time.time()
+    waiting = eventually(
+        lambda: (row := job(job_id))["liveness"] == "waiting" and row,
+        within_seconds=180,
+    )
+    said(f"evicted, and no GPU is left: {waiting['message']} after {time.time() - began:.0f} s")
+    assert (waiting["state"], waiting["attempt"]) == ("RUNNING", 1)
+    assert waiting["message"].startswith("waits for a node: ")
+    assert "Insufficient nvidia.com/gpu" in waiting["message"]
+
+    one_gpu(1)
+    found = ended(job_id)
+    assert (found["state"], found["attempt"], found["message"]) == ("SUCCEEDED", 2, None), found
+
+
 def test_a_pod_that_is_deleted_is_made_again(
     submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
 ) -> None:
