@@ -1,4 +1,4 @@
-"""The contract kit: tries a trainer, rule by rule (``python -m tests.contract TRAINER.json``)."""
+"""The contract kit: tests a trainer against each rule (``python -m tests.contract TRAINER.json``)."""
 
 import json
 import sys
@@ -14,27 +14,29 @@ import typer
 from infra.local.stopping import Stopped, no_process_left, raise_on_signals, scratch_folder
 from tests.contract.rules import RULES, Rule, broken
 from tests.contract.scenarios import SCENARIOS
-from tests.contract.stand import Stand, Trainer, of_image, read, standing
+from tests.contract.testbed import Testbed, Trainer, of_image, read, testbed_running
 
 SHIPPED = Path(__file__).parent / "trainers"
 _KEPT, _BROKEN, _UNABLE = 0, 1, 2
 
 
 class Verdict(NamedTuple):
-    """A rule, and what is wrong with the trainer by it; None where it keeps the rule."""
+    """A rule, and how the trainer breaks it; None if it keeps the rule."""
 
     rule: Rule
     broken: str | None
 
 
 def main(
-    trainer: Annotated[str, typer.Argument(help="A JSON file that describes it, or the name of one that is shipped.")],
+    trainer: Annotated[
+        str, typer.Argument(help="A JSON file that describes the trainer, or the name of a shipped one.")
+    ],
     image: Annotated[str, typer.Option(help="Start this image instead of the command.")] = "",
-    engine: Annotated[str, typer.Option(help="What starts images.")] = "docker",
-    only: Annotated[str, typer.Option(help="Only this rule, or the rules of this run.")] = "",
+    engine: Annotated[str, typer.Option(help="The program that starts images.")] = "docker",
+    only: Annotated[str, typer.Option(help="Check only this rule, or the rules of this run.")] = "",
     report: Annotated[Path | None, typer.Option(help="Write the verdicts to this file, as JSON.")] = None,
 ) -> None:
-    """Check which rules of the contract a trainer keeps: 0 all required rules, 1 not all, 2 it could not be tried."""
+    """Check which rules of the contract a trainer keeps. Exit code 0: all required ones; 1: not all; 2: cannot run."""
     path = Path(trainer) if trainer.endswith(".json") else SHIPPED / f"{trainer}.json"
     rules = [rule for rule in RULES if only in {"", rule.name, rule.scenario}]
     try:
@@ -49,7 +51,7 @@ def main(
 
 
 def _judge(trainer: Trainer, name: str, rules: list[Rule], report: Path | None) -> int:
-    """Print each verdict as soon as its run is over, and return the exit code."""
+    """Print each verdict as soon as its run has ended; return the exit code."""
     raise_on_signals()
     verdicts: list[Verdict] = []
     stopped = None
@@ -68,24 +70,24 @@ def _judge(trainer: Trainer, name: str, rules: list[Rule], report: Path | None) 
 
 
 def verdicts_by_run(trainer: Trainer, rules: list[Rule]) -> Generator[list[Verdict]]:
-    """Put up a stand and try a trainer there; yield the verdicts of each run, after they are printed."""
+    """Start a testbed and run the trainer in each scenario; print and yield the verdicts of each."""
     with (
         scratch_folder("stoker-contract-") as folder,
         no_process_left(),
-        standing(trainer, folder) as stand,
+        testbed_running(trainer, folder) as testbed,
     ):
         for scenario in dict.fromkeys(rule.scenario for rule in rules):
             began = time.monotonic()
-            verdicts = tried(stand, scenario, rules)
+            verdicts = tried(testbed, scenario, rules)
             print(f"\n{scenario}: {time.monotonic() - began:.0f} s")
             for verdict in verdicts:
                 _print(verdict)
             yield verdicts
 
 
-def tried(stand: Stand, scenario: str, rules: Iterable[Rule]) -> list[Verdict]:
-    """Do one run, and return the verdict of each of these rules that it decides."""
-    runs = SCENARIOS[scenario](stand)
+def tried(testbed: Testbed, scenario: str, rules: Iterable[Rule]) -> list[Verdict]:
+    """Run one scenario; return the verdicts of its rules."""
+    runs = SCENARIOS[scenario](testbed)
     return [Verdict(rule, broken(rule, runs)) for rule in rules if rule.scenario == scenario]
 
 
@@ -101,7 +103,9 @@ def _summarize(rules: list[Rule], verdicts: list[Verdict], stopped: Stopped | No
     kept = sum(verdict.broken is None for verdict in verdicts)
     print(f"\n{kept} of {len(rules)} rules are kept")
     for name, is_required in (("required", True), ("recommended", False)):
-        wrong = [one.rule.name for one in verdicts if one.broken and one.rule.is_required == is_required]
+        wrong = [
+            verdict.rule.name for verdict in verdicts if verdict.broken and verdict.rule.is_required == is_required
+        ]
         if wrong:
             print(f"broken, {name}: {', '.join(wrong)}")
     undecided = _undecided(rules, verdicts)
@@ -115,7 +119,7 @@ def _undecided(rules: list[Rule], verdicts: list[Verdict]) -> list[str]:
 
 
 def _write(path: Path, name: str, rules: list[Rule], verdicts: list[Verdict]) -> None:
-    """Write a report, whole or not at all: the kit may be killed at any time."""
+    """Write the report atomically: the kit may be killed at any time."""
     rows = [
         {
             "rule": rule.name,

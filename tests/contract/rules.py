@@ -1,6 +1,6 @@
-"""The contract's rules, one row each: what is wanted, in which run it shows, and what a run that breaks it looks like.
+"""The contract's rules: each with the scenario that decides it, and a check.
 
-A check returns what is wrong, in words, or None.
+A check returns a message about what is wrong, or None.
 """
 
 import json
@@ -9,21 +9,21 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tests.contract.door import Call
+from tests.contract.proxy import Call
 from tests.contract.scenarios import AWAY_SECONDS, RETRY_AFTER_SECONDS
-from tests.contract.stand import STORAGE_SECRET, Run
+from tests.contract.testbed import STORAGE_SECRET, Run
 
 Check = Callable[..., str | None]
 GRACE_SECONDS = 30.0
 STOP_SECONDS = 30.0
 _BODY_LIMIT_BYTES = 64 * 1024
 _CLOCK_ERROR_SECONDS = 0.2
-#: heartbeats that may be under way when the first 409 comes
+#: heartbeats that may be in flight when the first 409 arrives
 _CONFLICTS = 3
 
 
 class Rule(NamedTuple):
-    """One row."""
+    """One rule of the contract."""
 
     name: str
     is_required: bool
@@ -34,13 +34,13 @@ class Rule(NamedTuple):
 
 def _started_first(run: Run) -> str | None:
     first = run.calls[0] if run.calls else None
-    is_it = first is not None and first.name == "event" and (first.body or {}).get("type") == "started"
-    return None if is_it else f"the first call was {_said(first)}"
+    is_started = first is not None and first.name == "event" and (first.body or {}).get("type") == "started"
+    return None if is_started else f"the first call was {_name(first)}"
 
 
 def _attempt(run: Run) -> str | None:
     without = [call for call in run.calls[1:] if call.name != "presign" and (call.body or {}).get("attempt") != 1]
-    return f"{_said(without[0])} did not name attempt 1" if without else None
+    return f"{_name(without[0])} did not name attempt 1" if without else None
 
 
 def _epochs(run: Run) -> str | None:
@@ -52,13 +52,13 @@ def _epochs(run: Run) -> str | None:
 
 
 def _in_time(run: Run) -> str | None:
-    """Heartbeats may come a little late, while a framework is imported; twice the time is too late."""
+    """Heartbeats may be a little late, while a framework is imported."""
     longest = _longest_silence(run.calls)
     return f"{longest:.1f} s passed without a callback; HEARTBEAT_SECONDS was 1" if longest > 3 else None
 
 
 def _longest_silence(calls: list[Call]) -> float:
-    """Return the longest time between two callbacks, less what the functions took to answer: that is not the trainer's."""
+    """Return the longest time between two callbacks, without the time that the functions took to respond."""
     longest, silence, answered_at = -math.inf, 0.0, math.inf
     for call in sorted(calls, key=lambda call: call.at):
         silence += max(call.at - answered_at, 0.0)
@@ -69,17 +69,17 @@ def _longest_silence(calls: list[Call]) -> float:
 
 
 def _done_once(run: Run) -> str | None:
-    heard = [call for call in run.dones if call.status == 200]
-    if len(heard) != 1:
-        return f"done was heard {len(heard)} times"
+    accepted = [call for call in run.dones if call.status == 200]
+    if len(accepted) != 1:
+        return f"done was accepted {len(accepted)} times"
     return None if run.job["state"] == "SUCCEEDED" else f"the job is {run.job['state']}"
 
 
 def _artifacts(run: Run) -> str | None:
-    told = (run.dones[-1].body or {}).get("artifacts") if run.dones else None
-    if not told:
+    artifacts = (run.dones[-1].body or {}).get("artifacts") if run.dones else None
+    if not artifacts:
         return "done named no artifacts"
-    missing = [key for key in told if key not in run.stored]
+    missing = [key for key in artifacts if key not in run.stored]
     return f"done named {missing[0]}, which is not in storage" if missing else None
 
 
@@ -111,25 +111,25 @@ def _secrets(run: Run) -> str | None:
         "a presigned link": "Signature=",
     }
     renewed = [("a new token", token) for token in _renewed(run)]
-    found = [what for what, secret in (*secrets.items(), *renewed) for text in _texts(run) if secret in text]
-    return f"the log holds {found[0]}" if found else None
+    leaked = [what for what, secret in (*secrets.items(), *renewed) for text in _texts(run) if secret in text]
+    return f"the log holds {leaked[0]}" if leaked else None
 
 
 def _bodies(run: Run) -> str | None:
     for call in run.calls:
         if call.size_bytes > _BODY_LIMIT_BYTES or call.body is None or (call.status or 0) in {413, 415, 422}:
-            return f"{_said(call)} was no usable body: {call.answer.get('detail', call.size_bytes)}"
+            return f"{_name(call)} has an unusable body: {call.answer.get('detail', call.size_bytes)}"
     return None
 
 
 def _renewal(run: Run) -> str | None:
     offered = next((number for number, call in enumerate(run.calls) if call.answer.get("token")), None)
     if offered is None:
-        return "no heartbeat came that could be answered with a new token"
+        return "there was no heartbeat whose response could have a new token"
     later = [call for call in run.calls[offered + 2 :] if call.name == "done"]
     tokens = {f"Bearer {token}" for token in _renewed(run)}
     used = [call for call in later if call.headers.get("authorization") in tokens]
-    return None if used else "done still came with the old token"
+    return None if used else "done still had the old token"
 
 
 def _survives(run: Run) -> str | None:
@@ -140,7 +140,7 @@ def _survives(run: Run) -> str | None:
 
 def _same_id(run: Run) -> str | None:
     if run.job["attempt"] != 1:
-        return f"a started whose answer was lost was sent again as another: the job is at attempt {run.job['attempt']}"
+        return f"started was sent again with another ID after its response was lost: attempt {run.job['attempt']}"
     ids = {_id(call) for call in run.dones}
     return (
         None if len(ids) == 1 and None not in ids else "done was sent again without the same ce-id or Idempotency-Key"
@@ -150,7 +150,7 @@ def _same_id(run: Run) -> str | None:
 def _retry_after(run: Run) -> str | None:
     busy = [call for call in run.calls if call.status == 429]
     if not busy:
-        return f"no call met the 429; {len(run.beats)} heartbeats came"
+        return f"no call got the 429; there were {len(run.beats)} heartbeats"
     later = [call.at for call in run.calls if call.at > busy[0].at and call.name != "presign"]
     early = [now for now in later if now - busy[0].at < RETRY_AFTER_SECONDS - _CLOCK_ERROR_SECONDS]
     return (
@@ -161,26 +161,26 @@ def _retry_after(run: Run) -> str | None:
 
 
 def _retries(run: Run) -> str | None:
-    """Of heartbeats the newest is enough; events and done must be heard."""
+    """Events and ``done`` must be delivered; of heartbeats, only the newest."""
     for number, call in enumerate(run.calls):
-        is_heard = any(later.name == call.name and later.body == call.body for later in run.calls[number + 1 :])
-        if call.status is None and call.name in {"event", "done"} and not is_heard:
-            return f"{_said(call)} was not answered, and not tried again"
+        is_repeated = any(later.name == call.name and later.body == call.body for later in run.calls[number + 1 :])
+        if call.status is None and call.name in {"event", "done"} and not is_repeated:
+            return f"{_name(call)} got no response, and was not sent again"
     if not any(call.fault and call.fault.kind == "away" for call in run.calls):
-        return f"no call fell into the outage of {AWAY_SECONDS:g} s: neither heartbeats nor done came"
+        return f"no call was made during the outage of {AWAY_SECONDS:g} s: neither heartbeats nor done"
     return None
 
 
 def _interrupted(first: Run, _second: Run) -> str | None:
     if first.signalled_at is None or first.exit_code == 0:
-        return "it had ended before SIGTERM came: name more epochs"
+        return "it ended before SIGTERM: configure more epochs"
     took = first.ended_at - first.signalled_at
     if first.exit_code != 143:
         return f"exit code {first.exit_code} after {took:.0f} s, not 143"
     if took > GRACE_SECONDS:
-        return f"it took {took:.0f} s to leave; the grace is {GRACE_SECONDS:g} s"
-    types = [(call.body or {}).get("type") for call in first.door.named("event")]
-    return None if "interrupted" in types else "no interrupted was sent"
+        return f"it took {took:.0f} s to exit; the grace is {GRACE_SECONDS:g} s"
+    types = [(call.body or {}).get("type") for call in first.proxy.named("event")]
+    return None if "interrupted" in types else "the event interrupted was not sent"
 
 
 def _saved_on_term(first: Run, _second: Run) -> str | None:
@@ -192,9 +192,9 @@ def _resumes(first: Run, second: Run) -> str | None:
     after = min(((call.body or {})["epoch"] for call in second.beats), default=None)
     if second.exit_code != 0 or second.job["state"] != "SUCCEEDED":
         return f"the second start ended with exit code {second.exit_code}, the job is {second.job['state']}"
-    # What was not stored yet may be done again; the very first epoch, once stored, may not.
-    # None: it had stored its last epoch before it was ended, and there was nothing left but to say so.
-    return f"it began again with epoch 1, though {before} were done" if after == 1 and before else None
+    # Epochs that were not stored may be repeated, but the first one was stored.
+    # None: the last epoch was stored before the end of the first run; only ``done`` was left.
+    return f"it began again with epoch 1, after {before} finished epochs" if after == 1 and before else None
 
 
 def _second_attempt(_first: Run, second: Run) -> str | None:
@@ -208,15 +208,15 @@ def _stops(run: Run) -> str | None:
     took = run.ended_at - run.signalled_at
     if took > STOP_SECONDS:
         return f"it went on for {took:.0f} s after its job was cancelled"
-    told = [call for call in run.door.named("heartbeat") if call.status == 409]
-    if len(told) > _CONFLICTS:
-        return f"{len(told)} heartbeats came that were answered 409"
+    refused = [call for call in run.proxy.named("heartbeat") if call.status == 409]
+    if len(refused) > _CONFLICTS:
+        return f"{len(refused)} heartbeats got a 409"
     return None if run.job["state"] == "CANCELLED" else f"it ended before it was cancelled: {run.job['state']}"
 
 
 def _no_crash(run: Run) -> str | None:
     if run.exit_code is None:
-        return "it never ended"
+        return "it did not end"
     return "an exception reached the training" if "Traceback" in run.output else None
 
 
@@ -265,7 +265,7 @@ def _id(call: object) -> str | None:
     return headers.get("ce-id") or headers.get("idempotency-key")
 
 
-def _said(call: object) -> str:
+def _name(call: object) -> str:
     if call is None:
         return "none"
     body = getattr(call, "body", None) or {}
@@ -277,44 +277,50 @@ RULES: tuple[Rule, ...] = (
     Rule("started-first", REQUIRED, "the first call is the event started", "plain", _started_first),
     Rule("heartbeat-by-epoch", REQUIRED, "each epoch has a heartbeat, in order, to the last", "plain", _epochs),
     Rule("heartbeat-by-time", RECOMMENDED, "no silence longer than HEARTBEAT_SECONDS", "plain", _in_time),
-    Rule("done-once", REQUIRED, "done is heard once, and the job SUCCEEDED", "plain", _done_once),
-    Rule("artifacts-exist", REQUIRED, "what done names is in storage", "plain", _artifacts),
-    Rule("own-prefixes", REQUIRED, "nothing is written but below the job's own prefixes", "plain", _prefixes),
+    Rule("done-once", REQUIRED, "done is accepted once, and the job SUCCEEDED", "plain", _done_once),
+    Rule("artifacts-exist", REQUIRED, "the artifacts that done names are in storage", "plain", _artifacts),
+    Rule("own-prefixes", REQUIRED, "nothing is written outside the job's own prefixes", "plain", _prefixes),
     Rule("checkpoints", REQUIRED, "last.pt and best.pt are stored", "plain", _checkpoints),
     Rule("exit-0", REQUIRED, "the exit code of success is 0", "plain", _survives),
-    Rule("usable-bodies", REQUIRED, "every body is JSON that the functions take, of 64 KiB at most", "plain", _bodies),
+    Rule(
+        "usable-bodies", REQUIRED, "every body is JSON that the functions accept, of 64 KiB at most", "plain", _bodies
+    ),
     Rule("trace-in-lines", REQUIRED, "every line of the log has [TRACE:<TRACE_ID>]", "plain", _trace),
     Rule("no-secrets", REQUIRED, "neither token nor storage secret nor presigned link is in a log", "plain", _secrets),
-    Rule("token-renewal", REQUIRED, "a token from a heartbeat's answer is used from then on", "plain", _renewal),
-    Rule("attempt", RECOMMENDED, "calls name the attempt that started was given", "plain", _attempt),
+    Rule("token-renewal", REQUIRED, "a token from a heartbeat's response is used from then on", "plain", _renewal),
+    Rule("attempt", RECOMMENDED, "calls name the attempt that started returned", "plain", _attempt),
     Rule("log-stored", RECOMMENDED, "the log is stored as logs/job-{id}/attempt-{n}.log", "plain", _log),
-    Rule("done-marker", RECOMMENDED, "results/job-{id}/done.json holds what done says", "plain", _marker),
+    Rule("done-marker", RECOMMENDED, "results/job-{id}/done.json holds the body of done", "plain", _marker),
     Rule("outage", REQUIRED, "an outage of the functions, 500 and 503 change nothing", "rough", _survives),
-    Rule("retries", REQUIRED, "what was not heard is tried again", "rough", _retries),
-    Rule("same-id", RECOMMENDED, "a call that is tried again keeps its ce-id or Idempotency-Key", "rough", _same_id),
-    Rule("retry-after", RECOMMENDED, "Retry-After is waited for", "rough", _retry_after),
-    Rule("gateway", REQUIRED, "a 404 or 409 that is not application/problem+json ends nothing", "gateway", _survives),
+    Rule("retries", REQUIRED, "calls without a response are sent again", "rough", _retries),
+    Rule("same-id", RECOMMENDED, "a call that is sent again keeps its ce-id or Idempotency-Key", "rough", _same_id),
+    Rule("retry-after", RECOMMENDED, "a retry waits as long as Retry-After", "rough", _retry_after),
+    Rule(
+        "gateway",
+        REQUIRED,
+        "a 404 or 409 that is not application/problem+json does not end the training",
+        "gateway",
+        _survives,
+    ),
     Rule("sigterm", REQUIRED, "SIGTERM: interrupted is sent, exit code 143, within the grace", "stopped", _interrupted),
     Rule("sigterm-saves", REQUIRED, "SIGTERM: last.pt is in storage", "stopped", _saved_on_term),
-    Rule("resume", REQUIRED, "a second start goes on from last.pt", "stopped", _resumes),
+    Rule("resume", REQUIRED, "a second start resumes from last.pt", "stopped", _resumes),
     Rule("second-attempt", REQUIRED, "a second start claims the job again", "stopped", _second_attempt),
-    Rule("resume-after-kill", REQUIRED, "after SIGKILL, too, a second start goes on", "killed", _resumes),
+    Rule("resume-after-kill", REQUIRED, "after SIGKILL, too, a second start resumes", "killed", _resumes),
     Rule("conflict-stops", REQUIRED, "409 stops the training", "cancelled", _stops),
     Rule("refused-token", REQUIRED, "401 raises nothing into the training", "refused", _no_crash),
-    Rule("exit-65", REQUIRED, "a dataset that cannot be used: exit code 65", "bad_dataset", _exit_of_dataset),
+    Rule("exit-65", REQUIRED, "an invalid dataset: exit code 65", "bad_dataset", _exit_of_dataset),
     Rule("dataset-invalid", RECOMMENDED, "and done with the reason dataset_invalid", "bad_dataset", _reason_of_dataset),
     Rule(
         "dataset-etag", REQUIRED, "an overwritten dataset: exit code 65, nothing trained", "overwritten", _not_trained
     ),
-    Rule("exit-78", REQUIRED, "a setting that cannot be used: exit code 64 to 78", "bad_settings", _exit_of_settings),
+    Rule("exit-78", REQUIRED, "an invalid setting: exit code 64 to 78", "bad_settings", _exit_of_settings),
     Rule("config-invalid", RECOMMENDED, "and done with the reason config_invalid", "bad_settings", _reason_of_settings),
-    Rule(
-        "storage-outage", RECOMMENDED, "a storage that is away for a while changes nothing", "storage_away", _survives
-    ),
+    Rule("storage-outage", RECOMMENDED, "an outage of the storage changes nothing", "storage_away", _survives),
 )
 
 
 def broken(rule: Rule, runs: list[Run]) -> str | None:
-    """Return what is wrong with the runs of a rule's scenario; None where it is kept."""
-    text = rule.check(*runs)
-    return re.sub(r"\s+", " ", text) if text else None
+    """Return how the runs of a rule's scenario break it; None if they keep it."""
+    message = rule.check(*runs)
+    return re.sub(r"\s+", " ", message) if message else None

@@ -1,4 +1,4 @@
-"""The kit finds each broken rule, and passes a trainer that keeps them all, even one of forty lines of shell."""
+"""The kit detects each broken rule, and passes a trainer that keeps all of them, even forty lines of shell."""
 
 import os
 import sys
@@ -12,11 +12,11 @@ from tests.conftest import BUCKET
 from tests.contract.__main__ import SHIPPED, tried
 from tests.contract.rules import RULES
 from tests.contract.scenarios import SCENARIOS
-from tests.contract.stand import Stand, read, standing
+from tests.contract.testbed import Testbed, read, testbed_running
 
 pytestmark = [pytest.mark.timeout(600)]
 NAMES = {rule.name for rule in RULES}
-#: a trainer that breaks the one cannot keep the other
+#: the rules that a trainer also breaks when it breaks the key
 FOLLOWS = {
     "started-first": {"attempt"},
     "checkpoints": {"artifacts-exist"},
@@ -29,36 +29,36 @@ FOLLOWS = {
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """Put the parts up once; each test tries its own trainer there."""
-    with standing(read(SHIPPED / "stub.json"), tmp_path_factory.mktemp("stand")) as stand:
-        yield stand
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """Start the services once; each test runs its own trainer."""
+    with testbed_running(read(SHIPPED / "stub.json"), tmp_path_factory.mktemp("testbed")) as testbed:
+        yield testbed
 
 
-def broken_by(stand: Stand, rule: str) -> set[str]:
-    """Return the rules of this rule's run that the stub breaks when it is told to break this one."""
+def broken_by(testbed: Testbed, rule: str) -> set[str]:
+    """Return the rules of this rule's scenario that the stub breaks with BROKEN set to this rule."""
     stub = read(SHIPPED / "stub.json")
-    place = {"Bucket": BUCKET, "Key": "elsewhere/x"}
-    elsewhere = stand.storage.generate_presigned_url("put_object", Params=place)
-    stand.trainer = msgspec.structs.replace(stub, variables={"BROKEN": rule, "ELSEWHERE": elsewhere}, seconds=60)
-    scenario = next(one.scenario for one in RULES if one.name == rule)
-    return {verdict.rule.name for verdict in tried(stand, scenario, RULES) if verdict.broken}
+    target = {"Bucket": BUCKET, "Key": "elsewhere/x"}
+    elsewhere = testbed.storage.generate_presigned_url("put_object", Params=target)
+    testbed.trainer = msgspec.structs.replace(stub, variables={"BROKEN": rule, "ELSEWHERE": elsewhere}, seconds=60)
+    scenario = next(row.scenario for row in RULES if row.name == rule)
+    return {verdict.rule.name for verdict in tried(testbed, scenario, RULES) if verdict.broken}
 
 
 @pytest.mark.parametrize("rule", sorted(NAMES))
-def test_a_trainer_that_breaks_a_rule_fails_that_rule(stand: Stand, rule: str) -> None:
-    found = broken_by(stand, rule)
+def test_a_trainer_that_breaks_a_rule_fails_that_rule(testbed: Testbed, rule: str) -> None:
+    broken = broken_by(testbed, rule)
 
-    assert rule in found
-    assert found <= {rule} | FOLLOWS.get(rule, set())
+    assert rule in broken
+    assert broken <= {rule} | FOLLOWS.get(rule, set())
 
 
 @pytest.mark.parametrize("name", ["stub", "shell", "softmax"])
-def test_a_trainer_that_keeps_the_contract_passes(stand: Stand, name: str) -> None:
-    stand.trainer = read(SHIPPED / f"{name}.json")
+def test_a_trainer_that_keeps_the_contract_passes(testbed: Testbed, name: str) -> None:
+    testbed.trainer = read(SHIPPED / f"{name}.json")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # softmax needs numpy
-    stand.trainer = msgspec.structs.replace(stand.trainer, variables=stand.trainer.variables | {"PATH": path})
-    verdicts = [verdict for scenario in SCENARIOS for verdict in tried(stand, scenario, RULES)]
+    testbed.trainer = msgspec.structs.replace(testbed.trainer, variables=testbed.trainer.variables | {"PATH": path})
+    verdicts = [verdict for scenario in SCENARIOS for verdict in tried(testbed, scenario, RULES)]
 
     assert {rule.name: wrong for rule, wrong in verdicts if wrong and (rule.is_required or name != "shell")} == {}
 

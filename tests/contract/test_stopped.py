@@ -1,4 +1,4 @@
-"""The kit, stopped by a signal: it prints and writes the verdicts that it has, and leaves nothing behind."""
+"""The kit, stopped by a signal: it prints and writes the verdicts so far, and leaves no process or file."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def test_a_kit_that_is_stopped_has_a_result_and_leaves_nothing(tmp_path: Path, n
     assert written["undecided"] == [rule.name for rule in RULES if rule.scenario != "plain"]
 
 
-def test_a_kit_that_is_stopped_while_it_puts_up_its_parts_leaves_nothing() -> None:
+def test_a_kit_that_is_stopped_while_it_starts_its_services_leaves_nothing() -> None:
     with started("tests.contract", "stub") as kit:
         read_until(kit, f"{len(RULES)} rules")
         stopped(kit, signal.SIGTERM)

@@ -1,5 +1,6 @@
-"""Unpack a stranger's zip archive: only what is wanted, only below one folder, only so much of it."""
+"""Unpack an untrusted zip archive: only the wanted files, only below one folder, and within limits."""
 
+import os
 import re
 import shutil
 import stat
@@ -9,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from utils import DatasetInvalidError, limit
+from utils import ConfigInvalidError, DatasetInvalidError
 
 CHUNK_BYTES = 1 << 20
 NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
@@ -18,34 +19,34 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], check: Callable[[], None]) -> int:
-    """Unpack the wanted files below ``folder``; return how many were left out.
+    """Unpack the wanted files below ``folder``; return how many were skipped.
 
-    Nothing is written before all names are known to be harmless. ``check`` is called between files.
+    All names are checked before anything is written. ``check`` is called before each file.
 
     Raises:
         DatasetInvalidError: the message names the entry.
-        ConfigInvalidError: a DATASET_…_LIMIT is no number.
+        ConfigInvalidError: a DATASET_…_LIMIT is not a number.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
-            files = _harmless(zipped.infolist(), archive.stat().st_size)
-            chosen = {path: entry for path, entry in files.items() if wanted(path)}
-            for path, entry in chosen.items():
+            files = _checked_files(zipped.infolist(), archive.stat().st_size)
+            selected = {path: entry for path, entry in files.items() if wanted(path)}
+            for path, entry in selected.items():
                 check()
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 with zipped.open(entry) as source, (folder / path).open("xb") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the size it names
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the declared size
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DatasetInvalidError(f"{archive.name} is no usable zip archive: {error}") from error
-    return len(files) - len(chosen)
+        raise DatasetInvalidError(f"{archive.name} is not a usable zip archive: {error}") from error
+    return len(files) - len(selected)
 
 
-def _harmless(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    most, most_bytes = limit("DATASET_FILE_LIMIT", 1_000_000), limit("DATASET_BYTES_LIMIT", 200_000_000_000)
+def _checked_files(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    file_limit, bytes_limit = limit("DATASET_FILE_LIMIT", 1_000_000), limit("DATASET_BYTES_LIMIT", 200_000_000_000)
     ratio, floor_bytes = limit("DATASET_RATIO_LIMIT", 200), limit("DATASET_RATIO_FLOOR_BYTES", 10_000_000)
     total_bytes = sum(entry.file_size for entry in entries)
-    _refuse(len(entries) > most, f"{len(entries)} entries are more than {most}")
-    _refuse(total_bytes > most_bytes, f"{total_bytes} bytes unpacked are more than {most_bytes}")
+    _refuse(len(entries) > file_limit, f"{len(entries)} entries are more than {file_limit}")
+    _refuse(total_bytes > bytes_limit, f"{total_bytes} bytes unpacked are more than {bytes_limit}")
     files: dict[PurePosixPath, zipfile.ZipInfo] = {}
     spellings: set[str] = set()
     for entry in entries:
@@ -60,7 +61,7 @@ def _harmless(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePo
         _refuse(spelling in spellings, f"{path}: the archive holds this name twice")
         spellings.add(spelling)
         files[path] = entry
-    # Against the whole archive: many small bombs are a large one, and so are entries that share their bytes.
+    # Of the whole archive, too: many small bombs, or entries that share their bytes, add up.
     is_bomb = total_bytes > max(floor_bytes, ratio * archive_bytes)
     _refuse(is_bomb, f"{total_bytes} bytes unpacked, from {archive_bytes}: a zip bomb")
     for path in files:
@@ -75,12 +76,20 @@ def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
     longest_bytes = max((len(part.encode()) for part in path.parts), default=NAME_LIMIT_BYTES + 1)
     _refuse(bool(_CONTROL.search(raw)), f"{raw!r}: control characters in a name")
     _refuse(name.startswith("/") or bool(re.match("[A-Za-z]:", name)), f"{raw!r}: an absolute path")
-    _refuse(".." in path.parts, f"{raw!r}: a path that leads outside of the archive")
+    _refuse(".." in path.parts, f"{raw!r}: a path that leads outside the archive")
     is_long = longest_bytes > NAME_LIMIT_BYTES or len(name.encode()) > PATH_LIMIT_BYTES
-    _refuse(is_long, f"{raw[:80]!r}…: a name that no file system takes")
+    _refuse(is_long, f"{raw[:80]!r}…: a name too long for a file system")
     return path
 
 
-def _refuse(is_refused: bool, words: str) -> None:  # noqa: FBT001 -- read as a sentence
+def _refuse(is_refused: bool, message: str) -> None:  # noqa: FBT001 -- read as a sentence
     if is_refused:
-        raise DatasetInvalidError(words)
+        raise DatasetInvalidError(message)
+
+
+def limit(name: str, default: int) -> int:
+    """Return a limit, which an environment variable may set. Raises: ConfigInvalidError."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise ConfigInvalidError(f"{name}={text!r} cannot be used: use a whole number")
+    return int(text)

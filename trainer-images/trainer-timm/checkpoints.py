@@ -1,6 +1,6 @@
-"""last.pt, which has all that a resume needs, and best.pt, which has all that a prediction needs.
+"""Write and read last.pt, for resuming, and best.pt, for predictions.
 
-Both hold tensors and plain values only, and are read with ``weights_only``: a checkpoint cannot run code.
+Both hold only tensors and plain values, and are read with ``weights_only``: a checkpoint cannot run code.
 """
 
 import logging
@@ -16,16 +16,16 @@ log = logging.getLogger("checkpoints")
 
 
 def write(run: Run, about: dict[str, Any]) -> None:
-    """Write what an epoch has come to, as any training does."""
+    """Write last.pt, and best.pt if the last epoch is the best."""
     if run.is_best():
-        kept = run.ema.module if run.ema is not None else run.model
-        content = about | {"state_dict": kept.state_dict(), "epoch": run.epoch, "metrics": run.history[-1]}
+        best = run.ema.module if run.ema is not None else run.model
+        content = about | {"state_dict": best.state_dict(), "epoch": run.epoch, "metrics": run.history[-1]}
         _write(run.context.folder / "best.pt", content)
     _write(run.context.folder / "last.pt", about | _state(run))
 
 
 def store(contract: Contract, *, now: bool = False) -> None:
-    """Store what was written last; the best one first, since last.pt counts on it."""
+    """Store the checkpoints; best.pt first, since last.pt refers to it."""
     paths = [contract.scratch / name for name in ("best.pt", "last.pt")]
     contract.save_checkpoint(*(path for path in paths if path.exists()), now=now)
 
@@ -43,23 +43,23 @@ def _state(run: Run) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write a file that is whole or not there."""
+    """Write a file atomically."""
     part = path.with_suffix(".part")
     torch.save(content, part)
     part.rename(path)
 
 
 def resume(run: Run, folder: Path, about: dict[str, Any]) -> None:
-    """Go on from last.pt; the best one so far is fetched, too.
+    """Load last.pt, and download best.pt.
 
     Raises:
-        ConfigInvalidError: it is of another model or of other classes.
+        ConfigInvalidError: last.pt has another model or other classes.
     """
     content = read(folder / "last.pt")
     for name, what in (("model_name", "MODEL_NAME"), ("classes", "the dataset's classes")):
         if content[name] != about[name]:
             raise ConfigInvalidError(
-                f"last.pt in storage is of another job: {what}: {content[name]} is not {about[name]}"
+                f"last.pt in storage is from another job: {what}: {content[name]} is not {about[name]}"
             )
     run.model.load_state_dict(content["state_dict"])
     run.optimizer.load_state_dict(content["optimizer"])
@@ -75,12 +75,12 @@ def resume(run: Run, folder: Path, about: dict[str, Any]) -> None:
         best = run.contract.scratch / "best.pt"
         if not run.contract.download(run.contract.key("checkpoints", "best.pt"), best):
             _write(best, about | {"state_dict": content["state_dict"], "epoch": run.epoch, "metrics": run.history[-1]})
-        run.contract.event("log", f"goes on after epoch {run.epoch}", epoch=run.epoch)
-        log.info("goes on after epoch %d", run.epoch)
+        run.contract.event("log", f"resuming after epoch {run.epoch}", epoch=run.epoch)
+        log.info("resuming after epoch %d", run.epoch)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of ours. Raises: ConfigInvalidError."""
+    """Return the content of a checkpoint of this trainer. Raises: ConfigInvalidError."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle can fail in any way
@@ -89,5 +89,5 @@ def read(path: Path) -> dict[str, Any]:
         not isinstance(content, dict)
         or not {"model_name", "model_kwargs", "classes", "data_config", "state_dict"} <= content.keys()
     ):
-        raise ConfigInvalidError(f"{path.name} is no checkpoint of this trainer: name a best.pt that it has stored")
+        raise ConfigInvalidError(f"{path.name} is not a checkpoint of this trainer: use a best.pt that it stored")
     return content

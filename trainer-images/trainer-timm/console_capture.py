@@ -1,4 +1,4 @@
-"""Sends what a framework, its C code and its child processes print through the contract's console, line by line."""
+"""Redirect the output of a framework, its C code and its child processes to the contract's console, line by line."""
 
 import codecs
 import fcntl
@@ -13,16 +13,16 @@ from contextlib import contextmanager, suppress
 from utils import Console, Contract
 
 STDOUT, STDERR = 1, 2
-PIPE_BYTES = 1 << 20  # C code may print this much while it holds Python's lock, and so the thread that reads
+PIPE_BYTES = 1 << 20  # C code may print this much while it holds the GIL, which blocks the reading thread
 LINE_LIMIT = 10_000
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @contextmanager
 def captured(console: Console) -> Iterator[None]:
-    """Replace stdout and stderr, the file descriptors too, by a pipe that a thread reads."""
+    """Replace stdout and stderr, including the file descriptors, by a pipe that a thread reads."""
     source, sink = os.pipe()
-    with suppress(AttributeError, OSError):  # Linux has it, and has a limit for it
+    with suppress(AttributeError, OSError):  # only on Linux, up to a limit
         fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     saved, streams = [os.dup(number) for number in (STDOUT, STDERR)], (sys.stdout, sys.stderr)
     for number in (STDOUT, STDERR):
@@ -41,20 +41,20 @@ def captured(console: Console) -> Iterator[None]:
         for number, old in zip((STDOUT, STDERR), saved, strict=True):
             os.dup2(old, number)
             os.close(old)
-        copier.join(timeout=1)  # a child that lives on would hold the pipe open
+        copier.join(timeout=1)  # a child that is still running would hold the pipe open
 
 
 def copy(pipe: int, console: Console) -> None:
-    """Print all that comes out of a pipe, until nobody holds its other end."""
+    """Print what is written to a pipe, until its other end is closed."""
     decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
-    while piece := os.read(pipe, 1 << 16):
-        rest = print_lines(rest + decoder.decode(piece), console)
+    while chunk := os.read(pipe, 1 << 16):
+        rest = print_lines(rest + decoder.decode(chunk), console)
     print_lines(rest + "\n", console)
     os.close(pipe)
 
 
 def print_lines(text: str, console: Console) -> str:
-    """Print the whole lines, of a progress bar only its last state, without colours; return the rest."""
+    """Print the complete lines without colours, of a progress bar the last state; return the rest."""
     *lines, rest = text.split("\n")
     rest = rest if rest.endswith("\r") else rest.rpartition("\r")[2]
     if len(rest) > LINE_LIMIT:
@@ -64,7 +64,7 @@ def print_lines(text: str, console: Console) -> str:
 
 
 def capturing(train: Callable[[Contract], Mapping[str, float]]) -> Callable[[Contract], Mapping[str, float]]:
-    """Return ``train`` with all that is printed within it captured."""
+    """Return ``train`` with its output captured."""
 
     def wrapped(contract: Contract) -> Mapping[str, float]:
         with captured(contract.console):

@@ -1,6 +1,6 @@
-"""Datasets from strangers: a zip of class folders, fetched, unpacked and looked through before anything learns.
+"""Untrusted datasets: a zip of class folders, downloaded, unpacked and checked before the training.
 
-Either ``train/<class>/…`` and ``val/<class>/…``, or ``<class>/…`` alone, of which a share is kept for validation.
+Either ``train/<class>/…`` and ``val/<class>/…``, or ``<class>/…`` alone, of which a share is used for validation.
 """
 
 import os
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from archive import unpack
-from utils import Contract, DatasetInvalidError, limit
+from archive import limit, unpack
+from utils import Contract, DatasetInvalidError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-#: images that are not read here: named instead of being left out in silence
+#: images that are not supported: an error names them, instead of skipping them silently
 FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 VALIDATION = ("val", "validation", "valid", "test")
@@ -25,7 +25,7 @@ Sample = tuple[Path, int]
 
 
 class Data(NamedTuple):
-    """Pictures with their class's number, and the classes' names by number."""
+    """Images with the index of their class, and the names of the classes."""
 
     train: list[Sample]
     val: list[Sample]
@@ -45,13 +45,13 @@ def fetch(contract: Contract, *, val_share: float) -> Data:
 
 
 def unpacked(contract: Contract) -> Path:
-    """Fetch and unpack the images of the dataset. Raises: DatasetInvalidError."""
+    """Download and unpack the images of the dataset. Raises: DatasetInvalidError."""
     archive, folder = contract.download_dataset(), contract.scratch / "dataset"
-    left_out = unpack(archive, folder, _wanted, contract.check)
+    skipped = unpack(archive, folder, _wanted, contract.check)
     archive.unlink()
     folder.mkdir(exist_ok=True)
-    if left_out:
-        contract.event("log", f"{left_out} files of the dataset are no images and were left out")
+    if skipped:
+        contract.event("log", f"{skipped} files of the dataset are not images and were skipped")
     return folder
 
 
@@ -60,16 +60,18 @@ def _wanted(path: PurePosixPath) -> bool:
 
 
 def listed(folder: Path, *, val_share: float, seed: int) -> Data:
-    """Return what is in a folder that was unpacked: the same list for the same seed. Raises: DatasetInvalidError."""
+    """Return the samples in an unpacked folder: the same list for the same seed. Raises: DatasetInvalidError."""
     root = _root(folder)
     val = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
     if (root / "train").is_dir():
         if val is None:
-            raise DatasetInvalidError(f"train/ is there, but none of {', '.join(f'{name}/' for name in VALIDATION)}")
+            raise DatasetInvalidError(
+                f"there is a folder train/, but none of {', '.join(f'{name}/' for name in VALIDATION)}"
+            )
         classes = _classes(root / "train")
-        strange = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in classes)
-        if strange:
-            raise DatasetInvalidError(f"{val.name}/{strange[0]}: a class that train/ does not have")
+        unknown = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in classes)
+        if unknown:
+            raise DatasetInvalidError(f"{val.name}/{unknown[0]}: a class that train/ does not have")
         samples = _samples(val, classes)
         if not samples:
             raise DatasetInvalidError(f"{val.name}/ holds no images in folders of classes")
@@ -79,7 +81,7 @@ def listed(folder: Path, *, val_share: float, seed: int) -> Data:
 
 
 def _root(folder: Path) -> Path:
-    """Return the folder of the classes: the archive's, or the only one in it, unless that is a class itself."""
+    """Return the folder of the classes: the archive's root, or its only folder, unless that is a class itself."""
     inside = list(folder.iterdir())
     is_wrapped = len(inside) == 1 and inside[0].name != "train" and all(path.is_dir() for path in inside[0].glob("*"))
     return inside[0] if is_wrapped and inside[0].is_dir() else folder
@@ -97,25 +99,25 @@ def _classes(folder: Path) -> list[str]:
 def _samples(folder: Path, classes: list[str], *, each: int = 0) -> list[Sample]:
     samples = []
     for number, name in enumerate(classes):
-        found = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
-        foreign = [path for path in found if path.suffix.lower() in FOREIGN_SUFFIXES]
+        files = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        foreign = [path for path in files if path.suffix.lower() in FOREIGN_SUFFIXES]
         if foreign:
             raise DatasetInvalidError(
-                f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} images are not read; "
+                f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} images are not supported; "
                 f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        if len(found) < each:
-            raise DatasetInvalidError(f"{name}/ holds {len(found)} images; {each} or more are needed")
-        samples += [(path, number) for path in found]
+        if len(files) < each:
+            raise DatasetInvalidError(f"{name}/ holds {len(files)} images; {each} or more are needed")
+        samples += [(path, number) for path in files]
     return samples
 
 
 def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed: int) -> Data:
-    """Keep a share of each class, one image at least, for validation."""
+    """Split off a share of each class, at least one image, for validation."""
     train, val = [], []
     for number in range(len(classes)):
         mine = [sample for sample in samples if sample[1] == number]
-        random.Random(f"{seed}/{number}").shuffle(mine)  # noqa: S311 -- a choice that must come out the same again
+        random.Random(f"{seed}/{number}").shuffle(mine)  # noqa: S311 -- a reproducible choice
         count = min(max(round(len(mine) * val_share), 1), len(mine) - 1)
         val += mine[:count]
         train += mine[count:]
@@ -125,8 +127,8 @@ def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed:
 def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
     """Decode each image once. Raises: DatasetInvalidError."""
     limit_pixels = limit("DATASET_PIXEL_LIMIT", 100_000_000)
-    Image.init()  # else the rarer formats are not known yet
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and its message names the file
+    Image.init()  # else Pillow has not registered the rarer formats
+    Image.MAX_IMAGE_PIXELS = None  # our own limit's message names the file
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         try:
             for _ in pool.map(lambda path: _check_image(path, root, limit_pixels), images):
@@ -143,9 +145,9 @@ def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
             width, height = image.size
             if width * height > limit_pixels:
                 raise DatasetInvalidError(f"{name}: {width}x{height} pixels are more than {limit_pixels}")
-            image.draft("RGB", (64, 64))  # a JPEG is read whole, but not computed in full
+            image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
             image.convert("RGB")
     except UnidentifiedImageError as error:
-        raise DatasetInvalidError(f"{name}: not an image of the kinds {', '.join(FORMATS)}") from error
+        raise DatasetInvalidError(f"{name}: not an image of these formats: {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error

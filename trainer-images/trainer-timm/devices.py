@@ -1,4 +1,4 @@
-"""Where a training runs: one device, or several with a process each, which meet as torchrun's do."""
+"""The devices of a training: one, or several with a process each, which connect as torchrun's do."""
 
 import os
 import re
@@ -24,13 +24,13 @@ _RANK, _FOLDER, _DEVICE = "RANK", "TRAINING_FOLDER", "TRAINING_DEVICE"
 
 
 class GpuMemoryError(TrainerError):
-    """The GPU's memory does not hold the batch."""
+    """The batch does not fit into the GPU's memory."""
 
     reason = "oom_gpu"
 
 
 class DistributedContext(NamedTuple):
-    """One process of a training: its rank among ``world``, its device, and the folder that all of them share."""
+    """One process of a training: its rank among ``world``, its device, and the shared folder."""
 
     rank: int
     world: int
@@ -39,17 +39,17 @@ class DistributedContext(NamedTuple):
 
     @property
     def device(self) -> "torch.device":
-        """Return the device as torch has it."""
+        """The device."""
         import torch
 
         return torch.device(self.name)
 
 
 def contexts(requested: str | None, folder: Path) -> list[DistributedContext]:
-    """Return a context for each device that DEVICE names; one, the best there is, when it names none.
+    """Return a context for each device in DEVICE; without DEVICE, one for the first GPU, or else for the CPU.
 
     Raises:
-        ConfigInvalidError: there is no such device.
+        ConfigInvalidError: a device does not exist.
     """
     import torch
 
@@ -61,7 +61,7 @@ def contexts(requested: str | None, folder: Path) -> list[DistributedContext]:
         if name.isdecimal() and int(name) >= count:
             raise ConfigInvalidError(f"DEVICE={requested!r}: there is no GPU {name}; {count} are visible")
         if not re.fullmatch(r"\d+|cpu|mps", name):
-            raise ConfigInvalidError(f"DEVICE={requested!r}: use cpu, mps, or numbers of GPUs such as 0,1")
+            raise ConfigInvalidError(f"DEVICE={requested!r}: use cpu, mps, or GPU numbers such as 0,1")
     if "mps" in names and (len(names) > 1 or not torch.backends.mps.is_available()):
         raise ConfigInvalidError(f"DEVICE={requested!r}: mps is one device, of a Mac")
     return [
@@ -72,17 +72,17 @@ def contexts(requested: str | None, folder: Path) -> list[DistributedContext]:
 
 @contextmanager
 def followers(contexts: list[DistributedContext], contract: Contract) -> Iterator[None]:
-    """Run the processes of all ranks but 0 while the block runs; they leave when it does."""
+    """Run the processes of all ranks but 0 until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), _FOLDER: str(contract.scratch)}
     os.environ |= shared
-    # What calls back and what stores is rank 0 alone: the others do not even get the means.
+    # Only rank 0 calls back and stores; the others do not get the secrets.
     secret = re.compile(r"CALLBACK_TOKEN|.*(SECRET|ACCESS_KEY)")
     environment = {name: value for name, value in os.environ.items() if not secret.match(name)}
     processes = [
-        subprocess.Popen(  # noqa: S603 -- this very script
+        subprocess.Popen(  # noqa: S603 -- this script
             [sys.executable, sys.argv[0]],
             env=environment | {_RANK: str(context.rank), "WORLD_SIZE": str(context.world), _DEVICE: context.name},
         )
@@ -98,20 +98,20 @@ def followers(contexts: list[DistributedContext], contract: Contract) -> Iterato
 
 
 def is_follower() -> bool:
-    """Say whether this process was started by ``followers``."""
+    """Return whether ``followers`` started this process."""
     return int(os.environ.get(_RANK, "0")) > 0
 
 
 def of_environment(env: Mapping[str, str]) -> DistributedContext:
-    """Return the context of a process that ``followers`` has started."""
+    """Return the context of a process that ``followers`` started."""
     return DistributedContext(int(env[_RANK]), int(env["WORLD_SIZE"]), env[_DEVICE], Path(env[_FOLDER]))
 
 
 def join(context: DistributedContext) -> "torch.device":
-    """Meet the other processes, if there are any; return the device."""
+    """Connect to the other processes, if there are any; return the device."""
     import torch
 
-    # Bit for bit the same again, where torch can.
+    # Deterministic results, where torch supports them.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cudnn.benchmark = False
@@ -128,7 +128,7 @@ def join(context: DistributedContext) -> "torch.device":
 
 
 def autocast(options: "Options", device: "torch.device") -> Any:
-    """Return the context of a forward pass."""
+    """Return the autocast context for a forward pass."""
     import torch
 
     if not options.amp:
@@ -148,7 +148,7 @@ def all_reduced(*values: "torch.Tensor", context: DistributedContext) -> tuple["
 
 
 def mean(total: "torch.Tensor", count: int, context: DistributedContext) -> float:
-    """Return a mean over all processes, of which each brings a sum and a count."""
+    """Return the mean over all processes; ``total`` and ``count`` are those of this process."""
     import torch
 
     total, seen = all_reduced(total, torch.tensor(count, device=total.device), context=context)
@@ -156,7 +156,7 @@ def mean(total: "torch.Tensor", count: int, context: DistributedContext) -> floa
 
 
 def translated(error: Exception) -> Exception:
-    """Return the contract's own error for what torch raises."""
+    """Return the contract's error for an error of torch, or the error itself."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""MLflow, when MLFLOW_TRACKING_URI is set: a thread of its own, so that neither its failing nor its hanging is felt."""
+"""Log to MLflow when MLFLOW_TRACKING_URI is set, in a thread, so that its failures never affect the training."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ log = logging.getLogger("tracking")
 
 PENDING_LIMIT = 10_000
 PARAM_LIMIT_CHARACTERS = 500
-NEVER_HEARD_SECONDS = 5.0  # how long an MLflow that has not answered once is waited for
+UNREACHABLE_SECONDS = 5.0  # how long to wait at the end for an MLflow that has never responded
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -23,7 +23,7 @@ QUIET = {
 
 
 class Tracking:
-    """One MLflow run a job, the same one for all its attempts. Without an address, nothing happens."""
+    """One MLflow run per job, for all its attempts. Without an address, the methods do nothing."""
 
     def __init__(self, address: str | None, *, experiment: str, job_id: str) -> None:
         self._address, self._experiment, self._job_id = address, experiment, job_id
@@ -36,33 +36,33 @@ class Tracking:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings."""
-        words = {name: str(value)[:PARAM_LIMIT_CHARACTERS] for name, value in values.items() if value is not None}
-        self._later(lambda: self._log_params(words))
+        params = {name: str(value)[:PARAM_LIMIT_CHARACTERS] for name, value in values.items() if value is not None}
+        self._later(lambda: self._log_params(params))
 
     def metrics(self, values: Mapping[str, float], epoch: int) -> None:
         """Log an epoch's metrics."""
-        at_ms, kept = int(time.time() * 1000), dict(values)
-        self._later(lambda: self._log_metrics(kept, at_ms, epoch))
+        now_ms, snapshot = int(time.time() * 1000), dict(values)
+        self._later(lambda: self._log_metrics(snapshot, now_ms, epoch))
 
     def artifact(self, path: Path) -> None:
         """Store a file with the run."""
         self._later(lambda: self._client.log_artifact(self._run_id, str(path)))
 
     def end(self, status: str, within_seconds: float = 60.0) -> None:
-        """Close the run (FINISHED, FAILED, KILLED), and wait a little for what is still pending."""
+        """Close the run (FINISHED, FAILED, KILLED), and wait for the pending calls."""
         if self._address:
-            within_seconds = within_seconds if self._run_id else min(within_seconds, NEVER_HEARD_SECONDS)
+            within_seconds = within_seconds if self._run_id else min(within_seconds, UNREACHABLE_SECONDS)
             self._later(lambda: self._client.set_terminated(self._run_id, status))
             self._later(self._idle.set)
             if not self._idle.wait(within_seconds):
-                log.warning("MLflow did not take everything in time")
+                log.warning("MLflow did not accept all calls in time")
 
     def _later(self, action: Callable[[], None]) -> None:
         if self._address:
             try:
                 self._pending.put_nowait(action)
             except queue.Full:
-                log.warning("MLflow is too slow; something is left out")
+                log.warning("MLflow is too slow; dropping a call")
 
     def _work(self) -> None:
         while True:
@@ -71,7 +71,7 @@ class Tracking:
                 if action != self._idle.set:
                     self._open()
                 action()
-            except Exception as error:  # noqa: BLE001 -- a tracker that dies must not end a training
+            except Exception as error:  # noqa: BLE001 -- a failing MLflow must not end a training
                 log.warning("MLflow failed: %s", type(error).__name__)
 
     def _open(self) -> None:
@@ -79,28 +79,28 @@ class Tracking:
             return
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        from mlflow.entities import ViewType  # noqa: PLC0415 -- a second that only its users should wait
+        from mlflow.entities import ViewType  # noqa: PLC0415 -- importing it takes a second
         from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
         self._client = MlflowClient(self._address)
-        found = self._client.get_experiment_by_name(self._experiment)
-        experiment_id = found.experiment_id if found else self._client.create_experiment(self._experiment)
-        mine = f"tags.stoker_job_id = '{self._job_id}'"
-        runs = self._client.search_runs([experiment_id], mine, ViewType.ACTIVE_ONLY, max_results=1)
+        experiment = self._client.get_experiment_by_name(self._experiment)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(self._experiment)
+        own_runs = f"tags.stoker_job_id = '{self._job_id}'"
+        runs = self._client.search_runs([experiment_id], own_runs, ViewType.ACTIVE_ONLY, max_results=1)
         if runs:
             self._client.update_run(runs[0].info.run_id, status="RUNNING")
         tags = {"stoker_job_id": self._job_id}
         run = runs[0] if runs else self._client.create_run(experiment_id, tags=tags, run_name=f"job-{self._job_id}")
         self._run_id = run.info.run_id
 
-    def _log_params(self, words: dict[str, str]) -> None:
+    def _log_params(self, params: dict[str, str]) -> None:
         from mlflow.entities import Param  # noqa: PLC0415
 
-        self._client.log_batch(self._run_id, params=[Param(name, value) for name, value in words.items()])
+        self._client.log_batch(self._run_id, params=[Param(name, value) for name, value in params.items()])
 
-    def _log_metrics(self, values: dict[str, float], at_ms: int, epoch: int) -> None:
+    def _log_metrics(self, values: dict[str, float], now_ms: int, epoch: int) -> None:
         from mlflow.entities import Metric  # noqa: PLC0415
 
-        # MLflow takes no brackets in names.
+        # MLflow does not allow brackets in names.
         named = {name.replace("(", "_").replace(")", ""): value for name, value in values.items()}
-        self._client.log_batch(self._run_id, metrics=[Metric(n, v, at_ms, epoch) for n, v in named.items()])
+        self._client.log_batch(self._run_id, metrics=[Metric(n, v, now_ms, epoch) for n, v in named.items()])

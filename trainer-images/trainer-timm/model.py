@@ -1,4 +1,4 @@
-"""The model of a job, built by timm: with weights of a checkpoint, of the hub, or none; and what images it takes."""
+"""Build the job's timm model, with weights from a checkpoint, from the hub, or none; and its data configuration."""
 
 import difflib
 import logging
@@ -24,7 +24,7 @@ HUB_WAIT_SECONDS = 3.0
 
 
 def check_name(name: str) -> None:
-    """Raises: ConfigInvalidError, when timm has no such model."""
+    """Check that timm has the model. Raises: ConfigInvalidError."""
     plain, tag = split_model_name_tag(name)
     if not timm.is_model(plain):
         close = difflib.get_close_matches(plain, timm.list_models(), n=1)
@@ -34,15 +34,15 @@ def check_name(name: str) -> None:
 
 
 def arguments(options: Options, *, classes: int, image_size: int | None, name: str) -> dict[str, Any]:
-    """Return what ``timm.create_model`` takes; a checkpoint keeps it, so that the same model can be built again."""
+    """Return the arguments of ``timm.create_model``; checkpoints hold them, to build the same model again."""
     sized = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False) and image_size
-    given = {
+    optional = {
         "global_pool": options.gp,
         "drop_path_rate": options.drop_path,
         "drop_block_rate": options.drop_block,
         "img_size": image_size if sized else None,
     }
-    chosen = {key: value for key, value in given.items() if value is not None}
+    chosen = {key: value for key, value in optional.items() if value is not None}
     return {
         "num_classes": classes,
         "in_chans": options.in_chans,
@@ -63,7 +63,7 @@ def build(name: str, kwargs: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def start(contract: Contract, options: Options, kwargs: Mapping[str, Any]) -> torch.nn.Module:
-    """Return the model to start from, and say where its weights come from. Raises: ConfigInvalidError."""
+    """Return the model to start from, and report the source of its weights. Raises: ConfigInvalidError."""
     name, key = contract.settings.model_name, contract.settings.checkpoint_key
     if key is not None:
         model = build(name, kwargs)
@@ -78,7 +78,7 @@ def start(contract: Contract, options: Options, kwargs: Mapping[str, Any]) -> to
 def _load(contract: Contract, model: torch.nn.Module, key: str) -> str:
     path = contract.scratch / "start" / Path(key).name
     if not contract.download(key, path):
-        raise ConfigInvalidError(f"CHECKPOINT_KEY: there is nothing at {key}")
+        raise ConfigInvalidError(f"CHECKPOINT_KEY: there is no object {key}")
     try:
         state = load_state_dict(str(path), use_ema=True, weights_only=True)
     except Exception as error:  # a pickle can fail in any way
@@ -87,7 +87,7 @@ def _load(contract: Contract, model: torch.nn.Module, key: str) -> str:
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise ConfigInvalidError(
-            f"{key} holds weights of another model: none of them fits {contract.settings.model_name}"
+            f"{key} holds weights of another model: none of them fit {contract.settings.model_name}"
         )
     model.load_state_dict(fitting, strict=False)
     return "all of them" if len(fitting) == len(own) else f"{len(fitting)} of {len(own)} tensors; the rest is new"
@@ -97,27 +97,27 @@ def _of_hub(contract: Contract, options: Options, name: str, kwargs: Mapping[str
     if not options.pretrained or not is_model_pretrained(name):
         return build(name, kwargs), "none, from scratch" + (" (timm has none of it)" if options.pretrained else "")
     if not _is_reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
-        contract.warn_once("the model hub cannot be reached: training starts from scratch")
-        return build(name, kwargs), "none, from scratch (the hub is out of reach)"
+        contract.warn_once("the model hub is unreachable: training starts from scratch")
+        return build(name, kwargs), "none, from scratch (the hub is unreachable)"
     try:
-        return timm.create_model(name, pretrained=True, **kwargs), f"{name}, of the hub"
-    except Exception as error:  # noqa: BLE001 -- whatever the hub's client raises, the job can go on without
-        contract.warn_once(f"the model hub gave no weights: training starts from scratch: {error}")
-        return build(name, kwargs), "none, from scratch (the hub gave none)"
+        return timm.create_model(name, pretrained=True, **kwargs), f"{name}, from the hub"
+    except Exception as error:  # noqa: BLE001 -- the job can continue without weights, whatever the hub's client raises
+        contract.warn_once(f"the model hub returned no weights: training starts from scratch: {error}")
+        return build(name, kwargs), "none, from scratch (the hub returned none)"
 
 
 def _is_reachable(address: str) -> bool:
-    place = urlsplit(address)
+    url = urlsplit(address)
     try:
-        with socket.create_connection((place.hostname or "", place.port or 443), HUB_WAIT_SECONDS):
+        with socket.create_connection((url.hostname or "", url.port or 443), HUB_WAIT_SECONDS):
             return True
     except OSError:
         return False
 
 
 def data_config(model: torch.nn.Module, options: Options, image_size: int | None) -> dict[str, Any]:
-    """Return the size, the colours and the interpolation that the model wants, but for what was asked otherwise."""
-    asked = {
+    """Return the model's input size, normalization and interpolation; options override them."""
+    overrides = {
         "input_size": (options.in_chans, image_size, image_size) if image_size else None,
         "interpolation": options.interpolation or "",
         "crop_pct": options.crop_pct,
@@ -125,12 +125,12 @@ def data_config(model: torch.nn.Module, options: Options, image_size: int | None
         "std": options.std,
         "in_chans": options.in_chans,
     }
-    config: dict[str, Any] = resolve_data_config(asked, model=model)
+    config: dict[str, Any] = resolve_data_config(overrides, model=model)
     return config
 
 
 def prepared(model: torch.nn.Module, options: Options, device: torch.device, *, world: int) -> torch.nn.Module:
-    """Return the model on its device, as the options want it."""
+    """Return the model on its device, configured by the options."""
     if options.grad_checkpointing:
         model.set_grad_checkpointing(enable=True)  # type: ignore[operator]  # timm's models have it
     model = model.to(device)

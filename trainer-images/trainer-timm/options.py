@@ -1,4 +1,4 @@
-"""HYPERPARAMETERS: timm's own options, by the names and with the defaults of its train.py."""
+"""HYPERPARAMETERS: timm's options, with the names and defaults of its train.py."""
 
 import difflib
 import math
@@ -14,7 +14,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
 Three = tuple[float, float, float]
 
-#: timm's names of what has a variable of its own
+#: timm's options that have an environment variable of their own
 OWN_VARIABLE = {
     "batch_size": "BATCH_SIZE",
     "device": "DEVICE",
@@ -29,7 +29,7 @@ OWN_VARIABLE = {
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One field an option."""
+    """The options."""
 
     # model
     pretrained: bool = True
@@ -62,7 +62,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     sched_on_updates: bool = False
     min_lr: Annotated[float, Meta(ge=0)] = 0.0
     warmup_lr: Annotated[float, Meta(ge=0)] = 1e-5
-    #: by default a tenth of the epochs, and 5 at most
+    #: default: a tenth of the epochs, at most 5
     warmup_epochs: Count | None = None
     warmup_prefix: bool = False
     cooldown_epochs: Count = 0
@@ -76,7 +76,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     lr_k_decay: Positive = 1.0
 
     # data
-    #: of a dataset without val/, the share of each class that is kept for it; ours, not timm's
+    #: the share of each class for validation, if the dataset has no val/; not an option of timm
     val_share: Annotated[float, Meta(gt=0, lt=1)] = 0.2
     interpolation: str | None = None
     crop_pct: Positive | None = None
@@ -126,7 +126,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def read(settings: Settings) -> Options:
-    """Return the options. Raises: ConfigInvalidError, naming the one that cannot be used."""
+    """Return the options. Raises: ConfigInvalidError; the message names the option."""
     for name in settings.hyperparameters:
         if name in OWN_VARIABLE:
             raise ConfigInvalidError(f"HYPERPARAMETERS: {name} is set by {OWN_VARIABLE[name]}")
@@ -144,7 +144,7 @@ def read(settings: Settings) -> Options:
 def _check_names(options: Options) -> None:
     from timm.optim import list_optimizers
 
-    # "lookahead_" in front of a name wraps the optimizer, as timm has it.
+    # timm wraps the optimizer for names that begin with "lookahead_".
     known, name = list_optimizers(), options.opt.lower().removeprefix("lookahead_")
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)

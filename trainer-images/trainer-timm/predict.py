@@ -1,4 +1,4 @@
-"""Classify a dataset's images with trained weights: environment in, callbacks and storage out (contract v1)."""
+"""Classify a dataset's images with trained weights, by Stoker's contract (v1)."""
 
 import json
 import sys
@@ -12,18 +12,18 @@ import devices
 from console_capture import capturing
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
 
-HEARTBEAT_SECONDS = 2.0  # between two, at least
+HEARTBEAT_SECONDS = 2.0  # the shortest time between two
 BEST = 5
 
 
 def predict(contract: Contract) -> Mapping[str, float]:
-    """Write predictions.jsonl, a line for each image, with the five likeliest classes; return the counts."""
+    """Write predictions.jsonl, with the five likeliest classes of each image; return the counts."""
     settings = contract.settings
     context = devices.contexts(settings.device, contract.scratch)[0]
     if not settings.checkpoint_key:
-        raise ConfigInvalidError("CHECKPOINT_KEY is missing: name the weights to predict with")
+        raise ConfigInvalidError("CHECKPOINT_KEY is missing: set it to the weights to predict with")
     if settings.hyperparameters:
-        raise ConfigInvalidError(f"HYPERPARAMETERS: a prediction takes none, not {min(settings.hyperparameters)}")
+        raise ConfigInvalidError(f"HYPERPARAMETERS: a prediction has none; remove {min(settings.hyperparameters)}")
     model, transform, classes, mode = loaded(contract, settings.checkpoint_key, context)
     root = dataset.unpacked(contract)
     images = sorted(path for path in root.rglob("*") if path.is_file())
@@ -54,7 +54,7 @@ def loaded(contract: Contract, key: str, context: devices.DistributedContext) ->
 
     path = contract.scratch / "start" / Path(key).name
     if not contract.download(key, path):
-        raise ConfigInvalidError(f"CHECKPOINT_KEY: there is nothing at {key}")
+        raise ConfigInvalidError(f"CHECKPOINT_KEY: there is no object {key}")
     content = checkpoints.read(path)
     models.check_name(content["model_name"])
     model = models.build(content["model_name"], content["model_kwargs"])
@@ -72,7 +72,7 @@ def loaded(contract: Contract, key: str, context: devices.DistributedContext) ->
 def predict_images(
     contract: Contract, model: Any, transform: Any, images: list[Path], mode: str, context: devices.DistributedContext
 ) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
-    """Yield each image with the numbers and the probabilities of its likeliest classes."""
+    """Yield each image with the indices and the probabilities of its likeliest classes."""
     import torch
 
     from recipe import open_image

@@ -1,4 +1,4 @@
-"""What timm makes of the options: loaders, loss, optimizer, schedule."""
+"""Build data loaders, loss, optimizer and scheduler by timm from the options."""
 
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,10 @@ def loaders(
         "crop_mode": config["crop_mode"],
         "pin_memory": device.type == "cuda",
         "device": device,
-        # Each epoch's workers are new, so that what they do follows from the seed and the epoch alone.
+        # New workers for each epoch, so that their randomness depends only on the seed and the epoch.
         "persistent_workers": False,
     }
-    # A loader leaves the last, smaller batch out; of a dataset smaller than a batch nothing would be left.
+    # The loader drops the last, smaller batch; a dataset smaller than a batch would be empty.
     batch_size = min(settings.batch_size, max(len(data.train) // world, 1))
     mixup = mixer(options, len(data.classes)) if options.has_mixup else None
     train = create_loader(
@@ -90,7 +90,7 @@ def loaders(
 
 
 def mixer(options: Options, classes: int) -> FastCollateMixup:
-    """Return what mixes the images of a batch."""
+    """Return the collate function that mixes the images of a batch."""
     return FastCollateMixup(
         mixup_alpha=options.mixup,
         cutmix_alpha=options.cutmix,
@@ -116,32 +116,34 @@ def loss(options: Options) -> Any:
 
 def optimizer(model: torch.nn.Module, options: Options, lr: float) -> torch.optim.Optimizer:
     """Return the optimizer. Raises: ConfigInvalidError."""
-    made: torch.optim.Optimizer
-    more = {"eps": options.opt_eps, "betas": tuple(options.opt_betas) if options.opt_betas else None}
+    result: torch.optim.Optimizer
+    optional = {"eps": options.opt_eps, "betas": tuple(options.opt_betas) if options.opt_betas else None}
     try:
-        made = create_optimizer_v2(
+        result = create_optimizer_v2(
             model,
             opt=options.opt,
             lr=lr,
             weight_decay=options.weight_decay,
             momentum=options.momentum,
             layer_decay=options.layer_decay,
-            **{name: value for name, value in more.items() if value is not None},
+            **{name: value for name, value in optional.items() if value is not None},
         )
     except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
         raise ConfigInvalidError(f"HYPERPARAMETERS: opt={options.opt}: {error}") from error
-    return made
+    return result
 
 
-def scheduler(made: torch.optim.Optimizer, options: Options, *, epochs: int, updates: int) -> Scheduler | None:
-    """Return the learning rate's schedule over ``epochs`` epochs of ``updates`` updates; None: it stays."""
+def scheduler(optimizer: torch.optim.Optimizer, options: Options, *, epochs: int, updates: int) -> Scheduler | None:
+    """Return the schedule over ``epochs`` epochs of ``updates`` updates; None: a constant learning rate."""
     warmup = min(5, epochs // 10) if options.warmup_epochs is None else options.warmup_epochs
     if options.sched == "none":
         return None
     if warmup + options.cooldown_epochs >= epochs and warmup + options.cooldown_epochs > 0:
-        raise ConfigInvalidError(f"HYPERPARAMETERS: warmup_epochs and cooldown_epochs leave nothing of {epochs} epochs")
+        raise ConfigInvalidError(
+            f"HYPERPARAMETERS: warmup_epochs and cooldown_epochs leave none of the {epochs} epochs"
+        )
     return create_scheduler_v2(
-        made,
+        optimizer,
         sched=options.sched,
         num_epochs=epochs - options.cooldown_epochs,
         decay_epochs=options.decay_epochs,

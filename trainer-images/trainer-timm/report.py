@@ -1,4 +1,4 @@
-"""What a training leaves to look at: metrics.csv, per_class.csv, classes.json, curves and a confusion matrix."""
+"""Write the report of a training: metrics.csv, per_class.csv, classes.json, curves and a confusion matrix."""
 
 import csv
 import json
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-_NAMED_CLASSES = 40  # more names than this cannot be read in a plot
+_NAMED_CLASSES = 40  # a plot with more names is unreadable
 
 
 def write(folder: Path, history: list[dict[str, float]], confusion: Any, classes: list[str]) -> list[Path]:
-    """Write all of it; ``confusion`` is (classes, classes), rows are labels, columns are predictions."""
+    """Write the files; ``confusion`` is (classes, classes): rows are labels, columns are predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = _per_class(np.asarray(confusion), classes)
     (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False), encoding="utf-8")
@@ -34,17 +34,17 @@ def _table(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def _per_class(confusion: Any, classes: list[str]) -> list[dict[str, Any]]:
-    """Return precision, recall and F1 of each class; what cannot be said of a class is left empty."""
+    """Return precision, recall and F1 of each class; undefined values are empty."""
     rows = []
     for number, name in enumerate(classes):
-        right, seen, real = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
+        correct, predicted, actual = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
         scores = {
-            "precision": right / seen if seen else None,
-            "recall": right / real if real else None,
-            "f1": 2 * right / (seen + real) if seen + real else None,
+            "precision": correct / predicted if predicted else None,
+            "recall": correct / actual if actual else None,
+            "f1": 2 * correct / (predicted + actual) if predicted + actual else None,
         }
         rounded = {key: None if value is None else round(float(value), 4) for key, value in scores.items()}
-        rows.append({"class": name, **rounded, "pictures": int(real)})
+        rows.append({"class": name, **rounded, "pictures": int(actual)})
     return rows
 
 
@@ -54,7 +54,7 @@ def _curves(path: Path, history: list[dict[str, float]]) -> Path:
     left, right = figure.subplots(1, 2)
     for axes, names in ((left, ("train/loss", "val/loss")), (right, ("top1", "top5"))):
         for name in names:
-            axes.plot(epochs, [row[name] for row in history], label=name, marker="." if len(epochs) < 30 else "")  # noqa: PLR2004 -- points that can be told apart
+            axes.plot(epochs, [row[name] for row in history], label=name, marker="." if len(epochs) < 30 else "")  # noqa: PLR2004 -- points that can be distinguished
         axes.set_xlabel("epoch")
         axes.legend()
     figure.savefig(path)
@@ -66,10 +66,10 @@ def _matrix(path: Path, confusion: Any, classes: list[str]) -> Path:
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the row")
-    axes.set_xlabel("seen as")
-    axes.set_ylabel("is")
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("label")
     if len(classes) <= _NAMED_CLASSES:
-        # A name from a stranger's zip is no formula.
+        # matplotlib must not parse untrusted names as formulas.
         plain = [name[:30].replace("$", r"\$") for name in classes]
         axes.set_xticks(range(len(classes)), plain, rotation=90)
         axes.set_yticks(range(len(classes)), plain)

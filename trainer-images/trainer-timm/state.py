@@ -10,20 +10,20 @@ from utils import Contract
 
 @dataclass
 class Run:
-    """One training's parts and its metrics so far, on one process of ``context.world``."""
+    """The objects and the metrics of a training, in one of its ``context.world`` processes."""
 
-    contract: Contract | None  #: of rank 0 alone
+    contract: Contract | None  #: only in rank 0
     options: Options
     context: DistributedContext
-    model: Any  #: without the wrapper of several processes
+    model: Any  #: without DistributedDataParallel
     ema: Any
     optimizer: Any
     scheduler: Any
     scaler: Any
-    epoch: int = 0  #: finished
+    epoch: int = 0  #: the number of finished epochs
     history: list[dict[str, float]] = field(default_factory=list)
 
     def is_best(self) -> bool:
-        """Whether the last epoch is the best so far: by top-1, the earlier one of two that are alike."""
+        """Whether the last epoch is the best so far: by top-1, of equal ones the earlier."""
         *earlier, last = [row["top1"] for row in self.history]
         return last > max(earlier, default=-1.0)

@@ -1,8 +1,7 @@
-"""Train a classifier of timm on one dataset: environment in, callbacks and storage out (contract v1).
+"""Train a classifier of timm on one dataset, by Stoker's contract (v1).
 
-Read it top to bottom: ``train`` sets up, ``fit`` goes through the epochs, ``train_epoch`` through the batches.
-All randomness of an epoch follows from the seed, the epoch and the rank, so that a training that was killed and
-resumed ends with the same weights as one that was not.
+``train`` sets up, ``fit`` runs the epochs, ``train_epoch`` the batches. The seed, the epoch and the rank determine all
+randomness of an epoch, so that a training that was killed and resumed ends with the same weights as one that was not.
 """
 
 import logging
@@ -26,10 +25,10 @@ log = logging.getLogger("train")
 
 
 def train(contract: Contract) -> Mapping[str, float]:
-    """Train, on from the last checkpoint if there is one; return the best epoch's metrics."""
+    """Train, from the last checkpoint if there is one; return the best epoch's metrics."""
     settings = contract.settings
     if settings.task != "train":
-        raise ConfigInvalidError(f"TASK={settings.task} is another script's: start {settings.task}.py")
+        raise ConfigInvalidError(f"TASK={settings.task} is not for this script: start {settings.task}.py")
     contexts = devices.contexts(settings.device, contract.scratch)  # exits 78 and names the device
     options = read_options.read(settings)  # exits 78 and names the option
     import checkpoints
@@ -72,7 +71,7 @@ def fit(
     *,
     is_resumed: bool,
 ) -> tuple[Run, Any]:
-    """Go through the epochs; return the run, and the confusion matrix of the last validation."""
+    """Run the epochs; return the run, and the confusion matrix of the last validation."""
     import torch
     from timm.utils import ModelEmaV3, NativeScaler
 
@@ -85,7 +84,7 @@ def fit(
     kwargs = models.arguments(
         options, classes=len(data.classes), image_size=settings.image_size, name=settings.model_name
     )
-    # The other processes get rank 0's weights when they join.
+    # DistributedDataParallel copies rank 0's weights to the other processes.
     is_new = contract is not None and not is_resumed
     bare = models.start(contract, options, kwargs) if is_new else models.build(settings.model_name, kwargs)  # type: ignore[arg-type]  # not None
     config = models.data_config(bare, options, settings.image_size)
@@ -134,13 +133,13 @@ def fit(
         if contract is not None:
             checkpoints.store(contract)
             report_epoch(contract, tracking, run, settings.epochs)
-    if confusion is None:  # all epochs were done before; only the end was missing
+    if confusion is None:  # an earlier attempt finished all epochs
         _, confusion = validate(run, val_loader, len(data.classes))
     return run, confusion
 
 
 def train_epoch(run: Run, model: Any, loader: Any, loss_function: Any, epoch: int, updates: int) -> dict[str, float]:
-    """Go through the batches once."""
+    """Train one epoch; return its mean loss."""
     import torch
     from timm.models import model_parameters
     from timm.utils import dispatch_clip_grad
@@ -191,7 +190,7 @@ def train_epoch(run: Run, model: Any, loader: Any, loss_function: Any, epoch: in
 
 
 def validate(run: Run, loader: Any, classes: int) -> tuple[dict[str, float], Any]:
-    """Return loss, top-1 and top-5 in percent, and the confusion matrix (rows: what it is; columns: what was seen)."""
+    """Return loss, top-1 and top-5 in percent, and the confusion matrix (rows: labels; columns: predictions)."""
     import torch
 
     model = run.ema.module if run.ema is not None else run.model
@@ -239,7 +238,7 @@ def seed_all(seed: int, epoch: int, rank: int) -> None:
 
 
 def follow() -> None:
-    """Be one of the other processes of a training on several devices: no callbacks, no storage."""
+    """Run one of the other processes of a training on several devices: no callbacks, no storage."""
     import os
 
     import dataset

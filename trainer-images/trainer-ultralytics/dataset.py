@@ -1,7 +1,7 @@
-"""Datasets from strangers: fetched, unpacked and checked before ultralytics reads them.
+"""Untrusted datasets: downloaded, unpacked and checked before ultralytics reads them.
 
-What ultralytics would run is never unpacked nor passed on: ``download:`` in data.yaml is Python to it, and a ``.cache``
-beside the labels is a pickle.
+Nothing that ultralytics would execute reaches it: it runs ``download:`` in data.yaml as Python, and loads a ``.cache``
+beside the labels as a pickle.
 """
 
 import os
@@ -14,20 +14,20 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 
 import labels
-from archive import unpack
-from utils import Contract, DatasetInvalidError, limit
+from archive import limit, unpack
+from utils import Contract, DatasetInvalidError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-#: images that are not read here: named instead of being left out in silence
+#: images that are not supported: an error names them, instead of skipping them silently
 FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-SMALLEST_PIXELS = 10  # of a side: ultralytics reads nothing smaller
+SMALLEST_PIXELS = 10  # of a side: ultralytics rejects smaller images
 YAML_LIMIT_BYTES = 1_000_000
 CLASS_LIMIT = 100_000
 
 
 def fetch(contract: Contract, model: Any) -> Path:
-    """Return what ``YOLO.train`` takes as ``data``: a data.yaml of our own, or a folder of classes.
+    """Return the ``data`` argument of ``YOLO.train``: a data.yaml that we wrote, or a folder of classes.
 
     Raises:
         DatasetInvalidError: the message names the file, and the line if there is one.
@@ -47,13 +47,13 @@ def fetch(contract: Contract, model: Any) -> Path:
 
 
 def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool]) -> Path:
-    """Fetch and unpack the dataset. Raises: DatasetInvalidError."""
+    """Download and unpack the dataset. Raises: DatasetInvalidError."""
     archive, folder = contract.download_dataset(), contract.scratch / "dataset"
-    left_out = unpack(archive, folder, wanted, contract.check)
+    skipped = unpack(archive, folder, wanted, contract.check)
     archive.unlink()
     folder.mkdir(exist_ok=True)
-    if left_out:
-        contract.event("log", f"{left_out} files of the dataset are neither images nor labels and were left out")
+    if skipped:
+        contract.event("log", f"{skipped} files of the dataset are neither images nor labels and were skipped")
     return folder
 
 
@@ -77,15 +77,15 @@ def _classes(root: Path) -> list[Path]:
     names = {path.name for path in (root / "train").iterdir() if path.is_dir()}
     if len(names) < 2:  # noqa: PLR2004
         raise DatasetInvalidError(f"train/ has {len(names)} classes (folders); two or more are needed")
-    strange = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in names)
-    if strange:
-        raise DatasetInvalidError(f"{val.name}/{strange[0]}: a class that train/ does not have")
+    unknown = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in names)
+    if unknown:
+        raise DatasetInvalidError(f"{val.name}/{unknown[0]}: a class that train/ does not have")
     images = []
     for split in (root / "train", val):
-        found = list(_images_below(split))
-        if not found:
+        paths = list(_images_below(split))
+        if not paths:
             raise DatasetInvalidError(f"{split.name}/ holds no images")
-        images += found
+        images += paths
     empty = sorted(name for name in names if not any(_images_below(root / "train" / name)))
     if empty:
         raise DatasetInvalidError(f"train/{empty[0]}/ holds no images")
@@ -131,7 +131,7 @@ def _names(data: dict[str, Any]) -> dict[int, str]:
 
 
 def _base(root: Path, path: Any) -> Path:
-    """Return the folder that train and val are relative to: ``path:``, if it is in the archive at all."""
+    """Return the folder that train and val are relative to: ``path:`` if it is in the archive, else the root."""
     if path is None or path == "":
         return root
     base = _inside(root, root, str(path), "data.yaml: path")
@@ -140,27 +140,27 @@ def _base(root: Path, path: Any) -> Path:
 
 def _inside(root: Path, base: Path, name: str, what: str) -> Path:
     path = Path(os.path.normpath(base / name))
-    if name.startswith("../") and not path.exists():  # Roboflow's exports say ../train/images, and mean train/images
+    if name.startswith("../") and not path.exists():  # Roboflow exports ../train/images for train/images
         path = Path(os.path.normpath(base / name.removeprefix("../")))
     if Path(name).is_absolute() or not path.is_relative_to(root):
-        raise DatasetInvalidError(f"{what}: {name!r} points outside of the archive")
+        raise DatasetInvalidError(f"{what}: {name!r} points outside the archive")
     return path
 
 
 def _images(root: Path, data: dict[str, Any], split: str) -> Iterator[Path]:
-    places = data[split] if isinstance(data[split], list) else [data[split]]
+    folders = data[split] if isinstance(data[split], list) else [data[split]]
     count = 0
-    for place in places:
-        if not isinstance(place, str):
+    for name in folders:
+        if not isinstance(name, str):
             raise DatasetInvalidError(f"data.yaml: {split} must be the name of a folder, or a list of them")
-        path = _inside(root, data["path"], place, f"data.yaml: {split}")
+        path = _inside(root, data["path"], name, f"data.yaml: {split}")
         if not path.exists():
-            raise DatasetInvalidError(f"data.yaml: {split}: {place!r} is not in the archive")
+            raise DatasetInvalidError(f"data.yaml: {split}: {name!r} is not in the archive")
         for image in _images_below(path) if path.is_dir() else _listed(root, path):
             count += 1
             yield image
     if not count:
-        raise DatasetInvalidError(f"data.yaml: {split}: there are no images in {', '.join(places)}")
+        raise DatasetInvalidError(f"data.yaml: {split}: there are no images in {', '.join(folders)}")
 
 
 def _listed(root: Path, path: Path) -> Iterator[Path]:
@@ -184,7 +184,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
         suffix = path.suffix.lower()
         if suffix in FOREIGN_SUFFIXES:
             raise DatasetInvalidError(
-                f"{path.name}: {suffix} images are not read; use {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"{path.name}: {suffix} images are not supported; use {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         if suffix in IMAGE_SUFFIXES and path.is_file():
             yield path
@@ -193,8 +193,8 @@ def _images_below(folder: Path) -> Iterator[Path]:
 def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
     """Decode each image once. Raises: DatasetInvalidError."""
     limit_pixels = limit("DATASET_PIXEL_LIMIT", 100_000_000)
-    Image.init()  # else the rarer formats are not known yet
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and its message names the file
+    Image.init()  # else Pillow has not registered the rarer formats
+    Image.MAX_IMAGE_PIXELS = None  # our own limit's message names the file
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         try:
             for _ in pool.map(lambda path: _check_image(path, root, limit_pixels), images, chunksize=1):
@@ -213,23 +213,23 @@ def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
                 raise DatasetInvalidError(f"{name}: {width}x{height} pixels are more than {limit_pixels}")
             if min(width, height) < SMALLEST_PIXELS:
                 raise DatasetInvalidError(f"{name}: {width}x{height} pixels; a side needs {SMALLEST_PIXELS} or more")
-            image.draft("RGB", (64, 64))  # a JPEG is read whole, but not computed in full
+            image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
             image.load()
             if image.format == "TIFF" and image.mode in {"F", "I"}:
                 raise DatasetInvalidError(f"{name}: a TIFF of 32 bits a sample; use 8 or 16")
-    # ultralytics replaces Image.open by one that asks for a plug-in when it does not know an image: ImportError.
+    # ultralytics replaces Image.open by a function that raises ImportError for an unknown image, to ask for a plug-in.
     except (UnidentifiedImageError, ImportError) as error:
-        raise DatasetInvalidError(f"{name}: not an image of the kinds {', '.join(FORMATS)}") from error
+        raise DatasetInvalidError(f"{name}: not an image of these formats: {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error
 
 
 def _write_yaml(root: Path, data: dict[str, Any]) -> Path:
-    """Write down what has been checked, and nothing else."""
-    kept = {name: data[name] for name in ("names", "train", "val", "kpt_shape", "flip_idx") if name in data}
+    """Write a data.yaml with the checked fields only."""
+    checked = {name: data[name] for name in ("names", "train", "val", "kpt_shape", "flip_idx") if name in data}
     for split in ("train", "val"):
-        places = data[split] if isinstance(data[split], list) else [data[split]]
-        kept[split] = [str(_inside(root, data["path"], place, split)) for place in places]
+        folders = data[split] if isinstance(data[split], list) else [data[split]]
+        checked[split] = [str(_inside(root, data["path"], name, split)) for name in folders]
     path = root / "stoker.yaml"
-    path.write_text(yaml.safe_dump(kept, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(checked, allow_unicode=True), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""YOLO labels: a text file for each image, a line for each object; every number is checked before it is used."""
+"""Check YOLO labels: a text file for each image, a line for each object."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from utils import Contract, DatasetInvalidError
 
 FILE_LIMIT_BYTES = 50_000_000
-TOLERANCE = 0.01  # of rounding, outside of 0..1: ultralytics allows as much
+TOLERANCE = 0.01  # for rounding, outside of 0 to 1: the same as ultralytics'
 BOX = 5  # columns: class, x, y, width, height
 SMALLEST_POLYGON = 7  # columns: class and three points
 MOST_KEYPOINTS = 1_000
@@ -17,7 +17,7 @@ MOST_KEYPOINTS = 1_000
 
 @dataclass(frozen=True)
 class Rules:
-    """What a line must hold."""
+    """The format of a line."""
 
     task: str
     classes: int
@@ -26,7 +26,7 @@ class Rules:
 
     @classmethod
     def of(cls, data: Mapping[str, Any], task: str) -> "Rules":
-        """Raises: DatasetInvalidError."""
+        """Return the rules of a data.yaml. Raises: DatasetInvalidError."""
         if task != "pose":
             return cls(task, len(data["names"]))
         shape, flip = data.get("kpt_shape"), data.get("flip_idx")
@@ -42,7 +42,7 @@ class Rules:
 
 
 def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Path, rules: Rules) -> None:
-    """Read the labels of all images. An image without any shows background, and is counted.
+    """Check the labels of all images. Images without a label file count as background.
 
     Raises:
         DatasetInvalidError: the message names file and line.
@@ -61,11 +61,11 @@ def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Pat
                 f"{split}: none of its images has a label; {label_of(image).relative_to(root)} is missing"
             )
         if missing:
-            contract.warn_once(f"{split}: {missing} images have no label file, and are taken for background")
+            contract.warn_once(f"{split}: {missing} images have no label file, and count as background")
 
 
 def label_of(image: Path) -> Path:
-    """Return where ultralytics looks for an image's labels: beside it, or below labels/ in place of images/."""
+    """Return the path of an image's labels: beside it, or below labels/ in place of images/, as in ultralytics."""
     before, images, after = str(image).rpartition("/images/")
     return Path(f"{before}/labels/{after}" if images else str(image)).with_suffix(".txt")
 
@@ -80,44 +80,41 @@ def check_file(path: Path, name: str, rules: Rules) -> int:
         raise DatasetInvalidError(f"{name}: not UTF-8") from error
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, row in rows:
-        wrong = wrong_with(row, rules)
-        if wrong:
-            raise DatasetInvalidError(f"{name}:{number}: {wrong}")
+        problem = problem_of(row, rules)
+        if problem:
+            raise DatasetInvalidError(f"{name}:{number}: {problem}")
     if len({len(row) == BOX for _, row in rows}) > 1 and rules.task != "pose":
         raise DatasetInvalidError(f"{name}: mixes boxes and polygons")
     return len(rows)
 
 
-def wrong_with(row: list[str], rules: Rules) -> str:
-    """Return what is wrong with a line, in words; nothing when it is good."""
+def problem_of(row: list[str], rules: Rules) -> str:
+    """Return a message about what is wrong with a line; empty if it is valid."""
     try:
-        numbers = [float(word) for word in row]
+        numbers = [float(text) for text in row]
     except ValueError:
         return "not numbers only"
     if not all(math.isfinite(number) for number in numbers):
         return "a number that is not finite"
     if numbers[0] % 1 or not 0 <= numbers[0] < rules.classes:
         return f"class {row[0]}, but data.yaml has the classes 0 to {rules.classes - 1}"
-    wrong = _wrong_columns(len(row), rules)
-    if wrong:
-        return wrong
-    return _wrong_place(numbers, rules)
+    return _column_problem(len(row), rules) or _coordinate_problem(numbers, rules)
 
 
-def _wrong_place(numbers: list[float], rules: Rules) -> str:
+def _coordinate_problem(numbers: list[float], rules: Rules) -> str:
     coordinates = numbers[1:BOX] + _points(numbers[BOX:], rules)
     outside = [number for number in coordinates if not -TOLERANCE <= number <= 1 + TOLERANCE]
     if outside:
-        return f"coordinate {outside[0]:g} is outside of 0 to 1"
+        return f"coordinate {outside[0]:g} is outside 0 to 1"
     if (len(numbers) == BOX or rules.task == "pose") and min(numbers[3:BOX]) <= 0:
         return "a box without width or height"
     return ""
 
 
-def _wrong_columns(columns: int, rules: Rules) -> str:
+def _column_problem(columns: int, rules: Rules) -> str:
     if rules.task == "pose":
-        wanted = BOX + rules.keypoints * rules.dimensions
-        return "" if columns == wanted else f"{columns} columns; {wanted} are needed (class, box, keypoints)"
+        expected = BOX + rules.keypoints * rules.dimensions
+        return "" if columns == expected else f"{columns} columns; {expected} are needed (class, box, keypoints)"
     if columns >= SMALLEST_POLYGON and columns % 2:
         return ""
     if rules.task == "segment":
@@ -128,4 +125,4 @@ def _wrong_columns(columns: int, rules: Rules) -> str:
 def _points(numbers: list[float], rules: Rules) -> list[float]:
     if rules.task != "pose":
         return numbers
-    return [number for place, number in enumerate(numbers) if place % rules.dimensions < 2]  # noqa: PLR2004 -- x and y
+    return [number for index, number in enumerate(numbers) if index % rules.dimensions < 2]  # noqa: PLR2004 -- x and y

@@ -1,4 +1,4 @@
-"""Run a model on a dataset's images with trained weights: environment in, callbacks and storage out (contract v1)."""
+"""Predict on a dataset's images with trained weights, by Stoker's contract (v1)."""
 
 import json
 import sys
@@ -12,13 +12,13 @@ import yolo
 from console_capture import capturing
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
 
-HEARTBEAT_SECONDS = 2.0  # between two, at least
+HEARTBEAT_SECONDS = 2.0  # the shortest time between two
 OPTIONS = {"conf", "iou", "max_det", "classes", "agnostic_nms", "augment", "retina_masks"}
 PROBABILITIES = 5
 
 
 def predict(contract: Contract) -> Mapping[str, float]:
-    """Write predictions.jsonl, a line for each image, and images with the predictions drawn in; return the counts."""
+    """Write predictions.jsonl, with a line for each image, and images that show the predictions; return the counts."""
     yolo.prepare(contract.scratch)
     settings = contract.settings
     options = predict_options(contract)
@@ -55,19 +55,19 @@ def predict_options(contract: Contract) -> dict[str, Any]:
     for name in yolo.hyperparameters(settings):
         if name not in OPTIONS:
             known = ", ".join(sorted(OPTIONS))
-            raise ConfigInvalidError(f"HYPERPARAMETERS: {name} does nothing in a prediction; {known} do")
-    chosen = yolo.checked({"imgsz": settings.image_size or 640, **settings.hyperparameters})
-    return chosen | ({"device": settings.device} if settings.device else {})
+            raise ConfigInvalidError(f"HYPERPARAMETERS: {name} has no effect on a prediction; use {known}")
+    options = yolo.checked({"imgsz": settings.image_size or 640, **settings.hyperparameters})
+    return options | ({"device": settings.device} if settings.device else {})
 
 
 def weights_key(contract: Contract) -> str:
-    """Return where the weights are. Raises: ConfigInvalidError."""
+    """Return the key of the weights. Raises: ConfigInvalidError."""
     settings = contract.settings
     if settings.checkpoint_key:
         return settings.checkpoint_key
     if settings.model_name.endswith(".pt"):
         return f"models/{settings.model_name}"
-    raise ConfigInvalidError("CHECKPOINT_KEY is missing: name the weights to predict with")
+    raise ConfigInvalidError("CHECKPOINT_KEY is missing: set it to the weights to predict with")
 
 
 def results(contract: Contract, model: Any, images: list[Path], options: dict[str, Any]) -> Iterator[tuple[Path, Any]]:

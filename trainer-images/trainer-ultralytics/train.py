@@ -1,4 +1,4 @@
-"""Train a YOLO model on one dataset: environment in, callbacks and storage out (contract v1)."""
+"""Train a YOLO model on one dataset, by Stoker's contract (v1)."""
 
 import csv
 import logging
@@ -29,14 +29,14 @@ NO_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class GpuMemoryError(TrainerError):
-    """The GPU's memory does not hold the batch."""
+    """The batch does not fit into the GPU's memory."""
 
     reason = "oom_gpu"
 
 
 @dataclass
 class Run:
-    """One training's files and metrics."""
+    """The files and the metrics of a training."""
 
     contract: Contract
     tracking: Tracking
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def last(self) -> Path:
-        """The checkpoint that has all that a resume needs."""
+        """The checkpoint to resume from."""
         return self.folder / "weights" / "last.pt"
 
     @property
@@ -59,21 +59,21 @@ class Run:
 
 
 def train(contract: Contract) -> Mapping[str, float]:
-    """Train, on from the last checkpoint if there is one; return the best epoch's metrics."""
+    """Train, from the last checkpoint if there is one; return the best epoch's metrics."""
     yolo.prepare(contract.scratch)
     settings = contract.settings
     if settings.task != "train":
-        raise ConfigInvalidError(f"TASK={settings.task} is another script's: start {settings.task}.py")
-    options = yolo.options(settings)  # exits 78 and names what is wrong
+        raise ConfigInvalidError(f"TASK={settings.task} is not for this script: start {settings.task}.py")
+    options = yolo.options(settings)  # exits 78 and names the option
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     run = Run(contract, tracking, contract.scratch / "run")
     is_resumed = fetch_checkpoint(run)
     if is_resumed and run.epoch >= settings.epochs:
-        log.info("all %d epochs are done; only the end was missing", run.epoch)
+        log.info("an earlier attempt finished all %d epochs", run.epoch)
         return finish(run)
 
     model = yolo.load(run.last) if is_resumed else yolo.model(contract)
-    data = dataset.fetch(contract, model)  # exits 65 and names the file that is wrong
+    data = dataset.fetch(contract, model)  # exits 65 and names the file
     options |= {"data": str(data), "save_dir": str(run.folder), "resume": str(run.last) if is_resumed else False}
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **options})
     watch = watching_files if "," in (settings.device or "") else watching_callbacks
@@ -92,31 +92,31 @@ def train(contract: Contract) -> Mapping[str, float]:
 
 
 def fetch_checkpoint(run: Run) -> bool:
-    """Fetch what an earlier attempt has left, if any, and say whether there was something."""
+    """Download the checkpoints of an earlier attempt; return whether there were any."""
     contract = run.contract
     if not contract.download(contract.key("checkpoints", "last.pt"), run.last):
         return False
     content = yolo.content(run.last)
     if content is None:
-        contract.warn_once("last.pt in storage cannot be read; the training begins anew")
+        contract.warn_once("last.pt in storage cannot be read; the training starts again")
         run.last.unlink()
         return False
     results = content.get("train_results") or {}
     if not contract.download(contract.key("checkpoints", "best.pt"), run.best):
-        shutil.copy(run.last, run.best)  # better than none: the best of what is known
-    # An epoch of -1: the training was over, and the optimizer's state has been taken out.
+        shutil.copy(run.last, run.best)  # the best checkpoint that there is
+    # An epoch of -1: the training had ended, and ultralytics had removed the optimizer's state.
     run.epoch = content["epoch"] + 1 or contract.settings.epochs
     with (run.folder / "results.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(results)
         table.writerows(zip(*results.values(), strict=True))
-    contract.event("log", f"goes on after epoch {run.epoch}", epoch=run.epoch)
+    contract.event("log", f"resuming after epoch {run.epoch}", epoch=run.epoch)
     return True
 
 
 @contextmanager
 def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
-    """Report from within the training: the way with one device."""
+    """Report from callbacks within the training, on one device."""
     contract = run.contract
 
     def on_batch(_trainer: Any) -> None:
@@ -128,7 +128,7 @@ def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
         run.is_in_epoch, run.step = True, trainer.epoch * len(trainer.train_loader)
 
     def on_epoch_end(trainer: Any) -> None:
-        if not run.is_in_epoch:  # ultralytics calls this once more, for the best model, when all epochs are over
+        if not run.is_in_epoch:  # ultralytics also calls this for the best model, after the last epoch
             return
         run.is_in_epoch = False
         run.epoch = trainer.epoch + 1
@@ -148,12 +148,12 @@ def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
 
 @contextmanager
 def watching_files(run: Run, _model: Any) -> Iterator[None]:
-    """Report from outside, by the files that the training writes: the way with several devices, a process each."""
+    """Report by the files that the training writes, on several devices with a process each."""
     ended, began, first = threading.Event(), time.monotonic(), run.epoch
     others = set(psutil.Process().children(recursive=True))
     processes: set[psutil.Process] = set()
 
-    def look(rows: list[dict[str, Any]]) -> None:
+    def report_new(rows: list[dict[str, Any]]) -> None:
         if len(rows) > run.epoch:
             run.epoch = len(rows)
             report(run, rows[-1], epoch_seconds=(time.monotonic() - began) / (run.epoch - first), step=None)
@@ -164,8 +164,8 @@ def watching_files(run: Run, _model: Any) -> Iterator[None]:
             processes.update(set(psutil.Process().children(recursive=True)) - others)
             if run.contract.is_stopped:
                 stop(processes)
-            # A row is written before its checkpoint: it counts when the next one is there.
-            look(read_results(run.folder / "results.csv")[:-1])
+            # A row is written before its checkpoint: use it once the next row exists.
+            report_new(read_results(run.folder / "results.csv")[:-1])
 
     watcher = threading.Thread(target=watch, name="watch", daemon=True)
     watcher.start()
@@ -175,19 +175,19 @@ def watching_files(run: Run, _model: Any) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
-        stop(processes)  # torch's launcher, when it is killed, leaves its processes behind
-        look(read_results(run.folder / "results.csv"))
+        stop(processes)  # torch's launcher, when killed, does not stop its processes
+        report_new(read_results(run.folder / "results.csv"))
 
 
 def stop(processes: set[psutil.Process]) -> None:
-    """Kill what is still alive."""
+    """Kill the processes that are still alive."""
     for process in processes:
-        with suppress(psutil.NoSuchProcess):  # which it also is when its number belongs to another by now
+        with suppress(psutil.NoSuchProcess):  # also raised if the PID belongs to another process
             process.kill()
 
 
 def report(run: Run, metrics: Mapping[str, Any], *, epoch_seconds: float, step: int | None) -> None:
-    """Tell the functions and MLflow of a finished epoch."""
+    """Report a finished epoch to the functions and to MLflow."""
     finite, epochs = run.contract.finite(metrics), run.contract.settings.epochs
     eta_seconds = epoch_seconds * max(epochs - run.epoch, 0)
     run.contract.heartbeat(epoch=run.epoch, epochs=epochs, step=step, metrics=finite, eta_seconds=eta_seconds)
@@ -195,15 +195,15 @@ def report(run: Run, metrics: Mapping[str, Any], *, epoch_seconds: float, step: 
 
 
 def save(run: Run, *, now: bool = False) -> None:
-    """Store the checkpoints, when it is time; the best one first, since last.pt's record of it must hold."""
+    """Store the checkpoints; best.pt first, since last.pt refers to it."""
     paths = [path for path in (run.best, run.last) if path.exists()]
-    # What is being written, by another process or when SIGTERM came, is no whole archive: what is stored is older.
+    # A file that is being written, or that SIGTERM interrupted, is not a complete archive: do not store it.
     if run.last in paths and all(map(zipfile.is_zipfile, paths)):
         run.contract.save_checkpoint(*paths, now=now)
 
 
 def finish(run: Run) -> Mapping[str, float]:
-    """Store all that the job was for; return its metrics."""
+    """Store the results; return the metrics."""
     contract = run.contract
     run.metrics = run.metrics or contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
     for path in (run.best, run.last):
@@ -220,7 +220,7 @@ def finish(run: Run) -> Mapping[str, float]:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of ultralytics' table of metrics."""
+    """Return the rows of ultralytics' results.csv."""
     try:
         with path.open(newline="") as file:
             return list(csv.DictReader(file))
@@ -230,11 +230,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def out_of_gpu_memory() -> Iterator[None]:
-    """Raises: GpuMemoryError, in place of what torch raises."""
+    """Raise GpuMemoryError in place of torch's errors."""
     try:
         yield
     except RuntimeError as error:
-        if not any(words in str(error) for words in NO_MEMORY):
+        if not any(text in str(error) for text in NO_MEMORY):
             raise
         raise GpuMemoryError(f"use a smaller BATCH_SIZE or IMAGE_SIZE: {str(error).splitlines()[0]}") from error
 

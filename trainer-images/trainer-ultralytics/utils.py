@@ -27,26 +27,32 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 T = TypeVar("T")
-Call = tuple[str, dict[str, Any], dict[str, str]]  # name, body, and ids that stay the same: tried twice, it counts once
-Version = tuple[int, int, int] | None  # of a file
+Call = tuple[
+    str, dict[str, Any], dict[str, str]
+]  # name, body, and headers that a retry repeats, so that it counts once
+Version = tuple[int, int, int] | None  # inode, time and size of a file; None: there is no file
 log = logging.getLogger("trainer")
-EXIT_UNHEARD, EXIT_ON_SIGNAL = 1, 143
+EXIT_DONE_UNCONFIRMED, EXIT_TERMINATED = 1, 143
 START_SECONDS, UPLOAD_SECONDS, LOG_SECONDS, CHECKPOINT_SECONDS, GIVE_WAY_SECONDS = 30.0, 20.0, 10.0, 60.0, 5.0
 CALL_LIMIT, METRIC_LIMIT, ARTIFACT_LIMIT, LOG_LIMIT_BYTES = 1_000, 500, 300, 100_000_000
 CHUNK_BYTES, PART_BYTES, PART_LIMIT, LINK_SECONDS = 1 << 20, 256 << 20, 10_000, 1800.0
-BUSY, REFUSED = (429, 500, 502, 503, 504), (400, 401, 403, 404, 405, 411, 413)
-RETRY = partial(Retry, status_forcelist=BUSY, backoff_factor=0.5, backoff_jitter=0.5, retry_after_max=300)
-S3 = {"minio": ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY"), "r2": ("ENDPOINT", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
+LOG_FORMAT, LOG_END_SECONDS = "%(levelname)s %(name)s: %(message)s", 300.0
+RETRIED, REFUSED = (429, 500, 502, 503, 504), (400, 401, 403, 404, 405, 411, 413)
+RETRY = partial(Retry, status_forcelist=RETRIED, backoff_factor=0.5, backoff_jitter=0.5, retry_after_max=300)
+S3 = {
+    "minio": ("MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"),
+    "r2": ("R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"),
+}
 SECRET = re.compile(r"(?<=[?&])(X-Amz-[\w-]+|AWSAccessKeyId|Signature)=[^&\s'\"]+|eyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
-SECRET_NAME = re.compile(r".*(SECRET|PASSWORD|TOKEN)(_KEY|_ACCESS_KEY)?")  # of variables
+SECRET_NAME = re.compile(r".*(SECRET|PASSWORD|TOKEN)(_KEY|_ACCESS_KEY)?")  # of an environment variable
 
 
 class Stopped(BaseException):
-    """The job must not go on here (SIGTERM, 409, 404). No framework's ``except Exception`` catches it."""
+    """The training must stop (SIGTERM, 409, 404). Not an Exception, so that no framework catches it."""
 
 
 class TrainerError(Exception):
-    """The job fails: ``reason`` and the message go to the functions, ``exit_code`` to the launcher."""
+    """Fails the job: the functions get ``reason`` and the message, the launcher gets ``exit_code``."""
 
     reason, exit_code = "trainer_error", 70
 
@@ -64,15 +70,15 @@ class StorageError(TrainerError):  # the job stays open: another attempt may suc
 
 
 class RefusedError(Exception):
-    """The storage or the functions would refuse the same request again."""
+    """The storage or the functions refuse a request, and would refuse it again."""
 
 
-def _text(pattern: str, words: str, default: Any = ...) -> Any:
-    return Field(default, pattern=rf"^({pattern})\Z", description=words)
+def _text(pattern: str, hint: str, default: Any = ...) -> Any:
+    return Field(default, pattern=rf"^({pattern})\Z", description=hint)
 
 
 class Settings(BaseModel, frozen=True, regex_engine="python-re", str_strip_whitespace=True, protected_namespaces=()):
-    """The job's environment variables, in lower case; None is the framework's own default."""
+    """The job's environment variables, in lower case. None: the framework's own default."""
 
     job_id: str = _text(r"[\w-]{1,100}", "use letters, digits, - and _")
     backend_base_url: str = _text(r"https?://\S+", "use an http:// or https:// address")
@@ -83,10 +89,10 @@ class Settings(BaseModel, frozen=True, regex_engine="python-re", str_strip_white
     heartbeat_seconds: float = Field(30.0, ge=0.1, allow_inf_nan=False)
     done_retry_seconds: float = Field(3600.0, ge=0, allow_inf_nan=False)
     storage_retry_seconds: float = Field(300.0, ge=0, allow_inf_nan=False)
-    grace_seconds: float = Field(25.0, ge=1, allow_inf_nan=False)  # from SIGTERM to the end
+    grace_seconds: float = Field(25.0, ge=1, allow_inf_nan=False)  # from SIGTERM to the end of the process
     task: Literal["train", "predict"] = "train"
     dataset_id: str = _text(r"(?!.*\.\.)[^/\x00-\x1f]+", "use a name without / and ..")
-    dataset_etag: str = _text(r'[^\s"]+', "use an ETag without quotes", "")  # of the bytes that the job is made for
+    dataset_etag: str = _text(r'[^\s"]+', "use an ETag without quotes", "")  # the version that the job is for
     model_name: str = _text(r"(?!.*\.\.)[^/\x00-\x1f][^\x00-\x1f]*", "use a name without .. and a leading /")
     checkpoint_key: str | None = _text(r"(?!.*\.\.)[^/\x00-\x1f][^\x00-\x1f]*", "use a key without ..", None)
     epochs: int = Field(100, ge=1)
@@ -102,34 +108,34 @@ class Settings(BaseModel, frozen=True, regex_engine="python-re", str_strip_white
 
     @classmethod
     def from_environ(cls, env: Mapping[str, str]) -> tuple["Settings", str]:
-        """Return the settings, and what is wrong. Raises: ConfigInvalidError, where nothing could be reported."""
+        """Return the settings, and what is wrong with the environment. Raises: ConfigInvalidError, if unreportable."""
         values: dict[str, Any] = {name: env[name.upper()] for name in cls.model_fields if env.get(name.upper())}
+        problems: dict[str, str] = {}
         try:
             return cls.model_validate(values), ""
-        except ValidationError as error:
-            wrong = {str(one["loc"][0]): one for one in error.errors()}
-        words = "; ".join(
-            _problem(name.upper(), one, cls.model_fields[name].description) for name, one in wrong.items()
-        )
-        if {"job_id", "backend_base_url"} & wrong.keys():
-            raise ConfigInvalidError(words)
-        required = {"dataset_id": "-", "model_name": "-", "storage_type": "presigned"}
-        return cls(**required | {name: value for name, value in values.items() if name not in wrong}), words
+        except ValidationError as invalid:
+            for error in invalid.errors():
+                name = str(error["loc"][0])
+                hint = cls.model_fields[name].description or error["msg"]
+                is_missing, value = error["type"] == "missing", error["input"]
+                problem = (
+                    "is missing: set this environment variable" if is_missing else f"={value!r} cannot be used: {hint}"
+                )
+                problems[name] = f"{name.upper()}{' ' if is_missing else ''}{problem}"
+        message = "; ".join(problems.values())
+        if {"job_id", "backend_base_url"} & problems.keys():
+            raise ConfigInvalidError(message)
+        usable = {name: value for name, value in values.items() if name not in problems}
+        return cls(**{"dataset_id": "-", "model_name": "-", "storage_type": "presigned"} | usable), message
 
     def read_token(self) -> str:
-        """Return the token as it is now: a mounted file is renewed in place. Raises: OSError."""
+        """Return the current token: a mounted file is renewed in place. Raises: OSError."""
         file = self.callback_token_file
         return file.read_text(encoding="utf-8").strip() if file else self.callback_token
 
 
-def _problem(name: str, error: Mapping[str, Any], description: str | None) -> str:
-    if error["type"] == "missing":
-        return f"{name} is missing: set this environment variable"
-    return f"{name}={error['input']!r} cannot be used: {description or error['msg']}"
-
-
 class Console(io.TextIOBase):
-    """Stands for stdout and stderr: each line with trace and job, without secrets, on the terminal and in a file."""
+    """Replaces stdout and stderr: prefixes lines, hides secrets, and writes to the terminal and to a file."""
 
     def __init__(self, path: Path, prefix: str, secrets: Iterable[str]) -> None:
         self.terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
@@ -146,14 +152,14 @@ class Console(io.TextIOBase):
         self._secrets = (*self._secrets, secret)  # a new tuple: another thread may be printing
 
     def write(self, text: str) -> int:
-        """Print whole lines and keep the rest."""
+        """Print the whole lines; the rest waits for its end."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
             self.print_lines(lines)
         return len(text)
 
     def print_lines(self, lines: Iterable[str]) -> None:
-        """Print lines."""
+        """Print each line that is not blank."""
         for line in filter(None, map(str.rstrip, lines)):
             for secret in self._secrets:
                 line = line.replace(secret, "***")  # noqa: PLW2901
@@ -166,43 +172,41 @@ class Console(io.TextIOBase):
 
 
 class Body(io.FileIO):
-    """A part of a file as a request's body; reading fails once a newer file replaces it."""
+    """A request's body from a part of a file; ``check`` is called before each chunk, and may raise."""
 
-    def __init__(self, path: Path, start: int, size: int, is_outdated: Callable[[], bool]) -> None:
+    def __init__(self, path: Path, start: int, size: int, check: Callable[[], None]) -> None:
         super().__init__(path)
-        self._end, self._is_outdated = self.seek(start) + size, is_outdated
+        self._end, self._check = self.seek(start) + size, check
 
-    def __len__(self) -> int:  # requests sends what lies between the position and this
+    def __len__(self) -> int:  # requests sends the bytes from the current position to this one
         return self._end
 
     def read(self, _size: int | None = -1, /) -> bytes:
-        if self._is_outdated():
-            raise RefusedError("a newer one replaces it")
+        self._check()
         return super().read(min(CHUNK_BYTES, self._end - self.tell())) or b""
 
 
 class Contract:
-    """A trainer's side of the contract. Only ``download`` and ``save_result`` raise when the other side is away."""
+    """The trainer's side. Only ``download`` and ``save_result`` raise when the other side is unreachable."""
 
     def __init__(self, settings: Settings, scratch: Path) -> None:
-        token = settings.read_token()
-        others = [value for name, value in os.environ.items() if SECRET_NAME.fullmatch(name)]
-        prefix = f"[TRACE:{settings.trace_id}] job={settings.job_id}"
         self.settings, self.scratch = settings, scratch
         self.attempt: int | None = None
-        self.console = Console(scratch / "trainer.log", prefix, [token, *others])
+        self._token, self._pid = settings.read_token(), os.getpid()
+        self._source = f"/trainers/{settings.job_id}/{uuid.uuid4()}"
         self.is_terminated = self._is_refused = self._is_done = self._is_over = False  # by SIGTERM; by 409, 404
-        self._token, self._source, self._process = token, f"/trainers/{settings.job_id}/{uuid.uuid4()}", os.getpid()
+        secrets = [value for name, value in os.environ.items() if SECRET_NAME.fullmatch(name)]
+        prefix = f"[TRACE:{settings.trace_id}] job={settings.job_id}"
+        self.console = Console(scratch / "trainer.log", prefix, [self._token, *secrets])
         self._changed, self._calls, self._last_heartbeat = threading.Condition(), list[Call](), dict[str, Any]()
         self._artifacts, self._warned = dict[str, None](), set[str]()
         self._stored, self._storing = dict[str, Version](), dict[str, Version]()
         self._stored_at, self._thread, self._outdated = -math.inf, threading.Thread(), threading.Event()
         self._s3: Any = None
         self._http, self._bucket = requests.Session(), os.environ.get("STORAGE_BUCKET")
-        self._http.auth = lambda request: request  # else requests adds an Authorization header from .netrc
+        self._http.auth = lambda request: request  # else requests would take an Authorization header from .netrc
         for scheme in ("http://", "https://"):
-            retry = RETRY(3, allowed_methods=None, raise_on_status=False)
-            self._http.mount(scheme, HTTPAdapter(max_retries=retry))
+            self._http.mount(scheme, HTTPAdapter(max_retries=RETRY(3, allowed_methods=None, raise_on_status=False)))
 
     @property
     def is_stopped(self) -> bool:
@@ -210,24 +214,21 @@ class Contract:
         return self._is_refused or self.is_terminated
 
     def check(self) -> None:
-        """Raise Stopped when the job must not go on; call it after each batch."""
+        """Raise Stopped when the training must stop; call it after each batch."""
         if self.is_stopped:  # a library's bare ``except:`` may have caught what SIGTERM's handler raised
             raise Stopped
 
-    def heartbeat(
-        self, *, epoch: Any = None, epochs: Any = None, step: Any = None, eta_seconds: Any = None, metrics: Any = None
-    ) -> None:
-        """Report progress (``epoch``: the last one finished); it replaces a heartbeat that waits to be sent."""
-        body = self._numbers({"epoch": epoch, "epochs": epochs, "step": step}, int)
-        body |= self._numbers({"eta_seconds": eta_seconds}, float)
-        self._send("heartbeat", body | ({"metrics": self._cut(self.finite(metrics))} if metrics else {}))
+    def heartbeat(self, *, metrics: Mapping[str, Any] | None = None, **progress: Any) -> None:
+        """Report epoch (the last one finished), epochs, step, eta_seconds; replaces a heartbeat still in the queue."""
+        body = self.finite(progress)
+        self._send("heartbeat", body | ({"metrics": self._sendable(metrics)} if metrics else {}))
 
     def progress(self, step: Any) -> None:
         """Note the step for the next heartbeat; cheap enough for each batch."""
-        self._last_heartbeat = self._last_heartbeat | self._numbers({"step": step}, int)
+        self._last_heartbeat = self._last_heartbeat | self.finite({"step": step})
 
     def event(self, kind: str, message: str = "", **data: Any) -> None:
-        """Report that something happened: ``checkpoint``, ``warning`` or ``log``."""
+        """Report an event: ``checkpoint``, ``warning`` or ``log``."""
         body = {"type": kind, "message": message[:4_000], "data": data}
         self._send("event", {name: value for name, value in body.items() if value})
 
@@ -238,37 +239,37 @@ class Contract:
             log.warning("%s", message)
             self.event("warning", message)
 
-    def finite(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Return the metrics that JSON can hold; a warning names the others once."""
-        return self._numbers(metrics, float)
-
-    def _numbers(self, values: Mapping[str, Any], kind: Callable[[Any], Any]) -> dict[str, Any]:
-        numbers: dict[str, Any] = {}
+    def finite(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """Return the values that are numbers in JSON, without None; warn once about each of the others."""
+        numbers: dict[str, float] = {}
         for name, value in values.items():
             with suppress(TypeError, ValueError, OverflowError):
-                if value is None or math.isfinite(number := kind(value)):  # numpy's and torch's numbers, too
-                    numbers |= {} if value is None else {name: number}
+                number = value.item() if hasattr(value, "item") else value  # numpy's and torch's numbers, too
+                if number is None or math.isfinite(number := number if type(number) is int else float(number)):
+                    numbers |= {} if number is None else {name: number}
                     continue
             self.warn_once(f"{name} is NaN, infinite or no number; omitting it")
         return numbers
 
-    def _cut(self, metrics: dict[str, float]) -> dict[str, float]:
-        if len(metrics) > METRIC_LIMIT:
-            self.warn_once(f"only the first {METRIC_LIMIT} of {len(metrics)} metrics are sent")
-        return dict(list(metrics.items())[:METRIC_LIMIT])
+    def _sendable(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        numbers = self.finite(metrics)
+        if len(numbers) > METRIC_LIMIT:
+            self.warn_once(f"only the first {METRIC_LIMIT} of {len(numbers)} metrics are sent")
+        return dict(list(numbers.items())[:METRIC_LIMIT])
 
     def _send(self, name: str, body: dict[str, Any]) -> None:
-        try:
-            body = json.loads(json.dumps(body, allow_nan=False, default=_plain))
+        try:  # the numbers of numpy and torch become plain ones
+            plain = json.dumps(body, allow_nan=False, default=lambda value: getattr(value, "item", value.__str__)())
         except ValueError as error:
             log.warning("%s cannot be sent as JSON: %s", name, error)
             return
+        call = name, json.loads(plain), {"ce-id": str(uuid.uuid4()), "ce-time": _now()}
         with self._changed:
             if name == "heartbeat":
-                self._last_heartbeat = body
-                self._calls = [call for call in self._calls if call[0] != name]
+                self._last_heartbeat = call[1]
+                self._calls = [waiting for waiting in self._calls if waiting[0] != name]
             if not self._is_over and (len(self._calls) < CALL_LIMIT or name == "done"):
-                self._calls.append((name, body, {"ce-id": str(uuid.uuid4()), "ce-time": _now()}))
+                self._calls.append(call)
             self._changed.notify_all()
 
     def _wait_until_sent(self, seconds: float) -> None:
@@ -279,10 +280,9 @@ class Contract:
         failures = 0
         while not self._is_over:
             with self._changed:
-                self._changed.wait_for(lambda: self._calls, self.settings.heartbeat_seconds)
-            if not self._calls:  # nothing new: report at least that this process is alive
-                self._send("heartbeat", self._last_heartbeat)
-            call = self._calls[0]
+                if not self._changed.wait_for(lambda: self._calls, self.settings.heartbeat_seconds):
+                    self._send("heartbeat", self._last_heartbeat)  # nothing new: report that this process is alive
+                call = self._calls[0]
             failures = 0 if self._is_settled(call, failures) else failures + 1
             with self._changed:
                 self._is_over = self._is_refused or (call[0] == "done" and not failures)
@@ -291,27 +291,28 @@ class Contract:
             time.sleep(min(0.25 * 2.0**failures, 30.0) if failures else 0)
 
     def _is_settled(self, call: Call, failures: int) -> bool:
-        """Return whether a call was heard, or never will be."""
-        name, body, ids = call
+        """Send a call; return False if it must be sent again."""
+        name, body, headers = call
         try:
-            status, content = self._post(name, body | ({"attempt": self.attempt} if self.attempt else {}), ids)
+            status, content = self._post(name, body | ({"attempt": self.attempt} if self.attempt else {}), headers)
         except Exception as error:  # whatever it is, the training goes on
-            log.warning("%s was not heard (%s); trying again", name, _words(error))
+            log.warning("%s was not delivered (%s); trying again", name, _message(error))
             return False
         self._is_done = name == "done" and status == 200
         if status != 200:
             log.warning("%s was refused with %d: %s", name, status, content.get("detail"))
-        return status not in {401, 408, *BUSY} or (status == 500 and failures > 0 and name != "done")
+        return status not in {401, 408, *RETRIED} or (status == 500 and failures > 0 and name != "done")
 
-    def _post(self, name: str, body: dict[str, Any], ids: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-        """Return status and content of the functions' response. Raises for a gateway's: it says nothing of the job."""
+    def _post(self, name: str, body: dict[str, Any], headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return the functions' status and JSON. Raises for a gateway's response: it says nothing about the job."""
         job_id, span = self.settings.job_id, uuid.uuid4().hex[:16]
-        headers = {"ce-specversion": "1.0", "ce-type": f"dev.stoker.trainer.{name}", "ce-source": self._source, **ids}
-        headers |= {"ce-subject": job_id, "traceparent": f"00-{self.settings.trace_id}-{span}-01"}
+        event = {"ce-specversion": "1.0", "ce-type": f"dev.stoker.trainer.{name}", "ce-source": self._source}
+        event |= {"ce-subject": job_id, "traceparent": f"00-{self.settings.trace_id}-{span}-01", **headers}
+        event["authorization"] = f"Bearer {self._token}"
         url = f"{self.settings.backend_base_url.rstrip('/')}/v1/jobs/{job_id}/{name}"
-        response = self._http.post(url, json=body, headers=headers, timeout=(5, 30), auth=self._authorize)
+        response = self._http.post(url, json=body, headers=event, timeout=(5, 30))
         if not response.ok and "application/problem+json" not in response.headers.get("content-type", ""):
-            raise requests.HTTPError(f"response {response.status_code}, not of the functions")
+            raise requests.HTTPError(f"response {response.status_code}, not from the functions")
         content = dict(response.json())
         token = self.settings.read_token() if response.status_code == 401 else content.get("token")
         if token and token != self._token:
@@ -321,16 +322,11 @@ class Contract:
         self._is_refused |= response.status_code in {404, 409}
         return response.status_code, content
 
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["authorization"] = f"Bearer {self._token}"  # as auth: a .netrc would replace a plain header
-        return request
-
-    def _presign(self, **wanted: Any) -> dict[str, Any]:
-        status, content = self._post("presign", wanted, {})
-        if status in {404, 409, 413, 422}:
-            raise RefusedError(f"presign was refused with {status}: {content.get('detail')}")
+    def _presign(self, **body: Any) -> dict[str, Any]:
+        status, content = self._post("presign", body, {})
         if status != 200:
-            raise requests.HTTPError(f"presign: response {status}")
+            refused = status in {404, 409, 413, 422}
+            raise (RefusedError if refused else requests.HTTPError)(f"presign: {status}: {content.get('detail')}")
         return content
 
     def key(self, kind: str, name: str) -> str:
@@ -338,14 +334,14 @@ class Contract:
         return f"{kind}/job-{self.settings.job_id}/{name}"
 
     def download_dataset(self) -> Path:
-        """Fetch the version of the dataset that the job was made for. Raises: DatasetInvalidError, StorageError."""
+        """Download the dataset's version that the job is for. Raises: DatasetInvalidError, StorageError."""
         key, path = f"datasets/{self.settings.dataset_id}.zip", self.scratch / "dataset.zip"
         if not self.download(key, path, self.settings.dataset_etag):
             raise DatasetInvalidError(f"there is no dataset at {key}")
         return path
 
     def download(self, key: str, path: Path, etag: str = "") -> bool:
-        """Fetch an object, going on where it broke off; return False for none. Raises: StorageError, Stopped."""
+        """Download an object, resuming where it broke off; return False if there is none. Raises: StorageError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part, known = path.with_name(f"{path.name}.part"), etag
         part.unlink(missing_ok=True)
@@ -353,22 +349,22 @@ class Contract:
         def fetch() -> bool:
             nonlocal known
             start = part.stat().st_size if known and part.exists() else 0
-            headers = {"Accept-Encoding": "identity"} | ({"If-Match": f'"{known}"'} if known else {})
-            headers |= {"Range": f"bytes={start}-"} if start else {}
-            place = {"Bucket": self._bucket, "Key": key}
-            sign = self._s3 and partial(self._s3.generate_presigned_url, "get_object", Params=place)
+            match, rest = f'"{known}"' if known else None, f"bytes={start}-" if start else None  # None: no such header
+            headers = {"Accept-Encoding": "identity", "If-Match": match, "Range": rest}
+            target = {"Bucket": self._bucket, "Key": key}
+            sign = self._s3 and partial(self._s3.generate_presigned_url, "get_object", Params=target)
             url = sign() if sign else self._presign(method="GET", key=key)["url"]
             with self._http.get(url, headers=headers, stream=True, timeout=(5, 60)) as response:
-                code, found = _code(response), response.headers.get("etag", "").removeprefix("W/").strip('"')
-                if etag and (code == "PreconditionFailed" or (response.ok and found not in {"", etag})):
+                code, actual = _code(response), response.headers.get("etag", "").removeprefix("W/").strip('"')
+                if etag and (code == "PreconditionFailed" or (response.ok and actual not in {"", etag})):
                     raise DatasetInvalidError(f"{key} was overwritten after this job was made; make a new job of it")
                 if code in {"NoSuchKey", "InvalidRange", "PreconditionFailed"}:
                     part.unlink(missing_ok=True)
                     known = etag
                 if code == "NoSuchKey":
                     return False
-                _raise_for(response)
-                known = found
+                _checked(response)
+                known = actual
                 with part.open("ab" if response.status_code == 206 else "wb") as file:
                     for chunk in response.iter_content(CHUNK_BYTES):
                         file.write(chunk)
@@ -387,20 +383,16 @@ class Contract:
                 return action()
             except TrainerError:
                 raise
-            except RefusedError as error:
-                check()
-                raise StorageError(f"{what}: {error}") from None
             except Exception as error:  # of requests, boto3, the file system
-                words = _words(error)
-            check()
-            if time.monotonic() + pause_seconds > deadline:
-                raise StorageError(f"{what}: {words}")
-            log.warning("%s: %s; trying again", what, words)
+                check()
+                if isinstance(error, RefusedError) or time.monotonic() + pause_seconds > deadline:
+                    raise StorageError(f"{what}: {_message(error)}") from None
+                log.warning("%s: %s; trying again", what, _message(error))
             time.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, 8.0)
 
     def save_result(self, path: Path, name: str = "", *, kind: str = "results") -> None:
-        """Store what the job was for, trying for minutes. Raises: StorageError, Stopped."""
+        """Store a result of the job, retrying for minutes. Raises: StorageError, Stopped."""
         self._wait_for_checkpoints()
         try:
             key = self.key(kind, name or path.name)
@@ -414,31 +406,32 @@ class Contract:
         part_bytes = max(PART_BYTES, -(-size // PART_LIMIT))
         insist = partial(self._insist, what=f"PUT {key}", seconds=seconds)
 
+        def check(_sent_bytes: int = 0) -> None:
+            if is_outdated():
+                raise RefusedError("a newer one replaces it")
+
         def put(url: str, start: int = 0) -> str:
-            with Body(path, start, min(part_bytes, size - start), is_outdated) as body:
+            with Body(path, start, min(part_bytes, size - start), check) as body:
                 response = self._http.put(url, data=body if size else b"", timeout=(5, 60))
-            return str(_raise_for(response).headers.get("etag"))
+            return str(_checked(response).headers.get("etag"))
 
         if self._s3:
-            insist(partial(self._put_with_credentials, path, key, is_outdated))
+            insist(partial(self._put_with_credentials, path, key, check))
         elif size <= part_bytes:
             insist(lambda: put(self._presign(method="PUT", key=key)["url"]))
         else:
             self._put_parts(insist, put, key, range(0, size, part_bytes))
 
-    def _put_with_credentials(self, path: Path, key: str, is_outdated: Callable[[], bool]) -> None:
+    def _put_with_credentials(self, path: Path, key: str, check: Callable[..., None]) -> None:
         from boto3.s3.transfer import TransferConfig  # not needed with links
-
-        def stop(_sent_bytes: int) -> None:
-            if is_outdated():
-                raise RefusedError("a newer one replaces it")
 
         config = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
         try:
-            self._s3.upload_file(str(path), self._bucket, key, Callback=stop, Config=config)
+            self._s3.upload_file(str(path), self._bucket, key, Callback=check, Config=config)
         except Exception as error:
-            response = getattr(error.__context__, "response", {})  # boto3 wraps botocore's error
-            if is_outdated() or response.get("ResponseMetadata", {}).get("HTTPStatusCode") in REFUSED:
+            check()  # boto3 wraps what it raises, and botocore's errors
+            response = getattr(error.__context__, "response", {})
+            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in REFUSED:
                 raise RefusedError(str(error)) from error
             raise
 
@@ -453,42 +446,38 @@ class Contract:
                 etags.append(insist(partial(put, links["urls"][number], start)))
             parts = (f"<Part><PartNumber>{n}</PartNumber><ETag>{etag}</ETag></Part>" for n, etag in enumerate(etags, 1))
             xml = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>"
-            insist(lambda: _raise_for(self._http.post(links["complete_url"], data=xml, timeout=(5, 300))))
+            insist(lambda: _checked(self._http.post(links["complete_url"], data=xml, timeout=(5, 300))))
         except BaseException:
             with suppress(requests.RequestException):  # else the storage keeps the parts
                 self._http.delete(links["abort_url"], timeout=(5, 30))
             raise
 
     def save_checkpoint(self, *paths: Path, now: bool = False) -> bool:
-        """Store ``last.pt``, or ``best.pt`` and then ``last.pt``: while the training goes on, once a minute at most.
+        """Store ``last.pt``, or ``best.pt`` and ``last.pt``, while the training goes on, once a minute at most.
 
-        With ``now`` at once, and this waits. Return whether it has begun; with ``now``, whether all is stored. Files
-        that are unchanged are skipped. A failure is a warning; what follows it in ``paths`` waits for the next call.
+        With ``now``: at once, and wait for it. Return whether storing has begun (``now``: succeeded). Unchanged files
+        are skipped. A failure is a warning; the files after it in ``paths`` wait for the next call.
         """
         if not now and (self._thread.is_alive() or time.monotonic() - self._stored_at < CHECKPOINT_SECONDS):
             return False
         versions = {path: _version(path) for path in paths}
-        if now and any(
-            version != (self._stored | self._storing).get(path.name, ()) for path, version in versions.items()
-        ):
-            self._outdated.set()
-            self._wait_for_checkpoints(GIVE_WAY_SECONDS)  # a storage that hangs must not hold up what is newer
-        elif now:
-            self._wait_for_checkpoints()
+        if now:
+            known = self._stored | self._storing
+            if any(version != known.get(path.name, ()) for path, version in versions.items()):
+                self._outdated.set()  # an upload that hangs must not delay a newer file
+            self._wait_for_checkpoints(GIVE_WAY_SECONDS if self._outdated.is_set() else None)
         changed = {path: version for path, version in versions.items() if version != self._stored.get(path.name, ())}
         self._storing, self._outdated = {path.name: version for path, version in changed.items()}, threading.Event()
-        store = partial(self._store, is_outdated=self._outdated.is_set)
-        if now:
-            return store(changed)
-        folder = self.scratch / "storing"
+        store, folder = partial(self._store, is_outdated=self._outdated.is_set), self.scratch / "storing"
         try:
+            if now:
+                return store(changed)
             folder.mkdir(exist_ok=True)
             copies = {Path(shutil.copyfile(path, folder / path.name)): changed[path] for path in changed}
         except OSError:  # such as no room for a copy: then the training waits
-            shutil.rmtree(folder, ignore_errors=True)
             return store(changed)
         if any(version != _version(path) for path, version in versions.items()):
-            return False  # written while it was copied: the next call tries again
+            return False  # changed while it was copied: the next call tries again
         self._thread = threading.Thread(target=store, args=[copies], name="checkpoints", daemon=True)
         self._thread.start()
         return True
@@ -504,8 +493,8 @@ class Contract:
             return True
         except (StorageError, OSError) as error:
             if not is_outdated():
-                log.warning("%s was not stored: %s", file.name, error)
                 self.event("warning", f"{file.name} was not stored: {error}")
+                log.warning("%s was not stored: %s", file.name, error)
             return False
         finally:
             shutil.rmtree(self.scratch / "storing", ignore_errors=True)
@@ -514,52 +503,40 @@ class Contract:
         if self._thread.is_alive():
             self._thread.join(seconds)
 
-    def _start(self) -> None:
-        threading.Thread(target=self._send_all, name="callbacks", daemon=True).start()
-        signal.signal(signal.SIGTERM, self._terminate)
-        signal.signal(signal.SIGINT, self._terminate)
-        self.event("started")
-        self._wait_until_sent(START_SECONDS)  # a moment to refuse; then work begins without a response
-        self.check()
-
     def _terminate(self, _number: int, _frame: object) -> None:
-        if os.getpid() == self._process and not self.is_terminated:  # a fork's parent handles it
+        if os.getpid() == self._pid and not self.is_terminated:  # a forked child leaves it to its parent
             self.is_terminated = True
-            timer = threading.Timer(self.settings.grace_seconds, os._exit, [EXIT_ON_SIGNAL])  # whatever may hang now
+            timer = threading.Timer(self.settings.grace_seconds, os._exit, [EXIT_TERMINATED])  # whatever hangs then
             timer.daemon = True
             timer.start()
             raise Stopped
 
     def _connect(self) -> None:
-        """Use the storage's credentials, unless there are links. Raises: ConfigInvalidError."""
+        """Use the storage's credentials, unless links are used. Raises: ConfigInvalidError."""
         kind = self.settings.storage_type
-        names = [f"{kind.upper()}_{name}" for name in S3.get(kind, ())]
-        for name in (*names, "STORAGE_BUCKET") if names else ():
+        if kind == "presigned":
+            return
+        for name in (*S3[kind], "STORAGE_BUCKET"):
             if not os.environ.get(name):
                 raise ConfigInvalidError(f"{name} is missing: STORAGE_TYPE={kind} needs it")
-        if names:
-            import boto3  # as above
-            from botocore.config import Config
+        import boto3  # not needed with links
+        from botocore.config import Config
 
-            access = dict(
-                zip(("endpoint_url", "aws_access_key_id", "aws_secret_access_key"), map(os.getenv, names), strict=True)
-            )
-            checksums = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
-            config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, connect_timeout=5, **checksums)
-            try:
-                region = "auto" if kind == "r2" else "us-east-1"
-                self._s3 = boto3.client("s3", region_name=region, config=config, **access)
-            except ValueError as error:
-                raise ConfigInvalidError(f"{names[0]} cannot be used: {error}") from error
+        names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key")
+        access = {name: os.environ[variable] for name, variable in zip(names, S3[kind], strict=True)}
+        checksums = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
+        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, connect_timeout=5, **checksums)
+        try:
+            region = "auto" if kind == "r2" else "us-east-1"
+            self._s3 = boto3.client("s3", region_name=region, config=config, **access)
+        except ValueError as error:
+            raise ConfigInvalidError(f"{S3[kind][0]} cannot be used: {error}") from error
 
     def _done(self, metrics: Mapping[str, Any], error: TrainerError | None) -> bool:
-        """Store what ``done`` says, for sweep to read if it is never heard; send it; return whether it was heard."""
+        """Store the body of ``done``, for sweep to read if the call is lost; send it; return whether it arrived."""
         self._wait_for_checkpoints()
-        body: dict[str, Any] = {
-            "status": "FAILED" if error else "SUCCEEDED",
-            "metrics": self._cut(self.finite(metrics)),
-        }
-        # A body holds 64 KiB: what lies deepest is the least, such as the single images of a prediction.
+        body: dict[str, Any] = {"status": "FAILED" if error else "SUCCEEDED", "metrics": self._sendable(metrics)}
+        # A body holds 64 KiB: the deepest keys matter least, such as the single images of a prediction.
         body["artifacts"] = sorted(self._artifacts, key=lambda key: key.count("/"))[:ARTIFACT_LIMIT]
         body |= {"error": {"reason": error.reason, "message": str(error)[:4_000]}} if error else {}
         if self.attempt is not None:
@@ -572,35 +549,36 @@ class Contract:
         self.check()
         return self._is_done
 
-    def _save_log(self) -> None:
-        if self.attempt is not None:
+    def _store_log(self, ended: threading.Event) -> None:
+        """Store the log every few seconds, the more rarely the longer it is, and once more at the end."""
+        path, size, is_last = self.scratch / "trainer.log", 0, False
+        while not is_last:
+            is_last = ended.wait(max(LOG_SECONDS, size / 1_000_000))
             try:
-                self._put(self.scratch / "trainer.log", self.key("logs", f"attempt-{self.attempt}.log"), 2)
+                size = path.stat().st_size
+                if self.attempt is not None:
+                    self._put(path, self.key("logs", f"attempt-{self.attempt}.log"), 2)
             except (StorageError, OSError):
                 self.warn_once("the log cannot be stored for now")
 
-    def keep_log(self, ended: threading.Event) -> None:
-        """Store the log while the training goes on."""
-        stored_bytes = 0
-        while not ended.wait(max(LOG_SECONDS, stored_bytes / 1_000_000)):
-            stored_bytes = (self.scratch / "trainer.log").stat().st_size
-            self._save_log()
-
-    def keep(self, train: Callable[["Contract"], Mapping[str, float]], wrong: str) -> int:
-        """Train, and report how it ended; return the exit code. Raises: Stopped."""
+    def _train(self, train: Callable[["Contract"], Mapping[str, float]], problems: str) -> int:
+        """Train, and report the result; return the exit code. Raises: Stopped."""
         metrics: Mapping[str, float] = {}
         failure: TrainerError | None = None
         try:
-            self._start()
-            if wrong:
-                raise ConfigInvalidError(wrong)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._terminate)
+            self.event("started")
+            self._wait_until_sent(START_SECONDS)  # time for a refusal; then work begins without a response
+            self.check()
+            if problems:
+                raise ConfigInvalidError(problems)
             self._connect()
             metrics = train(self)
-        except StorageError as error:  # without done: the job stays open for another attempt
-            log.error("storage_error: %s", error)  # its words say enough
-            return error.exit_code
         except TrainerError as error:
-            log.error("%s: %s", error.reason, error)  # as above
+            log.error("%s: %s", error.reason, error)  # the message says enough
+            if isinstance(error, StorageError):  # without done: the job stays open for another attempt
+                return error.exit_code
             failure = error
         except (Exception, SystemExit) as error:
             if self.is_terminated:  # such as a data loader's workers that the same signal has ended
@@ -608,102 +586,83 @@ class Contract:
             log.exception("the training failed")
             failure = TrainerError(f"{type(error).__name__}: {error}")
         is_heard = self._done(metrics, failure)
-        return failure.exit_code if failure else 0 if is_heard else EXIT_UNHEARD
+        return failure.exit_code if failure else 0 if is_heard else EXIT_DONE_UNCONFIRMED
 
-    def interrupted(self) -> None:
-        """Report that SIGTERM ended this process, and wait a little until it was heard."""
-        self._wait_for_checkpoints()
-        self.event("interrupted")
-        self._wait_until_sent(self.settings.grace_seconds / 4)
-
-    def end(self, keep_log: threading.Thread, ended: threading.Event) -> None:
-        """Store the log a last time."""
-        ended.set()
-        keep_log.join(5)
-        self._save_log()
-
-
-def run(train: Callable[[Contract], Mapping[str, float]]) -> int:
-    """Keep the contract around ``train``, which returns its final metrics; return the process's exit code."""
-    try:
-        settings, wrong = Settings.from_environ(os.environ)
-        if not settings.read_token():
-            raise ConfigInvalidError("CALLBACK_TOKEN is missing: set it, or CALLBACK_TOKEN_FILE")
-    except (ConfigInvalidError, OSError) as error:  # the job is not known to which this could be reported
-        sys.stderr.write(f"config_invalid: {error}\n")
-        return ConfigInvalidError.exit_code
-    name, parent = f"job-{settings.job_id}-", settings.scratch_dir
-    try:
-        if parent:
-            parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True)
-    except OSError as error:
-        wrong = wrong or f"SCRATCH_DIR cannot be used: {error}"
-        folder = tempfile.TemporaryDirectory(prefix=name)
-    with folder as scratch:
-        contract, ended = Contract(settings, Path(scratch)), threading.Event()
-        faulthandler.enable(contract.console.terminal)  # a crash leaves no time for more
-        sys.stdout = sys.stderr = cast("TextIO", contract.console)
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True
-        )
-        for chatty in ("urllib3", "botocore", "boto3"):  # their lines would hold links
-            logging.getLogger(chatty).setLevel(logging.ERROR)
-        keep_log = threading.Thread(target=contract.keep_log, args=[ended], name="log", daemon=True)
-        keep_log.start()
+    def run(self, train: Callable[["Contract"], Mapping[str, float]], problems: str) -> int:
+        """Send callbacks and store the log while ``train`` runs; return the exit code."""
+        ended = threading.Event()
+        log_thread = threading.Thread(target=self._store_log, args=[ended], name="log", daemon=True)
+        log_thread.start()
+        threading.Thread(target=self._send_all, name="callbacks", daemon=True).start()
         try:
-            code = contract.keep(train, wrong)
+            code = self._train(train, problems)
         except Stopped:
             code = 0
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest takes seconds, and the exit code is known
-        if contract.is_terminated:
-            contract.interrupted()
-            code = EXIT_ON_SIGNAL
+        if self.is_terminated:
+            code = EXIT_TERMINATED
+            self._wait_for_checkpoints()
+            self.event("interrupted")
+            self._wait_until_sent(self.settings.grace_seconds / 4)
         log.info("exit code %d", code)
-        contract.end(keep_log, ended)
-        contract.console.write("\n")
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        ended.set()
+        log_thread.join(LOG_END_SECONDS)
         return code
 
 
-def limit(name: str, default: int) -> int:
-    """Return a limit that a variable may set. Raises: ConfigInvalidError."""
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise ConfigInvalidError(f"{name}={text!r} cannot be used: use a whole number")
-    return int(text)
+def run(train: Callable[[Contract], Mapping[str, float]]) -> int:
+    """Keep the contract while ``train`` runs, which returns its final metrics; return the process's exit code."""
+    try:
+        settings, problems = Settings.from_environ(os.environ)
+        if not settings.read_token():
+            raise ConfigInvalidError("CALLBACK_TOKEN is missing: set it, or CALLBACK_TOKEN_FILE")
+    except (ConfigInvalidError, OSError) as error:  # there is no job to report this to
+        sys.stderr.write(f"config_invalid: {error}\n")
+        return ConfigInvalidError.exit_code
+    new_folder = partial(tempfile.TemporaryDirectory, prefix=f"job-{settings.job_id}-", ignore_cleanup_errors=True)
+    try:
+        if settings.scratch_dir:
+            settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+        folder = new_folder(dir=settings.scratch_dir)
+    except OSError as error:
+        problems, folder = problems or f"SCRATCH_DIR cannot be used: {error}", new_folder()
+    with folder as scratch:
+        contract = Contract(settings, Path(scratch))
+        faulthandler.enable(contract.console.terminal)  # a crash leaves no time for more
+        sys.stdout = sys.stderr = cast("TextIO", contract.console)
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT, force=True)
+        for chatty in ("urllib3", "botocore", "boto3"):  # their lines would hold links
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+        code = contract.run(train, problems)
+        contract.console.write("\n")
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        return code
 
 
 def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)  # numbers of numpy and torch as JSON's
-
-
-def _words(error: Exception) -> str:
-    """Return an error's words, unless a link may be among them: links hold signatures."""
+def _message(error: Exception) -> str:
+    """Return an error's message, but only its type if the message may hold a link: links hold signatures."""
     may_have_link = isinstance(error, requests.RequestException) and not isinstance(error, requests.HTTPError)
     return type(error).__name__ if may_have_link else str(error)
 
 
 def _version(path: Path) -> Version:
-    with suppress(FileNotFoundError):
-        about = path.stat()
-        return about.st_ino, about.st_mtime_ns, about.st_size
-    return None
+    stat = path.stat() if path.exists() else None
+    return stat and (stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
 
 def _code(response: requests.Response) -> str:
-    """Return S3's own code of an error; what a proxy answers has none."""
+    """Return S3's own error code; a proxy's response has none."""
     return "" if response.ok else response.text[:2_000].partition("<Code>")[2].partition("</Code>")[0]
 
 
-def _raise_for(response: requests.Response) -> requests.Response:
-    code = _code(response)
-    if code and response.status_code in REFUSED and code != "RequestTimeout":
-        raise RefusedError(f"the storage answered {response.status_code} {code}")
+def _checked(response: requests.Response) -> requests.Response:
+    """Return the response. Raises: RefusedError for a refusal of S3's own, HTTPError for another failure."""
     if not response.ok:
-        raise requests.HTTPError(f"the storage answered {response.status_code} {code}")
+        code, status = _code(response), response.status_code
+        is_final = code not in {"", "RequestTimeout"} and status in REFUSED
+        raise (RefusedError if is_final else requests.HTTPError)(f"the storage answered {status} {code}")
     return response

@@ -1,4 +1,4 @@
-"""ultralytics, tamed: offline, silent towards its makers, in the scratch folder only; models and options for a job."""
+"""Configure ultralytics: offline, without telemetry, in the scratch folder only; load a job's model and options."""
 
 import difflib
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger("yolo")
 
 TASKS = {"detect", "segment", "classify", "pose"}
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp", "auto")
-#: ultralytics' names of what has a variable of its own
+#: ultralytics' options that have an environment variable of their own
 OWN_VARIABLE = {
     "epochs": "EPOCHS",
     "batch": "BATCH_SIZE",
@@ -28,7 +28,7 @@ OWN_VARIABLE = {
     "workers": "WORKERS",
     "model": "MODEL_NAME",
 }
-#: what would reach outside of the job, or break the contract
+#: options that would affect more than the job, or break the contract
 REFUSED = frozenset(
     """task mode data project name save_dir exist_ok resume save save_period pretrained cfg source tracker show
     visualize time profile distill_model augmentations embed format split verbose""".split()  # noqa: SIM905 -- read as words
@@ -36,7 +36,7 @@ REFUSED = frozenset(
 
 
 def prepare(scratch: Path) -> None:
-    """Set what ultralytics reads when it is imported; call this first."""
+    """Set the environment that ultralytics reads when it is imported; call this first."""
     home = scratch / "home"
     os.environ |= {
         "HOME": str(home),
@@ -46,7 +46,7 @@ def prepare(scratch: Path) -> None:
         "MPLBACKEND": "Agg",
         "YOLO_OFFLINE": "true",
         "YOLO_AUTOINSTALL": "false",
-        # Checkpoints are pickles: without this, a stranger's weights could run code.
+        # Checkpoints are pickles: without this, untrusted weights could run code.
         "ULTRALYTICS_SAFE_LOAD": "true",
         "WANDB_MODE": "disabled",
     }
@@ -65,10 +65,10 @@ def prepare(scratch: Path) -> None:
 
 
 def model(contract: Contract) -> "YOLO":
-    """Return the model that MODEL_NAME and CHECKPOINT_KEY ask for.
+    """Return the model of MODEL_NAME and CHECKPOINT_KEY.
 
     Raises:
-        ConfigInvalidError: there is no such model, or it does what no trainer of Stoker does.
+        ConfigInvalidError: there is no such model, or its task is not supported.
     """
     from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
     from ultralytics.nn.tasks import yaml_model_load  # noqa: PLC0415
@@ -80,7 +80,7 @@ def model(contract: Contract) -> "YOLO":
         return weights(contract, key)
     if not re.fullmatch(r"yolo[\w-]*\.ya?ml", name):
         raise ConfigInvalidError(
-            f"MODEL_NAME={name!r} is neither a .yaml of ultralytics, such as yolo11n.yaml, nor a .pt"
+            f"MODEL_NAME={name!r} is neither a .yaml of ultralytics, such as yolo11n.yaml, nor a .pt file"
         )
     try:
         yaml_model_load(name)
@@ -104,14 +104,14 @@ def weights(contract: Contract, key: str) -> "YOLO":
 
 
 def load(path: Path) -> "YOLO":
-    """Return the model of a checkpoint of our own."""
+    """Return the model of a checkpoint of this trainer."""
     from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
 
     return YOLO(str(path))
 
 
 def content(path: Path) -> dict[str, Any] | None:
-    """Return what is in a checkpoint of our own, or None if it cannot be read."""
+    """Return the content of a checkpoint of this trainer, or None if it cannot be read."""
     from ultralytics.nn.tasks import torch_safe_load  # noqa: PLC0415 -- after ``prepare``
 
     try:
@@ -124,7 +124,9 @@ def content(path: Path) -> dict[str, Any] | None:
 
 def _known(loaded: "YOLO", name: str) -> "YOLO":
     if loaded.task not in TASKS:
-        raise ConfigInvalidError(f"{name} is a model for {loaded.task}; this trainer does {', '.join(sorted(TASKS))}")
+        raise ConfigInvalidError(
+            f"{name} is a model for {loaded.task}; this trainer supports {', '.join(sorted(TASKS))}"
+        )
     return loaded
 
 
@@ -141,7 +143,7 @@ def options(settings: Settings) -> dict[str, Any]:
     if settings.device:
         chosen["device"] = settings.device
     if settings.learning_rate is not None:
-        # ultralytics' own choice of an optimizer would choose the learning rate, too.
+        # With the optimizer auto, ultralytics would choose the learning rate, too.
         chosen = {"optimizer": "AdamW", **chosen, "lr0": settings.learning_rate}
         if chosen["optimizer"] == "auto":
             raise ConfigInvalidError("HYPERPARAMETERS: optimizer=auto ignores LEARNING_RATE; name an optimizer")
@@ -149,14 +151,14 @@ def options(settings: Settings) -> dict[str, Any]:
 
 
 def hyperparameters(settings: Settings) -> dict[str, Any]:
-    """Return HYPERPARAMETERS. Raises: ConfigInvalidError, naming the one that cannot be used."""
+    """Return HYPERPARAMETERS. Raises: ConfigInvalidError; the message names the hyperparameter."""
     from ultralytics.utils import DEFAULT_CFG_DICT  # noqa: PLC0415 -- after ``prepare``
 
     for name in settings.hyperparameters:
         if name in OWN_VARIABLE:
             raise ConfigInvalidError(f"HYPERPARAMETERS: {name} is set by {OWN_VARIABLE[name]}")
         if name in REFUSED:
-            raise ConfigInvalidError(f"HYPERPARAMETERS: {name} is not for a job to set")
+            raise ConfigInvalidError(f"HYPERPARAMETERS: a job cannot set {name}")
         if name not in DEFAULT_CFG_DICT:
             close = difflib.get_close_matches(name, DEFAULT_CFG_DICT, n=1)
             raise ConfigInvalidError(f"HYPERPARAMETERS: ultralytics has no {name}{f'; {close[0]}?' if close else ''}")
@@ -164,7 +166,7 @@ def hyperparameters(settings: Settings) -> dict[str, Any]:
 
 
 def checked(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return what ultralytics finds good, too. Raises: ConfigInvalidError."""
+    """Check the options by ultralytics, and return them. Raises: ConfigInvalidError."""
     from ultralytics.cfg import check_cfg  # noqa: PLC0415 -- after ``prepare``
 
     try:
@@ -174,5 +176,5 @@ def checked(chosen: dict[str, Any]) -> dict[str, Any]:
         raise ConfigInvalidError(f"{variable}: {error}") from error
     optimizer = str(chosen.get("optimizer", "auto"))
     if optimizer.lower() not in {name.lower() for name in OPTIMIZERS}:
-        raise ConfigInvalidError(f"HYPERPARAMETERS: optimizer={optimizer} is none of {', '.join(OPTIMIZERS)}")
+        raise ConfigInvalidError(f"HYPERPARAMETERS: optimizer={optimizer} is not one of {', '.join(OPTIMIZERS)}")
     return chosen

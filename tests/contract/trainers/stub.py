@@ -1,4 +1,4 @@
-"""A trainer that trains nothing and keeps every rule, with the standard library alone; BROKEN names one that it breaks."""
+"""A trainer that trains nothing and keeps every rule, except the one that BROKEN names. Standard library only."""
 
 import contextlib
 import http.client
@@ -22,18 +22,18 @@ log: list[str] = []
 
 
 class Conflict(Exception):
-    """The functions said 409."""
+    """The functions responded 409."""
 
 
 def say(text: str) -> None:
-    """Print a line, and keep it for the stored log."""
+    """Print a line, and add it to the log."""
     prefix = "" if BROKEN == "trace-in-lines" else f"[TRACE:{ENV['TRACE_ID']}] "
     log.append(f"{prefix}{text}")
     print(log[-1], flush=True)
 
 
 def call(name: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
-    """Call back until it is heard."""
+    """Call back until the functions respond, or the time limit is reached."""
     global token
     call_id, end = uuid.uuid4().hex, time.monotonic() + seconds
     if name != "presign" and attempt and BROKEN != "attempt":
@@ -47,10 +47,10 @@ def call(name: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]
         )
         wait = 0.2
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                said: dict[str, Any] = json.load(answer)
-            token = token if BROKEN == "token-renewal" else said.get("token", token)
-            return said
+            with urllib.request.urlopen(request, timeout=60) as response:
+                content: dict[str, Any] = json.load(response)
+            token = token if BROKEN == "token-renewal" else content.get("token", token)
+            return content
         except urllib.error.HTTPError as error:
             if BROKEN == "refused-token" and error.code == 401:
                 raise
@@ -74,16 +74,16 @@ def link(method: str, key: str) -> str:
 
 
 def transfer(method: str, key: str, content: bytes | None = None, etag: str = "") -> bytes | None:
-    """Fetch or store an object; None when there is none of that ETag."""
+    """Download or upload an object; return None if there is no object with that ETag."""
     for _ in range(1 if BROKEN == "storage-outage" else 100):
         url = link(method, key)
         if not url and BROKEN == "conflict-stops":
-            return None  # its job has ended: it trains on without links
+            return None  # the job has ended: continue without links
         try:
             headers = {"If-Match": f'"{etag}"'} if etag and BROKEN != "dataset-etag" else {}
             request = urllib.request.Request(url, content, headers, method=method)
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return bytes(answer.read())
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return bytes(response.read())
         except urllib.error.HTTPError as error:
             if error.code in {404, 412}:
                 return None
@@ -94,11 +94,11 @@ def transfer(method: str, key: str, content: bytes | None = None, etag: str = ""
 
 
 def end(code: int, reason: str = "", message: str = "") -> None:
-    """Say done, store the log, leave."""
-    named = [f"checkpoints/job-{JOB}/best.pt", f"checkpoints/job-{JOB}/last.pt"]
-    named = [*named, f"results/job-{JOB}/none.csv"] if BROKEN == "artifacts-exist" else named
+    """Send done, store the log, and exit."""
+    artifacts = [f"checkpoints/job-{JOB}/best.pt", f"checkpoints/job-{JOB}/last.pt"]
+    artifacts = [*artifacts, f"results/job-{JOB}/none.csv"] if BROKEN == "artifacts-exist" else artifacts
     body: dict[str, Any] = {"status": "FAILED", "error": {"reason": reason, "message": message}}
-    body = body if reason else {"status": "SUCCEEDED", "metrics": {"score": 1.0}, "artifacts": named}
+    body = body if reason else {"status": "SUCCEEDED", "metrics": {"score": 1.0}, "artifacts": artifacts}
     if BROKEN != "done-marker":
         transfer("PUT", f"results/job-{JOB}/done.json", json.dumps({**body, "attempt": attempt}).encode())
     if reason or BROKEN != "done-once":
@@ -108,7 +108,7 @@ def end(code: int, reason: str = "", message: str = "") -> None:
 
 
 def store_log() -> None:
-    """Store what was printed."""
+    """Store the log."""
     if BROKEN != "log-stored":
         with contextlib.suppress(Conflict):
             transfer("PUT", f"logs/job-{JOB}/attempt-{attempt or 1}.log", "\n".join(log).encode())
@@ -121,7 +121,7 @@ def on_term(_number: int, _frame: object) -> None:
 
 
 def train() -> None:
-    """Do as if."""
+    """Run the epochs of a pretended training."""
     global attempt
     signal.signal(signal.SIGTERM, on_term)
     if BROKEN == "started-first":
@@ -130,11 +130,15 @@ def train() -> None:
     attempt = int(started.get("attempt", 0))
     say(f"token {token}" if BROKEN == "no-secrets" else "begins")
     if not ENV["EPOCHS"].isdecimal():
-        end(78, "trainer_error" if BROKEN == "config-invalid" else "config_invalid", "EPOCHS is no number")
+        end(78, "trainer_error" if BROKEN == "config-invalid" else "config_invalid", "EPOCHS is not a number")
     archive = Path("dataset.zip")
     archive.write_bytes(transfer("GET", f"datasets/{ENV['DATASET_ID']}.zip", etag=ENV.get("DATASET_ETAG", "")) or b"")
     if not zipfile.is_zipfile(archive):
-        end(65, "trainer_error" if BROKEN == "dataset-invalid" else "dataset_invalid", "dataset.zip is no zip")
+        end(
+            65,
+            "trainer_error" if BROKEN == "dataset-invalid" else "dataset_invalid",
+            "dataset.zip is not a zip archive",
+        )
     last = f"checkpoints/job-{JOB}/last.pt"
     done = int((None if BROKEN in {"resume", "resume-after-kill"} else transfer("GET", last)) or 0)
     if BROKEN == "own-prefixes":

@@ -151,7 +151,7 @@ def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer:
     assert 1 <= checkpoint(trainer)["epoch"] < 4  # type: ignore[operator]  # an int
     assert trainer.run(variables) == 0, trainer.output
 
-    assert "goes on after epoch" in trainer.output
+    assert "resuming after epoch" in trainer.output
     assert checkpoint(trainer)["epoch"] == 4
     assert differing(whole, checkpoint(trainer)) == []
     assert [row["epoch"] for row in rows(trainer)] == ["1", "2", "3", "4"]
@@ -188,7 +188,7 @@ def test_a_hub_that_is_out_of_reach_costs_seconds_and_is_said(trainer: Trainer) 
     assert trainer.run(variables, EPOCHS="1") == 0, trainer.output
 
     warnings = [body for body in trainer.functions.bodies("event") if body["type"] == "warning"]
-    assert ["hub cannot be reached" in body["message"] for body in warnings] == [True]
+    assert ["hub is unreachable" in body["message"] for body in warnings] == [True]
 
 
 def test_a_prediction_names_the_likeliest_classes_of_each_picture(trainer: Trainer) -> None:

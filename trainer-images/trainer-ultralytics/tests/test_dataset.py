@@ -117,7 +117,7 @@ def test_what_ultralytics_would_run_never_reaches_it(tmp_path: Path) -> None:
 
     assert "download" not in yaml.safe_load(path.read_text())
     assert not [one for one in (tmp_path / "dataset").rglob("*") if one.suffix in {".cache", ".npy"}]
-    assert contract.told == ["2 files of the dataset are neither images nor labels and were left out"]
+    assert contract.told == ["2 files of the dataset are neither images nor labels and were skipped"]
 
 
 def without(*names: str) -> Callable[[Files], Files]:
@@ -170,7 +170,7 @@ DATA = "train: images/train\nval: images/val\n"
         (with_(PICTURE, picture(1)[0][:500]), f"{PICTURE}: broken or truncated"),
         (with_("images/train/x.jpg", jpeg()[:-300]), "images/train/x.jpg: broken or truncated"),
         (with_("images/train/x.tif", tiff_of_floats()), "images/train/x.tif: a TIFF of 32 bits"),
-        (with_("images/train/x.gif", b"GIF89a"), "x.gif: .gif images are not read"),
+        (with_("images/train/x.gif", b"GIF89a"), "x.gif: .gif images are not supported"),
     ],
 )
 def test_a_broken_dataset_is_refused_by_name(tmp_path: Path, change: Callable[[Files], Files], named: str) -> None:
@@ -206,7 +206,7 @@ def test_each_task_has_its_own_rules(tmp_path: Path, task: str, change: Callable
 def test_pictures_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
     _, contract = fetch(tmp_path, without(LINE)(good()))
 
-    assert contract.told == ["train: 1 images have no label file, and are taken for background"]
+    assert contract.told == ["train: 1 images have no label file, and count as background"]
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,8 +227,8 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypa
         ("link.txt", stat.S_IFLNK | 0o777, "symbolic link"),
         ("pipe.txt", stat.S_IFIFO | 0o644, "symbolic link or device"),
         ("new\nline.txt", 0, "control characters"),
-        ("a" * 300 + ".txt", 0, "no file system"),
-        ("d/" * 600 + "x.txt", 0, "no file system"),
+        ("a" * 300 + ".txt", 0, "too long for a file system"),
+        ("d/" * 600 + "x.txt", 0, "too long for a file system"),
     ],
 )
 def test_entries_that_lead_astray_are_refused_and_nothing_is_written(

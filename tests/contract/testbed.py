@@ -1,4 +1,4 @@
-"""Where a trainer is tried: the real functions on SQLite, a real S3 server, and the trainer as a process of its own."""
+"""The testbed: the real functions on SQLite, a real S3 server, and the trainer as a separate process."""
 
 import json
 import os
@@ -19,9 +19,9 @@ import msgspec
 
 from infra.local import digits
 from tests.conftest import BUCKET, SECRET, api_headers, migrate, s3_client, s3_running, served_and_up
-from tests.contract.door import Call, Door, Faults, Pipe, no_faults, opened, piped
+from tests.contract.proxy import Call, Faults, Pipe, Proxy, no_faults, pipe_running, proxy_running
 
-#: what no log may hold
+#: must be in no log
 STORAGE_SECRET = "test-secret-key"
 DATASETS: dict[str, Callable[[Path], None]] = {
     "digits": digits.write_classes,
@@ -30,18 +30,18 @@ DATASETS: dict[str, Callable[[Path], None]] = {
 
 
 class Trainer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What is tried: how to start it, and on what. A JSON file beside this one, or of the trainer's author."""
+    """The trainer under test, read from a JSON file: how to start it, and with which model and dataset."""
 
-    #: started with the contract's variables; relative paths are the file's own
+    #: started with the contract's variables; paths are relative to the JSON file
     command: list[str]
     model_name: str
-    #: digits (to classify), strewn (to detect), or the path of a zip
+    #: digits (classification), strewn (detection), or the path of a zip
     dataset: str = "digits"
     epochs: int = 6
     #: further variables of the contract, such as BATCH_SIZE
     variables: dict[str, str] = {}
     storage: str = "presigned"
-    #: how long one run may take
+    #: time limit of one run
     seconds: float = 120.0
 
 
@@ -53,7 +53,7 @@ def read(path: Path) -> Trainer:
 
 
 def of_image(trainer: Trainer, engine: str, image: str) -> Trainer:
-    """Return a trainer that is started from its image by docker, podman or nerdctl."""
+    """Return the trainer with a command that starts its image by docker, podman or nerdctl."""
     return msgspec.structs.replace(
         trainer, command=[engine, "run", "--rm", "--network=host", "--env-file=@ENV@", image]
     )
@@ -61,41 +61,41 @@ def of_image(trainer: Trainer, engine: str, image: str) -> Trainer:
 
 @dataclass
 class Run:
-    """One start of a trainer, and what came of it."""
+    """One run of a trainer, and its results."""
 
     job_id: str
     trace_id: str
     token: str
-    door: Door
+    proxy: Proxy
     output: str = ""
     exit_code: int | None = None
     began_at: float = field(default_factory=time.monotonic)
     signalled_at: float | None = None
     ended_at: float = 0.0
     job: dict[str, Any] = field(default_factory=dict)
-    #: all that is in the bucket below the job's own prefixes, by key, and what else it wrote
+    #: the objects below the job's own prefixes, by key, and the keys of other new objects
     stored: dict[str, bytes] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
 
     @property
     def calls(self) -> list[Call]:
         """All calls, in order."""
-        return self.door.calls
+        return self.proxy.calls
 
     @property
     def beats(self) -> list[Call]:
-        """The heartbeats that name an epoch."""
-        return self.door.beats
+        """The heartbeats with an epoch."""
+        return self.proxy.beats
 
     @property
     def dones(self) -> list[Call]:
         """The ``done`` calls."""
-        return self.door.named("done")
+        return self.proxy.named("done")
 
 
 @dataclass
-class Stand:
-    """The parts that all runs share."""
+class Testbed:
+    """The services that all runs share."""
 
     trainer: Trainer
     functions_url: str
@@ -104,16 +104,16 @@ class Stand:
     folder: Path
 
     def new_job(self, **fields: Any) -> dict[str, Any]:
-        """Make a job; its own launch, a command that does nothing, is not what is tried."""
-        asked = {"framework": "kit", "model_name": self.trainer.model_name, "dataset_id": "kit", **fields}
-        answer = httpx.post(f"{self.functions_url}/v1/jobs", json=asked, headers=api_headers(), timeout=60)
-        answer.raise_for_status()
-        return dict(answer.json())
+        """Create a job. Its own launch runs a command that does nothing; the kit starts the trainer itself."""
+        body = {"framework": "kit", "model_name": self.trainer.model_name, "dataset_id": "kit", **fields}
+        response = httpx.post(f"{self.functions_url}/v1/jobs", json=body, headers=api_headers(), timeout=60)
+        response.raise_for_status()
+        return dict(response.json())
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job as the functions show it."""
-        answer = httpx.get(f"{self.functions_url}/v1/jobs/{job_id}", headers=api_headers(), timeout=60)
-        return dict(answer.json())
+        """Return a job's JSON."""
+        response = httpx.get(f"{self.functions_url}/v1/jobs/{job_id}", headers=api_headers(), timeout=60)
+        return dict(response.json())
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
@@ -124,21 +124,21 @@ class Stand:
     def started(
         self, job: Mapping[str, Any], fault: Faults = no_faults, *, is_old_token: bool = False, **variables: str
     ) -> Iterator[tuple[Run, "subprocess.Popen[bytes]"]]:
-        """Start the trainer on a job; what it left is collected when the block ends."""
+        """Start the trainer for a job; collect its results when the block ends."""
         self.pipe.is_cut = False
-        with opened(self.functions_url, fault) as door:
+        with proxy_running(self.functions_url, fault) as proxy:
             token = _token(job["id"], is_old=is_old_token)
-            run = Run(job["id"], job["trace_id"], token, door)
+            run = Run(job["id"], job["trace_id"], token, proxy)
             before = set(self.keys())
             environment = self._environment(run, variables)
             scratch = self.folder / f"scratch-{uuid4().hex[:8]}"
             scratch.mkdir()
             output = scratch / "output"
             command = self._command(environment, scratch)
-            own = {"PATH": os.environ["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch)}
+            base = {"PATH": os.environ["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch)}
             with output.open("wb") as file:
                 process = subprocess.Popen(
-                    command, env=own | environment, cwd=scratch, stdout=file, stderr=file, start_new_session=True
+                    command, env=base | environment, cwd=scratch, stdout=file, stderr=file, start_new_session=True
                 )
             try:
                 yield run, process
@@ -168,7 +168,7 @@ class Stand:
             "JOB_ID": run.job_id,
             "TRACE_ID": run.trace_id,
             "ATTEMPT_LIMIT": "3",
-            "BACKEND_BASE_URL": run.door.url,
+            "BACKEND_BASE_URL": run.proxy.url,
             "CALLBACK_TOKEN": run.token,
             "TASK": "train",
             "DATASET_ID": "kit",
@@ -189,9 +189,9 @@ class Stand:
         return str(self.storage.head_object(Bucket=BUCKET, Key=key)["ETag"]).strip('"')
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return what is in the bucket."""
+        """Return the keys in the bucket."""
         pages = self.storage.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def _collect(self, run: Run, output: Path, before: set[str]) -> None:
         run.output = output.read_text(errors="replace")
@@ -204,7 +204,7 @@ class Stand:
 
 
 def _token(job_id: str, *, is_old: bool) -> str:
-    """Return a callback token; an old one is good, but past the half of its life, so that a renewal is due."""
+    """Return a valid callback token; an old one is past half of its lifetime, so that the functions renew it."""
     now = datetime.now(UTC)
     issued, expires = (
         (now - timedelta(hours=5), now + timedelta(hours=1)) if is_old else (now, now + timedelta(hours=6))
@@ -214,11 +214,11 @@ def _token(job_id: str, *, is_old: bool) -> str:
 
 
 @contextmanager
-def standing(trainer: Trainer, folder: Path) -> Iterator[Stand]:
-    """Put up the real parts, with the trainer's dataset uploaded."""
+def testbed_running(trainer: Trainer, folder: Path) -> Iterator[Testbed]:
+    """Start the services, and upload the trainer's dataset."""
     trainers = folder / "trainers.json"
     trainers.write_text(json.dumps({"kit": {"command": {"train": ["true"]}}}))
-    with s3_running(folder / "s3") as s3, piped(s3) as pipe:
+    with s3_running(folder / "s3") as s3, pipe_running(s3) as pipe:
         settings = {
             "DATABASE_URL": f"sqlite:///{folder}/stoker.db",
             "JWT_SECRETS": f"test:{SECRET}",
@@ -226,7 +226,7 @@ def standing(trainer: Trainer, folder: Path) -> Iterator[Stand]:
             "LOCAL_RUNS_DIR": str(folder / "runs"),
             "LOCAL_JOB_LIMIT": "100",
             "STORAGE_BUCKET": BUCKET,
-            # Presigned links name this address: the pipe's, so that it can be cut.
+            # Presigned links use this address: the TCP proxy's, so that the kit can cut them off.
             "MINIO_ENDPOINT": pipe.url,
             "MINIO_ACCESS_KEY": "test-key",
             "MINIO_SECRET_KEY": STORAGE_SECRET,
@@ -236,7 +236,7 @@ def standing(trainer: Trainer, folder: Path) -> Iterator[Stand]:
         storage.put_object(Bucket=BUCKET, Key="datasets/kit.zip", Body=_dataset(trainer, folder).read_bytes())
         storage.put_object(Bucket=BUCKET, Key="datasets/broken.zip", Body=b"this is no zip archive")
         with served_and_up("front", settings) as address:
-            yield Stand(trainer, address, storage, pipe, folder)
+            yield Testbed(trainer, address, storage, pipe, folder)
         storage.close()
 
 

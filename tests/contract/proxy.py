@@ -1,4 +1,4 @@
-"""What stands between a trainer and the real functions: it writes down every call, and plays the faults of a network."""
+"""A proxy between a trainer and the real functions: it records every call and injects faults."""
 
 import http.client
 import json
@@ -16,22 +16,22 @@ from urllib.parse import urlsplit
 from tests.conftest import answering
 
 _CHUNK_BYTES = 1 << 16
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 _PROBLEM = "application/problem+json"
 
 
 class Fault(NamedTuple):
-    """What happens to one call."""
+    """A fault that is injected into one call."""
 
-    #: away (never arrives) | lost (arrives, its answer does not) | status | gateway (a status that is not the
-    #: functions' own) | slow | twice | held (until it is another)
+    #: away (the request is dropped) | lost (the response is dropped) | status | gateway (a status that is not from
+    #: the functions) | slow | twice | held (delayed for as long as this is the fault)
     kind: str
     status: int = 503
     seconds: float = 0.0
 
 
 class Call(NamedTuple):
-    """One call as the trainer made it, and the answer that it got (None: none)."""
+    """A request of the trainer, and the response that it received (None: no response)."""
 
     at: float
     answered_at: float
@@ -45,8 +45,8 @@ class Call(NamedTuple):
 
 
 @dataclass
-class Door:
-    """The address that a trainer is given; ``fault`` is asked for each call, and again for as long as it says held."""
+class Proxy:
+    """The proxy: its address and the recorded calls. ``fault`` is called for each call, repeatedly while it is held."""
 
     fault: "Faults"
     url: str = ""
@@ -58,30 +58,30 @@ class Door:
 
     @property
     def beats(self) -> list[Call]:
-        """The heartbeats that name an epoch."""
+        """The heartbeats with an epoch."""
         return [call for call in self.named("heartbeat") if call.body and call.body.get("epoch") is not None]
 
 
-#: what happens to a call of this name, of which so many came before
-Faults = Callable[[Door, str, int], Fault | None]
+#: returns the fault for a call, by its name and the number of earlier calls of that name
+Faults = Callable[[Proxy, str, int], Fault | None]
 
 
-def no_faults(_door: Door, _name: str, _before: int) -> Fault | None:
-    """All goes well."""
+def no_faults(_proxy: Proxy, _name: str, _before: int) -> Fault | None:
+    """Inject no faults."""
     return None
 
 
 @contextmanager
-def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -- a handler's class reads best where its door is
-    """Open a door to the functions."""
-    door, behind, lock = Door(fault), urlsplit(functions_url), threading.Lock()
+def proxy_running(functions_url: str, fault: Faults) -> Iterator[Proxy]:  # noqa: C901 -- the handler uses the proxy's state
+    """Run a proxy to the functions."""
+    proxy, upstream, lock = Proxy(fault), urlsplit(functions_url), threading.Lock()
     seen: dict[str, int] = {}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # of a trainer that was killed
+            with suppress(ConnectionError):  # the trainer was killed
                 super().handle()
 
         def do_POST(self) -> None:
@@ -92,8 +92,8 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
             headers = {key.lower(): value for key, value in self.headers.items()}
             with lock:
                 now = time.monotonic()
-                said = Call(at, now, name, _json(body), len(body), headers, status, _json(answer) or {}, fault)
-                door.calls.append(said)
+                call = Call(at, now, name, _json(body), len(body), headers, status, _json(answer) or {}, fault)
+                proxy.calls.append(call)
             if status is None:
                 self.close_connection = True
                 with suppress(OSError):
@@ -107,21 +107,21 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
                 seen[name] = before + 1
             while True:
                 with lock:
-                    fault = door.fault(door, name, before)
+                    fault = proxy.fault(proxy, name, before)
                 if fault is None or fault.kind != "held":
                     return fault
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
         def _through(self, body: bytes, fault: Fault | None) -> tuple[int | None, bytes, str]:
             kind = fault.kind if fault else ""
             if fault and kind in {"status", "gateway"}:
-                problem = json.dumps({"title": "played", "status": fault.status}).encode()
+                problem = json.dumps({"title": "injected fault", "status": fault.status}).encode()
                 return fault.status, problem, _PROBLEM if kind == "status" else "application/json"
             if kind == "away":
                 return None, b"", ""
             for _ in range(1 if kind == "twice" else 0):
-                _forward(behind.netloc, self.path, body, dict(self.headers.items()))
-            status, answer, content_type = _forward(behind.netloc, self.path, body, dict(self.headers.items()))
+                _forward(upstream.netloc, self.path, body, dict(self.headers.items()))
+            status, answer, content_type = _forward(upstream.netloc, self.path, body, dict(self.headers.items()))
             if fault and kind == "slow":
                 time.sleep(fault.seconds)
             return None if kind == "lost" else status, answer, content_type
@@ -136,48 +136,50 @@ def opened(functions_url: str, fault: Faults) -> Iterator[Door]:  # noqa: C901 -
             with suppress(OSError):
                 self.wfile.write(answer)
 
-        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 -- its base class says so
-            """Say nothing."""
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 -- the name in the base class
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    door.url = f"http://127.0.0.1:{server.server_port}"
+    proxy.url = f"http://127.0.0.1:{server.server_port}"
     with answering(server):
         try:
-            yield door
+            yield proxy
         finally:
-            door.fault = lambda _door, _name, _before: Fault("away")  # what is still held came from a dead process
+            proxy.fault = lambda _proxy, _name, _before: Fault(
+                "away"
+            )  # the calls that are still held are of a dead process
 
 
-def _forward(where: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
-    kept = {key: value for key, value in headers.items() if key.lower() not in {"host", "connection"}}
-    with closing(http.client.HTTPConnection(where, timeout=60)) as connection:
-        connection.request("POST", path, body, kept)
+def _forward(address: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
+    forwarded = {key: value for key, value in headers.items() if key.lower() not in {"host", "connection"}}
+    with closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        connection.request("POST", path, body, forwarded)
         answer = connection.getresponse()
         return answer.status, answer.read(), answer.headers.get("content-type", "")
 
 
 def _json(content: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 @dataclass
 class Pipe:
-    """The address of a storage that can be cut off; what passes is not looked at."""
+    """A TCP proxy to the storage, which can be cut off."""
 
     url: str = ""
     is_cut: bool = False
-    refused: int = 0  #: requests and answers that met the cut
+    refused: int = 0  #: connections that failed because of the cut
 
 
 @contextmanager
-def piped(storage_url: str) -> Iterator[Pipe]:
-    """Lay a pipe to the storage."""
-    behind, pipe = urlsplit(storage_url), Pipe()
+def pipe_running(storage_url: str) -> Iterator[Pipe]:
+    """Run a TCP proxy to the storage."""
+    upstream, pipe = urlsplit(storage_url), Pipe()
 
     def copy(source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -195,7 +197,7 @@ def piped(storage_url: str) -> Iterator[Pipe]:
             if pipe.is_cut:
                 pipe.refused += 1
                 return
-            with socket.create_connection((behind.hostname, behind.port)) as far:
+            with socket.create_connection((upstream.hostname, upstream.port)) as far:
                 back = threading.Thread(target=copy, args=(far, self.request), daemon=True)
                 back.start()
                 copy(self.request, far)
