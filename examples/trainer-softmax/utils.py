@@ -245,8 +245,12 @@ class Contract:
         for name, value in values.items():
             with suppress(TypeError, ValueError, OverflowError):
                 number = value.item() if hasattr(value, "item") else value  # numpy's and torch's numbers, too
-                if number is None or math.isfinite(number := number if type(number) is int else float(number)):
-                    numbers |= {} if number is None else {name: number}
+                if number is None:
+                    continue
+                number = number if type(number) is int else float(number)
+                if math.isfinite(number):
+                    # An epoch or step may be a float, and the functions take whole numbers only.
+                    numbers[name] = int(number) if number == int(number) and abs(number) < 2**53 else number
                     continue
             self.warn_once(f"{name} is NaN, infinite or no number; omitting it")
         return numbers
