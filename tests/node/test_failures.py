@@ -126,14 +126,13 @@ def test_an_evicted_job_for_which_no_node_is_left_shows_why_it_waits(
     one_gpu(0)
     evict(str(pod_of(job_id)))
     began = time.time()
+    # At first it waits for a pod to be made.
     waiting = eventually(
-        lambda: (row := job(job_id))["liveness"] == "waiting" and row,
-        within_seconds=180,
+        lambda: "Insufficient nvidia.com/gpu" in ((row := job(job_id))["message"] or "") and row, within_seconds=180
     )
     said(f"evicted, and no GPU is left: {waiting['message']} after {time.time() - began:.0f} s")
-    assert (waiting["state"], waiting["attempt"]) == ("RUNNING", 1)
+    assert (waiting["state"], waiting["liveness"], waiting["attempt"]) == ("RUNNING", "waiting", 1)
     assert waiting["message"].startswith("waits for a node: ")
-    assert "Insufficient nvidia.com/gpu" in waiting["message"]
 
     one_gpu(1)
     found = ended(job_id)
