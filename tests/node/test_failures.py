@@ -185,7 +185,10 @@ def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
 
 
 def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
-    submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
+    submit: Callable[..., str],
+    job: Callable[[str], dict[str, Any]],
+    ended: Callable[..., dict[str, Any]],
+    api: httpx.Client,
 ) -> None:
     job_id = submit(epochs=400)
     eventually(lambda: (job(job_id)["epoch"] or 0) >= 3, within_seconds=120)
@@ -200,6 +203,8 @@ def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
         run(sys.executable, "-c", "from infra.node.machine import start_kubelet; start_kubelet()", cwd=PROJECT)
         # Its pods were taken out of their Services meanwhile.
         eventually(lambda: is_up(address_of("front")), within_seconds=120)
+        # Kourier needs a moment for its routes: until then its Envoy responds 404.
+        eventually(lambda: api.get(f"/v1/jobs/{job_id}").status_code == 200, within_seconds=120)
     found = ended(job_id, within_seconds=400)
 
     assert (found["state"], found["reason"]) == ("SUCCEEDED", None), found
