@@ -92,12 +92,12 @@ def _beat(call: Callback, beat: Heartbeat, *, now: datetime) -> bool:
     }
     with statements() as connection:
         if not is_sqlite():
-            return connection.exec_driver_sql(_psycopg(_AT_ONCE), values).first() is not None
+            return connection.execute(_psycopg(_AT_ONCE), values).fetchone() is not None
         # As SQLAlchemy writes it, so that both compare alike.
         values["at"] = now.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        is_there = connection.exec_driver_sql(_IS_THERE, values).first() is not None
-        if is_there and connection.exec_driver_sql(_INSERT, values).rowcount:
-            connection.exec_driver_sql(_UPDATE, values)
+        is_there = connection.execute(_IS_THERE, values).fetchone() is not None
+        if is_there and connection.execute(_INSERT, values).rowcount:
+            connection.execute(_UPDATE, values)
         return is_there
 
 

@@ -5,21 +5,23 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from functions.domain.callbacks import TrainerEvent
-from functions.domain.errors import NotFound, Refusal, Unusable, WrongState
+from functions.domain.errors import Busy, NotFound, Refusal, Unusable, WrongState
 from functions.domain.spec import Spec
 from functions.domain.states import FINAL, NEXT, Reason, State
 from functions.store import heartbeats, jobs, queries, upkeep, views
 from functions.store import outbox as store_outbox
 from functions.store.heartbeats import Heartbeat
-from functions.store.session import read
+from functions.store.session import engine, read, statements, write
 from functions.store.tables import Job, Outbox
 from tests.conftest import NOW, call, claim, eventually, seconds
 
@@ -263,6 +265,34 @@ def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
 
     assert timeline(job_id).count("heartbeat") == 8
     assert queries.job(job_id).epoch == 7
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_heartbeat_is_one_round_trip(a_job: Any, tmp_path: Path) -> None:
+    job_id = a_job(State.RUNNING)
+    engine().dispose()
+    with engine().connect() as connection:
+        driver: Any = connection.connection.driver_connection
+    with (tmp_path / "protocol").open("w") as protocol:
+        driver.pgconn.trace(protocol.fileno())
+        heartbeats.record(call(job_id), Heartbeat(epoch=1), now=NOW)
+        driver.pgconn.untrace()
+
+    assert (tmp_path / "protocol").read_text().count("ReadyForQuery") == 1
+
+
+def test_a_statement_of_the_hot_path_leaves_transactions_to_the_next_borrower(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    engine().dispose()
+    heartbeats.record(call(job_id), Heartbeat(epoch=1), now=NOW)
+    with pytest.raises(Busy), statements() as connection:
+        connection.execute("SELECT nothing FROM nowhere")
+
+    for _ in range(2):
+        with write() as session:
+            session.connection().execute(text("UPDATE job SET epoch = 99"))
+            session.rollback()
+    assert queries.job(job_id).epoch == 1
 
 
 def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
