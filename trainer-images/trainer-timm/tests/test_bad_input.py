@@ -103,7 +103,7 @@ DATASETS: dict[str, tuple[Callable[[], Files], str]] = {
     "one class": (lambda: {f"cats/{n}.png": picture(n, 0) for n in range(4)}, "1 classes"),
     "a class without pictures": (lambda: flat() | {"empty/readme.txt": b""}, ""),
     "a class with one picture": (lambda: flat() | {"few/1.png": picture(1, 0)}, "few/ holds 1 images"),
-    "train alone": (lambda: good(val=0), "train/ is there"),
+    "train alone": (lambda: good(val=0), "there is a folder train/, but none of val/"),
     "a class of val alone": (lambda: good() | {"val/round/1.png": picture(1, 0)}, "val/round"),
     "a truncated picture": (lambda: good() | {"train/tall/x.png": picture(1, 0)[:200]}, "train/tall/x.png: broken"),
     "text named png": (lambda: good() | {"train/tall/x.png": b"hello"}, "train/tall/x.png: not an image"),
