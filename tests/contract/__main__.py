@@ -14,7 +14,7 @@ import typer
 from infra.local.stopping import Stopped, no_process_left, raise_on_signals, scratch_folder
 from tests.contract.rules import RULES, Rule, broken
 from tests.contract.scenarios import SCENARIOS
-from tests.contract.testbed import Testbed, Trainer, of_image, read, testbed_running
+from tests.contract.workbench import Trainer, Workbench, of_image, read, workbench_running
 
 SHIPPED = Path(__file__).parent / "trainers"
 _KEPT, _BROKEN, _UNABLE = 0, 1, 2
@@ -52,11 +52,11 @@ def main(
 
 def _judge(trainer: Trainer, name: str, rules: list[Rule], report: Path | None) -> int:
     """Print each verdict as soon as its run has ended; return the exit code."""
-    raise_on_signals()
     verdicts: list[Verdict] = []
     stopped = None
-    print(f"{name} and the contract, v1: {len(rules)} rules", flush=True)
     try:
+        raise_on_signals()
+        print(f"{name} and the contract, v1: {len(rules)} rules", flush=True)
         with closing(verdicts_by_run(trainer, rules)) as runs:
             for run in runs:
                 verdicts += run
@@ -70,24 +70,24 @@ def _judge(trainer: Trainer, name: str, rules: list[Rule], report: Path | None) 
 
 
 def verdicts_by_run(trainer: Trainer, rules: list[Rule]) -> Generator[list[Verdict]]:
-    """Start a testbed and run the trainer in each scenario; print and yield the verdicts of each."""
+    """Start a workbench and run the trainer in each scenario; print and yield the verdicts of each."""
     with (
         scratch_folder("stoker-contract-") as folder,
         no_process_left(),
-        testbed_running(trainer, folder) as testbed,
+        workbench_running(trainer, folder) as workbench,
     ):
         for scenario in dict.fromkeys(rule.scenario for rule in rules):
             began = time.monotonic()
-            verdicts = tried(testbed, scenario, rules)
+            verdicts = tried(workbench, scenario, rules)
             print(f"\n{scenario}: {time.monotonic() - began:.0f} s")
             for verdict in verdicts:
                 _print(verdict)
             yield verdicts
 
 
-def tried(testbed: Testbed, scenario: str, rules: Iterable[Rule]) -> list[Verdict]:
+def tried(workbench: Workbench, scenario: str, rules: Iterable[Rule]) -> list[Verdict]:
     """Run one scenario; return the verdicts of its rules."""
-    runs = SCENARIOS[scenario](testbed)
+    runs = SCENARIOS[scenario](workbench)
     return [Verdict(rule, broken(rule, runs)) for rule in rules if rule.scenario == scenario]
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.contract.proxy import Call
 from tests.contract.scenarios import AWAY_SECONDS, RETRY_AFTER_SECONDS
-from tests.contract.testbed import STORAGE_SECRET, Run
+from tests.contract.workbench import STORAGE_SECRET, Run
 
 Check = Callable[..., str | None]
 GRACE_SECONDS = 30.0

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from tests.contract.proxy import Fault, Faults, Proxy
-from tests.contract.testbed import Run, Testbed
+from tests.contract.workbench import Run, Workbench
 
 AWAY_SECONDS = 5.0
 CUT_SECONDS = 4.0
@@ -17,19 +17,19 @@ RETRY_AFTER_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
-def plain(testbed: Testbed) -> list[Run]:
+def plain(workbench: Workbench) -> list[Run]:
     """No faults; the token is due for renewal."""
-    with testbed.started(testbed.new_job(), is_old_token=True) as (run, _):
+    with workbench.started(workbench.new_job(), is_old_token=True) as (run, _):
         pass
     return [run]
 
 
-def rough(testbed: Testbed) -> list[Run]:
+def rough(workbench: Workbench) -> list[Run]:
     """Responses are lost and late, requests are doubled, and the functions fail, are busy, and are unreachable for a while.
 
     The number of heartbeats depends on the trainer and the host: ``done`` gets the faults that no heartbeat got.
     """
-    with testbed.started(testbed.new_job(), _rough()) as (run, _):
+    with workbench.started(workbench.new_job(), _rough()) as (run, _):
         pass
     return [run]
 
@@ -60,7 +60,7 @@ def _rough() -> Faults:
     return fault
 
 
-def gateway(testbed: Testbed) -> list[Run]:
+def gateway(workbench: Workbench) -> list[Run]:
     """A gateway in front of the functions responds 404 and 409 for a while, such as before its route exists."""
     faults = {
         name: deque([Fault("gateway", 404), Fault("gateway", 409)])
@@ -70,28 +70,28 @@ def gateway(testbed: Testbed) -> list[Run]:
     def fault(_proxy: Proxy, name: str, _before: int) -> Fault | None:
         return faults[name].popleft() if faults.get(name) else None
 
-    with testbed.started(testbed.new_job(), fault) as (run, _):
+    with workbench.started(workbench.new_job(), fault) as (run, _):
         pass
     return [run]
 
 
-def stopped(testbed: Testbed) -> list[Run]:
+def stopped(workbench: Workbench) -> list[Run]:
     """SIGTERM during the training; then the same job starts again."""
-    job, acted = testbed.new_job(attempt_limit=3), threading.Event()
-    with testbed.started(job, _held(acted)) as (first, process):
-        _until(lambda: first.beats, process, testbed.trainer.seconds)
+    job, acted = workbench.new_job(attempt_limit=3), threading.Event()
+    with workbench.started(job, _held(acted)) as (first, process):
+        _until(lambda: first.beats, process, workbench.trainer.seconds)
         first.signalled_at = time.monotonic()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         acted.set()
-    with testbed.started(job) as (second, _):
+    with workbench.started(job) as (second, _):
         pass
     return [first, second]
 
 
-def killed(testbed: Testbed) -> list[Run]:
+def killed(workbench: Workbench) -> list[Run]:
     """SIGKILL once a checkpoint is stored; then the same job starts again."""
-    job, acted = testbed.new_job(attempt_limit=3), threading.Event()
+    job, acted = workbench.new_job(attempt_limit=3), threading.Event()
     last = f"checkpoints/job-{job['id']}/last.pt"
 
     def is_stored_soon(proxy: Proxy, name: str) -> bool:
@@ -99,79 +99,79 @@ def killed(testbed: Testbed) -> list[Run]:
             (call.body or {}) == {"method": "PUT", "key": last} for call in proxy.named("presign")
         )
 
-    with testbed.started(job, _held(acted, is_stored_soon, then=Fault("away"))) as (first, process):
-        _until(lambda: first.beats and testbed.keys(last), process, testbed.trainer.seconds)
+    with workbench.started(job, _held(acted, is_stored_soon, then=Fault("away"))) as (first, process):
+        _until(lambda: first.beats and workbench.keys(last), process, workbench.trainer.seconds)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         acted.set()
-    with testbed.started(job) as (second, _):
+    with workbench.started(job) as (second, _):
         pass
     return [first, second]
 
 
-def cancelled(testbed: Testbed) -> list[Run]:
+def cancelled(workbench: Workbench) -> list[Run]:
     """The job is cancelled during the training: callbacks get 409."""
     acted = threading.Event()
-    with testbed.started(testbed.new_job(), _held(acted)) as (run, process):
-        _until(lambda: run.beats, process, testbed.trainer.seconds)
-        testbed.cancel(run.job_id)
+    with workbench.started(workbench.new_job(), _held(acted)) as (run, process):
+        _until(lambda: run.beats, process, workbench.trainer.seconds)
+        workbench.cancel(run.job_id)
         run.signalled_at = time.monotonic()
         acted.set()
     return [run]
 
 
-def refused(testbed: Testbed) -> list[Run]:
+def refused(workbench: Workbench) -> list[Run]:
     """``heartbeat`` and ``done`` refuse the token."""
 
     def fault(_proxy: Proxy, name: str, _before: int) -> Fault | None:
         return Fault("status", 401) if name in {"heartbeat", "done"} else None
 
-    with testbed.started(testbed.new_job(), fault, DONE_RETRY_SECONDS="3") as (run, _):
+    with workbench.started(workbench.new_job(), fault, DONE_RETRY_SECONDS="3") as (run, _):
         pass
     return [run]
 
 
-def bad_dataset(testbed: Testbed) -> list[Run]:
+def bad_dataset(workbench: Workbench) -> list[Run]:
     """The dataset is not a zip archive."""
-    with testbed.started(testbed.new_job(dataset_id="broken"), DATASET_ID="broken") as (run, _):
+    with workbench.started(workbench.new_job(dataset_id="broken"), DATASET_ID="broken") as (run, _):
         pass
     return [run]
 
 
-def overwritten(testbed: Testbed) -> list[Run]:
+def overwritten(workbench: Workbench) -> list[Run]:
     """The dataset is not the version that the job is for."""
-    with testbed.started(testbed.new_job(), DATASET_ETAG="0" * 32) as (run, _):
+    with workbench.started(workbench.new_job(), DATASET_ETAG="0" * 32) as (run, _):
         pass
     return [run]
 
 
-def bad_settings(testbed: Testbed) -> list[Run]:
+def bad_settings(workbench: Workbench) -> list[Run]:
     """A setting is invalid."""
-    with testbed.started(testbed.new_job(), EPOCHS="many") as (run, _):
+    with workbench.started(workbench.new_job(), EPOCHS="many") as (run, _):
         pass
     return [run]
 
 
-def storage_away(testbed: Testbed) -> list[Run]:
+def storage_away(workbench: Workbench) -> list[Run]:
     """The storage is unreachable at the start, and again during the training."""
-    with testbed.started(testbed.new_job()) as (run, process):
+    with workbench.started(workbench.new_job()) as (run, process):
         for is_time in (lambda: True, lambda: run.beats):
-            _until(is_time, process, testbed.trainer.seconds)
-            _cut(testbed, process)
+            _until(is_time, process, workbench.trainer.seconds)
+            _cut(workbench, process)
     return [run]
 
 
-def _cut(testbed: Testbed, process: "subprocess.Popen[bytes]") -> None:
+def _cut(workbench: Workbench, process: "subprocess.Popen[bytes]") -> None:
     """Cut the storage off until the trainer has failed to connect, and for some seconds more."""
-    before = testbed.pipe.refused
-    testbed.pipe.is_cut = True
-    _until(lambda: testbed.pipe.refused > before, process, testbed.trainer.seconds)
+    before = workbench.pipe.refused
+    workbench.pipe.is_cut = True
+    _until(lambda: workbench.pipe.refused > before, process, workbench.trainer.seconds)
     _until(lambda: False, process, CUT_SECONDS)
-    testbed.pipe.is_cut = False
+    workbench.pipe.is_cut = False
 
 
-SCENARIOS: Mapping[str, Callable[[Testbed], list[Run]]] = {
+SCENARIOS: Mapping[str, Callable[[Workbench], list[Run]]] = {
     scenario.__name__: scenario
     for scenario in (
         plain,

@@ -12,7 +12,7 @@ from tests.conftest import BUCKET
 from tests.contract.__main__ import SHIPPED, tried
 from tests.contract.rules import RULES
 from tests.contract.scenarios import SCENARIOS
-from tests.contract.testbed import Testbed, read, testbed_running
+from tests.contract.workbench import Workbench, read, workbench_running
 
 pytestmark = [pytest.mark.timeout(600)]
 NAMES = {rule.name for rule in RULES}
@@ -29,36 +29,38 @@ FOLLOWS = {
 
 
 @pytest.fixture(scope="module")
-def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """Start the services once; each test runs its own trainer."""
-    with testbed_running(read(SHIPPED / "stub.json"), tmp_path_factory.mktemp("testbed")) as testbed:
-        yield testbed
+    with workbench_running(read(SHIPPED / "stub.json"), tmp_path_factory.mktemp("workbench")) as workbench:
+        yield workbench
 
 
-def broken_by(testbed: Testbed, rule: str) -> set[str]:
+def broken_by(workbench: Workbench, rule: str) -> set[str]:
     """Return the rules of this rule's scenario that the stub breaks with BROKEN set to this rule."""
     stub = read(SHIPPED / "stub.json")
     target = {"Bucket": BUCKET, "Key": "elsewhere/x"}
-    elsewhere = testbed.storage.generate_presigned_url("put_object", Params=target)
-    testbed.trainer = msgspec.structs.replace(stub, variables={"BROKEN": rule, "ELSEWHERE": elsewhere}, seconds=60)
+    elsewhere = workbench.storage.generate_presigned_url("put_object", Params=target)
+    workbench.trainer = msgspec.structs.replace(stub, variables={"BROKEN": rule, "ELSEWHERE": elsewhere}, seconds=60)
     scenario = next(row.scenario for row in RULES if row.name == rule)
-    return {verdict.rule.name for verdict in tried(testbed, scenario, RULES) if verdict.broken}
+    return {verdict.rule.name for verdict in tried(workbench, scenario, RULES) if verdict.broken}
 
 
 @pytest.mark.parametrize("rule", sorted(NAMES))
-def test_a_trainer_that_breaks_a_rule_fails_that_rule(testbed: Testbed, rule: str) -> None:
-    broken = broken_by(testbed, rule)
+def test_a_trainer_that_breaks_a_rule_fails_that_rule(workbench: Workbench, rule: str) -> None:
+    broken = broken_by(workbench, rule)
 
     assert rule in broken
     assert broken <= {rule} | FOLLOWS.get(rule, set())
 
 
 @pytest.mark.parametrize("name", ["stub", "shell", "softmax"])
-def test_a_trainer_that_keeps_the_contract_passes(testbed: Testbed, name: str) -> None:
-    testbed.trainer = read(SHIPPED / f"{name}.json")
+def test_a_trainer_that_keeps_the_contract_passes(workbench: Workbench, name: str) -> None:
+    workbench.trainer = read(SHIPPED / f"{name}.json")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # softmax needs numpy
-    testbed.trainer = msgspec.structs.replace(testbed.trainer, variables=testbed.trainer.variables | {"PATH": path})
-    verdicts = [verdict for scenario in SCENARIOS for verdict in tried(testbed, scenario, RULES)]
+    workbench.trainer = msgspec.structs.replace(
+        workbench.trainer, variables=workbench.trainer.variables | {"PATH": path}
+    )
+    verdicts = [verdict for scenario in SCENARIOS for verdict in tried(workbench, scenario, RULES)]
 
     assert {rule.name: wrong for rule, wrong in verdicts if wrong and (rule.is_required or name != "shell")} == {}
 

@@ -1,4 +1,4 @@
-"""The testbed: the real functions on SQLite, a real S3 server, and the trainer as a separate process."""
+"""The workbench: the real functions on SQLite, a real S3 server, and the trainer as a separate process."""
 
 import json
 import os
@@ -94,7 +94,7 @@ class Run:
 
 
 @dataclass
-class Testbed:
+class Workbench:
     """The services that all runs share."""
 
     trainer: Trainer
@@ -214,7 +214,7 @@ def _token(job_id: str, *, is_old: bool) -> str:
 
 
 @contextmanager
-def testbed_running(trainer: Trainer, folder: Path) -> Iterator[Testbed]:
+def workbench_running(trainer: Trainer, folder: Path) -> Iterator[Workbench]:
     """Start the services, and upload the trainer's dataset."""
     trainers = folder / "trainers.json"
     trainers.write_text(json.dumps({"kit": {"command": {"train": ["true"]}}}))
@@ -236,7 +236,7 @@ def testbed_running(trainer: Trainer, folder: Path) -> Iterator[Testbed]:
         storage.put_object(Bucket=BUCKET, Key="datasets/kit.zip", Body=_dataset(trainer, folder).read_bytes())
         storage.put_object(Bucket=BUCKET, Key="datasets/broken.zip", Body=b"this is no zip archive")
         with served_and_up("front", settings) as address:
-            yield Testbed(trainer, address, storage, pipe, folder)
+            yield Workbench(trainer, address, storage, pipe, folder)
         storage.close()
 
 
