@@ -32,9 +32,9 @@ def main(
 ) -> None:
     """Run, judge, print; the exit code is 1 when a check is broken."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    print(f"chaos: {jobs} jobs, seed {seed}; a fault of the machinery every {JOBS_A_FAULT} jobs", flush=True)
-    raise_on_signals()
     try:
+        raise_on_signals()
+        print(f"chaos: {jobs} jobs, seed {seed}; a fault of the machinery every {JOBS_A_FAULT} jobs", flush=True)
         with scratch_folder(f"stoker-chaos-{seed}-") as home:
             run = Run(jobs, seed, home, minutes)
             try:
