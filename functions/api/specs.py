@@ -31,19 +31,19 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
     Raises:
         Unusable, ConfigurationError: as ``from_request``; fields are named as in the job.
     """
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         name.removeprefix("stoker-").replace("-", "_"): _text(value)
         for name, value in metadata.items()
         if name.startswith("stoker-")
     }
-    if "model" in asked:
-        asked["model_name"] = asked.pop("model")
-    if "hyperparameters" in asked:
+    if "model" in requested:
+        requested["model_name"] = requested.pop("model")
+    if "hyperparameters" in requested:
         try:
-            asked["hyperparameters"] = json_values.decode(asked["hyperparameters"])
+            requested["hyperparameters"] = json_values.decode(requested["hyperparameters"])
         except ValueError as error:
             raise unusable_field("hyperparameters", f"use one JSON object: {error}") from error
-    return _checked({**_defaults(), **asked, "dataset_id": dataset_id}, strict=False)
+    return _checked({**_defaults(), **requested, "dataset_id": dataset_id}, strict=False)
 
 
 #: fields with a default in the settings
@@ -69,8 +69,8 @@ def _defaults() -> dict[str, str]:
     return {name: value for name, value in configured.items() if value}
 
 
-def _checked(asked: dict[str, Any], *, strict: bool) -> Spec:
-    spec = fields.convert(asked, Spec, strict=strict)
+def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
+    spec = fields.convert(requested, Spec, strict=strict)
     spec.framework, spec.dataset_id = names.normalised(spec.framework), names.normalised(spec.dataset_id)
     trainer = trainers().get(spec.framework)
     if trainer is None:
