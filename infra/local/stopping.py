@@ -38,6 +38,7 @@ def raise_on_signals() -> None:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
 
+    tempfile.gettempdir()  # its first call writes a file and removes it; a signal in between would leave the file
     for number in SIGNALS:
         signal.signal(number, stop)
 
