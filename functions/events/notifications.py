@@ -92,35 +92,35 @@ def dataset_id(key: str) -> str:
     return names.normalised(stem)
 
 
-def _found(said: Any, depth: int) -> Iterator[Found]:
+def _found(payload: Any, depth: int) -> Iterator[Found]:
     """Yield the uploads in one message; what is wrong with it becomes a rejection, and harms no other."""
     try:
-        yield from _opened(said, depth)
+        yield from _opened(payload, depth)
     except ValueError as error:
         yield Rejected(str(error)[:_REASON_LENGTH])
 
 
-def _opened(said: Any, depth: int) -> Iterable[Found]:
+def _opened(payload: Any, depth: int) -> Iterable[Found]:
     if depth > _DEPTH_LIMIT:
         raise ValueError(f"it is wrapped more than {_DEPTH_LIMIT} times")
-    match said:
+    match payload:
         case CloudEvent():
-            return _cloud_event(said, depth)
+            return _cloud_event(payload, depth)
         case ValueError():
-            raise said
+            raise payload
         case str() | bytes():
-            return _found(_unpacked(said), depth + 1)
+            return _found(_unpacked(payload), depth + 1)
         case list():
-            return _listed(said, depth)
-        case dict() if said.keys() >= _IS_EVENT:
-            return _found(cloudevents.structured(said), depth + 1)
-        case dict() if (shape := _shape(said)) is not None:
-            return shape(said, depth)
+            return _listed(payload, depth)
+        case dict() if payload.keys() >= _IS_EVENT:
+            return _found(cloudevents.structured(payload), depth + 1)
+        case dict() if (shape := _shape(payload)) is not None:
+            return shape(payload, depth)
     raise ValueError("it has the shape of no upload notification that is known here")
 
 
-def _shape(said: Mapping[str, Any]) -> Reader | None:
-    return next((reader for names, reader in _SHAPES if names <= said.keys()), None)
+def _shape(payload: Mapping[str, Any]) -> Reader | None:
+    return next((reader for names, reader in _SHAPES if names <= payload.keys()), None)
 
 
 def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
@@ -137,37 +137,37 @@ def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
     yield from _found(event.data, depth + 1)
 
 
-def _listed(said: Any, depth: int) -> Iterator[Found]:
-    if not isinstance(said, list):
+def _listed(payload: Any, depth: int) -> Iterator[Found]:
+    if not isinstance(payload, list):
         raise ValueError("its records or messages must be a JSON array")  # noqa: TRY004 -- a stranger's value
-    for one in said:
+    for one in payload:
         wrapped = one if isinstance(one, dict) else {}
         yield from _found(wrapped.get("body") or wrapped.get("Sns") or one, depth + 1)
 
 
-def _sns(said: Mapping[str, Any], depth: int) -> Iterator[Found]:
-    if said["Type"] != "Notification":
+def _sns(payload: Mapping[str, Any], depth: int) -> Iterator[Found]:
+    if payload["Type"] != "Notification":
         raise ValueError(
             "SNS sent something else than a Notification: to confirm a subscription, open its SubscribeURL"
         )
-    yield from _found(said.get("Message"), depth + 1)
+    yield from _found(payload.get("Message"), depth + 1)
 
 
-def _unpacked(said: str | bytes) -> object:
+def _unpacked(payload: str | bytes) -> object:
     try:
-        return json_values.decode(said)
+        return json_values.decode(payload)
     except ValueError:
-        if isinstance(said, bytes):
+        if isinstance(payload, bytes):
             raise
     try:  # Cloudflare's queues hand JSON on in base64
-        return json_values.decode(base64.b64decode(said, validate=True))
+        return json_values.decode(base64.b64decode(payload, validate=True))
     except ValueError as error:
         raise ValueError("its body is neither JSON nor JSON in base64") from error
 
 
 def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader:
-    def read_one(said: Mapping[str, Any], _depth: int) -> Iterator[Found]:
-        record = read_record(said)
+    def read_one(payload: Mapping[str, Any], _depth: int) -> Iterator[Found]:
+        record = read_record(payload)
         if record is not None and not record.keys[0].endswith("/") and not _OUTPUT.match(record.keys[0]):
             yield _upload(record)
 
@@ -194,7 +194,7 @@ def _upload(record: Record) -> Found:
 #: what the top level of a message must have, and who reads it; the first that fits
 _SHAPES: tuple[tuple[frozenset[str], Reader], ...] = (
     # AWS S3, MinIO's webhook, Ceph; AWS Lambda's events of SQS and SNS
-    (frozenset({"Records"}), lambda said, depth: _listed(said["Records"], depth)),
+    (frozenset({"Records"}), lambda payload, depth: _listed(payload["Records"], depth)),
     # one of these, as the CloudEvents adapter for S3 has it
     (frozenset({"eventName", "s3"}), _record(upload_records.s3)),
     # what S3 sends when notifications are switched on
@@ -204,7 +204,7 @@ _SHAPES: tuple[tuple[frozenset[str], Reader], ...] = (
     (frozenset({"bucket", "object", "reason"}), _record(upload_records.eventbridge_detail)),
     (frozenset({"bucket", "object", "action"}), _record(upload_records.r2)),
     # Cloudflare's queues: the answer to a pull, and a batch as a Worker has it
-    (frozenset({"success", "result"}), lambda said, depth: _found(said["result"], depth + 1)),
-    (frozenset({"messages"}), lambda said, depth: _listed(said["messages"], depth)),
+    (frozenset({"success", "result"}), lambda payload, depth: _found(payload["result"], depth + 1)),
+    (frozenset({"messages"}), lambda payload, depth: _listed(payload["messages"], depth)),
     (frozenset({"event_type", "key", "message"}), _record(upload_records.seaweedfs)),
 )

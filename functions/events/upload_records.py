@@ -59,12 +59,12 @@ class _Record(msgspec.Struct, rename="camel"):
     event_source: str = "aws:s3"
 
 
-def s3(said: Mapping[str, Any]) -> Record | None:
+def s3(payload: Mapping[str, Any]) -> Record | None:
     """Read one of the ``Records`` of AWS S3, MinIO, Ceph and those who follow them."""
-    event = said["eventName"]
+    event = payload["eventName"]
     if not isinstance(event, str) or not _CREATED.match(event):
         return None
-    record = _read(said, _Record)
+    record = _read(payload, _Record)
     uploaded = record.s3.object
     keys = (uploaded.key,) if record.event_source == "ceph:s3" else _decoded(uploaded.key)
     return Record(record.s3.bucket.name, keys, _bare(uploaded.e_tag), _bare(uploaded.version_id))
@@ -93,18 +93,18 @@ class _Detail(msgspec.Struct):
     object: _BridgedObject
 
 
-def eventbridge(said: Mapping[str, Any]) -> Record | None:
+def eventbridge(payload: Mapping[str, Any]) -> Record | None:
     """Read an event of EventBridge."""
-    return _detailed(said["detail"]) if said["detail-type"] == "Object Created" else None
+    return _detailed(payload["detail"]) if payload["detail-type"] == "Object Created" else None
 
 
-def eventbridge_detail(said: Mapping[str, Any]) -> Record | None:
+def eventbridge_detail(payload: Mapping[str, Any]) -> Record | None:
     """Read the detail alone, which AWS' template for CloudEvents makes their data."""
-    return _detailed(said) if said["reason"] in _CREATING else None
+    return _detailed(payload) if payload["reason"] in _CREATING else None
 
 
-def _detailed(said: object) -> Record:
-    detail = _read(said, _Detail)
+def _detailed(payload: object) -> Record:
+    detail = _read(payload, _Detail)
     return Record(detail.bucket.name, (detail.object.key,), _bare(detail.object.etag), _bare(detail.object.version_id))
 
 
@@ -113,11 +113,11 @@ class _R2(msgspec.Struct):
     object: _Object
 
 
-def r2(said: Mapping[str, Any]) -> Record | None:
+def r2(payload: Mapping[str, Any]) -> Record | None:
     """Read a message of Cloudflare R2."""
-    if said["action"] not in _CREATING:
+    if payload["action"] not in _CREATING:
         return None
-    message = _read(said, _R2)
+    message = _read(payload, _R2)
     return Record(message.bucket, (message.object.key,), _bare(message.object.e_tag), "")
 
 
@@ -148,9 +148,9 @@ class _Filed(msgspec.Struct):
     message: _Change
 
 
-def seaweedfs(said: Mapping[str, Any]) -> Record | None:
+def seaweedfs(payload: Mapping[str, Any]) -> Record | None:
     """Read a filer's webhook: its new entry, whatever the event is called (versions disagree on update and rename)."""
-    filed = _read(said, _Filed)
+    filed = _read(payload, _Filed)
     entry, parent = filed.message.new_entry, filed.message.new_parent_path
     if entry is None or entry.is_directory or entry.attributes.file_mode & _IS_DIRECTORY:
         return None
@@ -172,9 +172,9 @@ def _filed_etag(entry: _Entry) -> str:
     return b"".join(digests).hex()
 
 
-def _read(said: object, model: type[Model]) -> Model:
+def _read(payload: object, model: type[Model]) -> Model:
     try:
-        return fields.convert(said, model)
+        return fields.convert(payload, model)
     except Unusable as error:
         raise ValueError(str(error)) from error
 
