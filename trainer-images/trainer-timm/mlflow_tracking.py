@@ -13,7 +13,7 @@ log = logging.getLogger("tracking")
 
 PENDING_LIMIT = 10_000
 PARAM_LIMIT_CHARACTERS = 500
-UNREACHABLE_SECONDS = 5.0  # how long to wait at the end for an MLflow that has never responded
+UNREACHABLE_SECONDS = 10.0  # how long to wait at the end for an MLflow that has never responded
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -51,10 +51,10 @@ class Tracking:
     def end(self, status: str, within_seconds: float = 60.0) -> None:
         """Close the run (FINISHED, FAILED, KILLED), and wait for the pending calls."""
         if self._address:
-            within_seconds = within_seconds if self._run_id else min(within_seconds, UNREACHABLE_SECONDS)
             self._later(lambda: self._client.set_terminated(self._run_id, status))
             self._later(self._idle.set)
-            if not self._idle.wait(within_seconds):
+            is_done = self._idle.wait(UNREACHABLE_SECONDS) or (bool(self._run_id) and self._idle.wait(within_seconds))
+            if not is_done:
                 log.warning("MLflow did not accept all calls in time")
 
     def _later(self, action: Callable[[], None]) -> None:

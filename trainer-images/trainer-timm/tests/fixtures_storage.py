@@ -30,10 +30,11 @@ def eventually(condition: Callable[[], Any], *, within_seconds: float = 60) -> A
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free, as are those 10000 above, which weed takes for gRPC: none of them is one of these."""
+    """Return free ports of this test process whose +10000 (gRPC of weed) is free, too."""
+    first = 20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports: list[int] = []
     while len(ports) < count:
-        port = random.randrange(20_000, 30_000)
+        port = random.randrange(first, first + 1_000)
         if port not in ports and is_free(port) and is_free(port + 10_000):
             ports.append(port)
     return ports

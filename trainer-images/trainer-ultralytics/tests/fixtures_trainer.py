@@ -57,7 +57,7 @@ class Trainer:
             "DEVICE": "cpu",
             "WORKERS": "0",
             **VARIABLES,
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",  # the tests run in parallel
         }
         env = {name: value for name, value in {**defaults, **(variables or {}), **more}.items() if value is not None}
         with (self.folder / "output").open("ab") as output:
