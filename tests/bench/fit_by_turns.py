@@ -71,7 +71,7 @@ def main() -> int:
     def by_turns(contract: Any) -> Mapping[str, float]:
         settings = contract.settings
         context, chosen = devices.contexts(settings.device, contract.scratch)[0], options.read(settings)
-        data = dataset.fetch(contract, val_share=chosen.val_share)
+        data, _ = dataset.fetch(contract, val_share=chosen.val_share)
         train.fit(None, settings, chosen, data, context, is_resumed=False)
         with Path(os.environ["BENCH_FILE"]).open("w") as file:
             for turn in range(int(os.environ["BENCH_TURNS"])):

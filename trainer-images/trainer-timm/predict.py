@@ -10,6 +10,7 @@ from typing import Any
 import dataset
 import devices
 from console_capture import capturing
+from dataset.images import check_images, rules
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
 
 HEARTBEAT_SECONDS = 2.0  # the shortest time between two
@@ -29,7 +30,7 @@ def predict(contract: Contract) -> Mapping[str, float]:
     images = sorted(path for path in root.rglob("*") if path.is_file())
     if not images:
         raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no images")
-    dataset.check_images(contract, images, root)
+    check_images(images, root, rules(), dataset.Report(), contract.check)
 
     table, began, reported_at = contract.scratch / "predictions.jsonl", time.monotonic(), 0.0
     with table.open("w", encoding="utf-8") as lines:

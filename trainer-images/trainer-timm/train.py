@@ -37,7 +37,7 @@ def train(contract: Contract) -> Mapping[str, float]:
     import report
 
     model.check_name(settings.model_name)
-    data = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
+    data, _ = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **settings.hyperparameters})
     is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
@@ -241,12 +241,12 @@ def follow() -> None:
     """Run one of the other processes of a training on several devices: no callbacks, no storage."""
     import os
 
-    import dataset
+    from dataset import class_folders
     from utils import Settings
 
     settings, _ = Settings.from_environ(os.environ)
     options, context = read_options.read(settings), devices.of_environment(os.environ)
-    data = dataset.listed(context.folder / "dataset", val_share=options.val_share, seed=settings.seed)
+    data = class_folders.listed(context.folder / "dataset", val_share=options.val_share, seed=settings.seed)
     with suppress(KeyboardInterrupt):
         fit(None, settings, options, data, context, is_resumed=(context.folder / "last.pt").exists())
 

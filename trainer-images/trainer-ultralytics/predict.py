@@ -10,6 +10,7 @@ from typing import Any
 import dataset
 import yolo
 from console_capture import capturing
+from dataset.images import SUFFIXES, check_images
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
 
 HEARTBEAT_SECONDS = 2.0  # the shortest time between two
@@ -23,11 +24,11 @@ def predict(contract: Contract) -> Mapping[str, float]:
     settings = contract.settings
     options = predict_options(contract)
     model = yolo.weights(contract, weights_key(contract))
-    root = dataset.unpacked(contract, lambda path: path.suffix.lower() in dataset.IMAGE_SUFFIXES)
+    root = dataset.unpacked(contract, lambda path: path.suffix.lower() in SUFFIXES)
     images = sorted(path for path in root.rglob("*") if path.is_file())
     if not images:
         raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no images")
-    dataset.check_images(contract, images, root)
+    check_images(images, root, dataset.rules(), dataset.Report(), contract.check)
 
     table, objects, began, reported_at = contract.scratch / "predictions.jsonl", 0, time.monotonic(), 0.0
     with table.open("w", encoding="utf-8") as lines:

@@ -73,7 +73,7 @@ def train(contract: Contract) -> Mapping[str, float]:
         return finish(run)
 
     model = yolo.load(run.last) if is_resumed else yolo.model(contract)
-    data = dataset.fetch(contract, model)  # exits 65 and names the file
+    data, _ = dataset.fetch(contract, model)  # exits 65 and names the file
     options |= {"data": str(data), "save_dir": str(run.folder), "resume": str(run.last) if is_resumed else False}
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **options})
     watch = watching_files if "," in (settings.device or "") else watching_callbacks

@@ -18,6 +18,7 @@ from PIL import Image
 
 import dataset
 import options
+from dataset import class_folders
 from utils import ConfigInvalidError, DatasetInvalidError
 
 Files = dict[str, bytes]
@@ -120,12 +121,19 @@ class Quiet:
     def __init__(self, folder: Path, archive: Path) -> None:
         self.scratch, self.archive = folder, archive
         self.settings = SimpleNamespace(dataset_id="d", seed=0)
+        self.report: dict[str, Any] = {}
 
     def check(self) -> None:
         pass
 
     def event(self, *_said: Any, **_data: Any) -> None:
         pass
+
+    def warn_once(self, _message: str) -> None:
+        pass
+
+    def save_result(self, path: Path) -> None:
+        self.report = json.loads(path.read_text())
 
     def download_dataset(self) -> Path:
         path = self.scratch / "dataset.zip"
@@ -135,7 +143,7 @@ class Quiet:
 
 def fetch(folder: Path, archive: Path) -> dataset.Data:
     contract: Any = Quiet(folder, archive)
-    return dataset.fetch(contract, val_share=0.2)
+    return dataset.fetch(contract, val_share=0.2)[0]
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name][1]])
@@ -214,8 +222,8 @@ def test_a_bad_dataset_ends_with_65_and_leaves_no_scratch(trainer: Trainer) -> N
 def test_the_split_is_the_same_for_a_seed_and_keeps_a_share_of_each_class(tmp_path: Path) -> None:
     archive = zipped(flat(), tmp_path / "given.zip")
     one = fetch(tmp_path, archive)
-    again = dataset.listed(tmp_path / "dataset", val_share=0.2, seed=0)
-    other = dataset.listed(tmp_path / "dataset", val_share=0.2, seed=1)
+    again = class_folders.listed(tmp_path / "dataset", val_share=0.2, seed=0)
+    other = class_folders.listed(tmp_path / "dataset", val_share=0.2, seed=1)
 
     assert one == again
     assert one.val != other.val

@@ -44,7 +44,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
         assert trainer.stored(key), key
     stored = {key.rpartition("/")[2] for key in done.body["artifacts"]}
     assert stored == {
-        "best.pt", "last.pt", "metrics.csv", "per_class.csv", "classes.json", "curves.png", "confusion_matrix.png",
+        "best.pt", "last.pt", "dataset.json", "metrics.csv", "per_class.csv", "classes.json", "curves.png",
+        "confusion_matrix.png",
     }  # fmt: skip
     assert checkpoint(trainer, "best.pt")["classes"] == ["tall", "wide"]
     assert "weights: none, from scratch" in trainer.output

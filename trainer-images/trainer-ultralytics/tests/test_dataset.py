@@ -1,6 +1,7 @@
 """Datasets from strangers: each wrong in one way, and the message says in which."""
 
 import io
+import json
 import stat
 import zipfile
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from pictures import picture, zipped
 from PIL import Image
 
 import dataset
-import labels
-from archive import unpack
+from dataset import labels
+from dataset.unpacking import unpack
 from utils import DatasetInvalidError
 
 Files = dict[str, bytes]
@@ -29,6 +30,7 @@ class Quiet:
         self.scratch, self.archive = folder, archive
         self.settings = SimpleNamespace(dataset_id="d")
         self.told: list[str] = []
+        self.report: dict[str, Any] = {}
 
     def check(self) -> None:
         pass
@@ -39,6 +41,9 @@ class Quiet:
     def event(self, _kind: str, message: str = "", **_data: Any) -> None:
         self.told.append(message)
 
+    def save_result(self, path: Path) -> None:
+        self.report = json.loads(path.read_text())
+
     def download_dataset(self) -> Path:
         path = self.scratch / "dataset.zip"
         path.write_bytes(self.archive.read_bytes())
@@ -47,7 +52,7 @@ class Quiet:
 
 def fetch(folder: Path, files: Files, task: str = "detect") -> tuple[Path, Quiet]:
     contract: Any = Quiet(folder, zipped(files, folder / "given.zip"))
-    return dataset.fetch(contract, SimpleNamespace(task=task)), contract
+    return dataset.fetch(contract, SimpleNamespace(task=task))[0], contract
 
 
 def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:

@@ -1,12 +1,13 @@
 """Check YOLO labels: a text file for each image, a line for each object."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils import Contract, DatasetInvalidError
+from dataset.report import Report
+from utils import DatasetInvalidError
 
 FILE_LIMIT_BYTES = 50_000_000
 TOLERANCE = 0.01  # for rounding, outside of 0 to 1: the same as ultralytics'
@@ -41,7 +42,13 @@ class Rules:
         return cls(task, len(data["names"]), shape[0], shape[1])
 
 
-def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Path, rules: Rules) -> None:
+def check(
+    images_of: Mapping[str, Iterable[Path]],
+    root: Path,
+    rules: Rules,
+    report: Report,
+    check_stopped: Callable[[], None],
+) -> None:
     """Check the labels of all images. Images without a label file count as background.
 
     Raises:
@@ -50,7 +57,7 @@ def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Pat
     for split, images in images_of.items():
         missing = objects = 0
         for image in images:
-            contract.check()
+            check_stopped()
             path = label_of(image)
             if path.is_file():
                 objects += check_file(path, str(path.relative_to(root)), rules)
@@ -61,7 +68,7 @@ def check(contract: Contract, images_of: Mapping[str, Iterable[Path]], root: Pat
                 f"{split}: none of its images has a label; {label_of(image).relative_to(root)} is missing"
             )
         if missing:
-            contract.warn_once(f"{split}: {missing} images have no label file, and count as background")
+            report.guess("background", f"{split}: {missing} images have no label file, and count as background")
 
 
 def label_of(image: Path) -> Path:

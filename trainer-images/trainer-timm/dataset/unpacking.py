@@ -1,7 +1,5 @@
-"""Unpack an untrusted zip archive: only the wanted files, only below one folder, and within limits."""
+"""Unpack an untrusted archive: only the wanted files, only below one folder, and within limits."""
 
-import os
-import re
 import shutil
 import stat
 import unicodedata
@@ -10,12 +8,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from utils import ConfigInvalidError, DatasetInvalidError
+from dataset import names
+from dataset.limits import limit
+from utils import DatasetInvalidError
 
 CHUNK_BYTES = 1 << 20
-NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
-_IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], check: Callable[[], None]) -> int:
@@ -42,16 +39,16 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool],
 
 
 def _checked_files(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    file_limit, bytes_limit = limit("DATASET_FILE_LIMIT", 1_000_000), limit("DATASET_BYTES_LIMIT", 200_000_000_000)
-    ratio, floor_bytes = limit("DATASET_RATIO_LIMIT", 200), limit("DATASET_RATIO_FLOOR_BYTES", 10_000_000)
+    file_limit, bytes_limit = limit("DATASET_FILE_LIMIT"), limit("DATASET_BYTES_LIMIT")
+    ratio, floor_bytes = limit("DATASET_RATIO_LIMIT"), limit("DATASET_RATIO_FLOOR_BYTES")
     total_bytes = sum(entry.file_size for entry in entries)
     _refuse(len(entries) > file_limit, f"{len(entries)} entries are more than {file_limit}")
     _refuse(total_bytes > bytes_limit, f"{total_bytes} bytes unpacked are more than {bytes_limit}")
     files: dict[PurePosixPath, zipfile.ZipInfo] = {}
     spellings: set[str] = set()
     for entry in entries:
-        path = _path(entry)
-        if entry.is_dir() or _IGNORED.search(str(path)):
+        path = names.checked_path(entry.orig_filename, entry.filename)  # zipfile cuts a name at its first NUL
+        if entry.is_dir() or names.is_ignored(path):
             continue
         times = entry.file_size // max(entry.compress_size, 1)
         _refuse(stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG}, f"{path}: a symbolic link or device")
@@ -70,26 +67,6 @@ def _checked_files(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[P
     return files
 
 
-def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
-    raw, name = entry.orig_filename, entry.filename.replace("\\", "/")  # zipfile cuts a name at its first NUL
-    path = PurePosixPath(name)
-    longest_bytes = max((len(part.encode()) for part in path.parts), default=NAME_LIMIT_BYTES + 1)
-    _refuse(bool(_CONTROL.search(raw)), f"{raw!r}: control characters in a name")
-    _refuse(name.startswith("/") or bool(re.match("[A-Za-z]:", name)), f"{raw!r}: an absolute path")
-    _refuse(".." in path.parts, f"{raw!r}: a path that leads outside the archive")
-    is_long = longest_bytes > NAME_LIMIT_BYTES or len(name.encode()) > PATH_LIMIT_BYTES
-    _refuse(is_long, f"{raw[:80]!r}…: a name too long for a file system")
-    return path
-
-
 def _refuse(is_refused: bool, message: str) -> None:  # noqa: FBT001 -- read as a sentence
     if is_refused:
         raise DatasetInvalidError(message)
-
-
-def limit(name: str, default: int) -> int:
-    """Return a limit, which an environment variable may set. Raises: ConfigInvalidError."""
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise ConfigInvalidError(f"{name}={text!r} cannot be used: use a whole number")
-    return int(text)

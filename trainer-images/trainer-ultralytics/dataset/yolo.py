@@ -1,63 +1,49 @@
-"""Untrusted datasets: downloaded, unpacked and checked before ultralytics reads them.
-
-Nothing that ultralytics would execute reaches it: it runs ``download:`` in data.yaml as Python, and loads a ``.cache``
-beside the labels as a pickle.
-"""
+"""YOLO datasets: a data.yaml that names folders or lists of images, with labels beside them or below labels/."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from PIL import Image, UnidentifiedImageError
 
-import labels
-from archive import limit, unpack
-from utils import Contract, DatasetInvalidError
+from dataset import images, labels
+from dataset.images import FOREIGN_SUFFIXES
+from dataset.images import SUFFIXES as IMAGE_SUFFIXES
+from dataset.report import Report
+from utils import DatasetInvalidError
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-#: images that are not supported: an error names them, instead of skipping them silently
-FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
-FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-SMALLEST_PIXELS = 10  # of a side: ultralytics rejects smaller images
 YAML_LIMIT_BYTES = 1_000_000
 CLASS_LIMIT = 100_000
 
 
-def fetch(contract: Contract, model: Any) -> Path:
+def read(
+    folder: Path,
+    report: Report,
+    check: Callable[[], None],
+    rules: images.Rules,
+    *,
+    task: str,
+) -> Path:
     """Return the ``data`` argument of ``YOLO.train``: a data.yaml that we wrote, or a folder of classes.
 
     Raises:
         DatasetInvalidError: the message names the file, and the line if there is one.
     """
-    folder = unpacked(contract, _wanted)
     root = _root(folder)
-    if model.task == "classify":
-        images = _classes(root)
-        check_images(contract, images, root)
+    if task == "classify":
+        images.check_images(_classes(root), root, rules, report, check)
         return root
     data = _read_yaml(root)
     images_of = {split: list(_images(root, data, split)) for split in ("train", "val")}
-    images = sorted({path for paths in images_of.values() for path in paths})
-    check_images(contract, images, root)
-    labels.check(contract, images_of, root, labels.Rules.of(data, model.task))
+    paths = sorted({path for paths in images_of.values() for path in paths})
+    images.check_images(paths, root, rules, report, check)
+    labels.check(images_of, root, labels.Rules.of(data, task), report, check)
     return _write_yaml(root, data)
 
 
-def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool]) -> Path:
-    """Download and unpack the dataset. Raises: DatasetInvalidError."""
-    archive, folder = contract.download_dataset(), contract.scratch / "dataset"
-    skipped = unpack(archive, folder, wanted, contract.check)
-    archive.unlink()
-    folder.mkdir(exist_ok=True)
-    if skipped:
-        contract.event("log", f"{skipped} files of the dataset are neither images nor labels and were skipped")
-    return folder
-
-
-def _wanted(path: PurePosixPath) -> bool:
+def is_wanted(path: PurePosixPath) -> bool:
+    """Return whether a file of the archive is unpacked."""
     suffix = path.suffix.lower()
     is_data = path.name in {"data.yaml", "data.yml"} and len(path.parts) <= 2  # noqa: PLR2004 -- the root, or one folder
     return is_data or suffix == ".txt" or suffix in IMAGE_SUFFIXES | FOREIGN_SUFFIXES
@@ -188,40 +174,6 @@ def _images_below(folder: Path) -> Iterator[Path]:
             )
         if suffix in IMAGE_SUFFIXES and path.is_file():
             yield path
-
-
-def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
-    """Decode each image once. Raises: DatasetInvalidError."""
-    limit_pixels = limit("DATASET_PIXEL_LIMIT", 100_000_000)
-    Image.init()  # else Pillow has not registered the rarer formats
-    Image.MAX_IMAGE_PIXELS = None  # our own limit's message names the file
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        try:
-            for _ in pool.map(lambda path: _check_image(path, root, limit_pixels), images, chunksize=1):
-                contract.check()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
-    name = path.relative_to(root)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > limit_pixels:
-                raise DatasetInvalidError(f"{name}: {width}x{height} pixels are more than {limit_pixels}")
-            if min(width, height) < SMALLEST_PIXELS:
-                raise DatasetInvalidError(f"{name}: {width}x{height} pixels; a side needs {SMALLEST_PIXELS} or more")
-            image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
-            image.load()
-            if image.format == "TIFF" and image.mode in {"F", "I"}:
-                raise DatasetInvalidError(f"{name}: a TIFF of 32 bits a sample; use 8 or 16")
-    # ultralytics replaces Image.open by a function that raises ImportError for an unknown image, to ask for a plug-in.
-    except (UnidentifiedImageError, ImportError) as error:
-        raise DatasetInvalidError(f"{name}: not an image of these formats: {', '.join(FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error
 
 
 def _write_yaml(root: Path, data: dict[str, Any]) -> Path:

@@ -1,24 +1,14 @@
-"""Untrusted datasets: a zip of class folders, downloaded, unpacked and checked before the training.
+"""Class folders: ``train/<class>/…`` and ``val/<class>/…``, or ``<class>/…`` alone, split by the seed."""
 
-Either ``train/<class>/…`` and ``val/<class>/…``, or ``<class>/…`` alone, of which a share is used for validation.
-"""
-
-import os
 import random
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from dataset.images import FOREIGN_SUFFIXES, SUFFIXES
+from dataset.report import Report, Split
+from utils import DatasetInvalidError
 
-from archive import limit, unpack
-from utils import Contract, DatasetInvalidError
-
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-#: images that are not supported: an error names them, instead of skipping them silently
-FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
-FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 VALIDATION = ("val", "validation", "valid", "test")
 FEWEST = 2
 Sample = tuple[Path, int]
@@ -30,33 +20,6 @@ class Data(NamedTuple):
     train: list[Sample]
     val: list[Sample]
     classes: list[str]
-
-
-def fetch(contract: Contract, *, val_share: float) -> Data:
-    """Return the dataset, checked.
-
-    Raises:
-        DatasetInvalidError: the message names the file or folder.
-    """
-    folder = unpacked(contract)
-    data = listed(folder, val_share=val_share, seed=contract.settings.seed)
-    check_images(contract, (path for path, _ in (*data.train, *data.val)), folder)
-    return data
-
-
-def unpacked(contract: Contract) -> Path:
-    """Download and unpack the images of the dataset. Raises: DatasetInvalidError."""
-    archive, folder = contract.download_dataset(), contract.scratch / "dataset"
-    skipped = unpack(archive, folder, _wanted, contract.check)
-    archive.unlink()
-    folder.mkdir(exist_ok=True)
-    if skipped:
-        contract.event("log", f"{skipped} files of the dataset are not images and were skipped")
-    return folder
-
-
-def _wanted(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES | FOREIGN_SUFFIXES
 
 
 def listed(folder: Path, *, val_share: float, seed: int) -> Data:
@@ -104,7 +67,7 @@ def _samples(folder: Path, classes: list[str], *, each: int = 0) -> list[Sample]
         if foreign:
             raise DatasetInvalidError(
                 f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} images are not supported; "
-                f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"use {', '.join(sorted(SUFFIXES))}"
             )
         if len(files) < each:
             raise DatasetInvalidError(f"{name}/ holds {len(files)} images; {each} or more are needed")
@@ -124,30 +87,9 @@ def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed:
     return Data(sorted(train), sorted(val), classes)
 
 
-def check_images(contract: Contract, images: Iterable[Path], root: Path) -> None:
-    """Decode each image once. Raises: DatasetInvalidError."""
-    limit_pixels = limit("DATASET_PIXEL_LIMIT", 100_000_000)
-    Image.init()  # else Pillow has not registered the rarer formats
-    Image.MAX_IMAGE_PIXELS = None  # our own limit's message names the file
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        try:
-            for _ in pool.map(lambda path: _check_image(path, root, limit_pixels), images):
-                contract.check()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _check_image(path: Path, root: Path, limit_pixels: int) -> None:
-    name = path.relative_to(root)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > limit_pixels:
-                raise DatasetInvalidError(f"{name}: {width}x{height} pixels are more than {limit_pixels}")
-            image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
-            image.convert("RGB")
-    except UnidentifiedImageError as error:
-        raise DatasetInvalidError(f"{name}: not an image of these formats: {', '.join(FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DatasetInvalidError(f"{name}: broken or truncated: {error}") from error
+def count(data: Data, report: Report) -> None:
+    """Note the images of each split and class."""
+    report.classes = data.classes
+    for name, samples in (("train", data.train), ("val", data.val)):
+        of_classes = Counter(data.classes[number] for _, number in samples)
+        report.splits[name] = Split(len(samples), classes=dict(of_classes))

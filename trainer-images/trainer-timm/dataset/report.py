@@ -1,0 +1,187 @@
+"""The report of a dataset: what is in it, what was left out and why, and what was guessed. Stored as dataset.json."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataset.limits import share
+from utils import Contract, DatasetInvalidError, StorageError
+
+FILE = "dataset.json"
+MESSAGE_LIMIT, FILES_LIMIT, NAMED = 500, 1_000, 3
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass
+class Split:
+    """What train or val holds; None: the task has no such thing."""
+
+    images: int = 0
+    objects: int | None = None
+    background: int | None = None
+    classes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Problem:
+    """Files or facts of one kind; the kind is a short plural, such as "broken images"."""
+
+    kind: str
+    count: int = 0
+    refused: bool = False
+    files: list[dict[str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return the count and the first few names."""
+        named = [f"{file['file']}: {file['reason']}" for file in self.files[:NAMED]]
+        more = ", …" if self.count > len(named) else ""
+        return f"{self.count} {self.kind} ({', '.join(named)}{more})"
+
+
+class Report:
+    """Filled while a dataset is read, by one thread; ``check`` refuses the dataset when all of it is known."""
+
+    def __init__(self, dataset: str = "", framework: str = "", task: str = "") -> None:
+        self.dataset, self.framework, self.task, self.format = dataset, framework, task, ""
+        self.bytes = self.files = 0
+        self.classes: list[str] = []
+        self.splits: dict[str, Split] = {}
+        self.duplicates: list[dict[str, str]] = []
+        self.duplicate_count = 0
+        self.classes_in_one_split: dict[str, list[str]] = {}
+        self.guesses: list[dict[str, str]] = []
+        self.problems: dict[str, Problem] = {}
+        self.refusals: list[str] = []
+        self._sizes = Counter[tuple[int, int]]()
+        self._broken = set[str]()
+
+    def image_size(self, width: int, height: int) -> None:
+        """Count an image that can be used."""
+        self._sizes[width, height] += 1
+
+    def problem(self, kind: str, file: str, reason: str) -> None:
+        """Leave a broken image or label out; ``check`` refuses the dataset if there are too many."""
+        self._broken.add(file)
+        self.skip(kind, file, reason)
+
+    def skip(self, kind: str, file: str, reason: str) -> None:
+        """Leave a file out that no tolerance counts, such as one that lies in no class."""
+        problem = self.problems.setdefault(kind, Problem(kind))
+        problem.count += 1
+        if len(problem.files) < FILES_LIMIT:
+            problem.files.append({"file": file, "reason": plain(reason)})
+
+    def guess(self, kind: str, message: str) -> None:
+        """Say what was guessed, such as an encoding: each guess is also a warning event."""
+        if {"kind": kind, "message": plain(message)} not in self.guesses:
+            self.guesses.append({"kind": kind, "message": plain(message)})
+
+    def refuse(self, kind: str, reason: str, file: str = "") -> None:
+        """Note why the dataset cannot be used; the reading goes on, and ``check`` raises."""
+        self.refusals.append(plain(f"{file}: {reason}" if file else reason))
+        problem = self.problems.setdefault(kind, Problem(kind))
+        problem.count, problem.refused = problem.count + 1, True
+        if len(problem.files) < FILES_LIMIT:
+            problem.files.append({"file": file, "reason": plain(reason)})
+
+    @property
+    def left_out(self) -> int:
+        """How many files were left out."""
+        return sum(problem.count for problem in self.problems.values() if not problem.refused)
+
+    def check(self) -> None:
+        """Refuse the dataset if anything refuses it, or if too much of it is broken.
+
+        Raises:
+            DatasetInvalidError: the message has the reasons, the counts by kind and the first few names.
+        """
+        if self.refusals or self._is_too_broken():
+            raise DatasetInvalidError(self.message)
+
+    def _is_too_broken(self) -> bool:
+        items = sum(self._sizes.values()) + len(self._broken)
+        return len(self._broken) > max(1, int(share("DATASET_BROKEN_SHARE") * items))
+
+    @property
+    def message(self) -> str:
+        """The refusals, and what was left out by kind, in at most 500 characters."""
+        left_out = [str(problem) for problem in self.problems.values() if not problem.refused]
+        text = "; ".join([*self.refusals, *left_out])
+        return shortened(f"{self.dataset}: {text}" if text and self.dataset else text)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as it is stored."""
+        sizes = sorted(self._sizes.elements(), key=lambda size: size[0] * size[1])
+        return {
+            "dataset": self.dataset,
+            "framework": self.framework,
+            "task": self.task,
+            "format": self.format,
+            "usable": not self.refusals and not self._is_too_broken(),
+            "message": self.message,
+            "bytes": self.bytes,
+            "files": self.files,
+            "classes": self.classes,
+            "splits": {name: _present(asdict(split)) for name, split in self.splits.items()},
+            "image_sizes": {"smallest": sizes[0], "median": sizes[len(sizes) // 2], "largest": sizes[-1]}
+            if sizes
+            else {},
+            "guesses": self.guesses,
+            "problems": [asdict(problem) for problem in self.problems.values()],
+            "left_out": self.left_out,
+            "duplicates": self.duplicates,
+            "duplicate_count": self.duplicate_count,
+            "classes_in_one_split": self.classes_in_one_split,
+        }
+
+    def write(self, path: Path) -> Path:
+        """Write the report as JSON."""
+        path.write_text(json.dumps(self.as_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+        return path
+
+
+@contextmanager
+def reporting(contract: Contract, framework: str, task: str) -> Iterator[Report]:
+    """Yield the report of the job's dataset; send its guesses, and store it also if the dataset is refused."""
+    report = Report(f"{contract.settings.dataset_id}.zip", framework, task)
+    try:
+        yield report
+        report.check()
+    except DatasetInvalidError as error:
+        if not report.refusals and str(error) != report.message:
+            report.refuse("unusable", str(error))
+        _send(contract, report)
+        raise DatasetInvalidError(report.message) from error
+    _send(contract, report)
+
+
+def _send(contract: Contract, report: Report) -> None:
+    for guess in report.guesses:
+        contract.warn_once(guess["message"])
+    with suppress(StorageError):  # a report that cannot be stored ends no training, nor hides a refusal
+        contract.save_result(report.write(contract.scratch / FILE))
+
+
+def plain(text: str) -> str:
+    """Return text in one line without control characters, such as a library's colours."""
+    words = " ".join(_ESCAPES.sub("", text).split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+
+
+def shortened(text: str) -> str:
+    """Return a message of at most 500 characters."""
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[: MESSAGE_LIMIT - 1]}…"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names, for a message."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

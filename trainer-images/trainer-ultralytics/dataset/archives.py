@@ -1,0 +1,1 @@
+"""What kind of archive a file is, by its first bytes."""
