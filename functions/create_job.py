@@ -26,12 +26,14 @@ def submit_job(request: Request) -> JobView | Response:
     content = requests.raw_body(request)  # 413
     items = _delivered(request, content)
     if items is not None:
-        intake.deliver(items, content, may_create=tokens.allows(request, "jobs:write"), now=now)  # 403, 503
+        may_create = tokens.allows(request, "jobs:write")
+        intake.deliver(items, content, may_create=may_create, owner=request.subject, now=now)  # 403, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
     requested = specs.from_request(requests.body(request, dict))  # 413, 415, 422
     key = requests.idempotency_key(request)  # 422
-    job, new = intake.request(requested, key and identities.of_request(request.subject, key), now=now)  # 503
+    identity = key and identities.of_request(request.subject, key)
+    job, new = intake.request(requested, identity, spec.Origin(request.subject or None), now=now)  # 503
     if not new and job.spec != spec.as_json(requested):
         raise unusable_field(
             "Idempotency-Key", f"job {job.id} was created with this key and another body; use a new key"

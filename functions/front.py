@@ -11,6 +11,7 @@ ROUTES = (
     presign.presign_object,
     jobs.list_jobs,
     jobs.get_job,
+    jobs.describe_job,
     jobs.list_job_events,
     jobs.list_job_artifacts,
     jobs.list_rejected_events,

@@ -1,5 +1,6 @@
-"""jobs: read access to jobs, their events and artifacts, and to rejected events."""
+"""jobs: lists and shows jobs, their events and artifacts, and rejected events; changes a job's name, tags and notes."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,32 +10,56 @@ from msgspec import UNSET, Meta, UnsetType
 from functions.api.requests import Request
 from functions.api.responses import Response
 from functions.api.routes import api, function, route
-from functions.domain import names
+from functions.domain import descriptions, names
+from functions.domain.spec import Name
 from functions.domain.states import State
 from functions.runtime import storage
 from functions.runtime.storage import Artifact
+from functions.store import jobs as jobs_store
 from functions.store import queries, views
 from functions.store.views import JobEventView, JobView, RejectedEventView
 
 READ = api("jobs:read", "jobs:write")
 
 Limit = Annotated[int, Meta(ge=1, le=500)]
+Time = Annotated[datetime, Meta(tz=True, description="a time in RFC 3339 notation, such as 2026-11-26T10:00:00Z")]
 Position = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
     """The query parameters of the list of jobs."""
 
-    state: State | None = None
+    #: any of these, separated by commas
+    state: list[State] = []
     framework: str | None = None
     dataset_id: str | None = None
+    owner: str | None = None
+    #: a part of the name, in any case
+    name: Annotated[str, Meta(max_length=names.NAME_LENGTH)] | None = None
+    tag: Annotated[str, Meta(max_length=descriptions.TAG_LENGTH)] | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
+    sort: Literal["-created_at", "created_at"] = "-created_at"
+    after: str | None = None
+    #: the earlier name of ``after``
     cursor: str | None = None
     limit: Limit = 50
 
     def filters(self) -> dict[str, str]:
         """Return the columns to filter by, and their values."""
-        equal = {"state": self.state, "framework": self.framework, "dataset_id": self.dataset_id}
+        equal = {"framework": self.framework, "dataset_id": self.dataset_id, "owner": self.owner}
         return {name: names.normalised(value) for name, value in equal.items() if value is not None}
+
+    def search(self) -> queries.Search:
+        """Return the other conditions."""
+        return queries.Search(
+            states=frozenset(self.state),
+            name=self.name or None,
+            tag=names.normalised(self.tag) if self.tag else None,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            oldest_first=self.sort == "created_at",
+        )
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,10 +77,30 @@ class RejectedQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Limit = 100
 
 
+class Changes(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a PATCH."""
+
+    name: Name | UnsetType | None = UNSET
+    tags: descriptions.Tags | UnsetType | None = UNSET
+    notes: descriptions.Notes | UnsetType | None = UNSET
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns that change, and their values."""
+        columns: dict[str, Any] = {}
+        if self.name is not UNSET:
+            columns["name"] = self.name and names.normalised(self.name)
+        if self.tags is not UNSET:
+            columns["tags"] = descriptions.normalised_tags(self.tags or [])
+        if self.notes is not UNSET:
+            columns["notes"] = self.notes and descriptions.normalised_notes(self.notes)
+        return columns
+
+
 class JobsPage(msgspec.Struct):
-    """A page of jobs, newest first; ``next_cursor`` is the ``cursor`` of the next page."""
+    """A page of jobs; ``next_after`` is the ``after`` of the next page, and ``next_cursor`` the same."""
 
     jobs: list[JobView]
+    next_after: str | None
     next_cursor: str | None
 
 
@@ -92,15 +137,22 @@ class Artifacts(msgspec.Struct):
 
 @route("GET", "/v1/jobs", access=READ)
 def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
-    """List jobs, newest first."""
-    jobs, next_cursor = queries.jobs(query.filters(), cursor=query.cursor, limit=query.limit)  # 422, 503
-    return JobsPage([views.job_json(job) for job in jobs], next_cursor)
+    """List jobs, newest first by default. Several conditions hold together; ``state`` takes several states."""
+    after = query.after if query.after is not None else query.cursor
+    jobs, next_after = queries.jobs(query.filters(), cursor=after, limit=query.limit, search=query.search())  # 422, 503
+    return JobsPage([views.job_json(job) for job in jobs], next_after, next_after)
 
 
 @route("GET", "/v1/jobs/{job_id}", access=READ)
 def get_job(_: Request, job_id: str) -> JobView:
     """Return one job."""
     return views.job_json(queries.job(job_id))  # 404, 503
+
+
+@route("PATCH", "/v1/jobs/{job_id}", access=api("jobs:write"))
+def describe_job(_: Request, job_id: str, body: Changes) -> JobView:
+    """Change a job's name, tags or notes; null removes one, and what is absent stays."""
+    return views.job_json(jobs_store.describe(job_id, body.columns()))  # 404, 422, 503
 
 
 @route("GET", "/v1/jobs/{job_id}/events", access=READ)
@@ -137,6 +189,7 @@ jobs = function(
     "jobs",
     list_jobs,
     get_job,
+    describe_job,
     list_job_events,
     list_job_artifacts,
     list_rejected_events,

@@ -138,13 +138,13 @@ def _responses(route: Route, schema_of: Mapping[int, Schema]) -> dict[str, Any]:
 
 def _refusals(route: Route) -> list[int]:
     """Return the statuses of refusals that a route can have."""
-    is_post, is_of_job = route.method == "POST", "{job_id}" in route.declared_path
+    has_body, is_of_job = route.method in {"POST", "PATCH"}, "{job_id}" in route.declared_path
     is_parsed = route.accepts not in {None, Any, CloudEvent}
     never = {
         403: route.access.scheme == "callback",
         404: not is_of_job,
-        409: not (is_post and is_of_job),
-        413: not is_post,
+        409: not (route.method == "POST" and is_of_job),
+        413: not has_body,
         415: not is_parsed,
         422: not is_parsed and route.query is None,
     }

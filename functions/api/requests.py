@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -111,13 +111,29 @@ def body(request: Request, model: type[Model]) -> Model:
 
 
 def query(request: Request, model: type[Model]) -> Model:
-    """Return the request's query string as a ``model``; the first value of a repeated parameter counts.
+    """Return the request's query string as a ``model``.
+
+    Of a repeated parameter the first value counts; for a list all count, and a value may hold several with commas.
 
     Raises:
         Unusable: a parameter is unknown or cannot be used.
     """
-    parameters = dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
-    return fields.convert(parameters, model, strict=False)
+    pairs = parse_qsl(request.query, keep_blank_values=True)
+    parameters: dict[str, Any] = dict(reversed(pairs))
+    for name in parameters.keys() & _lists(model):
+        values = [value for key, text in pairs if key == name for value in text.split(",")]
+        parameters[name] = [value.strip() for value in values if value.strip()]
+    try:
+        return fields.convert(parameters, model, strict=False)
+    except errors.Unusable as error:  # a list is one parameter, whichever of its values is wrong
+        wrong = list(fields.problems(parameters, model, strict=False))
+        named = [problem._replace(field=problem.field.partition("[")[0]) for problem in wrong]
+        raise fields.unusable(named) from error
+
+
+def _lists(model: type) -> set[str]:
+    """Return the names of a model's fields that are lists."""
+    return {field.encode_name for field in msgspec.structs.fields(model) if get_origin(field.type) is list}
 
 
 def idempotency_key(request: Request) -> str | None:

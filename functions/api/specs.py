@@ -6,7 +6,7 @@ from email.header import decode_header, make_header
 from fnmatch import fnmatchcase
 from typing import Any
 
-from functions.domain import fields, json_values, names
+from functions.domain import descriptions, fields, json_values, names
 from functions.domain.errors import unusable_field
 from functions.domain.spec import Spec, hyperparameters_json
 from functions.runtime.settings import Trainer, check_defaults, settings, trainers
@@ -36,6 +36,9 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
         for name, value in metadata.items()
         if name.startswith("stoker-")
     }
+    requested.pop("owner", None)
+    if "tags" in requested:
+        requested["tags"] = [tag.strip() for tag in requested["tags"].split(",") if tag.strip()]
     if "model" in requested:
         requested["model_name"] = requested.pop("model")
     if "hyperparameters" in requested:
@@ -44,6 +47,12 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
         except ValueError as error:
             raise unusable_field("hyperparameters", f"use one JSON object: {error}") from error
     return _checked({**_defaults(), **requested, "dataset_id": dataset_id}, strict=False)
+
+
+def owner_of_upload(metadata: Mapping[str, str]) -> str | None:
+    """Return the owner that an upload's metadata names; upload links set it, other uploaders may."""
+    owner = _text(metadata.get("stoker-owner", "")).strip()
+    return names.printable(owner) or None
 
 
 #: fields with a default in the settings
@@ -72,6 +81,9 @@ def _defaults() -> dict[str, str]:
 def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
     spec = fields.convert(requested, Spec, strict=strict)
     spec.framework, spec.dataset_id = names.normalised(spec.framework), names.normalised(spec.dataset_id)
+    spec.name = spec.name and names.normalised(spec.name)
+    spec.tags = descriptions.normalised_tags(spec.tags)
+    spec.notes = spec.notes and descriptions.normalised_notes(spec.notes)
     trainer = trainers().get(spec.framework)
     if trainer is None:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")

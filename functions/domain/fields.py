@@ -1,8 +1,9 @@
 """Conversion of values to models, with error messages that tell people what each field may be."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from enum import Enum
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -51,12 +52,19 @@ def problems(value: object, model: Any, *, strict: bool = True, within: str = ""
     known = {field.encode_name: field for field in msgspec.structs.fields(model)}
     if model.__struct_config__.forbid_unknown_fields:
         for name in filter(lambda name: name not in known, value):
-            yield Problem(f"{within}{name}"[:_NAME_LENGTH], f"there is no such field; use {', '.join(known)}")
+            yield Problem(f"{within}{name}"[:_NAME_LENGTH], f"there is no such field; {suggestion(str(name), known)}")
     for name, field in known.items():
         if name in value:
             yield from _of_field(value[name], field.type, f"{within}{name}", strict=strict)
         elif field.required:
             yield Problem(f"{within}{name}", f"it is missing; use {allowed_values(field.type)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that is most like a wrong one, or else all known names."""
+    by_key = {one.casefold().replace("-", "_"): one for one in known}
+    nearest = get_close_matches(name[:_NAME_LENGTH].casefold().replace("-", "_"), by_key, n=1)
+    return f"do you mean {by_key[nearest[0]]}?" if nearest else f"use {', '.join(by_key.values())}"
 
 
 def _of_field(value: object, kind: Any, path: str, *, strict: bool) -> Iterator[Problem]:
@@ -78,12 +86,12 @@ def _inside(value: object, kind: Any, path: str, *, strict: bool) -> list[Proble
 
 
 def _bare(kind: Any) -> Any:
-    """Return a type without its bounds and without None."""
+    """Return a type without its bounds, None and UNSET."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _bare(arguments[0])
     if origin in {Union, UnionType}:
-        some = [one for one in arguments if one is not type(None)]
+        some = [one for one in arguments if one not in {NoneType, msgspec.UnsetType}]
         return _bare(some[0]) if len(some) == 1 else kind
     return kind
 

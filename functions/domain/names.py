@@ -6,14 +6,14 @@ import unicodedata
 #: the most characters of a name and of a key
 NAME_LENGTH, KEY_LENGTH = 200, 900
 # Control, format and noncharacters. U+200C and U+200D are allowed: Indic and Persian words and emoji need them.
-_HIDDEN = (
+HIDDEN = (
     r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ufffe\uffff"
 )
-_HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
+_HIDDEN_CHARACTER = re.compile(f"[{HIDDEN}]")
 #: one name, which may become a part of a key; a dot at its end and that of ".zip" would be the ".." that no key has
-NAME = rf"^(?![.\s-])(?:[^./\\{_HIDDEN}]|\.(?![.]|\Z))+\Z"
+NAME = rf"^(?![.\s-])(?:[^./\\{HIDDEN}]|\.(?![.]|\Z))+\Z"
 #: names joined by single slashes
-KEY = rf"^(?![.\s/-])(?:[^./\\{_HIDDEN}]|\.(?!\.)|/(?![./\s-]|\Z))+\Z"
+KEY = rf"^(?![.\s/-])(?:[^./\\{HIDDEN}]|\.(?!\.)|/(?![./\s-]|\Z))+\Z"
 _BUT = "without .., backslashes or control characters, that does not begin with a dot, a dash or a space"
 NAME_RULES = f"a name of 1 to {NAME_LENGTH} characters, without slashes, {_BUT}, or end with a dot"
 KEY_RULES = f"a key of 1 to {KEY_LENGTH} characters, names joined by single slashes, {_BUT}"

@@ -1,12 +1,12 @@
 """A job's specification, and the types of its fields."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from functions.domain import names
+from functions.domain import descriptions, names
 
 Name = Annotated[str, Meta(pattern=names.NAME, max_length=names.NAME_LENGTH, description=names.NAME_RULES)]
 
@@ -31,7 +31,10 @@ Seconds = Annotated[float, Meta(gt=0, le=30 * 24 * 3600)]
 
 
 class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """The specification of a job. For a field that is None the trainer uses its own default."""
+    """A requested job. For a field that is None the trainer uses its own default.
+
+    Name, tags and notes are for people and may change later, so that the stored specification is without them.
+    """
 
     framework: Name
     model_name: Key
@@ -69,6 +72,27 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     longest_running_seconds: Seconds | None = None
     longest_stalled_seconds: Seconds | None = None
     heartbeat_seconds: Annotated[float, Meta(ge=1, le=3600)] | None = None
+    name: Name | None = None
+    tags: descriptions.Tags = []
+    notes: descriptions.Notes | None = None
+
+
+#: the fields that are not part of the stored specification
+DESCRIPTION = ("name", "tags", "notes")
+
+
+class Origin(NamedTuple):
+    """Where a job comes from."""
+
+    #: the ``sub`` of the token that requested it; None if unknown
+    owner: str | None = None
+    #: the job whose checkpoint it continues from
+    resumed_from: str | None = None
+    #: the job whose settings it has
+    cloned_from: str | None = None
+
+
+UNKNOWN = Origin()
 
 
 def hyperparameters_json(hyperparameters: Mapping[str, Any]) -> bytes:
@@ -77,6 +101,6 @@ def hyperparameters_json(hyperparameters: Mapping[str, Any]) -> bytes:
 
 
 def as_json(spec: Spec) -> dict[str, Any]:
-    """Return a spec as the store saves it: without default values."""
+    """Return a spec as the store saves it: without default values, and without what people may change later."""
     fields: dict[str, Any] = msgspec.to_builtins(spec)
-    return fields
+    return {name: value for name, value in fields.items() if name not in DESCRIPTION}

@@ -8,7 +8,7 @@ from datetime import datetime
 from functions.api import specs
 from functions.domain import identities, names, spec
 from functions.domain.errors import Busy, Forbidden, Refusal, Unusable, unusable_field
-from functions.domain.spec import Spec
+from functions.domain.spec import Origin, Spec
 from functions.domain.states import State
 from functions.events import cloudevents, notifications
 from functions.events.cloudevents import CloudEvent, Headers
@@ -56,10 +56,10 @@ def records(value: object) -> list[Item]:
         return [Rejected(str(error))]
 
 
-def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, now: datetime) -> None:
+def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, owner: str = "", now: datetime) -> None:
     """Process each item of a request separately; store an item that can never become a job as rejected.
 
-    ``may_create``: whether the caller may send ``dev.stoker.job.create``.
+    ``may_create``: whether the caller, ``owner``, may send ``dev.stoker.job.create``.
 
     Raises:
         Busy, ConfigurationError: repeat the request later; items that were processed are then recognised.
@@ -72,7 +72,7 @@ def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, now: dateti
         about = item.upload if isinstance(item, Rejected) else item
         identity = identity_of(about) if isinstance(about, Upload) else None
         with logs.restored_context(), rejecting(text, now=now, identity=identity):
-            _process(item, now=now)
+            _process(item, Origin(owner or None), now=now)
     if len(allowed) < len(items):
         raise Forbidden(f"an event of type {CREATE} needs a token with the scope jobs:write")
 
@@ -93,7 +93,7 @@ def rejecting(text: str, *, now: datetime, identity: str | None = None) -> Itera
         upkeep.reject(str(error), text, now=now, identity=rejected_identity)
 
 
-def _process(item: Item, *, now: datetime) -> None:
+def _process(item: Item, origin: Origin, *, now: datetime) -> None:
     if isinstance(item, Rejected):
         raise Unusable(item.reason)
     if isinstance(item, Upload):
@@ -102,7 +102,7 @@ def _process(item: Item, *, now: datetime) -> None:
     with naming(f"event {item.id[:100]} of {item.source[:100]}"):
         if not isinstance(item.data, dict):
             raise Unusable("its data must be a JSON object, as in POST /v1/jobs")
-        request(specs.from_request(item.data), identities.of_event(item.source, item.id), now=now)
+        request(specs.from_request(item.data), identities.of_event(item.source, item.id), origin, now=now)
 
 
 @contextmanager
@@ -132,7 +132,8 @@ def upload(uploaded: Upload, *, now: datetime) -> None:
     with naming(names.printable(dataset.key)):
         requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
         identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
-        job, is_new = _create(requested, dataset, identity, now=now)
+        origin = Origin(specs.owner_of_upload(dataset.metadata))
+        job, is_new = _create(requested, dataset, identity, origin, now=now)
         if not is_new and job.spec != spec.as_json(requested):
             raise Unusable(
                 f"these bytes have made job {job.id} already, with other settings; "
@@ -174,7 +175,7 @@ def _is_version(stored: StoredObject, uploaded: Upload) -> bool:
     return not (uploaded.version and stored.version) or stored.version == uploaded.version
 
 
-def request(requested: Spec, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
+def request(requested: Spec, identity: str | None, origin: Origin, *, now: datetime) -> tuple[Job, bool]:
     """Create a requested job from the current version of the dataset, or return the existing job with this identity.
 
     Raises:
@@ -188,10 +189,12 @@ def request(requested: Spec, identity: str | None, *, now: datetime) -> tuple[Jo
     dataset = next(filter(None, map(storage.head, keys)), None)
     if dataset is None:
         raise unusable_field("dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first")
-    return _create(requested, dataset, identity, now=now)
+    return _create(requested, dataset, identity, origin, now=now)
 
 
-def _create(requested: Spec, dataset: StoredObject, identity: str | None, *, now: datetime) -> tuple[Job, bool]:
+def _create(
+    requested: Spec, dataset: StoredObject, identity: str | None, origin: Origin, *, now: datetime
+) -> tuple[Job, bool]:
     """Create the job, or return the existing one; launch it if it is PENDING. The flag says whether it is new."""
     if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
         raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
@@ -200,6 +203,7 @@ def _create(requested: Spec, dataset: StoredObject, identity: str | None, *, now
         dataset_etag=dataset.etag,
         dataset_key=None if dataset.key == storage.dataset_key(requested.dataset_id) else dataset.key,
         identity=identity,
+        origin=origin,
         trace_id=logs.context.get()["trace_id"],
         now=now,
     )

@@ -8,20 +8,21 @@ acting on stale rows on PostgreSQL.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, literal, update
+from sqlalchemy import ColumnElement, and_, case, delete, literal, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from functions.domain import descriptions
 from functions.domain.callbacks import Callback, Delivery, TrainerEvent
 from functions.domain.errors import NotFound, Unusable, WrongState, unusable_field
-from functions.domain.spec import Spec, as_json
+from functions.domain.spec import UNKNOWN, Origin, Spec, as_json
 from functions.domain.states import BEFORE, FINAL, NEXT, Reason, State
 from functions.store.session import read, write
-from functions.store.tables import Job, JobEvent, Moment, Outbox
+from functions.store.tables import Job, JobEvent, JobTag, Moment, Outbox
 from functions.store.views import job_json
 
 #: an additional WHERE condition of an update
@@ -36,6 +37,7 @@ def create(  # noqa: PLR0913 -- the columns of a new job
     now: datetime,
     dataset_etag: str | None = None,
     dataset_key: str | None = None,
+    origin: Origin = UNKNOWN,
 ) -> tuple[Job, bool]:
     """Create a PENDING job, or return the existing job with this identity; the flag says whether the job is new.
 
@@ -48,6 +50,11 @@ def create(  # noqa: PLR0913 -- the columns of a new job
         # Ids begin with the time, so that recent jobs are close together in the indexes.
         id=f"{int(now.timestamp()):08x}{secrets.token_hex(6)}",
         identity=identity,
+        name=spec.name,
+        name_key=descriptions.search_key(spec.name) if spec.name else None,
+        tags=spec.tags,
+        notes=spec.notes,
+        **origin._asdict(),
         framework=spec.framework,
         task=spec.task,
         dataset_id=spec.dataset_id,
@@ -67,6 +74,7 @@ def create(  # noqa: PLR0913 -- the columns of a new job
         with write() as session:
             session.add(job)
             session.flush()
+            _add_tags(session, job)
             _add_state_rows(session, job, now=now)
             return job, True
     except IntegrityError:
@@ -77,6 +85,31 @@ def create(  # noqa: PLR0913 -- the columns of a new job
         if existing is None:
             raise
         return existing, False
+
+
+def _add_tags(session: Session, job: Job) -> None:
+    session.add_all(JobTag(job_id=job.id, tag=tag, created_at=job.created_at) for tag in job.tags or [])
+
+
+def describe(job_id: str, changes: Mapping[str, Any]) -> Job:
+    """Change a job's name, tags or notes, in whatever state it is.
+
+    Raises:
+        NotFound: the job does not exist.
+    """
+    values = dict(changes)
+    if "name" in values:
+        values["name_key"] = descriptions.search_key(values["name"]) if values["name"] else None
+    with write() as session:
+        job: Job | None = session.scalar(
+            update(Job).where(col(Job.id) == job_id).values(values or {"id": job_id}).returning(Job)
+        )
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        if "tags" in values:
+            session.execute(delete(JobTag).where(col(JobTag.job_id) == job_id))
+            _add_tags(session, job)
+        return job
 
 
 def move(  # noqa: PLR0913 -- the columns that a change of state writes

@@ -1,16 +1,18 @@
 """Read-only queries: one job, pages of jobs, a job's events, rejected events."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import tuple_
+from sqlalchemy import ColumnElement, tuple_
 from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
+from functions.domain import descriptions
 from functions.domain.errors import NotFound, unusable_field
 from functions.store.session import read
-from functions.store.tables import Job, JobEvent, RejectedEvent
+from functions.store.tables import Job, JobEvent, JobTag, RejectedEvent
 from functions.store.views import rfc3339
 
 Row = TypeVar("Row", JobEvent, RejectedEvent)
@@ -41,22 +43,66 @@ def has_job(identities: Collection[str]) -> bool:
         return session.exec(select(Job.id).where(col(Job.identity).in_(identities)).limit(1)).first() is not None
 
 
-def jobs(filters: dict[str, str], *, cursor: str | None, limit: int) -> tuple[list[Job], str | None]:
-    """Return a page of jobs, newest first, and the cursor of the next page (None if this is the last).
+class Search(NamedTuple):
+    """Conditions on a page of jobs, beside equalities of columns. Created: from, and before, a time."""
+
+    #: any of these; none means all
+    states: Collection[str] = ()
+    #: a part of the name, regardless of case
+    name: str | None = None
+    tag: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    oldest_first: bool = False
+
+
+ALL = Search()
+
+
+def jobs(
+    filters: Mapping[str, str], *, cursor: str | None, limit: int, search: Search = ALL
+) -> tuple[list[Job], str | None]:
+    """Return a page of jobs, newest first by default, and the cursor of the next page (None if this is the last).
 
     ``filters`` maps columns to the values they must have. Jobs created in the meantime do not shift a page.
 
     Raises:
         Unusable: the cursor is invalid.
     """
-    query = select(Job).order_by(col(Job.created_at).desc(), col(Job.id).desc()).limit(limit + 1)
-    query = query.where(*[getattr(Job, name) == value for name, value in filters.items()])
-    if cursor is not None:
-        query = query.where(tuple_(col(Job.created_at), col(Job.id)) < tuple_(*_position(cursor)))
+    after = None if cursor is None else _position(cursor)
+    # One query for each state: an index has the jobs of one state in order, but not those of several.
+    each = [{**filters, "state": state} for state in search.states] or [dict(filters)]
     with read() as session:
-        rows = list(session.exec(query).all())
+        rows = [row for equal in each for row in session.exec(_page_of_jobs(equal, search, after, limit + 1))]
+    rows.sort(key=lambda row: (row.created_at, row.id), reverse=not search.oldest_first)
     page = rows[:limit]
     return page, f"{rfc3339(page[-1].created_at)}_{page[-1].id}" if len(rows) > limit else None
+
+
+def _page_of_jobs(
+    equal: Mapping[str, str], search: Search, after: tuple[datetime, str] | None, limit: int
+) -> SelectOfScalar[Job]:
+    """Return the query for jobs with these values of columns, in order, that reads one index as far as it must."""
+    created_at, job_id = (
+        (col(JobTag.created_at), col(JobTag.job_id)) if search.tag else (col(Job.created_at), col(Job.id))
+    )
+    conditions: list[ColumnElement[bool]] = [col(getattr(Job, name)) == value for name, value in equal.items()]
+    if search.tag:
+        conditions += [col(JobTag.tag) == search.tag, col(JobTag.job_id) == col(Job.id)]
+    if search.name:
+        conditions.append(col(Job.name_key).contains(descriptions.search_key(search.name), autoescape=True))
+    if search.created_after is not None:
+        conditions.append(created_at >= search.created_after)
+    if search.created_before is not None:
+        conditions.append(created_at < search.created_before)
+    position = tuple_(created_at, job_id)
+    if after is not None:
+        conditions.append(position > tuple_(*after) if search.oldest_first else position < tuple_(*after))
+    order = (created_at, job_id) if search.oldest_first else (created_at.desc(), job_id.desc())
+    if search.name is None:
+        return select(Job).where(*conditions).order_by(*order).limit(limit)
+    # Of a search for a part of a name the ids alone, which an index has together with the names.
+    return select(Job).where(col(Job.id).in_(select(job_id).where(*conditions).order_by(*order).limit(limit)))
 
 
 def _position(cursor: str) -> tuple[datetime, str]:
@@ -64,7 +110,7 @@ def _position(cursor: str) -> tuple[datetime, str]:
     try:
         return msgspec.convert(created_at, datetime), job_id
     except msgspec.ValidationError as error:
-        raise unusable_field("cursor", "use the next_cursor of the page before") from error
+        raise unusable_field("after", "use the next_after of the page before") from error
 
 
 def archive_key(job_id: str) -> str | None:

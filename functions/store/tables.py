@@ -79,6 +79,9 @@ class Job(SQLModel, table=True):
         Index("job_by_state", "state", "created_at", "id"),
         Index("job_by_framework", "framework", "created_at", "id"),
         Index("job_by_dataset", "dataset_id", "created_at", "id"),
+        Index("job_by_owner", "owner", "created_at", "id"),
+        # With the name, so that a search for a part of it reads this index alone.
+        Index("job_named", "created_at", "id", "name_key", **_where("name_key IS NOT NULL")),
         # For sweep. It contains only open jobs, so that its size does not depend on the number of ended ones.
         Index("job_open", "created_at", "id", **_where(IS_OPEN)),
         Index("job_unarchived", "finished_at", "id", **_where(IS_ARCHIVABLE)),
@@ -95,6 +98,19 @@ class Job(SQLModel, table=True):
     message: str | None = None
     #: ``live``, ``silent`` or ``waiting`` (for its next trainer, after a disruption); only while RUNNING
     liveness: str | None = None
+
+    #: what people wrote about it; see ``descriptions``
+    name: str | None = None
+    #: the name as it is searched for
+    name_key: str | None = None
+    #: also in ``job_tag``, for the filter
+    tags: list[str] = _json(nullable=True)
+    notes: str | None = None
+    #: the ``sub`` of the token that requested it
+    owner: str | None = None
+    #: the job whose checkpoint it continues from, and the job whose settings it has
+    resumed_from: str | None = None
+    cloned_from: str | None = None
 
     framework: str
     task: str
@@ -143,6 +159,17 @@ class Job(SQLModel, table=True):
 
     #: the object that retention has moved the job's events to
     archive_key: str | None = None
+
+
+class JobTag(SQLModel, table=True):
+    """A tag of a job, with the job's time, so that a page of a tag's jobs reads one index."""
+
+    __tablename__ = "job_tag"
+    __table_args__ = (Index("job_tag_newest", "tag", "created_at", "job_id"),)
+
+    job_id: str = Field(foreign_key="job.id", primary_key=True)
+    tag: str = Field(primary_key=True)
+    created_at: datetime = _moment(nullable=False)
 
 
 class JobEvent(SQLModel, table=True):

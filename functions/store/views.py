@@ -7,7 +7,7 @@ from functions.store.tables import Job, JobEvent, RejectedEvent
 
 #: internal columns, which the API and CloudEvents do not show
 JOB_HIDDEN = {
-    *("identity", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
+    *("identity", "name_key", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
     *("token_key", "token_expires_at", "ran_seconds", "running_since"),
 }
 EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
@@ -27,7 +27,7 @@ class RejectedEventView(dict[str, Any]):
 
 def job_json(job: Job) -> JobView:
     """Return a job's public representation."""
-    return JobView(_shown(job.model_dump(exclude=JOB_HIDDEN)))
+    return JobView(_shown(job.model_dump(exclude=JOB_HIDDEN)) | {"tags": job.tags or []})
 
 
 def event_json(row: JobEvent) -> JobEventView:

@@ -24,6 +24,7 @@ from functions.reconcile import sweeping
 from functions.store import heartbeats, queries
 from functions.store import jobs as store
 from functions.store.heartbeats import Heartbeat, record
+from functions.store.queries import Search
 from tests.bench import filled
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of
 from tests.conftest import ROOT, a_database, call
@@ -128,6 +129,13 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "list page by a rare framework": lambda: page({"framework": "rare"}),
         "list page by dataset": lambda: page({"dataset_id": "dataset-7"}),
         "list page by two": lambda: page({"state": "FAILED", "framework": "rare"}),
+        "list page by owner": lambda: page({"owner": "person-7"}),
+        "list page by states": lambda: page({}, search=Search(states=["RUNNING", "FAILED", "CANCELLED"])),
+        "list page by tag": lambda: page({}, search=Search(tag="night")),
+        "list page by a rare tag": lambda: page({}, search=Search(tag="rare")),
+        "list page by a part of the name": lambda: page({}, search=Search(name="RUN 1")),
+        "list page by a rare name": lambda: page({}, search=Search(name="no such name")),
+        "list page by time, oldest first": lambda: page({}, search=Search(created_after=stores.at, oldest_first=True)),
         "sweep": lambda: sweeping.run(now=stores.at + timedelta(seconds=30)),
     }
     event.listen(Engine, "before_cursor_execute", keep)

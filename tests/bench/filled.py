@@ -15,20 +15,25 @@ DAYS = 30
 _JOBS = """
 INSERT INTO job (id, identity, state, reason, liveness, framework, task, dataset_id, model_name, spec, trace_id, attempt,
     attempt_limit, launch, sequence, epoch, epochs, metrics, artifacts, created_at, submitted_at, queued_at, started_at,
-    finished_at, heartbeat_at, progress_at)
+    finished_at, heartbeat_at, progress_at, name, name_key, owner)
 SELECT lpad(to_hex(extract(epoch FROM at)::bigint), 8, '0') || substr(md5(%(salt)s || n), 1, 12),
     encode(sha256(convert_to('["upload", "stoker", "datasets/' || n || '.zip", "' || md5(%(salt)s || n) || '"]', 'UTF8')), 'hex'),
     state, CASE state WHEN 'FAILED' THEN 'lost' END, CASE state WHEN 'RUNNING' THEN 'live' END,
     CASE WHEN state <> 'RUNNING' AND n %% %(rare)s = 0 THEN 'rare' ELSE 'stub' END, 'train', 'dataset-' || n %% 5000,
     'stub-1', '{"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "epochs": 8}', md5('t' || n), 1, 1, 1,
     CASE state WHEN 'RUNNING' THEN 3 ELSE 4 END, 8, 8, '{"loss": 0.25, "mAP50": 0.75}', '[]',
-    at, at, at, at, CASE WHEN state <> 'RUNNING' THEN at + interval '1 hour' END, heard_at, heard_at
+    at, at, at, at, CASE WHEN state <> 'RUNNING' THEN at + interval '1 hour' END, heard_at, heard_at,
+    'Night run ' || n, 'night run ' || n, 'person-' || n %% 50
 FROM (
     SELECT n, CASE WHEN %(open)s THEN 'RUNNING' WHEN n %% 10 = 0 THEN 'FAILED' ELSE 'SUCCEEDED' END AS state,
         %(at)s - (%(count)s - n) * %(apart)s - interval '2 hours' AS at,
         CASE WHEN %(open)s THEN %(at)s ELSE %(at)s - (%(count)s - n) * %(apart)s - interval '1 hour' END AS heard_at
     FROM generate_series(1, %(count)s) AS n
 ) AS numbered
+"""
+_TAGS = """
+INSERT INTO job_tag (job_id, tag, created_at)
+SELECT id, CASE framework WHEN 'rare' THEN 'rare' ELSE 'night' END, created_at FROM job ORDER BY created_at
 """
 # In the order of the indexes, which so grow at their end.
 _EVENTS = """
@@ -56,6 +61,7 @@ def fill(url: str, *, finished: int, running: int, now: datetime) -> None:
                 "salt": "r" if is_open else "f",
             }  # fmt: skip
             connection.execute(_JOBS, values)
+        connection.execute(_TAGS)
         connection.execute(_EVENTS, {"events": EVENTS_A_JOB})
         connection.execute(_OUTBOX)
         connection.execute("VACUUM ANALYZE")

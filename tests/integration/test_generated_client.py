@@ -119,7 +119,11 @@ def test_each_operation_works_with_a_generated_client(
     assert (status, type(problem), problem.state) == (409, models.Problem, models.State.FAILED)
 
     assert call("get_job", job_id)[1].reason == models.Reason.OOM_GPU
-    assert [one.id for one in call("list_jobs", state=models.State.FAILED)[1].jobs] == [job_id]
+    status, described = call("describe_job", job_id, body=models.Changes(name="night run", tags=["a", "b"]))
+    assert (status, described.name, described.tags, described.owner) == (200, "night run", ["a", "b"], None)
+    assert [one.id for one in call("list_jobs", state=[models.State.FAILED, models.State.SUCCEEDED])[1].jobs] == [
+        job_id
+    ]
     beats = call("list_job_events", job_id, kind=models.ListJobEventsKind.HEARTBEAT)[1].events
     assert [one.metrics.to_dict() for one in beats] == [{"loss": 0.5}]
     (artifact,) = call("list_job_artifacts", job_id)[1].artifacts

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from functions.domain import identities
-from functions.store import migrate
+from functions.store import jobs, migrate, queries, views
 from functions.store.session import engine
 from tests.conftest import NOW
 
@@ -88,3 +88,20 @@ def test_the_dataset_version_of_a_job_of_an_earlier_release_comes_from_its_uploa
     with engine().connect() as connection:
         stored = connection.execute(text("SELECT dataset_etag FROM job ORDER BY id")).scalars().all()
     assert stored == [etag for _, etag in OLD]
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_job_of_the_release_before_has_no_description_and_can_get_one() -> None:
+    command.downgrade(migrate.configuration(), "0008")
+    with engine().begin() as connection:
+        connection.execute(OLD_JOB, {"id": "job1", "identity": None, "at": NOW})
+    command.upgrade(migrate.configuration(), "head")
+    with engine().begin() as connection:  # as functions of that release still do while others run the new one
+        connection.execute(OLD_JOB, {"id": "job2", "identity": None, "at": NOW})
+
+    for job_id in ("job1", "job2"):
+        shown = views.job_json(queries.job(job_id))
+        assert (shown["name"], shown["tags"], shown["notes"], shown["owner"]) == (None, [], None, None)
+        jobs.describe(job_id, {"name": "Night", "tags": ["a"]})
+    found, _ = queries.jobs({}, cursor=None, limit=9, search=queries.Search(name="NIGHT", tag="a"))
+    assert {job.id for job in found} == {"job1", "job2"}

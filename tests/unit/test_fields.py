@@ -53,7 +53,9 @@ class Model(msgspec.Struct, forbid_unknown_fields=True):
         ({"inner": 5}, "inner", "use a JSON object"),
         ({"inners": {}}, "inners", "use a list, each a JSON object"),
         ({"anything": []}, "anything", "use a JSON object"),
-        ({"key`\n": 1}, "key`\n", "there is no such field; use name, count, rate, text, colour, flag, metrics, keys, inner, inners, anything"),
+        ({"key`\n": 1}, "key`\n", "there is no such field; do you mean keys?"),
+        ({"Colour": 1}, "Colour", "there is no such field; do you mean colour?"),
+        ({"x-y": 1}, "x-y", "there is no such field; use name, count, rate, text, colour, flag, metrics, keys, inner, inners, anything"),
     ],
 )  # fmt: skip
 def test_an_unusable_field_is_named_with_its_allowed_values(change: dict[str, Any], field: str, detail: str) -> None:

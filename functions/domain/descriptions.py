@@ -1,0 +1,46 @@
+"""What people write about a job, and may change later: its name, tags and notes."""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Annotated
+
+from msgspec import Meta
+
+from functions.domain import names
+
+TAG_LENGTH, TAG_LIMIT, NOTES_LENGTH = 50, 20, 4_000
+
+Tag = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[^\s,{names.HIDDEN}][^,{names.HIDDEN}]*\Z",
+        max_length=TAG_LENGTH,
+        description=f"a tag of 1 to {TAG_LENGTH} printable characters, without commas, whose first is no space",
+    ),
+]
+Tags = Annotated[list[Tag], Meta(max_length=TAG_LIMIT)]
+
+#: unlike names, notes may have several lines
+Notes = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(?:[\t\n\r]|[^{names.HIDDEN}])*\Z",
+        max_length=NOTES_LENGTH,
+        description=f"text of at most {NOTES_LENGTH:,} characters; of control characters, only tabs and line breaks",
+    ),
+]
+
+
+def normalised_notes(notes: str) -> str:
+    """Return notes in Unicode's composed form, with Unix line breaks."""
+    return unicodedata.normalize("NFC", notes.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def normalised_tags(tags: Iterable[str]) -> list[str]:
+    """Return tags in Unicode's composed form, each once, in their order."""
+    return list(dict.fromkeys(names.normalised(tag).strip() for tag in tags))
+
+
+def search_key(name: str) -> str:
+    """Return a name as it is searched for: regardless of case."""
+    return names.normalised(names.normalised(name).casefold())
