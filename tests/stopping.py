@@ -44,13 +44,13 @@ def started(*words: str) -> Iterator[Program]:
 
 def processes_of(folder: Path) -> dict[int, list[str]]:
     """Return the processes that know of a folder, by their environment or their command line."""
-    found = {}
+    results = {}
     for process in psutil.process_iter(["status"]):
         with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
             words = [*process.environ().values(), *process.cmdline()]
             if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in words):
-                found[process.pid] = process.cmdline()
-    return found
+                results[process.pid] = process.cmdline()
+    return results
 
 
 def read_until(program: Program, text: str) -> None:

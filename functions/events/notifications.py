@@ -48,8 +48,8 @@ class Rejected(NamedTuple):
     upload: Upload | None = None
 
 
-Found = Upload | Rejected
-Reader = Callable[[Any, int], Iterable[Found]]
+Reading = Upload | Rejected
+Reader = Callable[[Any, int], Iterable[Reading]]
 
 
 def is_notification(value: object) -> bool:
@@ -58,7 +58,7 @@ def is_notification(value: object) -> bool:
     return any(isinstance(one, dict) and (one.keys() >= _IS_EVENT or _shape(one)) for one in several)
 
 
-def read(messages: Iterable[object]) -> list[Found]:
+def read(messages: Iterable[object]) -> list[Reading]:
     """Return what was uploaded, record by record: by CloudEvents, or by the JSON values of other notifications.
 
     What is plainly another event (a test, a deletion, a folder, a trainer's own output) is left out.
@@ -66,10 +66,10 @@ def read(messages: Iterable[object]) -> list[Found]:
     Raises:
         ValueError: there are too many records.
     """
-    found = list(islice(chain.from_iterable(_found(message, 0) for message in messages), _RECORDS_LIMIT + 1))
-    if len(found) > _RECORDS_LIMIT:
+    readings = list(islice(chain.from_iterable(_read_payload(message, 0) for message in messages), _RECORDS_LIMIT + 1))
+    if len(readings) > _RECORDS_LIMIT:
         raise ValueError(f"send at most {_RECORDS_LIMIT} records at a time")
-    return found
+    return readings
 
 
 def dataset_id(key: str) -> str:
@@ -92,7 +92,7 @@ def dataset_id(key: str) -> str:
     return names.normalised(stem)
 
 
-def _found(payload: Any, depth: int) -> Iterator[Found]:
+def _read_payload(payload: Any, depth: int) -> Iterator[Reading]:
     """Yield the uploads in one message; what is wrong with it becomes a rejection, and harms no other."""
     try:
         yield from _opened(payload, depth)
@@ -100,7 +100,7 @@ def _found(payload: Any, depth: int) -> Iterator[Found]:
         yield Rejected(str(error)[:_REASON_LENGTH])
 
 
-def _opened(payload: Any, depth: int) -> Iterable[Found]:
+def _opened(payload: Any, depth: int) -> Iterable[Reading]:
     if depth > _DEPTH_LIMIT:
         raise ValueError(f"it is wrapped more than {_DEPTH_LIMIT} times")
     match payload:
@@ -109,11 +109,11 @@ def _opened(payload: Any, depth: int) -> Iterable[Found]:
         case ValueError():
             raise payload
         case str() | bytes():
-            return _found(_unpacked(payload), depth + 1)
+            return _read_payload(_unpacked(payload), depth + 1)
         case list():
             return _listed(payload, depth)
         case dict() if payload.keys() >= _IS_EVENT:
-            return _found(cloudevents.structured(payload), depth + 1)
+            return _read_payload(cloudevents.structured(payload), depth + 1)
         case dict() if (shape := _shape(payload)) is not None:
             return shape(payload, depth)
     raise ValueError("it has the shape of no upload notification that is known here")
@@ -123,7 +123,7 @@ def _shape(payload: Mapping[str, Any]) -> Reader | None:
     return next((reader for names, reader in _SHAPES if names <= payload.keys()), None)
 
 
-def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
+def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Reading]:
     if event.type in _OBJECTS_THEMSELVES:
         # Not looked into, either: it is what somebody uploaded, and could pretend to be a notification.
         raise ValueError(
@@ -134,23 +134,23 @@ def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Found]:
         raise ValueError(
             f"a CloudEvent of type {event.type} is not an upload notification: filter it out in the Trigger"
         )
-    yield from _found(event.data, depth + 1)
+    yield from _read_payload(event.data, depth + 1)
 
 
-def _listed(payload: Any, depth: int) -> Iterator[Found]:
+def _listed(payload: Any, depth: int) -> Iterator[Reading]:
     if not isinstance(payload, list):
         raise ValueError("its records or messages must be a JSON array")  # noqa: TRY004 -- a stranger's value
     for one in payload:
         wrapped = one if isinstance(one, dict) else {}
-        yield from _found(wrapped.get("body") or wrapped.get("Sns") or one, depth + 1)
+        yield from _read_payload(wrapped.get("body") or wrapped.get("Sns") or one, depth + 1)
 
 
-def _sns(payload: Mapping[str, Any], depth: int) -> Iterator[Found]:
+def _sns(payload: Mapping[str, Any], depth: int) -> Iterator[Reading]:
     if payload["Type"] != "Notification":
         raise ValueError(
             "SNS sent something else than a Notification: to confirm a subscription, open its SubscribeURL"
         )
-    yield from _found(payload.get("Message"), depth + 1)
+    yield from _read_payload(payload.get("Message"), depth + 1)
 
 
 def _unpacked(payload: str | bytes) -> object:
@@ -166,7 +166,7 @@ def _unpacked(payload: str | bytes) -> object:
 
 
 def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader:
-    def read_one(payload: Mapping[str, Any], _depth: int) -> Iterator[Found]:
+    def read_one(payload: Mapping[str, Any], _depth: int) -> Iterator[Reading]:
         record = read_record(payload)
         if record is not None and not record.keys[0].endswith("/") and not _OUTPUT.match(record.keys[0]):
             yield _upload(record)
@@ -174,7 +174,7 @@ def _record(read_record: Callable[[Mapping[str, Any]], Record | None]) -> Reader
     return read_one
 
 
-def _upload(record: Record) -> Found:
+def _upload(record: Record) -> Reading:
     """Return the upload of a record, with those of its keys that name a dataset."""
     usable, refused = [], []
     for key in record.keys:
@@ -204,7 +204,7 @@ _SHAPES: tuple[tuple[frozenset[str], Reader], ...] = (
     (frozenset({"bucket", "object", "reason"}), _record(upload_records.eventbridge_detail)),
     (frozenset({"bucket", "object", "action"}), _record(upload_records.r2)),
     # Cloudflare's queues: the answer to a pull, and a batch as a Worker has it
-    (frozenset({"success", "result"}), lambda payload, depth: _found(payload["result"], depth + 1)),
+    (frozenset({"success", "result"}), lambda payload, depth: _read_payload(payload["result"], depth + 1)),
     (frozenset({"messages"}), lambda payload, depth: _listed(payload["messages"], depth)),
     (frozenset({"event_type", "key", "message"}), _record(upload_records.seaweedfs)),
 )

@@ -163,8 +163,8 @@ def seaweedfs(payload: Mapping[str, Any]) -> Record | None:
 
 def _filed_etag(entry: _Entry) -> str:
     """Return the ETag that SeaweedFS' S3 gives (its filechunks.go)."""
-    if told := entry.extended.get("Seaweed-X-Amz-ETag"):
-        return told.decode()
+    if recorded := entry.extended.get("Seaweed-X-Amz-ETag"):
+        return recorded.decode()
     md5 = entry.attributes.md5
     digests = [md5] if md5 else [chunk.e_tag for chunk in entry.chunks]
     if len(digests) > 1:

@@ -1,4 +1,4 @@
-"""Transactions: how the store's statements reach the database, and what its being away is called."""
+"""Transactions: how the store's statements reach the database, and the errors of an unavailable database."""
 
 import logging
 import sqlite3
@@ -29,7 +29,7 @@ def write() -> Iterator[Session]:
     """Run one transaction that may write; it commits at the end of the block.
 
     Raises:
-        Busy: the database is locked, restarting or away; nothing was written.
+        Busy: the database is locked, restarting or unreachable; nothing was written.
         Unusable: a value cannot be stored, such as a NUL character.
     """
     with _refusals(), Session(engine(), expire_on_commit=False) as session, session.begin():
@@ -108,8 +108,14 @@ def _refusal_of(error: BaseException | None) -> Busy | Unusable:
         log(logging.ERROR, "the database's disk is full: free some space")
         return Busy("the database's disk is full: free some space there")
     # What the driver says has no secret: libpq leaves the password out.
-    log(logging.WARNING, "the database is busy or away", detail=str(error)[:300], sqlstate=state, sqlite_code=code)
-    return Busy("the database is busy or away")
+    log(
+        logging.WARNING,
+        "the database is busy or unavailable",
+        detail=str(error)[:300],
+        sqlstate=state,
+        sqlite_code=code,
+    )
+    return Busy("the database is busy or unavailable")
 
 
 def is_sqlite() -> bool:

@@ -25,7 +25,7 @@ _BRIGHTEST = 16  # of a pixel of scikit-learn's digits
 #: a fixed time in the archive, so that equal content gives equal bytes
 _ZIP_TIME = (2026, 1, 1, 0, 0, 0)
 
-Picture = np.ndarray[Any, np.dtype[np.uint8]]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def write_classes(path: Path) -> None:
@@ -46,8 +46,8 @@ def write_strewn(path: Path, count: int = IMAGES, seed: int = 1) -> None:
     with _whole_zip(path) as archive:
         for number in range(count):
             split = "train" if number < count * _TRAIN_SHARE else "val"
-            picture, labels = _draw(random, digits, split)
-            _add(archive, f"images/{split}/{number:04}.png", _png(picture))
+            pixels, labels = _draw(random, digits, split)
+            _add(archive, f"images/{split}/{number:04}.png", _png(pixels))
             _add(archive, f"labels/{split}/{number:04}.txt", labels.encode())
         _add(archive, "data.yaml", _data_yaml().encode())
 
@@ -67,9 +67,9 @@ def _data_yaml() -> str:
     return f"path: .\ntrain: images/train\nval: images/val\nnames: [{names}]\n"
 
 
-def _draw(random: np.random.Generator, digits: Any, split: str) -> tuple[Picture, str]:
+def _draw(random: np.random.Generator, digits: Any, split: str) -> tuple[Pixels, str]:
     """Return an image (128, 128) and its labels: class, centre and size, relative to the image."""
-    picture = random.integers(0, _NOISE, (_SIDE, _SIDE), dtype=np.uint8)
+    pixels = random.integers(0, _NOISE, (_SIDE, _SIDE), dtype=np.uint8)
     boxes: list[tuple[int, int, int]] = []
     labels = []
     for _ in range(int(random.integers(1, _DIGITS_LIMIT + 1))):
@@ -81,10 +81,10 @@ def _draw(random: np.random.Generator, digits: Any, split: str) -> tuple[Picture
         x, y = place
         boxes.append((x, y, side))
         digit = _scaled(digits.images[index], side)
-        picture[y : y + side, x : x + side] = np.maximum(picture[y : y + side, x : x + side], digit)
+        pixels[y : y + side, x : x + side] = np.maximum(pixels[y : y + side, x : x + side], digit)
         centre, of_1 = ((x + side / 2) / _SIDE, (y + side / 2) / _SIDE), side / _SIDE
         labels.append(f"{digits.target[index]} {centre[0]:.6f} {centre[1]:.6f} {of_1:.6f} {of_1:.6f}\n")
-    return picture, "".join(labels)
+    return pixels, "".join(labels)
 
 
 def _free_place(random: np.random.Generator, side: int, boxes: list[tuple[int, int, int]]) -> tuple[int, int] | None:
@@ -95,14 +95,14 @@ def _free_place(random: np.random.Generator, side: int, boxes: list[tuple[int, i
     return None
 
 
-def _scaled(digit: Any, side: int) -> Picture:
+def _scaled(digit: Any, side: int) -> Pixels:
     image = Image.fromarray((digit / _BRIGHTEST * 255).astype(np.uint8))
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _png(picture: Picture) -> bytes:
+def _png(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).convert("RGB").save(buffer, "PNG")
+    Image.fromarray(pixels).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 

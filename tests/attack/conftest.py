@@ -32,7 +32,7 @@ class Server(NamedTuple):
         """What its process holds."""
         return int(self.process.memory_info().rss)
 
-    def said(self) -> str:
+    def logged(self) -> str:
         """Return its log."""
         return self.log.read_text(errors="replace")
 
@@ -61,10 +61,10 @@ def attacked(folder: Path, s3: str, **environment: str) -> Iterator[Server]:
     with log.open("wb") as output, _served(settings, output) as server:
         yield server._replace(log=log)
         assert httpx.get(f"{server.address}/healthz", timeout=60).status_code == 200
-    said = log.read_text(errors="replace")
-    assert "Traceback" not in said
-    assert SECRET not in said
-    assert "test-secret-key" not in said
+    logged = log.read_text(errors="replace")
+    assert "Traceback" not in logged
+    assert SECRET not in logged
+    assert "test-secret-key" not in logged
 
 
 @contextmanager

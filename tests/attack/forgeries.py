@@ -70,8 +70,12 @@ def forgeries(seed: int) -> Iterator[Forgery]:
     )
     for number in itertools.count():
         kind = kinds[number % len(kinds)]
-        for found in kind(chance):
-            yield found._replace(kind=kind.__name__) if isinstance(found, Forgery) else Forgery(kind.__name__, found)
+        for forgery in kind(chance):
+            yield (
+                forgery._replace(kind=kind.__name__)
+                if isinstance(forgery, Forgery)
+                else Forgery(kind.__name__, forgery)
+            )
 
 
 def _b64(raw: bytes) -> str:

@@ -40,11 +40,11 @@ def read(data: bytes) -> None:
     is_event = cloudevents.is_event(headers)
     try:
         messages = cloudevents.parse_each(headers, body) if is_event else [json_values.decode(body)]
-        found = notifications.read(messages)
+        results = notifications.read(messages)
     except ValueError:
         return
-    assert is_event or notifications.is_notification(messages[0]) or all(isinstance(one, Rejected) for one in found)
-    for one in found:
+    assert is_event or notifications.is_notification(messages[0]) or all(isinstance(one, Rejected) for one in results)
+    for one in results:
         if isinstance(one, Upload):
             assert one.keys
             assert all(notifications.dataset_id(key) for key in one.keys)
@@ -64,8 +64,8 @@ def main() -> None:
     seconds, seed = sys.argv[1], sys.argv[2]
     folder = Path(tempfile.mkdtemp(prefix="stoker-fuzz-"))
     (folder / "corpus").mkdir()
-    for number, found in enumerate(seeds()):
-        (folder / "corpus" / f"seed-{number}").write_bytes(found)
+    for number, content in enumerate(seeds()):
+        (folder / "corpus" / f"seed-{number}").write_bytes(content)
     print(f"seed {seed}, {seconds} s, {len(seeds())} inputs to begin with; failures go to {folder}", flush=True)
     options = [
         f"-max_total_time={seconds}",

@@ -74,8 +74,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def jobs(server: Server) -> list[str]:
-    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
-    answers = [httpx.post(f"{server.address}/v1/jobs", json=asked, headers=api_headers(), timeout=60) for _ in range(3)]
+    requested = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
+    answers = [
+        httpx.post(f"{server.address}/v1/jobs", json=requested, headers=api_headers(), timeout=60) for _ in range(3)
+    ]
     return [answer.raise_for_status().json()["id"] for answer in answers]
 
 

@@ -49,7 +49,7 @@ MALFORMED = {
 }
 
 
-def told(server: Server, sent: bytes) -> list[int]:
+def statuses_of(server: Server, sent: bytes) -> list[int]:
     """Return the statuses that a server answers to these bytes, until it closes or our side has ended."""
     with closing(socket.create_connection(server.place, timeout=60)) as connection:
         with suppress(OSError):  # it has hung up already
@@ -129,7 +129,7 @@ def test_a_sender_that_drips_is_sent_away_in_time(hasty: Server) -> None:
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_malformed_is_refused(server: Server, sent: str) -> None:
     before = server.memory_bytes
-    statuses = told(server, sent.encode("latin-1"))
+    statuses = statuses_of(server, sent.encode("latin-1"))
 
     assert set(statuses) <= {400, 401, 413, 422, 431, 501}
     assert server.memory_bytes - before < 32 * MIB
@@ -173,7 +173,7 @@ def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
 def test_a_body_over_the_limit_is_413(server: Server, size_bytes: int, status: int) -> None:
     sent = f"{JOB}Content-Length: {size_bytes}\r\nConnection: close\r\n\r\n".encode() + b" " * size_bytes
 
-    assert set(told(server, sent)) <= {status}
+    assert set(statuses_of(server, sent)) <= {status}
     assert is_answered(server)
 
 
@@ -188,15 +188,19 @@ def test_a_sender_that_leaves_in_the_middle_harms_nobody(server: Server) -> None
 def test_garbage_after_a_request_is_not_taken_for_its_body_or_another(server: Server) -> None:
     request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    assert told(server, (request * 3).encode()) == [200, 200, 200]
+    assert statuses_of(server, (request * 3).encode()) == [200, 200, 200]
     # uvicorn refuses the garbage as soon as it reads it, before or after the response to what precedes it.
-    assert told(server, (request + "garbage\r\n\r\n" + request).encode()) in ([200], [400], [200, 400])
-    assert told(server, (JOB + "Content-Length: 2\r\n\r\n{}garbage\r\n\r\n").encode()) in ([422], [400], [422, 400])
+    assert statuses_of(server, (request + "garbage\r\n\r\n" + request).encode()) in ([200], [400], [200, 400])
+    assert statuses_of(server, (JOB + "Content-Length: 2\r\n\r\n{}garbage\r\n\r\n").encode()) in (
+        [422],
+        [400],
+        [422, 400],
+    )
 
 
 def test_where_length_and_chunks_disagree_no_second_request_is_smuggled_in(server: Server) -> None:
     hidden = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     both = f"{JOB}Content-Length: {4 + len(hidden) + 5}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
 
-    assert told(server, both.encode()) == [400]
-    assert told(server, both.replace("HTTP/1.1\r\nHost", "HTTP/1.0\r\nHost", 1).encode()) == [400]
+    assert statuses_of(server, both.encode()) == [400]
+    assert statuses_of(server, both.replace("HTTP/1.1\r\nHost", "HTTP/1.0\r\nHost", 1).encode()) == [400]

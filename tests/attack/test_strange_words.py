@@ -26,7 +26,7 @@ PATHS = [
     "/v1/jobs?limit=1e3", "/v1/jobs?state=%27%20OR%201=1", "/v1/jobs?dataset_id=%00", "/v1/jobs?framework=%ff", "/v1/jobs?cursor=9999-12-31T23:59:59Z_x",
     "/v1/jobs?cursor=0001-01-01T00:00:00%2B14:00_x", "/v1/rejected-events?after=99999999999999999999", "/v1/rejected-events?after=-1",
 ]  # fmt: skip
-ASKED = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
+REQUESTED = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
 
 
 class Answer(NamedTuple):
@@ -48,15 +48,15 @@ def get(server: Server, path: str, headers: dict[str, str], method: str = "GET")
 
 @pytest.fixture
 def job(server: Server) -> str:
-    answer = httpx.post(f"{server.address}/v1/jobs", json=ASKED, headers=api_headers(), timeout=60)
+    answer = httpx.post(f"{server.address}/v1/jobs", json=REQUESTED, headers=api_headers(), timeout=60)
     return str(answer.raise_for_status().json()["id"])
 
 
 def assert_lines_are_ours(server: Server) -> None:
-    for line in server.said().splitlines():
-        said = json.loads(line)
-        assert {"at", "severity", "message"} <= said.keys(), line
-        assert said["message"] != "forged"
+    for line in server.logged().splitlines():
+        logged = json.loads(line)
+        assert {"at", "severity", "message"} <= logged.keys(), line
+        assert logged["message"] != "forged"
 
 
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
@@ -76,8 +76,8 @@ def test_a_line_break_in_a_body_makes_no_line_of_the_log(server: Server, job: st
     evil = f"x{words}{FORGED}"
     api, own = api_headers(), callback_headers(job)
     tries = [
-        ("/v1/jobs", ASKED | {"dataset_id": evil}, api),
-        ("/v1/jobs", ASKED | {"framework": evil}, api),
+        ("/v1/jobs", REQUESTED | {"dataset_id": evil}, api),
+        ("/v1/jobs", REQUESTED | {"framework": evil}, api),
         ("/v1/jobs", {evil: 1}, api),
         ("/v1/jobs", {"Records": [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": evil}, "object": {"key": f"datasets/{evil}.zip"}}}]}, api),
         (f"/v1/jobs/{job}/event", {"type": "log", "message": evil, "data": {evil: evil}}, own),
@@ -143,5 +143,5 @@ def test_a_token_is_in_no_answer_and_no_log(server: Server) -> None:
 
     assert answer.status == 401
     assert wrong not in answer.body
-    assert token not in server.said()
-    assert wrong not in server.said()
+    assert token not in server.logged()
+    assert wrong not in server.logged()

@@ -37,15 +37,15 @@ def outcome(forgery: Forgery, gate: str) -> str:
 
 @pytest.mark.timeout(900)
 def test_no_forged_token_gets_in() -> None:
-    found: Counter[tuple[str, str]] = Counter()
+    outcomes: Counter[tuple[str, str]] = Counter()
     for forgery in itertools.islice(forgeries(SEED), COUNT):
         for gate in forgery.gates:
-            said = outcome(forgery, gate)
-            assert said != "in", (forgery, gate)
-            found[forgery.kind, said] += 1
+            verdict = outcome(forgery, gate)
+            assert verdict != "in", (forgery, gate)
+            outcomes[forgery.kind, verdict] += 1
 
-    print(f"seed {SEED}: {COUNT} forgeries, {found.total()} tries: {dict(sorted(found.items()))}")
-    assert len({kind for kind, _ in found}) == 13
+    print(f"seed {SEED}: {COUNT} forgeries, {outcomes.total()} tries: {dict(sorted(outcomes.items()))}")
+    assert len({kind for kind, _ in outcomes}) == 13
 
 
 def test_the_tokens_that_forgeries_are_made_of_do_get_in() -> None:
@@ -67,7 +67,7 @@ def test_no_forged_token_gets_in_by_http(server: Server) -> None:
 
 
 def _sent(server: Server, tried: list[Forgery]) -> list[int]:
-    found = []
+    outcomes = []
     with closing(http.client.HTTPConnection(*server.place, timeout=60)) as connection:
         for number, forgery in enumerate(tried):
             calls = ("POST", f"/v1/jobs/{JOB}/event"), ("GET", "/v1/jobs"), ("POST", "/v1/jobs")
@@ -75,8 +75,8 @@ def _sent(server: Server, tried: list[Forgery]) -> list[int]:
             connection.request(method, path, headers={"Authorization": forgery.header.encode("latin-1")})
             answer = connection.getresponse()
             answer.read()
-            found.append(answer.status)
-    return found
+            outcomes.append(answer.status)
+    return outcomes
 
 
 def _is_sendable(header: str) -> bool:
@@ -88,5 +88,5 @@ def _is_sendable(header: str) -> bool:
     return not set(raw) & set(b"\r\n\0") and raw == raw.strip(b" \t")
 
 
-def _shares(found: list[Forgery], count: int) -> list[list[Forgery]]:
-    return [found[number::count] for number in range(count)]
+def _shares(outcomes: list[Forgery], count: int) -> list[list[Forgery]]:
+    return [outcomes[number::count] for number in range(count)]

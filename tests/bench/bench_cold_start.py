@@ -59,14 +59,14 @@ def calls(
     environment.setenv("TRAINERS", str(tmp_path / "trainers.json"))
     running = a_job(State.RUNNING)
     beat = {"epoch": 1, "metrics": {"loss": 0.5}}
-    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
+    requested = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
     return {
         "heartbeat": lambda: ("POST", f"/v1/jobs/{running}/heartbeat", beat, callback_headers(running)),
         "event": lambda: ("POST", f"/v1/jobs/{running}/event", {"type": "log"}, callback_headers(running)),
         "done": lambda: _done(a_job(State.RUNNING)),
         "cancel": lambda: ("POST", f"/v1/jobs/{a_job(State.RUNNING)}/cancel", None, api_headers()),
         "jobs": lambda: ("GET", f"/v1/jobs/{running}", None, api_headers()),
-        "create_job": lambda: ("POST", "/v1/jobs", asked, api_headers()),
+        "create_job": lambda: ("POST", "/v1/jobs", requested, api_headers()),
         "sweep": lambda: ("POST", "/v1/sweep", None, api_headers()),
     }
 

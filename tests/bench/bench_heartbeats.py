@@ -116,8 +116,8 @@ def is_healthy(address: str) -> bool:
 
 
 def mlflow_run(address: str) -> str:
-    asked = {"experiment_id": "0", "start_time": 0}
-    answer = httpx.post(f"{address}/api/2.0/mlflow/runs/create", json=asked, timeout=60).raise_for_status()
+    requested = {"experiment_id": "0", "start_time": 0}
+    answer = httpx.post(f"{address}/api/2.0/mlflow/runs/create", json=requested, timeout=60).raise_for_status()
     return str(answer.json()["run"]["info"]["run_id"])
 
 

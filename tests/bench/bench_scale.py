@@ -116,16 +116,16 @@ def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Call
 @pytest.mark.timeout(600)
 def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
     """No step reads a table from one end to the other, however many jobs there are."""
-    asked: dict[str, tuple[str, Any]] = {}
+    statements: dict[str, tuple[str, Any]] = {}
     current = [""]
 
     def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.split(maxsplit=1)[0] in {"SELECT", "UPDATE", "DELETE"}:
-            asked.setdefault(statement, (current[0], parameters))
+            statements.setdefault(statement, (current[0], parameters))
 
     store_of(stores.large)
     page = partial(queries.jobs, cursor=None, limit=50)
-    looks = steps(stores) | {
+    reads = steps(stores) | {
         "list page by a rare framework": lambda: page({"framework": "rare"}),
         "list page by dataset": lambda: page({"dataset_id": "dataset-7"}),
         "list page by two": lambda: page({"state": "FAILED", "framework": "rare"}),
@@ -140,9 +140,9 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
     }
     event.listen(Engine, "before_cursor_execute", keep)
     try:
-        for name, look in looks.items():
+        for name, read in reads.items():
             current[0] = name
-            look()
+            read()
     finally:
         event.remove(Engine, "before_cursor_execute", keep)
     beat = {
@@ -157,14 +157,14 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
         "ce_source": "/bench",
         "ce_id": "1",
     }
-    asked[heartbeats._psycopg(heartbeats._AT_ONCE)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
+    statements[heartbeats._psycopg(heartbeats._AT_ONCE)] = ("heartbeat", {**beat, "job_id": stores.running[0]})
 
     plans, pages = [], defaultdict[str, list[tuple[int, int]]](list)
-    for statement, (name, parameters) in asked.items():
+    for statement, (name, parameters) in statements.items():
         rows, touched = zip(*(explained(url, statement, parameters) for url in stores[:2]), strict=True)
         pages[name].append(touched)
-        said = f"{name}: {' '.join(statement.split())[:150]}\n{touched[0]} pages; {touched[1]} beside open jobs only"
-        plans.append("\n  ".join([said, *rows[0]]))
+        heading = f"{name}: {' '.join(statement.split())[:150]}\n{touched[0]} pages; {touched[1]} beside open jobs only"
+        plans.append("\n  ".join([heading, *rows[0]]))
     for name, touched_each in pages.items():
         large, small = (sum(column) for column in zip(*touched_each, strict=True))
         print(f"{name}: {large} pages of 8 KiB; {small} beside open jobs only")

@@ -55,9 +55,9 @@ def bench_create_job(tmp_path: Path, report: Callable[[Figure], None]) -> None:
     """One that waits for a slot: to start a process is the machine's business."""
     (tmp_path / "hello.py").write_text(HELLO)
     plan = {"calls": False, "seconds": 600}
-    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": plan}
+    requested = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": plan}
     with served_and_up("create_job") as address, served(tmp_path / "hello.py", "hello") as (_, hello):
-        create, greet = asking(address, "POST", "/v1/jobs", asked), asking(hello, "GET", "/")
+        create, greet = asking(address, "POST", "/v1/jobs", requested), asking(hello, "GET", "/")
         seconds_to(lambda: answers(hello, "GET", "/", None, {}))
         create()  # it takes the slot
         measured, baseline = by_turns(

@@ -11,7 +11,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[2]
-PAGE, PICTURE = ROOT / "docs/PERFORMANCE.md", ROOT / "docs/bench.png"
+PAGE, PLOT = ROOT / "docs/PERFORMANCE.md", ROOT / "docs/bench.png"
 BEGIN, END = "<!-- bench: written by ./taskw bench -->\n", "<!-- bench: end -->\n"
 _ROW_INCHES = 0.28
 
@@ -40,7 +40,7 @@ def draw(figures: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(figures)), [f"{one['name']}  /  {one['baseline']}" for one in figures], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("ratio to the baseline of the same turn: median, quartiles; red: the goal")
-    fig.savefig(PICTURE, dpi=80)
+    fig.savefig(PLOT, dpi=80)
 
 
 if __name__ == "__main__":

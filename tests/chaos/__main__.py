@@ -55,8 +55,8 @@ def main(
 
 
 def _keep(home: Path) -> None:
-    kept = home.rename(home.with_name(f"{home.name}-kept"))
-    print(f"its logs and databases are in {kept}", flush=True)
+    folder = home.rename(home.with_name(f"{home.name}-kept"))
+    print(f"its logs and databases are in {folder}", flush=True)
 
 
 def _write(run: Run, verdict: Verdict, report: Path | None) -> None:
@@ -111,9 +111,9 @@ def _print(content: dict[str, Any]) -> None:
         for name, count in content[title].items():
             print(f"  {name:<44} {count:>8}")
     print("\nbroken")
-    for name, found in content["broken"].items():
-        print(f"  {name:<44} {len(found):>8}")
-        for line in found[:_SHOWN]:
+    for name, lines in content["broken"].items():
+        print(f"  {name:<44} {len(lines):>8}")
+        for line in lines[:_SHOWN]:
             print(f"    {line[:300]}")
 
 

@@ -28,7 +28,7 @@ class Seen:
     accepted: dict[int, str]
     home: Path
     database_url: str
-    told: dict[str, list[int]]
+    delivered: dict[str, list[int]]
     left: list[str]
 
     def rows(self, query: str) -> list[Any]:
@@ -39,24 +39,24 @@ class Seen:
     @cached_property
     def jobs(self) -> dict[str, list[Any]]:
         """Return the jobs by dataset: one each, if all is well."""
-        found = defaultdict(list)
+        grouped = defaultdict(list)
         for job in self.rows("SELECT * FROM job ORDER BY id"):
-            found[job.dataset_id].append(job)
-        return found
+            grouped[job.dataset_id].append(job)
+        return grouped
 
     @cached_property
     def pairs(self) -> list[tuple[Work, Any]]:
         """Return each accepted piece of work with its one job."""
-        found = ((work, self.jobs.get(dataset_id(self.seed, work), [])) for work in self.works)
-        return [(work, jobs[0]) for work, jobs in found if work.number in self.accepted and len(jobs) == 1]
+        grouped = ((work, self.jobs.get(dataset_id(self.seed, work), [])) for work in self.works)
+        return [(work, jobs[0]) for work, jobs in grouped if work.number in self.accepted and len(jobs) == 1]
 
     @cached_property
     def states(self) -> dict[str, list[str]]:
         """Return each job's timeline."""
-        found = defaultdict(list)
+        grouped = defaultdict(list)
         for row in self.rows("SELECT job_id, type FROM job_event WHERE kind = 'state' ORDER BY job_id, id"):
-            found[row.job_id].append(row.type)
-        return found
+            grouped[row.job_id].append(row.type)
+        return grouped
 
     @cached_property
     def trainers(self) -> list[list[str]]:
@@ -129,32 +129,32 @@ def _heartbeats(seen: Seen) -> Iterator[str]:
     query = (
         "SELECT job_id, attempt, count(*), max(epoch) AS epoch FROM job_event WHERE kind = 'heartbeat' GROUP BY 1, 2"
     )
-    found = {(row.job_id, row.attempt): (row.count, row.epoch) for row in seen.rows(query)}
+    grouped = {(row.job_id, row.attempt): (row.count, row.epoch) for row in seen.rows(query)}
     for work, job in seen.pairs:
         if job.state == State.SUCCEEDED:
             wanted = work.plan["epochs"]
-            if found.get((job.id, job.attempt)) != (wanted, wanted) or job.epoch != wanted:
-                yield f"{work.kind}: {job.id} has {found.get((job.id, job.attempt))}, not {wanted}"
+            if grouped.get((job.id, job.attempt)) != (wanted, wanted) or job.epoch != wanted:
+                yield f"{work.kind}: {job.id} has {grouped.get((job.id, job.attempt))}, not {wanted}"
 
 
 def _outbox(seen: Seen) -> Iterator[str]:
-    told = defaultdict(list)
+    delivered = defaultdict(list)
     for row in seen.rows("SELECT job_id, type, sequence FROM outbox ORDER BY job_id, sequence"):
-        told[row.job_id].append((row.sequence, row.type.removeprefix("dev.stoker.job.").upper()))
+        delivered[row.job_id].append((row.sequence, row.type.removeprefix("dev.stoker.job.").upper()))
     for _, job in seen.pairs:
-        if told[job.id] != list(enumerate(seen.states[job.id], 1)) or job.sequence != len(told[job.id]):
-            yield f"{job.id}: {told[job.id]}, and the timeline is {seen.states[job.id]}"
+        if delivered[job.id] != list(enumerate(seen.states[job.id], 1)) or job.sequence != len(delivered[job.id]):
+            yield f"{job.id}: {delivered[job.id]}, and the timeline is {seen.states[job.id]}"
 
 
 def _untold(seen: Seen) -> Iterator[str]:
     for _, job in seen.pairs:
-        missing = set(range(1, job.sequence + 1)) - set(seen.told.get(job.id, []))
+        missing = set(range(1, job.sequence + 1)) - set(seen.delivered.get(job.id, []))
         if missing:
             yield f"{job.id}: {sorted(missing)}"
 
 
 def _disordered(seen: Seen) -> Iterator[str]:
-    for job_id, numbers in seen.told.items():
+    for job_id, numbers in seen.delivered.items():
         first = list(dict.fromkeys(numbers))
         if first != sorted(first):
             yield f"{job_id}: {numbers}"

@@ -98,9 +98,9 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
     first, *lines = head[:-4].split(b"\r\n")
     fields = [line.split(b":", 1) for line in lines]
     length = next((int(value) for name, value in fields if name.lower() == b"content-length"), 0)
-    kept = [b":".join(field) for field in fields if field[0].lower() not in {b"connection", b"expect"}]
+    forwarded = [b":".join(field) for field in fields if field[0].lower() not in {b"connection", b"expect"}]
     body = await reader.readexactly(length)
-    return b"\r\n".join([first, *kept, b"Connection: close", b"", body])
+    return b"\r\n".join([first, *forwarded, b"Connection: close", b"", body])
 
 
 async def _main(seed: str, port: int, log: Path, backends: list[int]) -> None:

@@ -44,7 +44,7 @@ class Run:
         self.refused: list[str] = []
         self.open = 0
         self.unsent = 0
-        self.asked, self.calm, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.requested, self.calm, self.over = threading.Event(), threading.Event(), threading.Event()
         self.began = time.monotonic()
         self.stopped: Stopped | None = None
         self.stack: Stack
@@ -80,7 +80,7 @@ class Run:
             _thread(work, name)
         faults = _thread(self._bring_faults, "faults")
         self._ask_for_all()
-        self.asked.set()
+        self.requested.set()
         faults.join()
         self._rest(rest_seconds)
 
@@ -140,7 +140,7 @@ class Run:
     def _bring_faults(self) -> None:
         hands = Faults(self.stack, self.sink)
         for fault in self.plan:
-            while len(self.accepted) < fault.after and not self.asked.is_set():
+            while len(self.accepted) < fault.after and not self.requested.is_set():
                 time.sleep(0.02)
             if len(self.accepted) < fault.after:
                 break  # the time was up, or too much was refused

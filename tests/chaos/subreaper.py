@@ -35,10 +35,10 @@ def is_zombie(process: psutil.Process) -> bool:
 
 def trainers() -> dict[int, str]:
     """Return the supervisors and trainers that are alive below this process: their command lines by pid."""
-    found = {}
+    results = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             command = child.cmdline()
             if "functions.launchers.supervisor" in command or any(w.endswith("chaos/trainer.py") for w in command):
-                found[child.pid] = " ".join(command)
-    return found
+                results[child.pid] = " ".join(command)
+    return results

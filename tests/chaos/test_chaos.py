@@ -22,10 +22,10 @@ def test_no_fault_costs_a_job_anything(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
 
     assert result.returncode == 0, result.stdout + result.stderr
-    told = json.loads(report.read_text())
-    assert told["seen"]["jobs accepted"] == JOBS
-    assert set(told["jobs"]) == set(KINDS)
-    assert set(FAULTS) <= set(told["faults"])
+    delivered = json.loads(report.read_text())
+    assert delivered["seen"]["jobs accepted"] == JOBS
+    assert set(delivered["jobs"]) == set(KINDS)
+    assert set(FAULTS) <= set(delivered["faults"])
 
 
 def test_a_seed_is_all_that_a_plan_depends_on() -> None:

@@ -203,12 +203,12 @@ def node(kubernetes: Cluster) -> Callable[..., Any]:
     """Say of a job's newest pod what a kubelet or the scheduler would."""
 
     def say(job_id: str, phase: str, **status: Any) -> Any:
-        def found() -> Any:
+        def current() -> Any:
             pods = kubernetes.list("Pod", **{"job-id": job_id})
             pods = [pod for pod in pods if pod.status.phase == "Pending"] or pods
             return pods[-1] if pods else None
 
-        pod = eventually(found)
+        pod = eventually(current)
         started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         kubernetes.patch_status("Pod", pod.metadata.name, {"phase": phase, "startTime": started_at, **status})
         return pod

@@ -32,8 +32,8 @@ KINDS = {
 def manifests() -> str:
     """Return them so that a field which they do not name is unknown, though some let anything pass beside what they name."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found = [one for file in _files() for one in yaml.load_all(file.read_text(), loader) if one]
-    mine = [_strict(one) for one in found if one["spec"]["names"]["kind"] in KINDS]
+    results = [one for file in _files() for one in yaml.load_all(file.read_text(), loader) if one]
+    mine = [_strict(one) for one in results if one["spec"]["names"]["kind"] in KINDS]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": mine})
 
 

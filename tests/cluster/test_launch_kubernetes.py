@@ -299,8 +299,8 @@ def test_a_job_whose_pod_is_deleted_by_force_was_evicted(new: Any, node: Any, ku
 def test_a_job_that_finds_no_node_in_time_fails_as_unschedulable(new: Any, node: Any) -> None:
     job = new(longest_pending_seconds=1)
     submit(job)
-    said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
-    node(job.id, "Pending", **said)
+    unschedulable = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    node(job.id, "Pending", **unschedulable)
     sweeping.run(now=tokens.now() + seconds(2))
 
     after = queries.job(job.id)
@@ -375,8 +375,8 @@ def test_an_exhausted_quota_is_waited_for(new: Any, quota: Any) -> None:
 def test_what_a_job_waits_for_is_shown_with_the_job(new: Any, node: Any) -> None:
     job = new()
     launching.launch(job, now=tokens.now())
-    said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
-    node(job.id, "Pending", **said)
+    unschedulable = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    node(job.id, "Pending", **unschedulable)
     sweeping.run(now=tokens.now())
 
     after = queries.job(job.id)
@@ -387,8 +387,8 @@ def test_a_job_that_only_waits_for_its_turn_is_not_submitted_over_and_over(new: 
     job, started = new(), new()
     for one in (job, started):
         launching.launch(one, now=tokens.now())
-    said = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
-    node(job.id, "Pending", **said)
+    unschedulable = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    node(job.id, "Pending", **unschedulable)
     # The Secret may be what this one waits for.
     node(started.id, "Pending", **container(waiting={"reason": "ContainerCreating"}))
     later = tokens.now() + seconds(60)

@@ -105,17 +105,19 @@ def test_every_functions_pod_is_as_the_namespace_wants_it(
 
 def knative_services(manifests: str) -> list[dict[str, Any]]:
     return [
-        found
-        for found in yaml.safe_load_all(manifests)
-        if found["kind"] == "Service" and found["apiVersion"] == "serving.knative.dev/v1"
+        document
+        for document in yaml.safe_load_all(manifests)
+        if document["kind"] == "Service" and document["apiVersion"] == "serving.knative.dev/v1"
     ]
 
 
 def test_the_small_overlay_is_one_service_with_all_that_create_job_has(rendered: Callable[..., str]) -> None:
     (one,) = knative_services(rendered("small"))
-    (create_job,) = (found for found in knative_services(rendered("kind")) if found["metadata"]["name"] == "create-job")
+    (create_job,) = (
+        document for document in knative_services(rendered("kind")) if document["metadata"]["name"] == "create-job"
+    )
 
-    spec, other = (found["spec"]["template"]["spec"] for found in (one, create_job))
+    spec, other = (document["spec"]["template"]["spec"] for document in (one, create_job))
     for each in (spec, other):
         del each["containers"][0]["image"]
     other["serviceAccountName"] = "sweep"
@@ -128,9 +130,9 @@ def test_the_settings_of_an_overlay_are_settings_that_the_functions_take(
     overlay: str, rendered: Callable[..., str], environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     maps = {
-        found["metadata"]["name"]: found["data"]
-        for found in yaml.safe_load_all(rendered(overlay))
-        if found["kind"] == "ConfigMap"
+        document["metadata"]["name"]: document["data"]
+        for document in yaml.safe_load_all(rendered(overlay))
+        if document["kind"] == "ConfigMap"
     }
     file = tmp_path / "trainers.json"
     file.write_text(maps["trainers"]["trainers.json"])

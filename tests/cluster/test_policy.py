@@ -93,9 +93,9 @@ def test_what_create_job_makes_is_allowed(kubernetes: Cluster, good: dict[str, A
     ask(kubernetes, good)
 
 
-@pytest.mark.parametrize("asked", REFUSED)
-def test_no_job_gets(asked: str, kubernetes: Cluster, good: dict[str, Any]) -> None:
-    where, value, words = REFUSED[asked]
+@pytest.mark.parametrize("attempt", REFUSED)
+def test_no_job_gets(attempt: str, kubernetes: Cluster, good: dict[str, Any]) -> None:
+    where, value, words = REFUSED[attempt]
 
     with pytest.raises(ApiException, match=words):
         ask(kubernetes, changed(good, where, value))
@@ -151,9 +151,9 @@ def production(applied: str, kubernetes: Cluster, good: dict[str, Any]) -> str:
     return applied
 
 
-@pytest.mark.parametrize("asked", REFUSED_IN_PRODUCTION)
-def test_in_production_no_job_gets(asked: str, kubernetes: Cluster, good: dict[str, Any], production: str) -> None:
-    where, value, words = REFUSED_IN_PRODUCTION[asked]
+@pytest.mark.parametrize("attempt", REFUSED_IN_PRODUCTION)
+def test_in_production_no_job_gets(attempt: str, kubernetes: Cluster, good: dict[str, Any], production: str) -> None:
+    where, value, words = REFUSED_IN_PRODUCTION[attempt]
 
     with pytest.raises(ApiException, match=words):
         ask(kubernetes, changed(good, where, value), production)
@@ -171,9 +171,9 @@ UNRESTRICTED: Mapping[str, tuple[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("asked", UNRESTRICTED)
-def test_no_pod_gets(asked: str, kubernetes: Cluster, good: dict[str, Any]) -> None:
-    spec = changed(good, *UNRESTRICTED[asked])["spec"]["template"]["spec"]
+@pytest.mark.parametrize("attempt", UNRESTRICTED)
+def test_no_pod_gets(attempt: str, kubernetes: Cluster, good: dict[str, Any]) -> None:
+    spec = changed(good, *UNRESTRICTED[attempt])["spec"]["template"]["spec"]
     pod = {"kind": "Pod", "metadata": {"name": "asks-for-more"}, "spec": spec}
 
     with pytest.raises(ApiException, match=r"violates PodSecurity|disallowed by cluster policy"):

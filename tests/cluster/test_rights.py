@@ -71,12 +71,12 @@ def relative(start: Path, target: Path) -> str:
 
 def rights(cluster: Path, account: str) -> dict[str, set[str]]:
     """Return by namespace what an account may do: each verb and kind, as the API server itself sums it up."""
-    asked = [
+    reviews = [
         {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": one}}
         for one in NAMESPACES
     ]
     words = ("create", "--validate=false", "-f", "-", "-o", "json", f"--as=system:serviceaccount:{account}")
-    done = kubectl(cluster, *words, given=yaml.safe_dump_all(asked))
+    done = kubectl(cluster, *words, given=yaml.safe_dump_all(reviews))
     assert done.returncode == 0, done.stderr
     answers, decoder, text = [], json.JSONDecoder(), done.stdout.strip()
     while text:

@@ -100,8 +100,8 @@ def _print(verdict: Verdict) -> None:
 
 
 def _summarize(rules: list[Rule], verdicts: list[Verdict], stopped: Stopped | None) -> None:
-    kept = sum(verdict.broken is None for verdict in verdicts)
-    print(f"\n{kept} of {len(rules)} rules are kept")
+    met = sum(verdict.broken is None for verdict in verdicts)
+    print(f"\n{met} of {len(rules)} rules are kept")
     for name, is_required in (("required", True), ("recommended", False)):
         wrong = [
             verdict.rule.name for verdict in verdicts if verdict.broken and verdict.rule.is_required == is_required

@@ -1,4 +1,4 @@
-"""An operator's mistake: found before a process is ready, 503 when met, and nobody's upload is lost for it."""
+"""An operator's mistake: detected before a process is ready, answered with 503, and no upload is lost."""
 
 import json
 import os
@@ -54,10 +54,10 @@ def test_a_mistake_is_found_by_the_check_and_no_secret_is_shown(
         environment.setenv(name, value)
     forget()
 
-    with pytest.raises(ConfigurationError) as found:
+    with pytest.raises(ConfigurationError) as raised:
         settings.check()
-    assert message in str(found.value)
-    assert not any(secret in str(found.value) for secret in ("hunter2", "short", AWAY["MINIO_SECRET_KEY"], SECRET))
+    assert message in str(raised.value)
+    assert not any(secret in str(raised.value) for secret in ("hunter2", "short", AWAY["MINIO_SECRET_KEY"], SECRET))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_all_mistakes_are_found_at_once(environment: pytest.MonkeyPatch) -> None
     environment.setenv("JWT_SECRETS", "")
     forget()
 
-    with pytest.raises(ConfigurationError) as found:
+    with pytest.raises(ConfigurationError) as raised:
         settings.check()
-    assert [line.partition(":")[0] for line in str(found.value).splitlines()] == ["JWT_SECRETS", "TRAINERS"]
+    assert [line.partition(":")[0] for line in str(raised.value).splitlines()] == ["JWT_SECRETS", "TRAINERS"]
 
 
 def test_good_settings_pass() -> None:
@@ -223,10 +223,10 @@ def test_a_defect_that_one_upload_meets_keeps_no_other_from_its_job(
         notification(s3, f"datasets/{name}.zip")
     upload = intake.upload
 
-    def defective(found: Any, *, now: datetime) -> Any:
-        if found.keys == ("datasets/b.zip",):
+    def defective(raised: Any, *, now: datetime) -> Any:
+        if raised.keys == ("datasets/b.zip",):
             raise ValueError("a defect")
-        return upload(found, now=now)
+        return upload(raised, now=now)
 
     environment.setattr(intake, "upload", defective)
     sweeping.run(now=now + timedelta(minutes=5))

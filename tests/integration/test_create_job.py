@@ -93,8 +93,8 @@ def test_a_field_that_cannot_be_used_is_named_and_nothing_is_written(
 
 @pytest.mark.parametrize("missing", ["framework", "model_name", "dataset_id"])
 def test_a_field_that_is_missing_is_named(client: Any, missing: str) -> None:
-    asked = {name: value for name, value in GOOD.items() if name != missing}
-    answer = client.post("/v1/jobs", json=asked, headers=api_headers())
+    requested = {name: value for name, value in GOOD.items() if name != missing}
+    answer = client.post("/v1/jobs", json=requested, headers=api_headers())
 
     assert [error["field"] for error in answer.json()["errors"]] == [missing]
 
@@ -194,12 +194,12 @@ def test_a_path_or_method_that_is_not_ours_is_refused(client: Any) -> None:
     assert client.get("/healthz").status_code == 200
 
 
-ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+METADATA = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
 
 
 @pytest.mark.parametrize(("name", "headers"), UPLOADS)
 def test_every_storages_notification_makes_its_job(client: Any, s3: Any, name: str, headers: dict[str, str]) -> None:
-    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED)
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=METADATA)
     answer = client.post("/v1/jobs", content=FIXTURES[name], headers=headers | api_headers("datasets:notify"))
 
     assert (answer.status_code, answer.content) == (202, b"")
@@ -225,7 +225,7 @@ def test_what_is_no_upload_is_taken_and_makes_nothing(client: Any, name: str) ->
 
 
 def test_an_upload_whose_metadata_cannot_be_used_is_on_record_with_the_field(client: Any, s3: Any) -> None:
-    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED | {"stoker-epochs": "many"})
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=METADATA | {"stoker-epochs": "many"})
     for _ in range(2):
         notify(client, FIXTURES["minio_put"])
 

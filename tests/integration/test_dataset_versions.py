@@ -24,7 +24,7 @@ from tests.unit.vendors import CONTENT, ETAG, FIXTURES, KEY, STRUCTURED, record
 pytestmark = pytest.mark.usefixtures("no_trainer_left")
 #: the plan of a trainer that ends at once
 IDLE = '{"calls": false}'
-ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": IDLE}
+METADATA = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": IDLE}
 GOOD = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
 LONG_AGO = "datasets/before the upgrade.zip"
 
@@ -44,8 +44,8 @@ def rejected() -> list[str]:
 
 def put(s3: Any, key: str, content: bytes = b"x", **metadata: Any) -> str:
     """Upload a dataset, and return its ETag; ``epochs=2`` becomes its metadata ``stoker-epochs``."""
-    asked = ASKED | {f"stoker-{name}": str(value) for name, value in metadata.items()}
-    return str(s3.put_object(Bucket=BUCKET, Key=key, Body=content, Metadata=asked)["ETag"].strip('"'))
+    object_metadata = METADATA | {f"stoker-{name}": str(value) for name, value in metadata.items()}
+    return str(s3.put_object(Bucket=BUCKET, Key=key, Body=content, Metadata=object_metadata)["ETag"].strip('"'))
 
 
 def notify(client: Any, key: str, etag: str | None, **changes: Any) -> None:
@@ -218,7 +218,7 @@ def test_a_notification_without_an_etag_makes_the_job_that_sweep_would_make(
 
 @pytest.mark.usefixtures("sqlite")
 def test_the_object_says_what_its_job_is_and_not_who_notifies(client: Any, s3: Any) -> None:
-    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED | {"stoker-epochs": "2"})
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=METADATA | {"stoker-epochs": "2"})
     body = json.loads(FIXTURES["minio_put"])
     body["Records"][0]["s3"]["object"]["userMetadata"] = {
         "X-Amz-Meta-Stoker-Epochs": "100000",
@@ -258,7 +258,7 @@ def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(
     variable: str, value: str, named: str,
 ) -> None:  # fmt: skip
     job_id = a_job(State.SUCCEEDED, now=now)
-    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=ASKED)
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=CONTENT, Metadata=METADATA)
     client, notified = function("create_job"), json.loads(FIXTURES["aws_put"])
     notified["Records"][0]["s3"]["bucket"]["name"] = value if variable == "STORAGE_BUCKET" else BUCKET
     environment.setenv(variable, value)
@@ -320,11 +320,11 @@ def test_a_key_of_an_event_or_request_may_be_as_long_as_its_header_allows(
     first, again = (client.post("/v1/jobs", json=GOOD, headers={**api_headers(), "Idempotency-Key": key}) for _ in "12")
     job_id = a_job(State.RUNNING)
     token = {"Authorization": "Bearer " + tokens.mint_callback(job_id, 3600, now=tokens.now())}
-    heard = function("event").post(
+    event_response = function("event").post(
         f"/v1/jobs/{job_id}/event", json={"type": "log"}, headers={**token, "ce-id": key, "ce-source": key}
     )
 
-    assert [first.status_code, again.status_code, heard.status_code] == [201, 200, 200]
+    assert [first.status_code, again.status_code, event_response.status_code] == [201, 200, 200]
 
 
 @pytest.mark.usefixtures("database_url")

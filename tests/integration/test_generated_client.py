@@ -82,8 +82,13 @@ def test_each_operation_works_with_a_generated_client(
     call: Callable[..., tuple[int, Any]], models: Any, a_job: Any, s3: Any
 ) -> None:
     s3.put_object(Bucket=BUCKET, Key="datasets/digits.zip", Body=b"zip")
-    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": {"calls": False}}
-    spec = models.Spec.from_dict(asked)
+    requested = {
+        "framework": "stub",
+        "model_name": "stub-1",
+        "dataset_id": "digits",
+        "hyperparameters": {"calls": False},
+    }
+    spec = models.Spec.from_dict(requested)
     status, job = call("submit_job", body=spec, idempotency_key="once")
     assert (status, type(job), job.state) == (201, models.Job, models.State.QUEUED)
     assert isinstance(job.created_at, datetime)

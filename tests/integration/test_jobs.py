@@ -141,9 +141,9 @@ def test_reading_takes_a_scope_for_jobs(get: Any) -> None:
 def test_a_state_is_written_in_any_case(function: Callable[[str], Any], a_job: Any, state: str) -> None:
     job_id = a_job(State.RUNNING)
     a_job(State.QUEUED)
-    found = function("jobs").get("/v1/jobs", params={"state": state}, headers=api_headers()).json()["jobs"]
+    results = function("jobs").get("/v1/jobs", params={"state": state}, headers=api_headers()).json()["jobs"]
 
-    assert [job["id"] for job in found] == [job_id]
+    assert [job["id"] for job in results] == [job_id]
 
 
 def test_a_state_that_is_none_is_refused_with_those_that_are(function: Callable[[str], Any]) -> None:

@@ -50,8 +50,8 @@ def upload(dataset_id: str, metadata: Mapping[str, str] = MappingProxyType({}), 
     """Put a dataset into the bucket; its metadata asks for the stub trainer."""
     path = Path(os.environ["STOKER_HOME"]) / "dataset.zip"
     path.write_bytes(b"PK\5\6" + bytes(18))
-    asked = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": json.dumps(plan)}
-    bucket.upload(path, f"datasets/{dataset_id}.zip", asked | dict(metadata))
+    requested = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": json.dumps(plan)}
+    bucket.upload(path, f"datasets/{dataset_id}.zip", requested | dict(metadata))
 
 
 def job_of(dataset_id: str) -> dict[str, Any] | None:
@@ -170,8 +170,8 @@ def test_watching_outlives_the_functions() -> None:
     rest, _ = watching.communicate(timeout=60)
 
     assert watching.returncode == 0
-    told = "".join(lines) + rest
-    assert [told.count(line) for line in ("PENDING\n", "epoch 3/", "; waiting\n", "\nSUCCEEDED\n")] == [1, 1, 1, 1]
+    printed = "".join(lines) + rest
+    assert [printed.count(line) for line in ("PENDING\n", "epoch 3/", "; waiting\n", "\nSUCCEEDED\n")] == [1, 1, 1, 1]
 
 
 def test_stopping_the_stack_names_the_running_jobs_and_starting_it_continues_them(stack: Path) -> None:
@@ -244,7 +244,7 @@ def demo_with(stack: Path, environment: pytest.MonkeyPatch, *command: str) -> su
     return subprocess.Popen(demo, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def said(demo: subprocess.Popen[str], within_seconds: float = 90) -> str:
+def output_of(demo: subprocess.Popen[str], within_seconds: float = 90) -> str:
     """Return what a demo prints until it ends; in time, or not at all."""
     try:
         return demo.communicate(timeout=within_seconds)[0]
@@ -255,7 +255,7 @@ def said(demo: subprocess.Popen[str], within_seconds: float = 90) -> str:
 
 def test_a_demo_that_fails_says_why_shows_the_log_and_exits_1(stack: Path, environment: pytest.MonkeyPatch) -> None:
     demo = demo_with(stack, environment, "sh", "-c", "echo the label is wrong; exit 65")
-    output = said(demo)
+    output = output_of(demo)
 
     assert demo.returncode == 1
     assert "FAILED (dataset_invalid)" in output
@@ -272,7 +272,7 @@ def test_a_demo_that_is_stopped_cancels_its_job(
         assert demo.poll() is None
     demo.send_signal(number)
     demo.send_signal(number)
-    output = said(demo, within_seconds=180)
+    output = output_of(demo, within_seconds=180)
 
     assert demo.returncode == 128 + number
     assert "is CANCELLED; its trainer has stopped" in output
@@ -280,7 +280,7 @@ def test_a_demo_that_is_stopped_cancels_its_job(
 
 def test_a_demo_that_goes_well_shows_what_is_stored_and_exits_0(stack: Path, environment: pytest.MonkeyPatch) -> None:
     demo = demo_with(stack, environment, sys.executable, str(ROOT / "tests/integration/stub_trainer.py"))
-    output = said(demo)
+    output = output_of(demo)
 
     assert demo.returncode == 0, output
     assert "score 1" in output

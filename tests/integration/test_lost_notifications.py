@@ -14,12 +14,12 @@ from tests.conftest import BUCKET, seconds
 from tests.unit.vendors import FIXTURES
 
 pytestmark = pytest.mark.usefixtures("sqlite", "s3", "no_trainer_left")
-ASKED = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
+METADATA = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
 
 
 def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: datetime) -> None:
-    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
-    s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=ASKED | {"stoker-epochs": "many"})
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=METADATA)
+    s3.put_object(Bucket=BUCKET, Key="datasets/dogs.zip", Body=b"y", Metadata=METADATA | {"stoker-epochs": "many"})
     sweeping.run(now=now + seconds(10))
     assert queries.jobs({}, cursor=None, limit=10)[0] == []
 
@@ -32,7 +32,7 @@ def test_an_upload_whose_notification_was_lost_becomes_one_job(s3: Any, now: dat
 
 def test_an_upload_that_sweep_finds_is_no_part_of_another_jobs_trace(s3: Any, a_job: Any, now: datetime) -> None:
     other = queries.job(a_job(now=now))
-    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=ASKED)
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"x", Metadata=METADATA)
     sweeping.run(now=now + timedelta(minutes=2))
 
     (found,), _ = queries.jobs({"dataset_id": "cats"}, cursor=None, limit=10)
@@ -42,13 +42,15 @@ def test_an_upload_that_sweep_finds_is_no_part_of_another_jobs_trace(s3: Any, a_
 def test_an_upload_that_sweep_has_found_is_no_second_job_when_its_notification_comes_late(
     s3: Any, now: datetime
 ) -> None:
-    put = s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=b"x", Metadata=ASKED)
+    put = s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=b"x", Metadata=METADATA)
     for minute in (2, 3):
         sweeping.run(now=now + timedelta(minutes=minute))
-    said = json.loads(FIXTURES["aws_put"])
-    said["Records"][0]["s3"]["object"] |= {"eTag": put["ETag"].strip('"')}
-    said["Records"][0]["s3"]["object"].pop("versionId", None)
-    intake.deliver(intake.records(said), json.dumps(said).encode(), may_create=True, now=now + timedelta(minutes=4))
+    notification = json.loads(FIXTURES["aws_put"])
+    notification["Records"][0]["s3"]["object"] |= {"eTag": put["ETag"].strip('"')}
+    notification["Records"][0]["s3"]["object"].pop("versionId", None)
+    intake.deliver(
+        intake.records(notification), json.dumps(notification).encode(), may_create=True, now=now + timedelta(minutes=4)
+    )
 
     assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
     assert queries.rejected_events(after=0, limit=9)[0] == []

@@ -236,8 +236,8 @@ class Store(RuleBasedStateMachine):
         now: datetime,
     ) -> None:
         model, (epoch, step) = self.models[job], progress
-        asked = call(job, id_, attempt, launch)
-        got = outcome(lambda: heartbeats.record(asked, Heartbeat(epoch=epoch, step=step), now=now))
+        callback = call(job, id_, attempt, launch)
+        got = outcome(lambda: heartbeats.record(callback, Heartbeat(epoch=epoch, step=step), now=now))
         assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
         if got == State.RUNNING and id_ not in model.answered:
             model.hear(id_, now)
@@ -257,8 +257,8 @@ class Store(RuleBasedStateMachine):
     def done(self, job: str, id_: str, attempt: int | None, launch: int | None, to: State, now: datetime) -> None:  # noqa: PLR0913, PLR0917 -- what done has
         model = self.models[job]
         reason = Reason.TRAINER_ERROR if to == State.FAILED else None
-        asked = call(job, id_, attempt, launch)
-        got = outcome(lambda: store.finish(asked, to, now=now, metrics=None, artifacts=None, reason=reason))
+        callback = call(job, id_, attempt, launch)
+        got = outcome(lambda: store.finish(callback, to, now=now, metrics=None, artifacts=None, reason=reason))
         if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
         elif id_ not in model.answered:
@@ -402,16 +402,16 @@ def check(job_id: str) -> tuple[Job, Sequence[JobEvent]]:
     with read() as session:
         job = session.exec(select(Job).where(Job.id == job_id)).one()
         events = session.exec(select(JobEvent).where(JobEvent.job_id == job_id).order_by(col(JobEvent.id))).all()
-        told = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(col(Outbox.id))).all()
+        sent = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(col(Outbox.id))).all()
     history = [State(row.type) for row in events if row.kind == "state"]
     assert history[0] == State.PENDING
     assert history[-1] == job.state
     assert all(after in NEXT[before] for before, after in pairwise(history))
     assert sum(state in FINAL for state in history) == (job.state in FINAL)
     expected = [(number, f"dev.stoker.job.{state.lower()}") for number, state in enumerate(history, 1)]
-    assert [(row.sequence, row.type) for row in told] == expected
+    assert [(row.sequence, row.type) for row in sent] == expected
     assert job.sequence == len(expected)
-    assert {row.data["dataset_etag"] for row in told} == {job.dataset_etag}
+    assert {row.data["dataset_etag"] for row in sent} == {job.dataset_etag}
 
     assert [row.attempt for row in events if row.type == "started"] == list(range(1, job.attempt + 1))
     of_trainers = [row.attempt for row in events if row.ce_id]
@@ -491,8 +491,8 @@ class Intake(RuleBasedStateMachine):
     def upload(self, is_usable: bool, is_notified: bool) -> None:  # noqa: FBT001
         key = f"datasets/{uuid4().hex}.zip"
         epochs = "3" if is_usable else "many"
-        asked = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-epochs": epochs}
-        etag = self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=asked)["ETag"].strip('"')
+        callback = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-epochs": epochs}
+        etag = self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=callback)["ETag"].strip('"')
         self.uploads[key] = is_usable
         if is_notified:
             self.notify(key, etag)
@@ -552,18 +552,20 @@ def act(job: str, dice: random.Random) -> None:
     """Do one thing of all that can happen to a job."""
     now = NOW + seconds(dice.randint(-1_000, 1_000))
     attempt, launch = dice.choice([None, None, 0, 1, 2, 3]), dice.choice([None, 1, 2, 3])
-    asked = call(job, f"call-{dice.randint(0, 60)}", attempt, launch)
+    callback = call(job, f"call-{dice.randint(0, 60)}", attempt, launch)
     beat = Heartbeat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
     things: dict[Callable[[], Any], int] = {
-        lambda: store.claim(asked, TrainerEvent("started", None, None), now=now): 2,
-        lambda: store.record_event(asked, TrainerEvent("note", None, None), now=now): 4,
-        lambda: heartbeats.record(asked, beat, now=now): 8,
+        lambda: store.claim(callback, TrainerEvent("started", None, None), now=now): 2,
+        lambda: store.record_event(callback, TrainerEvent("note", None, None), now=now): 4,
+        lambda: heartbeats.record(callback, beat, now=now): 8,
         lambda: store.move(job, State.QUEUED, now=now): 2,
         lambda: upkeep.relaunch(queries.job(job), "again", now=now): 1,
         lambda: upkeep.note_silence(job, since=now, now=now): 1,
         lambda: upkeep.note_submitted(queries.job(job), "waits", now=now): 1,
         # Rare, or the job would have ended before much could happen to it.
-        lambda: dice.random() < 0.1 and store.finish(asked, State.SUCCEEDED, now=now, metrics=None, artifacts=None): 1,
+        lambda: (
+            dice.random() < 0.1 and store.finish(callback, State.SUCCEEDED, now=now, metrics=None, artifacts=None)
+        ): 1,
         lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, now=now): 1,
     }
     with suppress(WrongState, Unusable):

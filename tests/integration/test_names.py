@@ -1,4 +1,4 @@
-"""Names that people have, in every way in; and the object is found, however its name is written."""
+"""Names that people use, by every way in; the object is read, however its name is written."""
 
 import io
 import unicodedata
@@ -57,8 +57,8 @@ def test_a_name_that_people_have_is_taken_and_reaches_the_trainer(
     assert response.status_code == 201, response.text
     assert response.json()["dataset_id"] == nfc(name)
 
-    found = function("jobs").get("/v1/jobs", params={"dataset_id": name}, headers=api_headers()).json()["jobs"]
-    assert [job["id"] for job in found] == [response.json()["id"]]
+    results = function("jobs").get("/v1/jobs", params={"dataset_id": name}, headers=api_headers()).json()["jobs"]
+    assert [job["id"] for job in results] == [response.json()["id"]]
     job = queries.job(response.json()["id"])
     assert launching.environment(job, now=NOW)["DATASET_ID"] == nfc(name)
 

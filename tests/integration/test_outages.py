@@ -1,4 +1,4 @@
-"""The database or the storage is away for a while: callers are told to try again, and nothing is lost."""
+"""The database or the storage is unavailable for a while: callers get 503, and nothing is lost."""
 
 import json
 import sqlite3
@@ -157,16 +157,16 @@ def test_an_upload_told_of_while_the_storage_is_away_is_503_and_a_job_when_it_co
 ) -> None:
     metadata = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
     s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=CONTENT, Metadata=metadata)
-    said = json.loads(FIXTURES["aws_put"])  # which carries no metadata: the storage has to be asked
+    notification = json.loads(FIXTURES["aws_put"])  # which carries no metadata: the storage has to be asked
     client = function("create_job")
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
     forget()
-    refused = client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify"))
+    refused = client.post("/v1/jobs", json=notification, headers=api_headers("datasets:notify"))
     environment.setenv("MINIO_ENDPOINT", s3_server)
     forget()
 
     assert refused.status_code == 503
-    assert client.post("/v1/jobs", json=said, headers=api_headers("datasets:notify")).status_code == 202
+    assert client.post("/v1/jobs", json=notification, headers=api_headers("datasets:notify")).status_code == 202
     assert [job.dataset_id for job in queries.jobs({}, cursor=None, limit=10)[0]] == ["a b+ü"]
 
 
@@ -201,7 +201,7 @@ def test_a_database_that_does_not_exist_is_not_said_to_have_no_tables(
     environment.setenv("DATABASE_URL", postgresql_server.format("no_such_database"))
     forget()
 
-    assert refused(function, "somebody") == ["the database is busy or away"] * 3
+    assert refused(function, "somebody") == ["the database is busy or unavailable"] * 3
     logged = str([getattr(record, "fields", None) for record in caplog.records])
     assert 'database "no_such_database" does not exist' in logged
 

@@ -27,7 +27,7 @@ def sweep(now: datetime) -> None:
 
 
 class _Sink(ThreadingHTTPServer):
-    """A Broker that keeps what it was sent, and answers as it is told."""
+    """A Broker that stores what it receives, and responds as configured."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Recorder)
@@ -65,11 +65,11 @@ def test_the_outbox_is_delivered_once_and_in_order(sink: _Sink, a_job: Any, now:
     sweep(now)
     sweep(now + seconds(60))
 
-    def told(job_id: str) -> list[tuple[int, str]]:
+    def delivered(job_id: str) -> list[tuple[int, str]]:
         return [(sequence, kind) for subject, sequence, kind in sink.taken if subject == job_id]
 
-    assert told(done) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "succeeded")]
-    assert told(failed) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "failed")]
+    assert delivered(done) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "succeeded")]
+    assert delivered(failed) == [(1, "pending"), (2, "queued"), (3, "running"), (4, "failed")]
 
 
 def test_a_sink_that_refuses_one_jobs_events_gets_them_later_in_order(sink: _Sink, a_job: Any, now: datetime) -> None:
@@ -126,15 +126,15 @@ def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Si
 def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, now: datetime) -> None:
     for _ in range(delivery.SENDERS * 3):
         a_job(State.SUCCEEDED, now=now)
-    asked: list[str] = []
+    subjects: list[str] = []
 
     def break_off(subject: str) -> int:
-        asked.append(subject)
+        subjects.append(subject)
         raise ConnectionError
 
     sink.answer = break_off
     sweep(now)
-    assert 1 <= len(asked) <= delivery.SENDERS
+    assert 1 <= len(subjects) <= delivery.SENDERS
 
 
 def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:

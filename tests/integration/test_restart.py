@@ -49,8 +49,8 @@ def functions() -> Iterator[Functions]:
 
 
 def submitted(functions: Functions, **plan: Any) -> str:
-    asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "attempt_limit": 1}
-    job_id: str = functions.call("POST", "/v1/jobs", **asked, hyperparameters=plan)["id"]
+    requested = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "attempt_limit": 1}
+    job_id: str = functions.call("POST", "/v1/jobs", **requested, hyperparameters=plan)["id"]
     eventually(lambda: functions.job(job_id)["state"] == "RUNNING")
     return job_id
 
@@ -71,7 +71,7 @@ def test_a_job_that_ends_while_the_functions_are_away_is_finished_when_they_are_
     functions.kill()
     functions.start()
 
-    job = eventually(lambda: found if (found := functions.job(job_id))["state"] == "SUCCEEDED" else None)
+    job = eventually(lambda: job if (job := functions.job(job_id))["state"] == "SUCCEEDED" else None)
     assert job["metrics"] == {"score": 1.0}
 
 
@@ -93,11 +93,11 @@ def trainers(job_id: str) -> list[int]:
     """Return the pids of this job's trainer."""
     import psutil
 
-    found = []
+    results = []
     for process in psutil.process_iter(["cmdline"]):
         try:
             if process.environ().get("JOB_ID") == job_id and process.cmdline()[:1] == [sys.executable]:
-                found.append(process.pid)
+                results.append(process.pid)
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
-    return found
+    return results

@@ -49,13 +49,13 @@ def ended(a_job: Callable[..., str]) -> Callable[..., str]:
 
 def objects(s3: Any) -> dict[str, list[dict[str, Any]]]:
     """Return what the archive holds, by key, in order of time."""
-    found = s3.list_objects_v2(Bucket=BUCKET, Prefix="archive/").get("Contents", [])
+    results = s3.list_objects_v2(Bucket=BUCKET, Prefix="archive/").get("Contents", [])
     return {
         one["Key"]: [
             json.loads(line)
             for line in gzip.decompress(s3.get_object(Bucket=BUCKET, Key=one["Key"])["Body"].read()).splitlines()
         ]
-        for one in found
+        for one in results
     }
 
 
@@ -66,7 +66,7 @@ def events(job_id: str) -> list[Any]:
 def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any, a_job: Any, s3: Any) -> None:
     old, young, running = ended(), ended(day=20), a_job(State.RUNNING)
     before = [(row.id, row.type, row.epoch, row.metrics) for row in events(old)]
-    kept = len(events(young)), len(events(running))
+    stored = len(events(young)), len(events(running))
     retention.run(now=LATER)
 
     ((key, lines),) = objects(s3).items()
@@ -74,7 +74,7 @@ def test_events_of_jobs_that_ended_long_ago_move_and_all_others_stay(ended: Any,
     assert [(line["id"], line["type"], line["epoch"], line["metrics"]) for line in lines] == before
     assert {line["job_id"] for line in lines} == {old}
     assert (events(old), queries.archive_key(old)) == ([], key)
-    assert (len(events(young)), len(events(running))) == kept
+    assert (len(events(young)), len(events(running))) == stored
     assert queries.archive_key(young) is None
 
 
@@ -162,7 +162,7 @@ def test_old_rejected_events_move_but_none_that_sweep_still_looks_for(environmen
         upkeep.reject(f"reason {day}", "{}", now=NOW + day * DAY)
     retention.run(now=NOW + 10 * DAY, batch=1)
 
-    lines = [line for found in objects(s3).values() for line in found]
+    lines = [line for results in objects(s3).values() for line in results]
     assert sorted(line["reason"] for line in lines) == ["reason 0", "reason 1"]
     assert [row.reason for row in queries.rejected_events(after=0, limit=10)[0]] == ["reason 9"]
 

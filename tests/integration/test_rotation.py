@@ -56,9 +56,11 @@ def test_no_job_and_no_call_fails_while_keys_are_rotated(
 
     def submit_to_each() -> None:
         for replica in replicas:
-            asked = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "attempt_limit": 1}
-            made = replica.call("POST", "/v1/jobs", headers, **asked, hyperparameters={"epochs": 2, "seconds": 0.2})
-            job_ids.append(made["id"])
+            requested = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "attempt_limit": 1}
+            created = replica.call(
+                "POST", "/v1/jobs", headers, **requested, hyperparameters={"epochs": 2, "seconds": 0.2}
+            )
+            job_ids.append(created["id"])
 
     def all_succeeded() -> bool:
         states = {job_id: replicas[0].call("GET", f"/v1/jobs/{job_id}", headers)["state"] for job_id in job_ids}

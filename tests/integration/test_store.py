@@ -117,8 +117,8 @@ def test_the_same_done_at_once_is_one_event_and_one_outcome(a_job: Any) -> None:
         job_id = a_job(State.RUNNING)
 
         def done(job_id: str = job_id, number: int = number) -> str:
-            asked = call(job_id, f"done-{number}")
-            return jobs.finish(asked, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, now=NOW).state
+            callback = call(job_id, f"done-{number}")
+            return jobs.finish(callback, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, now=NOW).state
 
         assert race(done, done, done) == [State.SUCCEEDED] * 3
         assert timeline(job_id).count("SUCCEEDED") == 1

@@ -174,6 +174,6 @@ def freed(job_id: str, *, within_seconds: float = 90) -> None:
     eventually(running, within_seconds=within_seconds)
 
 
-def said(text: str) -> None:
+def report(text: str) -> None:
     """Print a measured figure where the test's reader sees it."""
     print(f"  {text}", flush=True)

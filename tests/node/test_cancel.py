@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.node.conftest import STOKER, eventually, left_of, said
+from tests.node.conftest import STOKER, eventually, left_of, report
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -21,7 +21,7 @@ def test_cancel_while_it_waits(
 
     assert api.post(f"/v1/jobs/{job_id}/cancel").json()["state"] == "CANCELLED"
     eventually(lambda: left_of(job_id) == [], within_seconds=60)
-    said(f"cancelled while QUEUED: nothing left after {time.time() - began:.1f} s")
+    report(f"cancelled while QUEUED: nothing left after {time.time() - began:.1f} s")
 
 
 def test_cancel_while_it_trains(
@@ -40,4 +40,4 @@ def test_cancel_while_it_trains(
     assert int(last) >= job(job_id)["epoch"]
     assert b"begins" in log
     assert took < 30  # the grace: SIGTERM was enough
-    said(f"cancelled while RUNNING: checkpoint of epoch {int(last)} and log stored, nothing left after {took:.1f} s")
+    report(f"cancelled while RUNNING: checkpoint of epoch {int(last)} and log stored, nothing left after {took:.1f} s")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from infra.node.layout import NODE, apply, ctr, kubectl
-from tests.node.conftest import STOKER, ZIP, eventually, get, said, uploaded
+from tests.node.conftest import STOKER, ZIP, eventually, get, report, uploaded
 
 CREATE_JOB = ("-l", "serving.knative.dev/service=create-job")
 #: the functions that an upload passes through
@@ -98,7 +98,7 @@ def test_the_database_is_down_when_an_upload_is_told(
     eventually(lambda: succeeded(jobs(name)), within_seconds=180)
 
     assert len(jobs(name)) == 1
-    said(f"database down when told: the job had succeeded {time.time() - began:.0f} s after it was back")
+    report(f"database down when told: the job had succeeded {time.time() - began:.0f} s after it was back")
 
 
 def test_the_functions_are_down_when_an_upload_is_told(
@@ -117,7 +117,7 @@ def test_the_functions_are_down_when_an_upload_is_told(
     eventually(lambda: succeeded(jobs(name)), within_seconds=240)
 
     assert len(jobs(name)) == 1
-    said(
+    report(
         f"uploads and create-job down when told: the job had succeeded {time.time() - began:.0f} s after it could start"
     )
 
@@ -142,11 +142,11 @@ def test_what_a_subscriber_does_not_take_is_kept_and_shown(
     assert ended(job_id)["state"] == "SUCCEEDED"
     began = time.time()
 
-    def kept() -> list[dict[str, Any]]:
+    def stored() -> list[dict[str, Any]]:
         rows = api.get("/v1/rejected-events", params={"limit": 500}).json()["events"]
         return [row for row in rows if job_id in row["body"] and deaf_subscriber in row["reason"]]
 
-    (row,) = eventually(kept, within_seconds=120)
+    (row,) = eventually(stored, within_seconds=120)
 
     assert row["reason"] == f"not delivered to {deaf_subscriber}: 404"
-    said(f"an event that nobody took was among the rejected ones {time.time() - began:.0f} s after the job's end")
+    report(f"an event that nobody took was among the rejected ones {time.time() - began:.0f} s after the job's end")

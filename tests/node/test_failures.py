@@ -16,7 +16,7 @@ import pytest
 from infra.node import daemons
 from infra.node.layout import NODE, PROJECT, apply, kubectl, run
 from tests.conftest import is_up
-from tests.node.conftest import TRAINERS, address_of, eventually, freed, get, left_of, said
+from tests.node.conftest import TRAINERS, address_of, eventually, freed, get, left_of, report
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -66,7 +66,7 @@ def test_a_failure_has_its_reason_and_leaves_nothing_running(
     assert (found["state"], found["reason"]) == ("FAILED", REASONS[name]), found
     if name in {"exit 65", "exit 78", "exit 1"}:  # of one that ends with 0, Kubernetes keeps no log
         assert found["message"].endswith(f"it last printed: ends with {name.removeprefix('exit ')}")
-    said(f"{name}: {found['reason']} after {took:.0f} s: {found['message']}")
+    report(f"{name}: {found['reason']} after {took:.0f} s: {found['message']}")
 
 
 def pod_of(job_id: str) -> str | None:
@@ -94,7 +94,7 @@ def test_an_evicted_pod_goes_on_from_its_checkpoint(
     began = time.time()
     evict(str(pod_of(job_id)))
     eventually(lambda: job(job_id)["attempt"] == 2, within_seconds=180)
-    said(f"evicted: the second attempt began after {time.time() - began:.0f} s, at epoch {job(job_id)['epoch']}")
+    report(f"evicted: the second attempt began after {time.time() - began:.0f} s, at epoch {job(job_id)['epoch']}")
 
     found = ended(job_id)
     assert (found["state"], found["attempt"], found["epoch"]) == ("SUCCEEDED", 2, 200), found
@@ -130,7 +130,7 @@ def test_an_evicted_job_for_which_no_node_is_left_shows_why_it_waits(
     waiting = eventually(
         lambda: "Insufficient nvidia.com/gpu" in ((row := job(job_id))["message"] or "") and row, within_seconds=180
     )
-    said(f"evicted, and no GPU is left: {waiting['message']} after {time.time() - began:.0f} s")
+    report(f"evicted, and no GPU is left: {waiting['message']} after {time.time() - began:.0f} s")
     assert (waiting["state"], waiting["liveness"], waiting["attempt"]) == ("RUNNING", "waiting", 1)
     assert waiting["message"].startswith("waits for a node: ")
 
@@ -162,7 +162,7 @@ def test_one_of_several_nodes_that_is_evicted_fails_them_together(
     freed(job_id)
 
     assert (found["state"], found["reason"]) == ("FAILED", "evicted"), found
-    said(f"evicted, one of two nodes: evicted after {time.time() - began:.0f} s")
+    report(f"evicted, one of two nodes: evicted after {time.time() - began:.0f} s")
 
 
 def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
@@ -181,7 +181,7 @@ def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
     found = ended(job_id)
 
     assert found["state"] == "SUCCEEDED", found
-    said(f"Secret missing: made again, and the job had succeeded after {time.time() - began:.0f} s")
+    report(f"Secret missing: made again, and the job had succeeded after {time.time() - began:.0f} s")
 
 
 def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
@@ -197,7 +197,7 @@ def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
     try:
         ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
         eventually(lambda: kubectl("get", "node", NODE, "-o", ready) == "Unknown", within_seconds=120)
-        said(f"kubelet stopped: the node counts as away after {time.time() - began:.0f} s")
+        report(f"kubelet stopped: the node counts as away after {time.time() - began:.0f} s")
     finally:
         # In a process of its own, which the kubelet outlives.
         run(sys.executable, "-c", "from infra.node.machine import start_kubelet; start_kubelet()", cwd=PROJECT)
@@ -208,7 +208,7 @@ def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
     found = ended(job_id, within_seconds=400)
 
     assert (found["state"], found["reason"]) == ("SUCCEEDED", None), found
-    said(f"kubelet stopped and started: SUCCEEDED in attempt {found['attempt']}")
+    report(f"kubelet stopped and started: SUCCEEDED in attempt {found['attempt']}")
 
 
 #: a node that the scheduler takes for real, and that nobody is behind: a machine whose power has failed
@@ -257,7 +257,7 @@ def test_a_node_that_is_lost_is_told_by_its_name(
     found = ended(job_id, within_seconds=500)
 
     assert (found["state"], found["reason"]) == ("FAILED", "node_lost"), found
-    said(f"node lost: node_lost after {time.time() - began:.0f} s: {found['message']}")
+    report(f"node lost: node_lost after {time.time() - began:.0f} s: {found['message']}")
 
 
 def test_no_job_is_left_without_a_row(api: httpx.Client) -> None:
@@ -297,4 +297,4 @@ def test_no_job_is_left_without_a_row(api: httpx.Client) -> None:
     apply(json.dumps(manifest))
     began = time.time()
     eventually(lambda: left_of(stranger) == [], within_seconds=150)
-    said(f"orphan: stopped after {time.time() - began:.0f} s")
+    report(f"orphan: stopped after {time.time() - began:.0f} s")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from infra.node.layout import kubectl
-from tests.node.conftest import TRAINERS, eventually, get, said
+from tests.node.conftest import TRAINERS, eventually, get, report
 
 COUNT = 200
 
@@ -27,7 +27,7 @@ def test_two_hundred_jobs_at_once_are_all_admitted_and_all_end(submit: Callable[
 
     assert set(ids) <= there
     bare = created_by_kubectl(ids[0])
-    said(
+    report(
         f"{COUNT} jobs admitted in {took:.1f} s: {COUNT / took:.1f} a second; kubectl create: {COUNT / bare:.1f} a second"
     )
 
@@ -43,7 +43,7 @@ def test_two_hundred_jobs_at_once_are_all_admitted_and_all_end(submit: Callable[
         return True
 
     eventually(all_succeeded, within_seconds=1200)
-    said(f"all {COUNT} had SUCCEEDED after {time.time() - began:.0f} s")
+    report(f"all {COUNT} had SUCCEEDED after {time.time() - began:.0f} s")
 
 
 def created_by_kubectl(like: str) -> float:

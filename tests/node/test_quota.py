@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.node.layout import kubectl
-from tests.node.conftest import TRAINERS, eventually, said
+from tests.node.conftest import TRAINERS, eventually, report
 
 pytestmark = pytest.mark.timeout(600)
 JOBS = "count/jobs.batch"
@@ -38,9 +38,9 @@ def test_a_job_waits_for_its_namespaces_quota_and_goes_on(
 ) -> None:
     waiting = submit()
     eventually(lambda: "exceeded quota" in (job(waiting)["message"] or ""), within_seconds=120)
-    said(f"waits: {job(waiting)['state']}: {job(waiting)['message']}")
+    report(f"waits: {job(waiting)['state']}: {job(waiting)['message']}")
     began = time.time()
     no_room()
 
     assert ended(waiting)["state"] == "SUCCEEDED"
-    said(f"SUCCEEDED {time.time() - began:.0f} s after there was room")
+    report(f"SUCCEEDED {time.time() - began:.0f} s after there was room")

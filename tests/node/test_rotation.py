@@ -11,7 +11,7 @@ import pytest
 
 from client.minting import mint
 from infra.node.layout import kubectl
-from tests.node.conftest import STOKER, address_of, eventually, get, said
+from tests.node.conftest import STOKER, address_of, eventually, get, report
 
 pytestmark = pytest.mark.timeout(900)
 #: the kubelet looks at a mounted Secret once a minute or so
@@ -72,7 +72,7 @@ def test_keys_are_rotated_in_two_steps_while_a_function_runs(
         rotate(keys)
         began = time.time()
         eventually(done, within_seconds=REFRESH_SECONDS)
-        said(f"{done.__name__}: {time.time() - began:.0f} s after the Secret changed")
+        report(f"{done.__name__}: {time.time() - began:.0f} s after the Secret changed")
 
     (after,) = running_pods()
     assert after["metadata"]["uid"] == before["metadata"]["uid"]

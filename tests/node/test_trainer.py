@@ -11,7 +11,7 @@ import pytest
 
 from infra.local.demos import DEMOS
 from infra.node import images
-from tests.node.conftest import STOKER, address_of, eventually, said
+from tests.node.conftest import STOKER, address_of, eventually, report
 
 EPOCHS = 3
 
@@ -24,7 +24,7 @@ def test_digits_that_are_uploaded_become_a_model(
 ) -> None:
     began = time.time()
     images.build_trainer(framework)
-    said(f"trainer-{framework}: its image built and imported in {time.time() - began:.0f} s")
+    report(f"trainer-{framework}: its image built and imported in {time.time() - began:.0f} s")
     demo, dataset_id = DEMOS[framework], f"digits-{time.time_ns()}"
     demo.write(tmp_path / "digits.zip")
     metadata = {f"stoker-{name}": value for name, value in demo.metadata.items()} | {"stoker-epochs": str(EPOCHS)}
@@ -38,12 +38,12 @@ def test_digits_that_are_uploaded_become_a_model(
     job = ended(listed[0]["id"], within_seconds=600)
 
     assert (job["state"], job["epoch"]) == ("SUCCEEDED", EPOCHS), json.dumps(job)
-    kept = {
+    stored = {
         one["key"].rpartition("/")[2]: one for one in api.get(f"/v1/jobs/{job['id']}/artifacts").json()["artifacts"]
     }
-    assert {"best.pt", "last.pt", "metrics.csv"} <= kept.keys()
+    assert {"best.pt", "last.pt", "metrics.csv"} <= stored.keys()
     # The link names the storage as the cluster knows it, and the name is signed.
-    link = httpx.URL(kept["best.pt"]["url"])
+    link = httpx.URL(stored["best.pt"]["url"])
     best = httpx.get(f"{address_of('storage')}{link.raw_path.decode()}", headers={"Host": link.netloc.decode()}).content
-    assert len(best) == kept["best.pt"]["size_bytes"] > 0
-    said(f"{framework}: from upload to SUCCEEDED in {time.time() - began:.0f} s, {EPOCHS} epochs; {job['metrics']}")
+    assert len(best) == stored["best.pt"]["size_bytes"] > 0
+    report(f"{framework}: from upload to SUCCEEDED in {time.time() - began:.0f} s, {EPOCHS} epochs; {job['metrics']}")

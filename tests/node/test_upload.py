@@ -11,7 +11,7 @@ import pytest
 
 from infra.node.layout import apply, kubectl
 from tests import conftest
-from tests.node.conftest import FUNCTIONS, STOKER, TRAINERS, ZIP, address_of, eventually, get, said, uploaded
+from tests.node.conftest import FUNCTIONS, STOKER, TRAINERS, ZIP, address_of, eventually, get, report, uploaded
 
 TURNS = 3
 #: the image, the probe and the limits of our functions, and nothing of ours in it
@@ -99,7 +99,7 @@ def test_an_upload_becomes_a_model_from_zero_pods_and_back(
         "end -> no pod of a function (window 20-90 s, grace 30 s)": zero - seen,
     }
     for leg, seconds in legs.items():
-        said(f"{leg}: {seconds:.1f} s")
+        report(f"{leg}: {seconds:.1f} s")
 
 
 def first_calls(job_id: str, other: str, api: dict[str, str]) -> dict[str, tuple[str, str, Any, dict[str, str]]]:
@@ -161,7 +161,9 @@ def test_each_function_makes_its_first_write_from_zero_beside_a_hello_world(
     base = statistics.median(figures["hello"])
     for name, measured in figures.items():
         middle = statistics.median(measured)
-        said(f"{name:11} {middle:5.2f} s ({min(measured):.2f}-{max(measured):.2f})  {middle / base:4.2f} x hello-world")
+        report(
+            f"{name:11} {middle:5.2f} s ({min(measured):.2f}-{max(measured):.2f})  {middle / base:4.2f} x hello-world"
+        )
 
 
 def test_the_front_answers_while_no_function_runs() -> None:

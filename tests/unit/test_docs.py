@@ -17,14 +17,14 @@ TASK = re.compile(r"\./taskw ([a-z][a-z:-]*)")
 
 def tasks() -> set[str]:
     """Return the names of all tasks in our files."""
-    found: set[str] = set()
+    results: set[str] = set()
     for file in ROOT.glob("**/Taskfile.yml"):
         if ".stoker" in file.parts or ".venv" in file.parts:
             continue
         text = file.read_text()
         prefix = {"node": "cluster:", "kind": "kind:"}.get(file.parent.name, "")
-        found |= {prefix + name for name in re.findall(r"^  ([a-z][a-z:-]*):$", text, re.MULTILINE)}
-    return found
+        results |= {prefix + name for name in re.findall(r"^  ([a-z][a-z:-]*):$", text, re.MULTILINE)}
+    return results
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -27,8 +27,8 @@ def reached(environment: pytest.MonkeyPatch) -> list[str]:
 
 def routes() -> list[tuple[str, str, str]]:
     """Return each route of each function, without the bare one that several share."""
-    found = [(route.function, route.method, route.declared_path) for route in functions_front.ROUTES]
-    return sorted((name, method, path) for name, method, path in found if path != "/")
+    results = [(route.function, route.method, route.declared_path) for route in functions_front.ROUTES]
+    return sorted((name, method, path) for name, method, path in results if path != "/")
 
 
 @pytest.mark.parametrize(("name", "method", "path"), routes())

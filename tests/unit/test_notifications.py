@@ -178,10 +178,10 @@ def test_a_body_that_is_nested_too_deep_is_refused() -> None:
 
 def check(headers: dict[str, str], body: bytes) -> None:
     try:
-        found = delivered(headers, body)
+        results = delivered(headers, body)
     except ValueError as error:
-        found = [Rejected(str(error))]
-    for one in found:
+        results = [Rejected(str(error))]
+    for one in results:
         if isinstance(one, Rejected):
             assert 0 < len(one.reason) <= 500
             assert one.reason.isprintable()
@@ -235,10 +235,10 @@ ANYTHING = st.recursive(
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return the paths of everything inside a JSON value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = [path] if path else []
+    results = [path] if path else []
     for name, part in inside:
-        found += places(part, (*path, name))
-    return found
+        results += places(part, (*path, name))
+    return results
 
 
 MUTABLE = {name: (json.loads(body), places(json.loads(body))) for name, body in FIXTURES.items()}

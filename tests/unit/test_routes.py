@@ -21,11 +21,11 @@ def documents(path: str) -> list[dict[str, Any]]:
 
 def endpoints() -> dict[str, list[tuple[str, str]]]:
     """Return the routes of each function, without the bare one that several share."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    results: dict[str, list[tuple[str, str]]] = {}
     for route in functions_front.ROUTES:
         if route.declared_path != "/":
-            found.setdefault(route.function.replace("_", "-"), []).append((route.method, route.declared_path))
-    return found
+            results.setdefault(route.function.replace("_", "-"), []).append((route.method, route.declared_path))
+    return results
 
 
 ROUTES = [(name, method, path) for name, routes in endpoints().items() for method, path in routes]
@@ -35,7 +35,8 @@ PUBLIC = [route for route in ROUTES if route[0] not in INTERNAL]
 def test_each_function_is_a_service_and_each_service_a_function() -> None:
     modules = {file.stem.replace("_", "-") for file in ROOT.glob("functions/*.py") if "\n@route(" in file.read_text()}
     services = {
-        found["metadata"]["name"]: found["spec"]["template"]["spec"] for found in documents("base/functions.yaml")
+        document["metadata"]["name"]: document["spec"]["template"]["spec"]
+        for document in documents("base/functions.yaml")
     }
     assert services.keys() == modules == endpoints().keys()
 

@@ -39,7 +39,7 @@ def test_folders_and_trainers_own_files_are_left_out(key: str) -> None:
     ("changes", "expected"),
     [
         ({"key": "elsewhere/a.zip"}, "not below datasets/"),
-        ({"key": "results/a.zip"}, "not below datasets/"),
+        ({"key": "upload/a.zip"}, "not below datasets/"),
         ({"key": "datasets/a.tar"}, "does not end with .zip"),
         ({"key": "datasets%2Fa%2Fb.zip"}, "in a folder below datasets/"),
         ({"key": 5}, "s3.object.key: use text"),
@@ -61,10 +61,10 @@ def test_a_rejection_names_what_is_wrong(changes: dict[str, Any], expected: str)
     ],
 )
 def test_etag_and_version_are_read_without_quotes(etag: str | None, version: str, expected: tuple[str, str]) -> None:
-    (found,) = read(record(eTag=etag, versionId=version))
+    (upload,) = read(record(eTag=etag, versionId=version))
 
-    assert isinstance(found, Upload)
-    assert (found.etag, found.version) == expected
+    assert isinstance(upload, Upload)
+    assert (upload.etag, upload.version) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,17 @@ def test_etag_and_version_are_read_without_quotes(etag: str | None, version: str
     ],
 )
 def test_a_key_that_may_be_encoded_or_not_is_read_both_ways(key: str, keys: tuple[str, ...]) -> None:
-    (found,) = read(record(key=key))
+    (upload,) = read(record(key=key))
 
-    assert isinstance(found, Upload)
-    assert found.keys == keys
+    assert isinstance(upload, Upload)
+    assert upload.keys == keys
 
 
 def test_ceph_sends_keys_as_they_are() -> None:
-    (found,) = read(record(key="datasets/a+b.zip", eventSource="ceph:s3"))
+    (upload,) = read(record(key="datasets/a+b.zip", eventSource="ceph:s3"))
 
-    assert isinstance(found, Upload)
-    assert found.keys == ("datasets/a+b.zip",)
+    assert isinstance(upload, Upload)
+    assert upload.keys == ("datasets/a+b.zip",)
 
 
 def seaweedfs(**changes: Any) -> list[Upload | Rejected]:
@@ -111,10 +111,10 @@ def seaweedfs(**changes: Any) -> list[Upload | Rejected]:
     ],
 )
 def test_seaweedfs_etag_is_what_its_s3_lists(changes: dict[str, Any], etag: str | None) -> None:
-    (found,) = seaweedfs(**changes)
+    (upload,) = seaweedfs(**changes)
 
-    assert isinstance(found, Upload)
-    assert found.etag == (etag or "187ef4436122d1cc2f40dc2b92f0eba0-2")  # md5 of b"ab"
+    assert isinstance(upload, Upload)
+    assert upload.etag == (etag or "187ef4436122d1cc2f40dc2b92f0eba0-2")  # md5 of b"ab"
 
 
 @pytest.mark.parametrize(

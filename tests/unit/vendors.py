@@ -59,7 +59,7 @@ def read(*records: object) -> list[Upload | Rejected]:
     return notifications.read([{"Records": list(records)}])
 
 
-def reason(*found: Upload | Rejected) -> str:
-    (only,) = found
+def reason(*uploads: Upload | Rejected) -> str:
+    (only,) = uploads
     assert isinstance(only, Rejected)
     return only.reason
