@@ -24,7 +24,7 @@ def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
     """
     with reporting(contract, framework="ultralytics", task=model.task) as report:
         folder = unpacked(contract, yolo.is_wanted)
-        return read(folder, report, contract.check, task=model.task), report
+        return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed), report
 
 
 def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool]) -> Path:
@@ -38,13 +38,13 @@ def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool]) -> Pat
     return folder
 
 
-def read(folder: Path, report: Report, check: Callable[[], None], *, task: str) -> Path:
+def read(folder: Path, report: Report, check: Callable[[], None], *, task: str, seed: int = 0) -> Path:
     """Check an unpacked dataset; return a data.yaml that we wrote, or a folder of classes.
 
     Raises:
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
-    return yolo.read(folder, report, check, rules(), task=task)
+    return yolo.read(folder, report, check, rules(), task=task, seed=seed)
 
 
 def rules() -> images.Rules:

@@ -1,52 +1,79 @@
-"""YOLO datasets: a data.yaml that names folders or lists of images, with labels beside them or below labels/."""
+"""YOLO datasets: read in any usual format, and written down as ultralytics reads them, without a guess of its own."""
 
-import os
-from collections.abc import Callable, Iterator
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import NamedTuple
 
 import yaml
 
-from dataset import images, labels
+from dataset import formats, images, labels, splits, text_labels
+from dataset.contents import Contents
+from dataset.description import SUFFIXES as YAML_SUFFIXES
 from dataset.images import FOREIGN_SUFFIXES
 from dataset.images import SUFFIXES as IMAGE_SUFFIXES
-from dataset.report import Report
+from dataset.labels import Labels, Problem, Rules
+from dataset.layout import Layout
+from dataset.report import FILES_LIMIT, Report, Split, listed
+from dataset.splits import Splits
 from utils import DatasetInvalidError
 
-YAML_LIMIT_BYTES = 1_000_000
-CLASS_LIMIT = 100_000
+#: what describes a dataset: anything else is not unpacked, above all no .cache, which ultralytics loads as a pickle
+DESCRIBING = (*YAML_SUFFIXES, ".txt", ".json", ".xml", ".names", ".data", ".labels")
+OURS = "stoker"  # the folder of what we write for ultralytics
 
 
-def read(
+class Checked(NamedTuple):
+    """The labels of one image that can be used: how many objects of each class."""
+
+    classes: Mapping[int, int]
+    has_file: bool
+
+
+def is_wanted(path: PurePosixPath) -> bool:
+    """Return whether a file of the archive is unpacked."""
+    name = path.name.lower()
+    return name.endswith(DESCRIBING) or PurePosixPath(name).suffix in IMAGE_SUFFIXES | FOREIGN_SUFFIXES
+
+
+def read(  # noqa: PLR0913 -- what is read, and how
     folder: Path,
     report: Report,
     check: Callable[[], None],
     rules: images.Rules,
     *,
     task: str,
+    seed: int = 0,
 ) -> Path:
-    """Return the ``data`` argument of ``YOLO.train``: a data.yaml that we wrote, or a folder of classes.
+    """Return the ``data`` argument of ``YOLO.train``: a YAML file that we wrote, or a folder of classes.
 
     Raises:
-        DatasetInvalidError: the message names the file, and the line if there is one.
+        DatasetInvalidError: the message names what to change.
     """
-    root = _root(folder)
     if task == "classify":
+        root = _root(folder)
         images.check_images(_classes(root), root, rules, report, check)
         return root
-    data = _read_yaml(root)
-    images_of = {split: list(_images(root, data, split)) for split in ("train", "val")}
-    paths = sorted({path for paths in images_of.values() for path in paths})
-    images.check_images(paths, root, rules, report, check)
-    labels.check(images_of, root, labels.Rules.of(data, task), report, check)
-    return _write_yaml(root, data)
-
-
-def is_wanted(path: PurePosixPath) -> bool:
-    """Return whether a file of the archive is unpacked."""
-    suffix = path.suffix.lower()
-    is_data = path.name in {"data.yaml", "data.yml"} and len(path.parts) <= 2  # noqa: PLR2004 -- the root, or one folder
-    return is_data or suffix == ".txt" or suffix in IMAGE_SUFFIXES | FOREIGN_SUFFIXES
+    contents = Contents(folder, IMAGE_SUFFIXES | FOREIGN_SUFFIXES, report)
+    layout = formats.read(contents, task)
+    report.format, report.classes = layout.format, layout.names
+    contents.report_tails()
+    wanted = splits.with_validation(layout.splits, seed, report)
+    row_rules = _row_rules(layout, task)
+    paths = list(dict.fromkeys(image for of_split in wanted.values() for image in of_split))
+    images.check_images(paths, folder, rules, report, check)
+    if layout.text_labels:
+        text_labels.check_unmatched(layout.text_labels, report)
+    checked = _check_labels(paths, layout, row_rules, report, check)
+    kept = {split: [image for image in of_split if image in checked] for split, of_split in wanted.items()}
+    _count(kept, checked, layout, report)
+    _compare(kept, contents)
+    report.check()
+    empty = [split for split, of_split in kept.items() if not of_split]
+    if empty:
+        raise DatasetInvalidError(f"{empty[0]}: none of its images can be used; {report.message}")
+    return _write(folder, kept, layout, task)
 
 
 def _root(folder: Path) -> Path:
@@ -78,93 +105,6 @@ def _classes(root: Path) -> list[Path]:
     return images
 
 
-def _read_yaml(root: Path) -> dict[str, Any]:
-    path = next((root / name for name in ("data.yaml", "data.yml") if (root / name).is_file()), None)
-    if path is None:
-        raise DatasetInvalidError("data.yaml is missing, in the archive's root or its only folder")
-    if path.stat().st_size > YAML_LIMIT_BYTES:
-        raise DatasetInvalidError(f"data.yaml is larger than {YAML_LIMIT_BYTES} bytes")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise DatasetInvalidError(f"data.yaml cannot be read: {' '.join(str(error).split())[:300]}") from error
-    if not isinstance(data, dict):
-        raise DatasetInvalidError("data.yaml must hold names, train and val")
-    data.setdefault("val", data.get("validation"))
-    data["names"] = _names(data)
-    data["path"] = _base(root, data.get("path"))
-    for split in ("train", "val"):
-        if not data.get(split):
-            raise DatasetInvalidError(f"data.yaml: {split} is missing: name the folder of its images")
-    return data
-
-
-def _names(data: dict[str, Any]) -> dict[int, str]:
-    names, count = data.get("names"), data.get("nc")
-    if names is None and isinstance(count, int) and 0 < count <= CLASS_LIMIT:
-        names = [f"class_{number}" for number in range(count)]
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise DatasetInvalidError("data.yaml: names is missing: list the classes")
-    if len(names) > CLASS_LIMIT or set(names) != set(range(len(names))):
-        raise DatasetInvalidError(f"data.yaml: names must number the classes from 0 to {len(names) - 1}")
-    if any(not isinstance(name, str | int | float) or len(str(name)) > 200 for name in names.values()):  # noqa: PLR2004
-        raise DatasetInvalidError("data.yaml: each of names must be a short word")
-    if count is not None and count != len(names):
-        raise DatasetInvalidError(f"data.yaml: nc is {count!r}, but names lists {len(names)} classes")
-    return {number: str(names[number]) for number in range(len(names))}
-
-
-def _base(root: Path, path: Any) -> Path:
-    """Return the folder that train and val are relative to: ``path:`` if it is in the archive, else the root."""
-    if path is None or path == "":
-        return root
-    base = _inside(root, root, str(path), "data.yaml: path")
-    return base if base.is_dir() else root
-
-
-def _inside(root: Path, base: Path, name: str, what: str) -> Path:
-    path = Path(os.path.normpath(base / name))
-    if name.startswith("../") and not path.exists():  # Roboflow exports ../train/images for train/images
-        path = Path(os.path.normpath(base / name.removeprefix("../")))
-    if Path(name).is_absolute() or not path.is_relative_to(root):
-        raise DatasetInvalidError(f"{what}: {name!r} points outside the archive")
-    return path
-
-
-def _images(root: Path, data: dict[str, Any], split: str) -> Iterator[Path]:
-    folders = data[split] if isinstance(data[split], list) else [data[split]]
-    count = 0
-    for name in folders:
-        if not isinstance(name, str):
-            raise DatasetInvalidError(f"data.yaml: {split} must be the name of a folder, or a list of them")
-        path = _inside(root, data["path"], name, f"data.yaml: {split}")
-        if not path.exists():
-            raise DatasetInvalidError(f"data.yaml: {split}: {name!r} is not in the archive")
-        for image in _images_below(path) if path.is_dir() else _listed(root, path):
-            count += 1
-            yield image
-    if not count:
-        raise DatasetInvalidError(f"data.yaml: {split}: there are no images in {', '.join(folders)}")
-
-
-def _listed(root: Path, path: Path) -> Iterator[Path]:
-    name = path.relative_to(root)
-    if path.suffix != ".txt":
-        raise DatasetInvalidError(f"{name}: neither a folder nor a .txt list of images")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetInvalidError(f"{name}: not UTF-8") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            image = _inside(root, path.parent if line.startswith("./") else root, line.strip(), f"{name}:{number}")
-            if not image.is_file():
-                raise DatasetInvalidError(f"{name}:{number}: {line.strip()!r} is not in the archive")
-            yield image
-
-
 def _images_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         suffix = path.suffix.lower()
@@ -176,12 +116,130 @@ def _images_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _write_yaml(root: Path, data: dict[str, Any]) -> Path:
-    """Write a data.yaml with the checked fields only."""
-    checked = {name: data[name] for name in ("names", "train", "val", "kpt_shape", "flip_idx") if name in data}
-    for split in ("train", "val"):
-        folders = data[split] if isinstance(data[split], list) else [data[split]]
-        checked[split] = [str(_inside(root, data["path"], name, split)) for name in folders]
-    path = root / "stoker.yaml"
-    path.write_text(yaml.safe_dump(checked, allow_unicode=True), encoding="utf-8")
+def _row_rules(layout: Layout, task: str) -> Rules:
+    """Return what a row of labels holds. Raises: DatasetInvalidError."""
+    shape, flip = layout.kpt_shape, layout.flip_idx
+    is_shape = shape is not None and len(shape) == 2 and 0 < shape[0] <= labels.MOST_KEYPOINTS and shape[1] in {2, 3}  # noqa: PLR2004
+    if shape is not None and is_shape:
+        if task == "pose" and flip is not None and sorted(flip) != list(range(shape[0])):
+            raise DatasetInvalidError(f"flip_idx must hold each of 0 to {shape[0] - 1} once")
+        return Rules(task, tuple(layout.names), *shape)
+    if task == "pose":
+        raise DatasetInvalidError(
+            "a pose model needs kpt_shape in data.yaml: [number of keypoints, 2 or 3], as in kpt_shape: [17, 3]"
+        )
+    return Rules(task, tuple(layout.names))
+
+
+def _check_labels(
+    paths: Iterable[Path], layout: Layout, rules: Rules, report: Report, check: Callable[[], None]
+) -> dict[Path, Checked]:
+    """Return the images whose labels can be used; repaired labels are written where ultralytics looks for them."""
+    checked: dict[Path, Checked] = {}
+    problems: dict[Path, Problem] = {}
+    repairs = defaultdict[str, list[str]](list)
+    columns = Counter[int]()
+    for image in paths:
+        check()
+        source, target = layout.labels_of(image), labels.label_of(image)
+        found = labels.read(source, rules) if source else Labels()
+        if found.problem:
+            problems[image] = found.problem
+            continue
+        if source and (found.repairs or source != target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(found.text(), encoding="utf-8")
+        for kind in found.repairs:
+            repairs[kind].append(layout.source_of(image))
+        columns.update(len(row) for row in found.rows)
+        checked[image] = Checked(Counter(int(row[0]) for row in found.rows), source is not None)
+    _report_problems(problems, checked, layout, report)
+    for kind, names in repairs.items():
+        report.guess("repaired labels", f"{kind}: in {len(names)} label files ({listed(names, 3)})")
+    if rules.task == "detect" and columns and not columns[labels.BOX]:
+        shape, model = ("four corners", "obb") if set(columns) == {labels.CORNERS} else ("polygons", "seg")
+        text = f"the labels are {shape}, and the model detects: upright boxes around them are used; see yolo11n-{model}"
+        report.guess("labels of another kind", text)
+    return checked
+
+
+def _report_problems(
+    problems: Mapping[Path, Problem], checked: Mapping[Path, Checked], layout: Layout, report: Report
+) -> None:
+    seen = {number for one in checked.values() for number in one.classes}
+    unknown = {problem.reason for problem in problems.values() if problem.kind == labels.UNKNOWN}
+    last = f"class {len(layout.names)}; "
+    is_from_one = bool(unknown) and 0 not in seen and all(last in reason for reason in unknown)
+    for image, (kind, reason) in problems.items():
+        shown = labels.FROM_ONE if is_from_one and kind == labels.UNKNOWN else kind
+        report.problem(shown, layout.source_of(image), reason)
+
+
+def _count(kept: Splits, checked: Mapping[Path, Checked], layout: Layout, report: Report) -> None:
+    """Note what each split holds; refuse a train without objects."""
+    for split, paths in kept.items():
+        classes = Counter[int]()
+        for image in paths:
+            classes.update(checked[image].classes)
+        background = [image for image in paths if not checked[image].classes]
+        without = [image for image in background if not checked[image].has_file]
+        counts = {layout.names[number]: count for number, count in sorted(classes.items())}
+        report.splits[split] = Split(len(paths), classes.total(), len(background), counts)
+        if paths and not classes and split == "train":
+            _refuse_background(without, layout, report)
+        elif paths and not classes:
+            report.guess(
+                "background", f"{split}: none of its {len(paths)} images has an object, so it measures nothing"
+            )
+        elif without:
+            report.guess("background", f"{split}: {len(without)} images have no label file, and count as background")
+    train, val = (set(report.splits[split].classes) for split in ("train", "val"))
+    report.classes_in_one_split = {"train": sorted(train - val), "val": sorted(val - train)}
+
+
+def _refuse_background(without: list[Path], layout: Layout, report: Report) -> None:
+    if without:
+        report.refuse("no labels", f"train: none of its images has a label; {layout.source_of(without[0])} is missing")
+    else:
+        report.refuse("no labels", "train: the label files are there, but all of them are empty: label the images")
+
+
+def _compare(kept: Splits, contents: Contents) -> None:
+    """Note images that are in train and in val, by their content."""
+    report, by_size = contents.report, defaultdict[int, list[Path]](list)
+    for image in kept["train"]:
+        by_size[image.stat().st_size].append(image)
+    digests: dict[Path, bytes] = {}
+
+    def digest(path: Path) -> bytes:
+        if path not in digests:
+            with path.open("rb") as file:
+                digests[path] = hashlib.file_digest(file, "sha1").digest()
+        return digests[path]
+
+    for image in kept["val"]:
+        twins = by_size.get(image.stat().st_size, [])
+        twin = image if image in twins else next((one for one in twins if digest(one) == digest(image)), None)
+        if twin is not None:
+            report.duplicate_count += 1
+            report.duplicates += [{"train": contents.name(twin), "val": contents.name(image)}]
+    del report.duplicates[FILES_LIMIT:]
+    if report.duplicate_count:
+        text = f"{report.duplicate_count} of the {len(kept['val'])} images of val are in train, too"
+        report.guess("duplicates", f"{text}, such as {report.duplicates[0]['val']}: its metrics are too good")
+
+
+def _write(folder: Path, kept: Splits, layout: Layout, task: str) -> Path:
+    """Write lists of images and a YAML file with the checked fields only."""
+    ours = folder / OURS
+    ours.mkdir(exist_ok=True)
+    data: dict[str, object] = {"path": str(ours), "names": dict(enumerate(layout.names)), "channels": layout.channels}
+    for split, paths in kept.items():
+        (ours / f"{split}.txt").write_text("".join(f"{image}\n" for image in paths), encoding="utf-8")
+        data[split] = str(ours / f"{split}.txt")
+    if task == "pose":
+        data["kpt_shape"] = layout.kpt_shape
+        data |= {"flip_idx": layout.flip_idx} if layout.flip_idx is not None else {}
+    path = ours / "stoker.yaml"
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     return path

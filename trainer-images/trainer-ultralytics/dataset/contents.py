@@ -1,0 +1,194 @@
+"""The unpacked files of a dataset, found by the names that a dataset gives them.
+
+A dataset often names its files as on its author's machine: by absolute paths, with backslashes, in another case, or in
+another normal form of Unicode. Such a name is matched by its longest tail that is in the archive.
+"""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+from dataset.report import Report
+from utils import DatasetInvalidError
+
+#: the names of folders of each split
+SPLIT_WORDS = {
+    "train": {"train", "training", "trn"},
+    "val": {"val", "valid", "validation", "validate", "dev", "eval"},
+    "test": {"test", "testing"},
+}
+Parts = tuple[str, ...]
+
+
+def split_of(word: str) -> str:
+    """Return which split a folder's name means; empty if none."""
+    folded = word.casefold()
+    return next((split for split, words in SPLIT_WORDS.items() if folded in words), "")
+
+
+def normal(text: str) -> str:
+    """Return the form in which names are compared."""
+    return unicodedata.normalize("NFC", unquote(text)).casefold()
+
+
+def parts_of(name: str) -> Parts:
+    """Return the parts of a name as people write it, without drive, ``.`` and ``..``."""
+    parts: list[str] = []
+    for part in name.strip().strip("\"'").replace("\\", "/").split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."} and not (len(part) == 2 and part[1] == ":"):  # noqa: PLR2004 -- a drive
+            parts.append(part)
+    return tuple(parts)
+
+
+class Contents:
+    """The files below a folder: its images, and everything else."""
+
+    def __init__(self, root: Path, image_suffixes: Iterable[str], report: Report) -> None:
+        self.root, self.report = root, report
+        suffixes = set(image_suffixes)
+        self.images: list[Path] = []
+        self.others: list[Path] = []
+        self._by_tail = defaultdict[str, list[tuple[str, Path]]](list)
+        for path in _files(root):
+            (self.images if path.suffix.lower() in suffixes else self.others).append(path)
+
+    def name(self, path: Path) -> str:
+        """Return a file's name as its owner knows it."""
+        return path.relative_to(self.root).as_posix()
+
+    def named(self, *suffixes: str) -> list[Path]:
+        """Return the files, but no images, whose names end so, in any case."""
+        return [path for path in self.others if path.name.lower().endswith(suffixes)]
+
+    def in_folder(self, folder: Path) -> list[Path]:
+        """Return the images below a folder."""
+        return [path for path in self.images if path.is_relative_to(folder)]
+
+    @cached_property
+    def image_folders(self) -> list[Path]:
+        """All folders with images in or below them; the root is the first."""
+        folders = {parent for image in self.images for parent in image.parents if parent.is_relative_to(self.root)}
+        return sorted(folders)
+
+    @cached_property
+    def _images_by_name(self) -> dict[str, list[Path]]:
+        return _by_last_part(self.images)
+
+    @cached_property
+    def _images_by_stem(self) -> dict[str, list[Path]]:
+        by_stem = defaultdict[str, list[Path]](list)
+        for image in self.images:
+            by_stem[normal(image.stem)].append(image)
+        return by_stem
+
+    @cached_property
+    def _folders_by_name(self) -> dict[str, list[Path]]:
+        return _by_last_part(self.image_folders[1:])
+
+    @cached_property
+    def _others_by_name(self) -> dict[str, list[Path]]:
+        return _by_last_part(self.others)
+
+    def image(self, name: str, *bases: Path, what: str) -> Path | None:
+        """Return the image that a dataset names. Raises: DatasetInvalidError, if two images may be meant."""
+        return self._match(name, bases, self._images_by_name, what)
+
+    def with_stem(self, path: Path) -> Path | None:
+        """Return the image that has a file's name but for the suffix: beside it, or the only one in the archive."""
+        stem = normal(path.stem)
+        images = self._images_by_stem.get(stem, [])
+        beside = [image for image in images if image.parent == path.parent]
+        same_split = [image for image in images if _split_words(image) == _split_words(path)]
+        return next((found[0] for found in (beside, images, same_split) if len(found) == 1), None)
+
+    def other(self, name: str, *bases: Path, what: str) -> Path | None:
+        """Return the file, but no image, that a dataset names. Raises: DatasetInvalidError, if two may be meant."""
+        return self._match(name, bases, self._others_by_name, what)
+
+    def folder(self, name: str, *bases: Path, what: str) -> Path | None:
+        """Return the folder of images that a dataset names. Raises: DatasetInvalidError, if two may be meant."""
+        if not parts_of(name):
+            return next(iter(bases), self.root)
+        return self._match(name, bases, self._folders_by_name, what) or self._synonym(name, what)
+
+    def _match(self, name: str, bases: Iterable[Path], by_name: Mapping[str, list[Path]], what: str) -> Path | None:
+        parts = parts_of(name)
+        if not parts:
+            return None
+        places = (*bases, self.root)
+        candidates = by_name.get(normal(parts[-1]), [])
+        as_written = [Path(os.path.normpath(place / name.replace("\\", "/"))) for place in places]
+        exact = [path for path in (*as_written, *(place.joinpath(*parts) for place in places)) if path in candidates]
+        if exact:
+            return exact[0]
+        best = _longest_tail(candidates, places, parts)
+        if len(best) > 1:
+            names = " or ".join([self.name(path) for path in best[:3]])
+            raise DatasetInvalidError(f"{what}: {name} may be {names}: write the path from the archive's root")
+        if best:
+            self._by_tail[what].append((name, best[0]))
+        return best[0] if best else None
+
+    def report_tails(self) -> None:
+        """Report the names that were matched by their tails only."""
+        for what, pairs in self._by_tail.items():
+            name, path = pairs[0]
+            more = f", and {len(pairs) - 1} more alike" if len(pairs) > 1 else ""
+            self.report.guess("paths", f"{what}: {name} was read as {self.name(path)}{more}")
+
+    def _synonym(self, name: str, what: str) -> Path | None:
+        """Return the one folder that differs by its word for the split only, such as valid/ for val/."""
+        parts = tuple(split_of(part) or normal(part) for part in parts_of(name))
+        matching = [
+            folder
+            for folder in self.image_folders[1:]
+            if tuple(split_of(part) or normal(part) for part in folder.relative_to(self.root).parts) == parts
+        ]
+        if len(matching) != 1:
+            return None
+        self.report.guess("split names", f"{what}: {name} is not in the archive; {self.name(matching[0])} was used")
+        return matching[0]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield all files, sorted."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(folder, name)
+
+
+def _split_words(path: Path) -> list[str]:
+    return [split for split in map(split_of, path.parts[:-1]) if split]
+
+
+def _by_last_part(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    by_name = defaultdict[str, list[Path]](list)
+    for path in paths:
+        by_name[normal(path.name)].append(path)
+    return by_name
+
+
+def _longest_tail(candidates: Iterable[Path], places: Iterable[Path], parts: Parts) -> list[Path]:
+    """Return the paths that end as the name does, or as whose whole path the name ends: the longest such tails.
+
+    Of these only those in the name's own spelling, if there are any.
+    """
+    wanted = [normal(part) for part in parts]
+    tails: dict[Path, int] = {}
+    for path in candidates:
+        for place in places:
+            if path.is_relative_to(place):
+                own = [normal(part) for part in path.relative_to(place).parts]
+                count = min(len(own), len(wanted))
+                if own[-count:] == wanted[-count:]:
+                    tails[path] = max(count, tails.get(path, 0))
+    best = [path for path, count in tails.items() if count == max(tails.values())]
+    spelled = [path for path in best if path.parts[-tails[path] :] == parts[-tails[path] :]]
+    return spelled or best

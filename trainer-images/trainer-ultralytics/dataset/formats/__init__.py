@@ -1,0 +1,91 @@
+"""Recognise how a dataset is described, and read it: YAML, Darknet, files of class names, COCO, Pascal VOC, labelme."""
+
+from collections.abc import Callable
+
+from dataset import description, splits
+from dataset.contents import Contents
+from dataset.description import Described
+from dataset.formats import class_files, coco, darknet, json_files, labelme, voc
+from dataset.layout import Layout
+from dataset.report import listed
+from dataset.text_labels import TextLabels
+from utils import DatasetInvalidError
+
+CHANNELS_LIMIT = 16
+
+
+def read(contents: Contents, task: str) -> Layout:
+    """Return the dataset, with its labels as YOLO's text files. Raises: DatasetInvalidError, with what to do."""
+    described = description.find(contents, contents.report)
+    if described is not None:
+        return _yaml(described, contents)
+    if files := darknet.find(contents):
+        if len(files) > 1:
+            raise DatasetInvalidError(f"{listed([contents.name(path) for path in files])}: leave only one of them")
+        return darknet.read(files[0], contents)
+    readers = _readers(contents, task)
+    if len(readers) > 1:
+        raise DatasetInvalidError(f"the archive holds labels as {' and as '.join(readers)}: leave only one kind in it")
+    if not readers:
+        raise DatasetInvalidError(_unknown(contents))
+    if not contents.images:
+        raise DatasetInvalidError(f"the archive holds labels as {next(iter(readers))}, but no images: add them")
+    (name, reader), *_ = readers.items()
+    layout = reader()
+    if layout.format != "yolo":
+        contents.report.guess("format", f"there is no data.yaml; the labels were read as {name}")
+    return layout
+
+
+def _readers(contents: Contents, task: str) -> dict[str, Callable[[], Layout]]:
+    """Return how to read the archive, by the name of each format that it holds."""
+    files = json_files.read(contents)
+    readers: dict[str, Callable[[], Layout]] = {}
+    if of_coco := [file for file in files if file.kind == "coco"]:
+        readers["COCO JSON"] = lambda: coco.read(of_coco, contents, task)
+    if of_labelme := [file for file in files if file.kind == "labelme"]:
+        readers["labelme JSON"] = lambda: labelme.read(of_labelme, contents, task)
+    if of_voc := voc.find(contents):
+        readers["Pascal VOC"] = lambda: voc.read(of_voc, contents, task)
+    if (of_names := class_files.find(contents)) and TextLabels(contents).label_files():
+        readers["YOLO with a file of class names"] = lambda: class_files.read(of_names, contents)
+    if not readers:
+        foreign = next((file for file in files if file.kind in json_files.ADVICE), None)
+        if foreign:
+            name = contents.name(foreign.path)
+            raise DatasetInvalidError(f"{name} is {foreign.kind}, which is not read: {json_files.ADVICE[foreign.kind]}")
+    return readers
+
+
+def _yaml(described: Described, contents: Contents) -> Layout:
+    names = description.names_of(described, contents)
+    kpt_shape = description.numbers_of(described, contents, "kpt_shape")
+    flip_idx = description.numbers_of(described, contents, "flip_idx")
+    channels = description.words(described.values.get("channels", "3"))
+    if len(channels) != 1 or not channels[0].isdecimal() or not 0 < int(channels[0]) <= CHANNELS_LIMIT:
+        raise DatasetInvalidError(f"{contents.name(described.path)}: channels must be 1 or 3")
+    images, labels = splits.described(described, contents), TextLabels(contents)
+    return Layout(
+        "yolo", names, images, labels.of, labels.source_of, kpt_shape, flip_idx, int(channels[0]), text_labels=labels
+    )
+
+
+def _unknown(contents: Contents) -> str:
+    """Return what to do with an archive that no file describes."""
+    labels = TextLabels(contents).label_files()
+    if labels:
+        return (
+            f"it holds labels such as {contents.name(labels[0])}, but nothing names their classes: "
+            "add data.yaml with names, train and val"
+        )
+    folders = sorted({contents.name(image.parent) for image in contents.images})
+    if len(folders) > 1:
+        return (
+            f"it holds images in the folders {listed(folders)} but no labels: for folders of classes use a model to "
+            "classify (yolo11n-cls.yaml); else add labels, and data.yaml with names, train and val"
+        )
+    if contents.images:
+        return f"it holds {len(contents.images)} images but no labels: add labels, and data.yaml with names, train, val"
+    return (
+        "it holds no images and nothing that describes them: add images, labels, and data.yaml with names, train, val"
+    )
