@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from client.api import Api, Json, UnavailableError, call
+from client.api import Api, Json, UnavailableError, call, request
 from client.show import FINAL
 
-POLL_SECONDS = 0.5
-_OUTAGE_POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
+_OUTAGE_SECONDS, _LONGEST_OUTAGE_SECONDS = 1.0, 15.0
 _PAGE = 500
+_NOT_MODIFIED = 304
 
 
 class Update(NamedTuple):
@@ -25,22 +26,32 @@ class Update(NamedTuple):
 def follow(api: Api, job_id: str, *, poll_seconds: float = POLL_SECONDS) -> Iterator[Update]:
     """Yield an update at once and after each poll, until the job has ended.
 
+    A poll of an unchanged job costs one small request, if the server sends ETags. An outage is waited for, with pauses
+    that become longer.
+
     Raises:
         CallError: there is no such job, or the token is refused.
     """
-    after = 0
+    after, etag, pause = 0, "", _OUTAGE_SECONDS
     job = call(api, "GET", f"/v1/jobs/{job_id}")
     while True:
         try:
             # Read the job before its events: once it has ended, these events are complete.
-            job = call(api, "GET", f"/v1/jobs/{job_id}")
-            events = list(events_of(api, job_id, after=after))
+            response = request(api, "GET", f"/v1/jobs/{job_id}", headers={"If-None-Match": etag} if etag else {})
+            if response.status_code == _NOT_MODIFIED:
+                yield Update(job, [])
+            else:
+                job = response.json()
+                events = list(events_of(api, job_id, after=after))
+                etag = response.headers.get("ETag", "")
+                after = events[-1]["id"] if events else after
+                yield Update(job, events)
         except UnavailableError as error:
             yield Update(job, [], str(error))
-            time.sleep(_OUTAGE_POLL_SECONDS)
+            time.sleep(error.retry_after_seconds or pause)
+            pause = min(pause * 2, _LONGEST_OUTAGE_SECONDS)
             continue
-        after = events[-1]["id"] if events else after
-        yield Update(job, events)
+        pause = _OUTAGE_SECONDS
         if job["state"] in FINAL:
             return
         time.sleep(poll_seconds)

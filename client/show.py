@@ -1,6 +1,6 @@
 """Format jobs and events for a terminal, as plain text without colours, so that tests can read them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
+_LIST_METRICS = 2
 
 
 def metrics(values: Mapping[str, float], limit: int | None = None) -> str:
@@ -89,14 +90,22 @@ def state(job: Json) -> str:
     return f"{job['state']} ({job['liveness']})" if job["liveness"] in {"silent", "waiting"} else str(job["state"])
 
 
-def job_row(job: Json) -> list[str]:
-    """Return a job as a row under ``JOB_COLUMNS``."""
+def job_row(job: Json, *, id_length: int | None = None) -> list[str]:
+    """Return a job as a row of the list of jobs."""
     took = duration(seconds_between(job["started_at"], job["finished_at"]))
-    names = [job["id"], state(job), job["task"], job["dataset_id"], f"{job['framework']} {job['model_name']}"]
-    return [*names, epochs(job), metrics(job["metrics"]), local_time(job["created_at"]), took]
-
-
-JOB_COLUMNS = ("ID", "STATE", "TASK", "DATASET", "MODEL", "EPOCH", "METRICS", "CREATED", "TOOK")
+    model = " ".join(word for word in (job["framework"], job["model_name"]) if word)
+    return [
+        job["id"][:id_length],
+        plain(job.get("name")),
+        state(job),
+        job["task"],
+        plain(job["dataset_id"]),
+        plain(model),
+        epochs(job),
+        metrics(job["metrics"], _LIST_METRICS),
+        local_time(job["created_at"])[:-3],
+        took,
+    ]
 
 
 def event_line(event: Json) -> str:
@@ -114,10 +123,3 @@ def end(job: Json) -> str:
     took = seconds_between(job["started_at"], job["finished_at"])
     words = [f"{job['id']} {state(job)}", f"after {duration(took)}" if took is not None else "", plain(job["message"])]
     return "  ".join(word for word in words if word)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows as aligned lines below a header."""
-    lines = [columns, *rows]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
-    return ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -20,6 +20,7 @@ from functions.domain.states import Reason, State
 from functions.front import ROUTES
 from functions.store import views
 from functions.store.tables import Job, JobEvent, RejectedEvent
+from infra import job_schema
 
 FILE = Path(__file__).parents[1] / "functions/api/openapi.json"
 Schema = dict[str, Any]
@@ -215,3 +216,4 @@ def text() -> str:
 
 if __name__ == "__main__":
     FILE.write_text(text())
+    job_schema.write()

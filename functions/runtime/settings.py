@@ -294,7 +294,7 @@ def _check_issuer() -> None:
     if not scopes or set(scopes) - set(SCOPES):
         raise ConfigurationError(f"OIDC_SCOPE: use some of {' '.join(SCOPES)}, separated by spaces")
     if find_spec("cryptography") is None:
-        raise ConfigurationError("OIDC_ISSUER: its tokens need the package cryptography (the extra `oidc`)")
+        raise ConfigurationError("OIDC_ISSUER: its tokens need the package cryptography (the dependency group `oidc`)")
 
 
 def _check_addresses() -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client import show, stored_log
+from client import show
 from client.api import Api, CallError, Json, call, connect
+from client.artifacts import artifacts_of
 from client.follow import follow
 from client.home import home
 from client.watch import watcher
@@ -107,7 +108,7 @@ def _ended(api: Api, job: Json, run: Run) -> int:
         _show_log(job)
         return 1
     print(f"{show.metrics(job['metrics'])}\n\nIn the bucket (links are valid for an hour):")
-    for line in artifact_lines(stored_log.artifacts(api, job["id"])):
+    for line in artifact_lines(artifacts_of(api, job["id"])):
         print(line)
     total = show.duration(sum(run.seconds.values()))
     print(f"\nTook {total}: {', '.join(f'{name} {show.duration(seconds)}' for name, seconds in run.seconds.items())}.")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from client.home import ROOT, home, read_environment
-from client.minting import mint
 from infra.local import ports
+from infra.local.minting import every_scope, mint, user
 
 BUCKET = "stoker"
 #: the ports, by the prefix of their variable in local.env; clients connect to FUNCTIONS and S3
@@ -26,7 +26,7 @@ PASSED = (
     "MLFLOW_TRACKING_URI",
     "K_SINK",
 )
-_WEBHOOK_TOKEN_SECONDS = 365 * 24 * 3600
+_WEBHOOK_TOKEN_SECONDS = _CLIENT_TOKEN_SECONDS = 365 * 24 * 3600
 
 
 class Part(NamedTuple):
@@ -45,10 +45,12 @@ def environment() -> dict[str, str]:
     for name, port in chosen.items():
         chosen[name] = port or str(ports.free({int(other) for other in chosen.values() if other}))
     address = f"http://127.0.0.1:{chosen['FUNCTIONS_PORT']}"
+    jwt_secrets = known.get("JWT_SECRETS") or f"local:{secrets.token_urlsafe(48)}"
     return chosen | {
         "STOKER_URL": address,
+        "STOKER_TOKEN": mint(jwt_secrets, user(), every_scope(), _CLIENT_TOKEN_SECONDS),
         "BACKEND_BASE_URL": address,
-        "JWT_SECRETS": known.get("JWT_SECRETS") or f"local:{secrets.token_urlsafe(48)}",
+        "JWT_SECRETS": jwt_secrets,
         "DATABASE_URL": f"sqlite:///{home()}/stoker.db",
         "STORAGE_TYPE": "minio",
         "STORAGE_BUCKET": BUCKET,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from client.api import Api, CallError, Json, call
 from client.home import read_environment
-from client.minting import mint
 from infra.local import processes
+from infra.local.minting import mint
 
 if TYPE_CHECKING:
     from functions.launchers.local import Local

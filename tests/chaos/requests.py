@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from client.home import home
-from client.minting import mint
 from infra.local import bucket
+from infra.local.minting import mint
 from tests.chaos.plan import Work
 
 _TOKEN_SECONDS = 30 * 24 * 3600

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from botocore.config import Config
 
-from client.minting import mint
+from infra.local.minting import mint
 from infra.node.layout import kubectl
 from tests import conftest
 

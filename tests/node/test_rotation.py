@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client.minting import mint
+from infra.local.minting import mint
 from infra.node.layout import kubectl
 from tests.node.conftest import STOKER, address_of, eventually, get, report
 

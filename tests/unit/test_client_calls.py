@@ -1,54 +1,125 @@
-"""What the command line sends, how it reports errors, and the stack's files."""
+"""What the command sends, how it reports errors, its configuration, and the stack's files."""
 
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from client import api, home, submit
-from client.cli import app
-from infra.local import ports
+from client import api, contexts, fields, home, job_files, references, requests, task_aliases
+from client.__main__ import run
+from client.errors import CallError
+from infra import job_schema
+from infra.local import minting, ports
 
 
 @pytest.fixture(autouse=True)
 def stoker_home(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
     environment.setenv("STOKER_HOME", str(tmp_path / "a home"))
+    environment.setenv("STOKER_CONFIG", str(tmp_path / "configuration"))
+    for name in ("STOKER_URL", "STOKER_TOKEN", "STOKER_CONTEXT"):
+        environment.delenv(name, raising=False)
     return tmp_path / "a home"
 
 
 def test_fields_are_sent_in_the_types_of_the_api() -> None:
     settings = ["epochs=12", "LEARNING_RATE=0.005", "device=0", "batch-size=16", 'hyperparameters={"nbs": 16}']
 
-    assert submit.fields(settings) == {
+    assert fields.from_settings(settings) == {
         "epochs": 12, "learning_rate": 0.005, "device": "0", "batch_size": 16, "hyperparameters": {"nbs": 16},
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("setting", ["epochs", "epoch=3", "epochs=many", "hyperparameters=[1]", "hyperparameters={"])
-def test_an_unusable_field_is_refused_by_its_name(setting: str) -> None:
-    with pytest.raises(typer.BadParameter, match=setting.partition("=")[0]):
-        submit.fields([setting])
-
-
-def test_a_prediction_takes_the_settings_and_weights_of_the_training() -> None:
-    job = {"id": "a1", "task": "train", "state": "SUCCEEDED", "framework": "ultralytics", "model_name": "yolo11n.yaml",
-           "spec": {"image_size": 128, "epochs": 12, "device": "cpu"}}  # fmt: skip
-
-    assert submit.prediction(job, "cats") == {
-        "task": "predict", "dataset_id": "cats", "framework": "ultralytics", "model_name": "yolo11n.yaml",
-        "image_size": 128, "device": "cpu", "checkpoint_key": "checkpoints/job-a1/best.pt",
+def test_the_names_of_other_tools_are_understood() -> None:
+    assert fields.from_settings(["lr=0.1", "batch=8", "imgsz=320"]) == {
+        "learning_rate": 0.1, "batch_size": 8, "image_size": 320,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("fields", [{"state": "RUNNING"}, {"state": "FAILED"}, {"task": "predict"}])
-def test_a_prediction_needs_a_training_that_succeeded(fields: dict[str, str]) -> None:
-    job = {"id": "a1", "task": "train", "state": "SUCCEEDED", "framework": "f", "model_name": "m", "spec": {}} | fields
+def test_what_is_no_field_is_an_option_of_the_trainer() -> None:
+    settings = ["mosaic=0.5", "optimizer=AdamW", "cos_lr=true", "freeze=[0, 1]"]
 
-    with pytest.raises(typer.BadParameter, match="a1"):
-        submit.prediction(job, "cats")
+    assert fields.from_settings(settings) == {
+        "hyperparameters": {"mosaic": 0.5, "optimizer": "AdamW", "cos_lr": True, "freeze": [0, 1]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs", "epochs: write NAME=VALUE, such as epochs=20"),
+        ("epoch=3", "there is no field epoch; did you mean epochs?"),
+        ("batchsize=3", "there is no field batchsize; did you mean batch_size?"),
+        ("learningrate=3", "there is no field learningrate; did you mean learning_rate?"),
+        ("epochs=many", "epochs: write a whole number, not many"),
+        ("hyperparameters=[1]", "hyperparameters: write one JSON object, not [1]"),
+        ("hyperparameters={", "hyperparameters: write one JSON object, not {"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_with_what_to_write(setting: str, message: str) -> None:
+    with pytest.raises(CallError) as refused:
+        fields.from_settings([setting])
+
+    assert str(refused.value) == message
+    assert refused.value.exit_code == 2
+
+
+def test_an_option_that_the_trainer_does_not_have_is_refused_with_the_nearest() -> None:
+    with pytest.raises(CallError, match="there is no field or trainer option mosiac; did you mean mosaic"):
+        fields.from_settings(["mosiac=1"], options=["mosaic", "patience"])
+
+
+def test_a_job_file_has_the_fields_of_the_schema(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "dataset: cats\nmodel: yolo11n.pt\nepochs: 3\noptions: {mosaic: 0}\n".replace("options", "hyperparameters")
+    )
+
+    assert job_files.read(file) == {
+        "dataset_id": "cats", "model_name": "yolo11n.pt", "epochs": 3, "hyperparameters": {"mosaic": 0},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "there is no field epoch; did you mean epochs?"),
+        ("epochs: [", "line 1: not YAML"),
+        ("just text", "write the fields of a job"),
+    ],
+)
+def test_a_job_file_that_cannot_be_used_names_the_line_or_the_field(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+
+    with pytest.raises(CallError) as refused:
+        job_files.read(file)
+    assert message in str(refused.value)
+
+
+def test_options_win_over_settings_and_settings_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("model: a\nepochs: 1\nseed: 1\nhyperparameters: {x1: 1, y1: 1}\n")
+
+    assert requests.body({"model_name": "c", "seed": None}, ["epochs=2", "y1=2"], file, None) == {
+        "model_name": "c", "epochs": 2, "seed": 1, "hyperparameters": {"x1": 1, "y1": 2},
+    }  # fmt: skip
+
+
+def test_the_schema_of_job_files_is_the_one_of_the_functions() -> None:
+    assert json.loads(fields.SCHEMA_FILE.read_text()) == job_schema.schema()
+
+
+def test_the_only_trainer_that_names_a_model_is_its_trainer() -> None:
+    known: list[dict[str, Any]] = [
+        {"framework": "ultralytics", "models": ["yolo*", "*.pt"]},
+        {"framework": "timm", "models": ["*"]},
+    ]
+
+    assert requests.framework_of(known, "yolo11n.pt") == "ultralytics"
+    assert requests.framework_of(known, "resnet18") == "timm"
+    assert requests.framework_of([*known, {"framework": "mine", "models": ["yolo11*"]}], "yolo11n.pt") is None
 
 
 def test_a_refusal_is_one_line_with_field_fix_and_trace() -> None:
@@ -64,36 +135,103 @@ def test_only_errors_that_a_retry_can_fix_are_temporary(status: int, is_temporar
     assert isinstance(api.error_from(status, {}), api.UnavailableError) is is_temporary
 
 
-def test_without_a_stack_or_an_address_the_message_names_the_fix() -> None:
-    result = CliRunner().invoke(app, ["jobs"])
+def test_without_a_stack_or_an_address_the_message_names_the_fix(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["jobs"]) == 1
 
-    assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
-    assert "./taskw up" in result.stderr
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "./taskw up" in error
+    assert "stoker login URL" in error
 
 
-def test_an_address_without_an_answer_is_a_message_of_one_line(environment: pytest.MonkeyPatch) -> None:
+def test_an_address_without_an_answer_is_a_message_of_one_line(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment.setenv("STOKER_URL", f"http://127.0.0.1:{ports.free()}")
     environment.setenv("STOKER_TOKEN", "x")
-    result = CliRunner().invoke(app, ["jobs", "--json"])
 
-    assert result.exit_code == 1
-    assert '"no response"' in result.stdout
-    assert result.stderr == ""
+    assert run(["jobs", "--json"]) == 69
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["title"] == "no response"
+    assert printed.err == ""
 
 
-def test_a_value_that_is_invalid_is_one_line() -> None:
-    home.write_environment(
-        {"STOKER_URL": "http://127.0.0.1:1", "JWT_SECRETS": "local:0123456789abcdef0123456789abcdef"}
-    )
-    command = ["submit", "cats", "--set", "epochs=three"]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["submit", "cats", "--epoch", "3"], "did you mean --epochs"),
+        (["submit", "cats", "--epochs", "three"], "three"),
+        (["sumbit", "cats"], "submit"),
+        (["jobs", "--state", "runing"], "there is no state runing; did you mean running?"),
+        (["jobs", "--since", "yesterday"], "--since yesterday: write 2d, 12h, 30min"),
+        (["submit", "cats", "-m", "x", "--set", "epochs=three"], "epochs: write a whole number, not three"),
+        (["train", "no such folder", "-m", "x"], "no such folder: there is no such folder or file"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_what_to_write(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.write_environment({"STOKER_URL": "http://127.0.0.1:1", "STOKER_TOKEN": "x"})
 
-    result = CliRunner().invoke(app, command)
-    assert (result.exit_code, result.stderr) == (2, "stoker: epochs: write a whole number, not 'three'\n")
+    assert run(words) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert message in printed.err
 
-    result = CliRunner().invoke(app, [*command, "--json"])
-    assert (result.exit_code, result.stderr) == (2, "")
-    assert json.loads(result.stdout)["detail"] == "epochs: write a whole number, not 'three'"
+    assert run([*words, "--json"]) == 2
+    assert message in json.loads(capsys.readouterr().out)["detail"]
+
+
+def test_a_server_that_was_chosen_wins_over_the_local_stack(environment: pytest.MonkeyPatch) -> None:
+    home.write_environment({"STOKER_URL": "http://local", "STOKER_TOKEN": "l"})
+    assert contexts.select().url == "http://local"
+
+    far = contexts.Context("https://far", "f")
+    contexts.write(contexts.Configuration({"far": far}, current="far"))
+    assert (contexts.select().url, contexts.select().token) == ("https://far", "f")
+    assert contexts.select("local").url == "http://local"
+
+    environment.setenv("STOKER_URL", "https://far/")
+    assert contexts.select().token == "f"
+    environment.setenv("STOKER_TOKEN", "other")
+    assert contexts.select().token == "other"
+
+
+def test_the_stack_is_found_from_a_folder_below_it_or_by_the_last_start(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    environment.delenv("STOKER_HOME")
+    environment.setattr(home, "ROOT", tmp_path / "an installed package")
+    stack = tmp_path / "checkout/.stoker"
+    stack.mkdir(parents=True)
+    (stack / "local.env").write_text("STOKER_URL=http://local\n")
+    (stack.parent / "data/cats").mkdir(parents=True)
+
+    environment.chdir(stack.parent / "data/cats")
+    assert home.find() == stack
+    environment.chdir(tmp_path)
+    assert home.find() is None
+    assert home.find(last=str(stack)) == stack
+
+
+def test_the_configuration_is_readable_by_its_owner_only() -> None:
+    contexts.write(contexts.Configuration({"far": contexts.Context("https://far", "secret")}, current="far"))
+
+    assert contexts.read().contexts["far"].token == "secret"
+    assert stat.S_IMODE((contexts.folder() / "config.json").stat().st_mode) == 0o600
+
+
+def test_a_broken_configuration_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    contexts.folder().mkdir()
+    (contexts.folder() / "config.json").write_text("{")
+
+    assert run(["jobs"]) == 2
+    assert "config.json cannot be read" in capsys.readouterr().err
+
+
+def test_an_unknown_context_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--context", "far", "jobs"]) == 2
+    assert "there is no context far; use one of local" in capsys.readouterr().err
 
 
 def test_the_environment_file_preserves_any_value_and_only_its_owner_can_read_it(stoker_home: Path) -> None:
@@ -106,11 +244,11 @@ def test_the_environment_file_preserves_any_value_and_only_its_owner_can_read_it
 
 
 def test_a_token_is_signed_with_the_secret_of_the_stack() -> None:
-    home.write_environment({"JWT_SECRETS": "local:0123456789abcdef0123456789abcdef"})
-    runner = CliRunner()
+    secret = "local:0123456789abcdef0123456789abcdef"
 
-    assert runner.invoke(app, ["token"]).stdout.count(".") == 2
-    assert "jobs:nothing" in runner.invoke(app, ["token", "--scope", "jobs:nothing"]).stderr
+    assert minting.mint(secret, "me", minting.every_scope(), 60).count(".") == 2
+    with pytest.raises(ValueError, match="jobs:nothing"):
+        minting.mint(secret, "me", "jobs:nothing", 60)
 
 
 def test_chosen_ports_are_free_and_not_chosen_twice() -> None:
@@ -118,3 +256,42 @@ def test_chosen_ports_are_free_and_not_chosen_twice() -> None:
 
     assert ports.is_free(first)
     assert ports.free({first}) != first
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "line"),
+    [
+        ("submit", ["DATASET=cats", "MODEL=m", "EPOCHS=3", "LEARNING_RATE=", "JSON=1"],
+         ["submit", "--model", "m", "--set", "epochs=3", "--json", "--", "cats"]),
+        ("logs", ["ID=3f2a", "FOLLOW=1"], ["logs", "--follow", "--", "3f2a"]),
+        ("predict", ["DATASET=new images", "ID=3f2a"], ["predict", "--", "3f2a", "new images"]),
+        ("jobs", ["STATE=running"], ["jobs", "--state", "running", "--"]),
+    ],
+)  # fmt: skip
+def test_a_task_is_an_alias_of_the_command(task: str, words: list[str], line: list[str]) -> None:
+    assert task_aliases.command_line(task, words) == line
+
+
+@pytest.mark.parametrize(
+    ("task", "word", "message"),
+    [
+        ("submit", "EPOCH=3", "there is no variable EPOCH; did you mean EPOCHS?"),
+        ("submit", "epochs=5", "there is no variable epochs; did you mean EPOCHS?"),
+        ("submit", "LR=0.1", "there is no variable LR; did you mean LEARNING_RATE?"),
+        ("submit", "BATCH=8", "there is no variable BATCH; did you mean BATCH_SIZE?"),
+        ("submit", "cats", "cats: write NAME=value"),
+        ("jobs", "state=succeeded", "there is no variable state; did you mean STATE?"),
+        ("watch", "id=3f2a", "there is no variable id; did you mean ID?"),
+        ("watch", "ID=", "ID is missing: ./taskw watch ID=…"),
+    ],
+)
+def test_a_variable_that_an_alias_does_not_know_is_refused(task: str, word: str, message: str) -> None:
+    with pytest.raises(CallError) as refused:
+        task_aliases.command_line(task, ["DATASET=cats", word] if task == "submit" else [word])
+
+    assert message in str(refused.value)
+
+
+def test_a_short_id_is_never_taken_for_a_path() -> None:
+    with pytest.raises(CallError, match="no response"):
+        references.job(api.Api("http://127.0.0.1:1", "x"), "../../x")

@@ -1,11 +1,15 @@
 """Output of the command line."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
-from client import show, watch
+from client import logs, output, show, times, watch
 from client.follow import Update
+from client.output import Column
+from client.progress import Progress, doing, speed
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -14,7 +18,7 @@ def a_job(**fields: Any) -> dict[str, Any]:
     return {
         "id": "a1", "state": "RUNNING", "reason": None, "message": None, "liveness": "live", "framework": "ultralytics",
         "task": "train", "dataset_id": "cats", "model_name": "yolo11n.yaml", "spec": {}, "epoch": 3, "epochs": 12,
-        "metrics": {}, "eta_seconds": None, "created_at": AT, "started_at": AT, "finished_at": None,
+        "metrics": {}, "eta_seconds": None, "heartbeat_at": None, "step": None, "name": None, "created_at": AT, "started_at": AT, "finished_at": None,
     } | fields  # fmt: skip
 
 
@@ -71,12 +75,31 @@ def test_a_failed_job_shows_its_reason_and_a_silent_one_its_silence() -> None:
     assert show.state(a_job()) == "RUNNING"
 
 
-def test_a_table_is_aligned_and_has_no_trailing_spaces() -> None:
-    assert show.table(("ID", "STATE"), [("long-id", "RUNNING"), ("b", "")]) == [
+def test_a_table_is_aligned_and_has_no_trailing_spaces_and_no_empty_columns() -> None:
+    columns = (Column("ID"), Column("NAME"), Column("STATE"))
+
+    assert output.table(columns, [("long-id", "", "RUNNING"), ("b", "", "")]) == [
         "ID       STATE",
         "long-id  RUNNING",
         "b",
     ]
+
+
+def test_a_table_fits_the_terminal_also_with_wide_characters() -> None:
+    columns = (Column("ID"), Column("NAME", is_flexible=True), Column("MODEL", optional=1), Column("STATE"))
+    rows = [("3f2a", "고양이와 강아지 " * 20, "yolo11n.pt", "RUNNING"), ("91bc", "x", "resnet18", "FAILED")]
+
+    for cells in (40, 60, 80, 120):
+        lines = output.table(columns, rows, cells)
+        assert max(cell_len(line) for line in lines) <= cells
+        assert "…" in lines[1]
+        assert lines[1].endswith("RUNNING")
+    assert "yolo11n.pt" in output.table(columns, rows, 60)[1]
+    assert "yolo11n.pt" not in output.table(columns, rows, 30)[1]
+
+
+def test_json_has_a_stable_key_order() -> None:
+    assert output.to_json({"b": 1, "a": {"d": "é", "c": 2}}) == '{"a": {"c": 2, "d": "é"}, "b": 1}'
 
 
 def test_untrusted_text_cannot_control_the_terminal() -> None:
@@ -119,11 +142,74 @@ def test_an_outage_is_printed_once() -> None:
     assert [*watch.lines(outage, printed), *watch.lines(outage, printed)] == ["no response; waiting"]
 
 
-def test_the_bar_shows_epoch_metrics_and_time_left() -> None:
-    job = a_job(metrics={"loss": 1.5, "mAP50": 0.25, "mAP50-95": 0.1}, eta_seconds=61.0)
+def test_a_waiting_job_says_why() -> None:
+    message = "waits for a free slot (LOCAL_JOB_LIMIT=1)"
 
-    assert watch.numbers(job) == "epoch 3/12  loss 1.500  mAP50 0.250  1 min 01 s left"
-    assert (
-        watch.numbers(a_job(state="QUEUED", message="waits for a free slot (LOCAL_JOB_LIMIT=1)"))
-        == "waits for a free slot (LOCAL_JOB_LIMIT=1)"
+    assert doing(a_job(state="QUEUED", message=message), Progress()) == message
+
+
+def test_before_the_first_heartbeat_the_trainers_phase_is_shown() -> None:
+    progress = Progress()
+    progress.update(a_job(epoch=None), [an_event("event", type="log", data={"phase": "downloading"})])
+
+    assert doing(a_job(epoch=None), progress) == "downloading"
+
+
+def test_the_picture_shows_step_speed_time_left_and_the_best_metric() -> None:
+    later, latest = "2026-01-01T00:00:10Z", "2026-01-01T00:00:20Z"
+    job = a_job(
+        spec={"batch_size": 16}, step=120, metrics={"loss": 1.5, "mAP50-95": 0.1}, eta_seconds=61.0, heartbeat_at=latest
     )
+    progress = Progress()
+    beats = [
+        an_event("heartbeat", epoch=1, step=40, metrics={"mAP50-95": 0.2}),
+        an_event("heartbeat", epoch=2, step=80, metrics={"mAP50-95": 0.3}, at=later),
+        an_event("heartbeat", epoch=3, step=120, metrics={"mAP50-95": 0.1}, at=latest),
+    ]
+    progress._eta = (1.0, AT)  # so that it is not the first poll of an old job
+    progress.update(job, beats, now=1000.0)
+    lines = watch.picture(job, progress, 80, now=1010.0)
+
+    assert lines[0] == "RUNNING  cats  yolo11n.yaml  epoch 3/12  step 120"
+    assert lines[1].startswith("━━━━━━━━┄┄┄")
+    assert "25%" in lines[1]
+    assert "51 s left" in lines[1]
+    assert "best mAP50-95 0.300 (epoch 2)" in lines[2]
+    assert speed(job, progress) == "64 images/s"
+    assert all(len(line) < 80 for line in lines)
+
+
+def test_within_an_epoch_the_bar_moves_by_steps() -> None:
+    progress = Progress()
+    progress.update(a_job(), [an_event("heartbeat", epoch=3, step=120, metrics={"loss": 1.0})])
+
+    assert progress.completed(a_job(step=120)) == 0.25
+    assert progress.completed(a_job(step=140)) == pytest.approx(140 / 480)
+
+
+def test_an_outage_is_shown_in_the_picture() -> None:
+    lines = watch.picture(a_job(), Progress(), 80, outage="no response")
+
+    assert lines[1] == "the functions do not answer; waiting"
+
+
+def test_a_log_line_is_short_for_people() -> None:
+    line = "2026-11-26T17:40:05.123Z INFO [TRACE:0123456789abcdef0123456789abcdef] job=3f2a weights: resnet18"
+
+    assert logs.short(line) == "17:40:05 weights: resnet18"
+    assert logs.short("any other line") == "any other line"
+    assert logs._visible("10%\r50%\r100%") == "100%"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2d", "2025-12-30T12:00:00Z"),
+        ("90min", "2026-01-01T10:30:00Z"),
+        ("2025-12-31T00:00:00Z", "2025-12-31T00:00:00Z"),
+    ],
+)
+def test_points_in_time_are_read_as_people_write_them(text: str, expected: str) -> None:
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    assert times.moment(text, "--since", now) == expected

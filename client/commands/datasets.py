@@ -1,0 +1,93 @@
+"""The commands for datasets: upload, datasets, check."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client import show
+from client.api import connect
+from client.errors import DATASET
+from client.options import AsJson
+from client.output import Column, note, print_json, print_table
+
+_COLUMNS = (
+    Column("NAME", is_flexible=True),
+    Column("SIZE", is_number=True),
+    Column("UPLOADED", optional=1),
+    Column("JOBS", is_number=True),
+    Column("ETAG", optional=2, is_flexible=True),
+)
+
+
+def upload(
+    path: Annotated[Path, typer.Argument(help="A folder, or a zip file.", show_default=False)],
+    *,
+    name: Annotated[str, typer.Option(help="The dataset's name; by default the folder's or the file's.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Upload a dataset, without starting a job.
+
+    Run it again to continue after an interruption.
+
+    stoker upload ./cats.zip --name cats
+    """
+    from client import local_check, uploads  # noqa: PLC0415 -- only what uploads needs them
+
+    note(local_check.summary(path))
+    api = connect()
+    uploaded = uploads.upload(api, path, name or local_check.dataset_name(path), is_quiet=as_json)
+    if as_json:
+        print_json(uploaded._asdict())
+    else:
+        print(f"dataset {uploaded.dataset} is uploaded; train on it: stoker submit {uploaded.dataset} --model NAME")
+
+
+def datasets(*, as_json: AsJson = False) -> None:
+    """List the datasets in the bucket, with sizes and jobs."""
+    from client import uploads  # noqa: PLC0415 -- only what knows datasets needs them
+
+    rows = uploads.datasets(connect())
+    if as_json:
+        print_json({"datasets": rows})
+    elif not rows:
+        print("no datasets yet; upload one: stoker upload FOLDER")
+    else:
+        print_table(
+            _COLUMNS,
+            [
+                [
+                    show.plain(row["name"]),
+                    show.size(row["bytes"]),
+                    show.local_time(row["modified_at"])[:-3],
+                    str(row.get("jobs", "")),
+                    row["etag"].strip('"'),
+                ]
+                for row in rows
+            ],
+        )
+
+
+def check(
+    path: Annotated[str, typer.Argument(help="A folder, a zip file, or an uploaded dataset.", show_default=False)],
+    *,
+    framework: Annotated[
+        str, typer.Option(help="The trainer that checks; by default what the dataset looks like.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check a dataset without training: every problem at once.
+
+    Exits with 65 if it cannot be used.
+
+    stoker check ./cats.zip
+    """
+    from client import dataset_check  # noqa: PLC0415 -- only this command needs it
+
+    report = dataset_check.report(connect(), path, framework, is_quiet=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        print("\n".join(dataset_check.lines(report)))
+    if not report.get("usable"):
+        raise typer.Exit(DATASET)

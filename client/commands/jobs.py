@@ -1,0 +1,218 @@
+"""The commands for jobs that exist: jobs, watch, logs, events, cancel, label, rm."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from client import fields, references, show, times
+from client.api import Json, call, connect, request
+from client.errors import invalid
+from client.options import AsJson, JobRef
+from client.output import Column, note, print_json, print_table
+from client.watching import detached_by_interrupt, watch_job
+
+STATES = ("PENDING", "QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
+#: an id is shown this long if no other job in the list begins alike
+_SHORT_ID = 8
+_COLUMNS = (
+    Column("ID"),
+    Column("NAME", optional=2, is_flexible=True),
+    Column("STATE", is_state=True, is_flexible=True),
+    Column("TASK", optional=7),
+    Column("DATASET", is_flexible=True),
+    Column("MODEL", optional=3, is_flexible=True),
+    Column("EPOCH", is_number=True, optional=1),
+    Column("METRICS", optional=4),
+    Column("CREATED", optional=5),
+    Column("TOOK", is_number=True, optional=6),
+)
+
+
+def jobs(
+    *,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", "-s", help="running, failed, …; may be repeated, or a list: a,b.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Jobs whose name contains this.")] = "",
+    tag: Annotated[str, typer.Option(help="Jobs with this tag.")] = "",
+    owner: Annotated[str, typer.Option(help="Jobs of this owner.")] = "",
+    dataset: Annotated[str, typer.Option(help="Jobs on this dataset.")] = "",
+    framework: Annotated[str, typer.Option(help="Jobs of this trainer.")] = "",
+    since: Annotated[str, typer.Option(help="Jobs created since: 2d, 12h, 2026-11-26.")] = "",
+    until: Annotated[str, typer.Option(help="Jobs created before: 2d, 12h, 2026-11-26.")] = "",
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Oldest first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Number of jobs.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first.
+
+    stoker jobs --state running --tag night --since 2d
+    """
+    states = _states(state or [])
+    filters = {
+        "state": ",".join(states) or None,
+        "name": name or None,
+        "tag": tag or None,
+        "owner": owner or None,
+        "dataset_id": dataset or None,
+        "framework": framework or None,
+        "created_after": times.moment(since, "--since") if since else None,
+        "created_before": times.moment(until, "--until") if until else None,
+        "sort": "created_at" if oldest_first else None,
+    }
+    page = call(connect(), "GET", "/v1/jobs", query=filters | {"limit": limit})
+    if as_json:
+        print_json(page)
+    elif not page["jobs"]:
+        print("no jobs" + (" match" if any(filters.values()) else " yet; start one: stoker train FOLDER --model NAME"))
+    else:
+        print_table(_COLUMNS, _rows(page["jobs"]))
+        if page.get("next_cursor"):
+            note(f"older jobs are left out: --limit {min(limit * 5, 500)} shows more")
+
+
+def _states(words: list[str]) -> list[str]:
+    states = [word.strip().upper() for each in words for word in each.split(",") if word.strip()]
+    for each in states:
+        if each not in STATES:
+            raise invalid(fields.unknown(each.lower(), [state.lower() for state in STATES], "state"))
+    return states
+
+
+def _rows(jobs: list[Json]) -> list[list[str]]:
+    """Return jobs as rows; ids are cut to what tells the jobs apart, unless a script reads them."""
+    ids = [job["id"] for job in jobs]
+    length = next(n for n in range(_SHORT_ID, 100) if len({each[:n] for each in ids}) == len(set(ids)))
+    is_cut = sys.stdout.isatty()
+    return [show.job_row(job, id_length=length if is_cut else None) for job in jobs]
+
+
+def watch(job: JobRef, *, as_json: AsJson = False) -> None:
+    """Show a job live until it ends; Ctrl-C leaves it running.
+
+    Exits with 1 unless the job succeeds.
+    """
+    api = connect()
+    watch_job(api, references.job_id(api, job), as_json=as_json)
+
+
+def logs(
+    job: JobRef,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print what is appended, until the job ends.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="The attempt; by default the last one.", show_default=False)
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print lines as they are stored, with time, trace and job.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a job's log.
+
+    stoker logs 3f2a --follow
+    """
+    from client import logs as job_logs  # noqa: PLC0415 -- only this command needs it
+
+    api = connect()
+    job_id = references.job_id(api, job)
+    with detached_by_interrupt(job_id, f"stoker logs {job_id} --follow"):
+        lines = job_logs.lines(api, job_id, attempt=attempt, is_followed=follow and not as_json)
+        if as_json:
+            print_json({"job_id": job_id, "lines": list(lines)})
+            return
+        for line in lines:
+            print(line if raw else job_logs.short(line), flush=follow)
+
+
+def events(
+    job: JobRef,
+    *,
+    kind: Annotated[str, typer.Option(help="state, event or heartbeat.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print a job's timeline: states, events and heartbeats."""
+    from client.follow import events_of  # noqa: PLC0415 -- only this command needs it
+
+    api = connect()
+    timeline = events_of(api, references.job_id(api, job), kind=kind or None)
+    if as_json:
+        print_json({"events": list(timeline)})
+        return
+    for event in timeline:
+        print(show.event_line(event))
+
+
+def cancel(
+    job: JobRef,
+    *,
+    message: Annotated[str, typer.Option("--message", "-m", help="Why; shown with the job.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Cancel a job; its trainer stores a checkpoint and stops."""
+    api = connect()
+    path = f"/v1/jobs/{references.job_id(api, job)}/cancel"
+    cancelled = call(api, "POST", path, body={"message": message} if message else {})
+    if as_json:
+        print_json(cancelled)
+    else:
+        print(f"job {cancelled['id']} is {cancelled['state']}; to go on later: stoker resume {cancelled['id']}")
+
+
+def label(
+    job: JobRef,
+    *,
+    name: Annotated[str | None, typer.Option(help="The job's name.", show_default=False)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="The job's tags; may be repeated, replaces all.")
+    ] = None,
+    notes: Annotated[str | None, typer.Option(help="Notes on the job.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a job a name, tags or notes.
+
+    stoker label 3f2a --name baseline --tag night
+    """
+    changes = {key: value for key, value in (("name", name), ("tags", tag), ("notes", notes)) if value is not None}
+    if not changes:
+        raise invalid("what to change? use --name, --tag or --notes")
+    api = connect()
+    path = f"/v1/jobs/{references.job_id(api, job)}"
+    changed = call(api, "PATCH", path, body=changes, feature="names and tags of jobs")
+    if as_json:
+        print_json(changed)
+    else:
+        print(f"job {changed['id']}: {', '.join(f'{key} {_text(changed[key])}' for key in changes)}")
+
+
+def _text(value: str | list[str] | None) -> str:
+    return ", ".join(value) if isinstance(value, list) else value or "none"
+
+
+def rm(
+    jobs: Annotated[
+        list[str], typer.Argument(metavar="JOB…", help="Ids, their beginnings, or names.", show_default=False)
+    ],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete ended jobs, with checkpoints, results and logs.
+
+    The datasets stay.
+    """
+    api = connect()
+    found = [references.job(api, each) for each in jobs]
+    if not yes:
+        if not sys.stdin.isatty():
+            raise invalid("this deletes checkpoints and results for good; add --yes")
+        for job in found:
+            print(f"{job['id']}  {show.state(job)}  {job['dataset_id']}  {job['model_name']}")
+        typer.confirm(f"Delete {len(found)} job{'s'[: len(found) > 1]} with their checkpoints and results?", abort=True)
+    for job in found:
+        request(api, "DELETE", f"/v1/jobs/{job['id']}", feature="deletion of jobs")
+        if not as_json:
+            print(f"job {job['id']} is deleted")
+    if as_json:
+        print_json({"deleted": [job["id"] for job in found]})

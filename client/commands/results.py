@@ -1,0 +1,161 @@
+"""The commands for what jobs have produced: download, artifacts, compare, predict, models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client import references, requests, show
+from client.api import Api, Json, connect
+from client.artifacts import artifacts_of, best_weights
+from client.errors import invalid
+from client.options import AsJson, JobRef
+from client.output import Column, note, print_json, print_table
+from client.watching import watch_job
+
+
+def download(
+    job: JobRef,
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE…]", help="best.pt, results/*.png, …", show_default=False)
+    ] = None,
+    *,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="The folder; by default the job's id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a job's checkpoints, results and logs.
+
+    Run it again to continue after an interruption.
+
+    stoker download 3f2a best.pt --to ./cats-model
+    """
+    from client import downloads  # noqa: PLC0415 -- only this command needs it
+
+    api = connect()
+    job_id = references.job_id(api, job)
+    chosen = downloads.chosen(artifacts_of(api, job_id), job_id, patterns or [])
+    files = downloads.download(api, job_id, chosen, to or Path(job_id), is_quiet=as_json)
+    if as_json:
+        print_json({"job_id": job_id, "files": [str(path) for path in files]})
+    else:
+        for path in files:
+            print(path)
+
+
+def artifacts(job: JobRef, *, as_json: AsJson = False) -> None:
+    """List a job's stored files, with links valid for an hour."""
+    api = connect()
+    rows = artifacts_of(api, references.job_id(api, job))
+    if as_json:
+        print_json({"artifacts": rows})
+        return
+    for artifact in rows:
+        print(f"{artifact['key']} ({show.size(artifact['size_bytes'])})\n  {artifact['url']}")
+
+
+def compare(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB JOB…", help="Two jobs or more.", show_default=False)],
+    *,
+    all_settings: Annotated[bool, typer.Option("--all", help="Also what is the same in all of them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare jobs: the settings that differ, and the metrics.
+
+    stoker compare 3f2a 91bc
+    """
+    from client import comparing  # noqa: PLC0415 -- only this command needs it
+
+    api = connect()
+    found = [references.job(api, each) for each in jobs]
+    if len(found) < 2:  # noqa: PLR2004 -- a pair
+        raise invalid("name two jobs or more")
+    table = comparing.table(api, found, with_same=all_settings)
+    if as_json:
+        print_json({"jobs": [job["id"] for job in found], "rows": table})
+        return
+    columns = [Column("", is_flexible=True), *(Column(job["id"][:8], is_flexible=True) for job in found)]
+    print_table(columns, [[name, *values] for name, values in table.items()])
+
+
+def predict(
+    job: JobRef,
+    dataset: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="A folder, a zip file, or an uploaded dataset.", show_default=False)
+    ],
+    *,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Download the predictions to this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a trained model (best.pt) on images, and wait for it.
+
+    stoker predict 3f2a ./images --to ./predictions
+    """
+    from client import local_check, uploads  # noqa: PLC0415 -- only what uploads needs them
+
+    api = connect()
+    training = references.job(api, job)
+    body = best_weights(api, training)
+    if Path(dataset).exists():
+        uploaded = uploads.upload(api, Path(dataset), local_check.dataset_name(Path(dataset)), is_quiet=as_json)
+        body |= {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}
+    else:
+        body |= {"dataset_id": dataset}
+    new = requests.submit(api, body)
+    if not as_json:
+        print(f"job {new['id']} is {new['state']}")
+    watch_job(api, new["id"], as_json=as_json)
+    _show_predictions(api, new["id"], to, as_json=as_json)
+
+
+def _show_predictions(api: Api, job_id: str, to: Path | None, *, as_json: bool) -> None:
+    from client import downloads  # noqa: PLC0415 -- only this command needs it
+
+    if to is not None:
+        chosen = downloads.chosen(artifacts_of(api, job_id), job_id, ["results/*"])
+        for path in downloads.download(api, job_id, chosen, to, is_quiet=as_json):
+            note(str(path))
+    elif not as_json:
+        print(f"the predictions: stoker download {job_id} predictions.jsonl")
+
+
+def models(
+    framework: Annotated[str, typer.Argument(help="One trainer, with its options.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that can be trained, or a trainer's options.
+
+    stoker models ultralytics
+    """
+    known = requests.frameworks(connect())
+    if framework:
+        known = [each for each in known if each["framework"] == framework] or _no_framework(framework, known)
+    if as_json:
+        print_json({"frameworks": known})
+        return
+    for each in known:
+        print(f"{each['framework']}: {', '.join(each.get('tasks') or ['train'])}")
+        print(f"  models: {', '.join(each['models'])}")
+        if framework:
+            print_table(_OPTIONS, [_option(option) for option in each.get("options") or []])
+    if not framework:
+        note(f"options of a trainer, for --set: stoker models {known[0]['framework']}")
+
+
+_OPTIONS = (Column("OPTION"), Column("TYPE"), Column("DEFAULT", is_flexible=True), Column("ABOUT", is_flexible=True))
+
+
+def _option(option: Json) -> list[str]:
+    low, high = option.get("minimum"), option.get("maximum")
+    bounds = f"{low} to {high}" if low is not None and high is not None else ""
+    bounds = bounds or (f"at least {low}" if low is not None else f"at most {high}" if high is not None else "")
+    choices = ", ".join(str(each) for each in option.get("choices") or [])
+    about = "; ".join(word for word in (option.get("description") or "", bounds, choices) if word)
+    default = option.get("default")
+    return [option["name"], option["type"], "" if default is None else str(default), about]
+
+
+def _no_framework(name: str, known: list[Json]) -> list[Json]:
+    raise invalid(f"there is no trainer {name}; use one of {', '.join(each['framework'] for each in known)}")

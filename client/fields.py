@@ -1,0 +1,130 @@
+"""The fields of a job: their names and types, and ``NAME=value`` as people write it.
+
+The fields come from ``job.schema.json``, which is generated from the functions' own model (``./taskw openapi``).
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from client.errors import Json, invalid
+
+SCHEMA_FILE = Path(__file__).with_name("job.schema.json")
+#: other names for fields: what a job file and the command line say, and what other tools call them
+ALIASES: Mapping[str, str] = {
+    "dataset": "dataset_id",
+    "model": "model_name",
+    "lr": "learning_rate",
+    "batch": "batch_size",
+    "imgsz": "image_size",
+    "options": "hyperparameters",
+}
+#: how similar an unknown name must be to a known one to be taken for a typo
+_SIMILAR = 0.72
+_KINDS = {"integer": "a whole number", "number": "a number", "object": "one JSON object", "array": "a list"}
+
+
+@cache
+def schema() -> Json:
+    """Return the JSON schema of a job file."""
+    content: Json = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return content
+
+
+def kinds() -> dict[str, str]:
+    """Return the type of each field, by its name in the API."""
+    properties = schema()["properties"].items()
+    return {ALIASES.get(name, name): value["type"] for name, value in properties}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that an unknown one is most likely a typo of; None if none is similar."""
+    names = {each.lower(): each for each in known}
+    wanted = name.lower().replace("-", "_")
+    alias = ALIASES.get(wanted)
+    if alias in names:
+        return names[alias]
+    close = difflib.get_close_matches(wanted, names, n=1, cutoff=_SIMILAR)
+    return names[close[0]] if close else None
+
+
+def unknown(name: str, known: Iterable[str], what: str = "field") -> str:
+    """Return the message for an unknown name, with the nearest known one, or else all of them."""
+    known = list(known)
+    near = nearest(name, known)
+    return f"there is no {what} {name}; " + (f"did you mean {near}?" if near else f"use one of {', '.join(known)}")
+
+
+def from_settings(settings: Iterable[str], options: Iterable[str] | None = None) -> Json:
+    """Return ``NAME=value`` settings as fields of a job; names that are no field become options of the trainer.
+
+    ``options``: the trainer's options, if known.
+
+    Raises:
+        CallError: a name is unknown or looks like a typo, or a value has the wrong type.
+    """
+    fields: Json = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator or not name:
+            raise invalid(f"{setting}: write NAME=VALUE, such as epochs=20")
+        field = _field_of(name)
+        if field is not None and name not in (options or ()):
+            fields[field] = parsed(field, text)
+        else:
+            _check_option(name, options)
+            fields.setdefault("hyperparameters", {})[name] = _value(text)
+    return fields
+
+
+def _field_of(name: str) -> str | None:
+    """Return the field that a name means, in any case and with dashes or underscores."""
+    plain = name.lower().replace("-", "_")
+    plain = ALIASES.get(plain, plain)
+    return plain if plain in kinds() else None
+
+
+def _check_option(name: str, options: Iterable[str] | None) -> None:
+    if options is not None:
+        known = list(options)
+        if name not in known:
+            raise invalid(unknown(name, [*known, *kinds()], "field or trainer option"))
+    elif near := nearest(name, kinds()):
+        raise invalid(unknown(name, [near]))
+
+
+def parsed(field: str, text: str) -> Any:
+    """Return a field's value from text.
+
+    Raises:
+        CallError: the text is not of the field's type.
+    """
+    kind = kinds()[field]
+    try:
+        match kind:
+            case "integer":
+                return int(text)
+            case "number":
+                return float(text)
+            case "array":
+                return [word.strip() for word in text.split(",") if word.strip()]
+            case "object":
+                value = json.loads(text)
+                if isinstance(value, dict):
+                    return value
+            case _:
+                return text
+    except ValueError:
+        pass
+    raise invalid(f"{field}: write {_KINDS[kind]}, not {text}")
+
+
+def _value(text: str) -> Any:
+    """Return an option's value: JSON where it is JSON, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"True": True, "False": False, "None": None}.get(text, text)

@@ -1,0 +1,129 @@
+"""Print for people and for scripts: JSON with a stable key order, tables that fit the terminal, colours."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from shutil import get_terminal_size
+from typing import Any, NamedTuple, TextIO
+
+import typer
+from rich.cells import cell_len, set_cell_size
+
+STATE_COLOURS = {
+    "SUCCEEDED": "green",
+    "RUNNING": "cyan",
+    "FAILED": "red",
+    "CANCELLED": "yellow",
+    "PENDING": "bright_black",
+    "QUEUED": "bright_black",
+}
+_GAP = "  "
+#: no column is cut shorter than this
+_MINIMUM_WIDTH = 6
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    header: str
+    #: when the terminal is too narrow, columns are left out from the highest number on; 0: never
+    optional: int = 0
+    #: columns that may be cut, with an ellipsis, before others are left out
+    is_flexible: bool = False
+    #: whether a row's first word selects the colour of the cell
+    is_state: bool = False
+    is_number: bool = False
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: indented on a terminal, on one line otherwise, keys always in the same order."""
+    print(to_json(value, indent=2 if sys.stdout.isatty() else None), flush=True)
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON with sorted keys."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=indent)
+
+
+def print_error(line: str, problem: dict[str, Any] | None = None, *, as_json: bool = False) -> None:
+    """Print an error as one line, or as JSON for scripts."""
+    if as_json:
+        print(to_json(problem or {"title": "error", "detail": line}))
+    else:
+        print(f"{styled('stoker:', 'red', sys.stderr)} {line}", file=sys.stderr)
+
+
+def note(line: str) -> None:
+    """Print a remark that is not part of the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def has_colours(stream: TextIO | None = None) -> bool:
+    """Return whether colours may be printed (https://no-color.org)."""
+    stream = stream or sys.stdout
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def styled(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """Return text in a colour, where colours may be printed."""
+    return typer.style(text, fg=colour) if has_colours(stream) else text
+
+
+def width() -> int | None:
+    """Return the terminal's width; None if the output is no terminal, so that scripts get complete values."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows as a table that fits the terminal."""
+    for line in table(columns, list(rows), width()):
+        typer.echo(line, color=has_colours())
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
+    """Return rows as aligned lines of at most ``limit`` cells.
+
+    Empty columns are left out. If the lines are too long, flexible columns are cut, then optional ones are left out.
+    """
+    shown = [number for number, column in enumerate(columns) if not rows or any(row[number] for row in rows)]
+    natural = {number: max(cell_len(row[number]) for row in [[c.header for c in columns], *rows]) for number in shown}
+    widths = _fitted(columns, shown, natural, limit)
+    lines = [_line(columns, [column.header for column in columns], widths, is_header=True)]
+    return lines + [_line(columns, row, widths) for row in rows]
+
+
+def _fitted(columns: Sequence[Column], shown: list[int], natural: dict[int, int], limit: int | None) -> dict[int, int]:
+    """Return the widths of the columns that are shown."""
+    if limit is None:
+        return natural
+    while True:
+        widths = {number: natural[number] for number in shown}
+        excess = sum(widths.values()) + len(_GAP) * (len(widths) - 1) - limit
+        flexible = sorted((number for number in shown if columns[number].is_flexible), key=lambda n: -widths[n])
+        while excess > 0 and flexible and widths[flexible[0]] > _MINIMUM_WIDTH * 2:
+            widths[flexible[0]] -= 1
+            excess -= 1
+            flexible.sort(key=lambda n: -widths[n])
+        optional = [number for number in shown if columns[number].optional]
+        if excess <= 0 or not optional:
+            return widths
+        shown = [number for number in shown if number != max(optional, key=lambda n: columns[n].optional)]
+
+
+def _line(columns: Sequence[Column], row: Sequence[str], widths: dict[int, int], *, is_header: bool = False) -> str:
+    cells = []
+    for number, cells_wide in widths.items():
+        text = fit(row[number], cells_wide)
+        padded = text.rjust(cells_wide) if columns[number].is_number else set_cell_size(text, cells_wide)
+        if is_header:
+            padded = styled(padded, "bright_black")
+        elif columns[number].is_state:
+            padded = styled(padded, STATE_COLOURS.get(row[number].partition(" ")[0], "white"))
+        cells.append(padded)
+    return _GAP.join(cells).rstrip()
+
+
+def fit(text: str, cells: int) -> str:
+    """Return text cut to a number of terminal cells, with an ellipsis where something is missing."""
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"

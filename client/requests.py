@@ -1,0 +1,89 @@
+"""Build the request for a job from options, settings and a job file, and send it."""
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from client import fields, job_files
+from client.api import Api, call
+from client.errors import CallError, Json, UnavailableError, invalid
+
+_TRIES, _WAIT_SECONDS = 4, 1.0
+
+
+def body(options: Mapping[str, Any], settings: Iterable[str], file: Path | None, api: Api | None) -> Json:
+    """Return the fields of a request: the file's, then ``--set``, then options, of which the later ones win.
+
+    Raises:
+        CallError: a field is unknown or has the wrong type.
+    """
+    from_file = job_files.read(file) if file else {}
+    given = {name: value for name, value in options.items() if value not in (None, "", [])}
+    settings = list(settings)
+    known = _options_of(api, from_file | given) if settings and api else None
+    from_settings = fields.from_settings(settings, known)
+    merged: Json = from_file | from_settings | given
+    parts = [from_file.get("hyperparameters"), from_settings.get("hyperparameters")]
+    hyperparameters = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+    return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
+
+
+def _options_of(api: Api, job: Json) -> list[str] | None:
+    """Return the names of the trainer's options; None if the server does not tell, or the trainer is not clear."""
+    try:
+        known = frameworks(api)
+    except CallError:
+        return None  # an older server
+    framework = job.get("framework") or framework_of(known, str(job.get("model_name") or ""))
+    declared = next((each for each in known if each["framework"] == framework), None)
+    return [option["name"] for option in declared["options"]] if declared and declared.get("options") else None
+
+
+def frameworks(api: Api) -> list[Json]:
+    """Return what the server's trainers declare: models, tasks and options. Raises: CallError."""
+    content: Any = call(api, "GET", "/v1/frameworks", feature="list of models")
+    rows: list[Json] = content["frameworks"] if isinstance(content, dict) else content
+    return rows
+
+
+def framework_of(known: Iterable[Json], model: str) -> str | None:
+    """Return the only framework that knows a model; None if it is not unique."""
+    matching = [each for each in known if any(fnmatchcase(model, pattern) for pattern in each["models"])]
+    narrow = [each for each in matching if "*" not in each["models"]] or matching
+    return str(narrow[0]["framework"]) if model and len(narrow) == 1 else None
+
+
+def submit(api: Api, job: Json) -> Json:
+    """Submit a job, and return it; a repeated request after an outage creates no second job.
+
+    Raises:
+        CallError: the request was refused.
+    """
+    headers = {"Idempotency-Key": secrets.token_hex(16)}
+    for left in reversed(range(_TRIES)):
+        try:
+            return call(api, "POST", "/v1/jobs", body=job, headers=headers)
+        except UnavailableError as error:
+            if not left:
+                raise
+            time.sleep(error.retry_after_seconds or _WAIT_SECONDS)
+        except CallError as error:
+            raise _explained(api, job, error) from error
+    raise AssertionError("unreachable")
+
+
+def _explained(api: Api, job: Json, error: CallError) -> CallError:
+    """Return the error, with what is missing in words of the command line."""
+    missing = {each["field"] for each in error.problem.get("errors") or () if "missing" in each["detail"]}
+    if "model_name" in missing:
+        return invalid("which model? for example --model yolo11n.pt or --model resnet18; stoker models lists them")
+    if "framework" in missing:
+        try:
+            names = ", ".join(each["framework"] for each in frameworks(api))
+        except CallError:
+            names = "ultralytics or timm"
+        return invalid(f"more than one trainer may know {job.get('model_name')}: choose --framework: {names}")
+    return error

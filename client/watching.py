@@ -1,0 +1,35 @@
+"""Watch a job until it ends, and say how to come back when the user does not wait that long."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from client import show
+from client.api import Api, Json
+from client.errors import FAILED, INTERRUPTED
+
+
+def watch_job(api: Api, job_id: str, *, as_json: bool) -> Json:
+    """Show a job until it ends, and return it. Exit with 1 unless it succeeds."""
+    from client.follow import follow  # noqa: PLC0415 -- only watching needs them
+    from client.watch import watcher  # noqa: PLC0415 -- as above
+
+    with detached_by_interrupt(job_id, f"stoker watch {job_id}"):
+        job = watcher(as_json=as_json)(follow(api, job_id))
+    if not as_json:
+        print("\n".join(line for line in (show.end(job), show.metrics(job["metrics"])) if line))
+    if job["state"] != "SUCCEEDED":
+        raise typer.Exit(FAILED)
+    return job
+
+
+@contextmanager
+def detached_by_interrupt(job_id: str, command: str) -> Iterator[None]:
+    """Turn Ctrl-C into a message that says how to come back; the job continues."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print(f"\ndetached; job {job_id} continues. To come back: {command}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from error
