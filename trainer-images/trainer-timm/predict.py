@@ -3,15 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dataset
 import devices
 from console_capture import capturing
-from dataset.images import check_images, rules
-from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
+from dataset.images import Levels, decode
+from utils import ConfigInvalidError, Contract, run
 
 HEARTBEAT_SECONDS = 2.0  # the shortest time between two
 BEST = 5
@@ -25,16 +25,12 @@ def predict(contract: Contract) -> Mapping[str, float]:
         raise ConfigInvalidError("CHECKPOINT_KEY is missing: set it to the weights to predict with")
     if settings.hyperparameters:
         raise ConfigInvalidError(f"HYPERPARAMETERS: a prediction has none; remove {min(settings.hyperparameters)}")
-    model, transform, classes, mode = loaded(contract, settings.checkpoint_key, context)
-    root = dataset.unpacked(contract)
-    images = sorted(path for path in root.rglob("*") if path.is_file())
-    if not images:
-        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no images")
-    check_images(images, root, rules(), dataset.Report(), contract.check)
+    model, to_tensor, classes = loaded(contract, settings.checkpoint_key, context)
+    images, root = dataset.fetch_images(contract)
 
     table, began, reported_at = contract.scratch / "predictions.jsonl", time.monotonic(), 0.0
     with table.open("w", encoding="utf-8") as lines:
-        predictions = predict_images(contract, model, transform, images, mode, context)
+        predictions = predict_images(contract, model, to_tensor, images, context)
         for number, (path, scores) in enumerate(predictions, start=1):
             likeliest = [{"class": classes[index], "probability": round(score, 6)} for index, score in scores]
             lines.write(json.dumps({"file": str(path.relative_to(root)), "top": likeliest}, ensure_ascii=False) + "\n")
@@ -46,8 +42,10 @@ def predict(contract: Contract) -> Mapping[str, float]:
     return {"images": len(images)}
 
 
-def loaded(contract: Contract, key: str, context: devices.DistributedContext) -> tuple[Any, Any, list[str], str]:
-    """Return the model, its transform, the classes and the images' mode. Raises: ConfigInvalidError."""
+def loaded(
+    contract: Contract, key: str, context: devices.DistributedContext
+) -> tuple[Any, Callable[[Path], Any], list[str]]:
+    """Return the model, how it takes an image, and the classes. Raises: ConfigInvalidError."""
     from timm.data import create_transform
 
     import checkpoints
@@ -67,22 +65,25 @@ def loaded(contract: Contract, key: str, context: devices.DistributedContext) ->
     if contract.settings.image_size:
         config |= {"input_size": (config["input_size"][0], *[contract.settings.image_size] * 2)}
     mode = "L" if config["input_size"][0] == 1 else "RGB"
-    return model.to(context.device).eval(), create_transform(**config), content["classes"], mode
+    levels, transform = Levels(*content.get("levels", ())), create_transform(**config)
+    return model.to(context.device).eval(), lambda path: transform(decode(path, mode, levels)), content["classes"]
 
 
 def predict_images(
-    contract: Contract, model: Any, transform: Any, images: list[Path], mode: str, context: devices.DistributedContext
+    contract: Contract,
+    model: Any,
+    to_tensor: Callable[[Path], Any],
+    images: list[Path],
+    context: devices.DistributedContext,
 ) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
     """Yield each image with the indices and the probabilities of its likeliest classes."""
     import torch
-
-    from recipe import open_image
 
     size = contract.settings.batch_size
     for start in range(0, len(images), size):
         chunk = images[start : start + size]
         contract.check()
-        batch = torch.stack([transform(open_image(path, mode)) for path in chunk]).to(context.device)
+        batch = torch.stack([to_tensor(path) for path in chunk]).to(context.device)
         with torch.inference_mode():
             probabilities = model(batch).softmax(dim=1)
         best = probabilities.topk(min(BEST, probabilities.shape[1]), dim=1)

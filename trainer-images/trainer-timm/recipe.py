@@ -1,17 +1,16 @@
 """Build data loaders, loss, optimizer and scheduler by timm from the options."""
 
-from pathlib import Path
 from typing import Any
 
 import timm.loss
 import torch
-from PIL import Image
 from timm.data import FastCollateMixup, create_loader
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 
-from dataset import Data, Sample
+from dataset import Data, Levels, Sample
+from dataset.images import decode
 from options import Options
 from utils import ConfigInvalidError, Settings
 
@@ -19,8 +18,8 @@ from utils import ConfigInvalidError, Settings
 class ImageDataset(torch.utils.data.Dataset[tuple[Any, int]]):
     """The images of one split; ``create_loader`` sets ``transform``."""
 
-    def __init__(self, samples: list[Sample], *, in_chans: int) -> None:
-        self.samples, self.mode = samples, "L" if in_chans == 1 else "RGB"
+    def __init__(self, samples: list[Sample], levels: Levels, *, in_chans: int) -> None:
+        self.samples, self.levels, self.mode = samples, levels, "L" if in_chans == 1 else "RGB"
         self.transform: Any = None
 
     def __len__(self) -> int:
@@ -28,13 +27,7 @@ class ImageDataset(torch.utils.data.Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path, label = self.samples[index]
-        return self.transform(open_image(path, self.mode)), label
-
-
-def open_image(path: Path, mode: str) -> Image.Image:
-    """Return a decoded image."""
-    with Image.open(path) as image:
-        return image.convert(mode)
+        return self.transform(decode(path, self.mode, self.levels)), label
 
 
 def loaders(
@@ -58,7 +51,7 @@ def loaders(
     batch_size = min(settings.batch_size, max(len(data.train) // world, 1))
     mixup = mixer(options, len(data.classes)) if options.has_mixup else None
     train = create_loader(
-        ImageDataset(data.train, in_chans=options.in_chans),
+        ImageDataset(data.train, data.levels, in_chans=options.in_chans),
         batch_size=batch_size,
         is_training=True,
         no_aug=options.no_aug,
@@ -80,7 +73,7 @@ def loaders(
         **shared,
     )
     val = create_loader(
-        ImageDataset(data.val, in_chans=options.in_chans),
+        ImageDataset(data.val, data.levels, in_chans=options.in_chans),
         batch_size=settings.batch_size,
         is_training=False,
         interpolation=config["interpolation"],

@@ -107,6 +107,7 @@ def fit(
         NativeScaler(device.type) if has_scaler else None,
     )
     about = {"model_name": settings.model_name, "model_kwargs": kwargs, "classes": data.classes, "data_config": config}
+    about["levels"] = list(data.levels)
     if is_resumed:
         checkpoints.resume(run, context.folder, about)
     wrapped = torch.nn.parallel.DistributedDataParallel(model) if context.world > 1 else model
@@ -241,12 +242,12 @@ def follow() -> None:
     """Run one of the other processes of a training on several devices: no callbacks, no storage."""
     import os
 
-    from dataset import class_folders
+    import dataset
     from utils import Settings
 
     settings, _ = Settings.from_environ(os.environ)
     options, context = read_options.read(settings), devices.of_environment(os.environ)
-    data = class_folders.listed(context.folder / "dataset", val_share=options.val_share, seed=settings.seed)
+    data = dataset.load(context.folder / dataset.FILE)
     with suppress(KeyboardInterrupt):
         fit(None, settings, options, data, context, is_resumed=(context.folder / "last.pt").exists())
 

@@ -10,8 +10,7 @@ from typing import Any
 import dataset
 import yolo
 from console_capture import capturing
-from dataset.images import SUFFIXES, check_images
-from utils import ConfigInvalidError, Contract, DatasetInvalidError, run
+from utils import ConfigInvalidError, Contract, run
 
 HEARTBEAT_SECONDS = 2.0  # the shortest time between two
 OPTIONS = {"conf", "iou", "max_det", "classes", "agnostic_nms", "augment", "retina_masks"}
@@ -21,18 +20,13 @@ PROBABILITIES = 5
 def predict(contract: Contract) -> Mapping[str, float]:
     """Write predictions.jsonl, with a line for each image, and images that show the predictions; return the counts."""
     yolo.prepare(contract.scratch)
-    settings = contract.settings
     options = predict_options(contract)
     model = yolo.weights(contract, weights_key(contract))
-    root = dataset.unpacked(contract, lambda path: path.suffix.lower() in SUFFIXES)
-    images = sorted(path for path in root.rglob("*") if path.is_file())
-    if not images:
-        raise DatasetInvalidError(f"{settings.dataset_id}.zip holds no images")
-    check_images(images, root, dataset.rules(), dataset.Report(), contract.check)
+    images = dataset.fetch_images(contract)
 
     table, objects, began, reported_at = contract.scratch / "predictions.jsonl", 0, time.monotonic(), 0.0
     with table.open("w", encoding="utf-8") as lines:
-        for number, (path, result) in enumerate(results(contract, model, images, options), start=1):
+        for number, (path, result) in enumerate(results(contract, model, list(images), options), start=1):
             drawn = contract.scratch / f"{number:06}.jpg"
             result.save(filename=str(drawn))
             contract.save_result(drawn, f"images/{drawn.name}")
@@ -40,7 +34,7 @@ def predict(contract: Contract) -> Mapping[str, float]:
             prediction = as_json(result)
             objects += len(prediction.get("boxes", []))
             drawn_key = contract.key("results", f"images/{drawn.name}")
-            line = {"file": str(path.relative_to(root)), "image": drawn_key, **prediction}
+            line = {"file": images[path], "image": drawn_key, **prediction}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
             if time.monotonic() - reported_at > HEARTBEAT_SECONDS or number == len(images):
                 reported_at = time.monotonic()

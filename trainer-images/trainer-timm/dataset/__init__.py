@@ -1,15 +1,28 @@
 """Untrusted datasets: an archive of class folders, downloaded, unpacked and checked before the training."""
 
+import json
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 from dataset import class_folders, images
-from dataset.class_folders import Data, Sample
+from dataset.class_folders import Sample
+from dataset.images import Levels
 from dataset.report import Report, reporting
 from dataset.unpacking import unpack
 from utils import Contract
 
-__all__ = ["Data", "Report", "Sample", "fetch", "read", "unpacked"]
+__all__ = ["Data", "Levels", "Report", "Sample", "fetch", "fetch_images", "load", "read", "unpacked"]
+FILE = "samples.json"
+
+
+class Data(NamedTuple):
+    """Images with the index of their class, the names of the classes, and the levels of samples of over 8 bits."""
+
+    train: list[Sample]
+    val: list[Sample]
+    classes: list[str]
+    levels: Levels
 
 
 def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
@@ -19,31 +32,52 @@ def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
         DatasetInvalidError: the message names the files or folders.
     """
     with reporting(contract, framework="timm", task="classify") as report:
-        folder = unpacked(contract)
+        folder = unpacked(contract, report)
         data = read(folder, report, contract.check, val_share=val_share, seed=contract.settings.seed)
+    save(data, contract.scratch / FILE)
     return data, report
 
 
-def unpacked(contract: Contract) -> Path:
+def fetch_images(contract: Contract) -> tuple[list[Path], Path]:
+    """Return all images of a dataset to predict on, and their folder. Raises: DatasetInvalidError."""
+    with reporting(contract, framework="timm", task="classify") as report:
+        folder = unpacked(contract, report)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        checked = images.check_images(paths, folder, images.rules(), report, contract.check)
+        if not paths:
+            report.refuse("images", "there are no images in it")
+    return list(checked.paths.values()), folder
+
+
+def unpacked(contract: Contract, report: Report) -> Path:
     """Download and unpack the images of the dataset. Raises: DatasetInvalidError."""
     archive, folder = contract.download_dataset(), contract.scratch / "dataset"
-    skipped = unpack(archive, folder, _wanted, contract.check)
-    archive.unlink()
     folder.mkdir(exist_ok=True)
-    if skipped:
-        contract.event("log", f"{skipped} files of the dataset are not images and were skipped")
+    unpack(archive, folder, images.is_image, report, contract.check)
+    archive.unlink()
     return folder
 
 
 def read(folder: Path, report: Report, check: Callable[[], None], *, val_share: float, seed: int) -> Data:
     """Return the samples of an unpacked dataset, checked. Raises: DatasetInvalidError."""
     report.format = "class-folders"
-    data = class_folders.listed(folder, val_share=val_share, seed=seed)
-    paths = [path for path, _ in (*data.train, *data.val)]
-    images.check_images(paths, folder, images.rules(), report, check)
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    data = class_folders.arranged(paths, folder, report, val_share=val_share, seed=seed)
+    used = [path for path, _ in (*data.train, *data.val)]
+    checked = images.check_images(used, folder, images.rules(), report, check)
+    report.check()
+    data = class_folders.usable(data, checked.paths, report)
     class_folders.count(data, report)
-    return data
+    return Data(*data, checked.levels)
 
 
-def _wanted(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in images.SUFFIXES | images.FOREIGN_SUFFIXES
+def save(data: Data, path: Path) -> None:
+    """Write the samples for the other processes of a training."""
+    path.write_text(json.dumps(data, default=str), encoding="utf-8")
+
+
+def load(path: Path) -> Data:
+    """Return the samples that ``save`` wrote."""
+    train, val, classes, levels = json.loads(path.read_text(encoding="utf-8"))
+    train, val = ([(Path(image), label) for image, label in part] for part in (train, val))
+    return Data(train, val, classes, Levels(*levels))

@@ -6,13 +6,13 @@ from pathlib import PurePosixPath
 from utils import DatasetInvalidError
 
 NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
-_IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
+_IGNORED = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def is_ignored(path: PurePosixPath) -> bool:
     """Return whether an operating system or a tool wrote this file for itself."""
-    return bool(_IGNORED.search(str(path)))
+    return any(part.startswith(".") or part.casefold() in _IGNORED for part in path.parts)
 
 
 def checked_path(raw: str, name: str) -> PurePosixPath:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dataset.limits import share
@@ -54,6 +54,8 @@ class Report:
         self.duplicates: list[dict[str, str]] = []
         self.duplicate_count = 0
         self.classes_in_one_split: dict[str, list[str]] = {}
+        self.skipped = Counter[str]()  # files that are no data, by suffix
+        self.skipped_names: list[str] = []
         self.guesses: list[dict[str, str]] = []
         self.problems: dict[str, Problem] = {}
         self.refusals: list[str] = []
@@ -89,6 +91,12 @@ class Report:
         if len(problem.files) < FILES_LIMIT:
             problem.files.append({"file": file, "reason": plain(reason)})
 
+    def skip_other(self, path: PurePosixPath) -> None:
+        """Count a file that is no data of a dataset, such as a README."""
+        self.skipped[path.suffix.lower()] += 1
+        if len(self.skipped_names) < FILES_LIMIT:
+            self.skipped_names.append(path.name)
+
     @property
     def left_out(self) -> int:
         """How many files were left out."""
@@ -104,14 +112,18 @@ class Report:
             raise DatasetInvalidError(self.message)
 
     def _is_too_broken(self) -> bool:
-        items = sum(self._sizes.values()) + len(self._broken)
-        return len(self._broken) > max(1, int(share("DATASET_BROKEN_SHARE") * items))
+        return len(self._broken) > max(1, int(share("DATASET_BROKEN_SHARE") * self._items))
+
+    @property
+    def _items(self) -> int:
+        return sum(self._sizes.values()) + len(self._broken)
 
     @property
     def message(self) -> str:
         """The refusals, and what was left out by kind, in at most 500 characters."""
         left_out = [str(problem) for problem in self.problems.values() if not problem.refused]
-        text = "; ".join([*self.refusals, *left_out])
+        broken = f"{len(self._broken)} of {self._items} are broken, more than DATASET_BROKEN_SHARE lets be left out"
+        text = "; ".join([*self.refusals, *([broken] if self._is_too_broken() else []), *left_out])
         return shortened(f"{self.dataset}: {text}" if text and self.dataset else text)
 
     def as_json(self) -> dict[str, Any]:
@@ -134,6 +146,7 @@ class Report:
             "guesses": self.guesses,
             "problems": [asdict(problem) for problem in self.problems.values()],
             "left_out": self.left_out,
+            "skipped": dict(self.skipped),
             "duplicates": self.duplicates,
             "duplicate_count": self.duplicate_count,
             "classes_in_one_split": self.classes_in_one_split,
@@ -153,16 +166,21 @@ def reporting(contract: Contract, framework: str, task: str) -> Iterator[Report]
         yield report
         report.check()
     except DatasetInvalidError as error:
-        if not report.refusals and str(error) != report.message:
+        if str(error) != report.message:
             report.refuse("unusable", str(error))
         _send(contract, report)
         raise DatasetInvalidError(report.message) from error
     _send(contract, report)
+    if report.left_out:
+        contract.warn_once(shortened(f"left out: {report.message}"))
 
 
 def _send(contract: Contract, report: Report) -> None:
     for guess in report.guesses:
         contract.warn_once(guess["message"])
+    if report.skipped:
+        kinds = [f"{count} {suffix or 'without a suffix'}" for suffix, count in report.skipped.most_common()]
+        contract.event("log", f"files that are no data of the dataset were skipped: {listed(kinds, 8)}")
     with suppress(StorageError):  # a report that cannot be stored ends no training, nor hides a refusal
         contract.save_result(report.write(contract.scratch / FILE))
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dataset import images, yolo
+from dataset import class_folders, images, yolo
 from dataset.report import Report, reporting
 from dataset.unpacking import unpack
 from utils import Contract
 
-__all__ = ["Report", "fetch", "read", "rules", "unpacked"]
+__all__ = ["Report", "fetch", "fetch_images", "read", "rules", "unpacked"]
+VAL_SHARE = 0.2  # of the images, if the dataset has no val/
 
 
 def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
@@ -23,18 +24,27 @@ def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
     with reporting(contract, framework="ultralytics", task=model.task) as report:
-        folder = unpacked(contract, yolo.is_wanted)
+        folder = unpacked(contract, yolo.is_wanted, report)
         return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed), report
 
 
-def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool]) -> Path:
+def fetch_images(contract: Contract) -> dict[Path, str]:
+    """Return all images of a dataset to predict on, and their names in it. Raises: DatasetInvalidError."""
+    with reporting(contract, framework="ultralytics", task="predict") as report:
+        folder = unpacked(contract, images.is_image, report)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        checked = images.check_images(paths, folder, rules(), report, contract.check)
+        if not paths:
+            report.refuse("images", "there are no images in it")
+    return {now: str(before.relative_to(folder)) for before, now in checked.paths.items()}
+
+
+def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool], report: Report) -> Path:
     """Download and unpack the dataset. Raises: DatasetInvalidError."""
     archive, folder = contract.download_dataset(), contract.scratch / "dataset"
-    skipped = unpack(archive, folder, wanted, contract.check)
-    archive.unlink()
     folder.mkdir(exist_ok=True)
-    if skipped:
-        contract.event("log", f"{skipped} files of the dataset are neither images nor labels and were skipped")
+    unpack(archive, folder, wanted, report, contract.check)
+    archive.unlink()
     return folder
 
 
@@ -44,9 +54,25 @@ def read(folder: Path, report: Report, check: Callable[[], None], *, task: str, 
     Raises:
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
+    if task == "classify":
+        return _class_folders(folder, report, check, seed=seed)
     return yolo.read(folder, report, check, rules(), task=task, seed=seed)
+
+
+def _class_folders(folder: Path, report: Report, check: Callable[[], None], *, seed: int) -> Path:
+    report.format = "class-folders"
+    paths = (path for path in folder.rglob("*") if path.is_file() and images.is_image(path))
+    data = class_folders.arranged(paths, folder, report, val_share=VAL_SHARE, seed=seed)
+    used = [path for path, _ in (*data.train, *data.val)]
+    checked = images.check_images(used, folder, rules(), report, check)
+    report.check()
+    data = class_folders.usable(data, checked.paths, report)
+    class_folders.count(data, report)
+    return class_folders.placed(data, folder.with_name("classes"))
 
 
 def rules() -> images.Rules:
     """Return what ultralytics can read: it rejects smaller images, and reads TIFF by OpenCV."""
-    return images.rules(smallest_side=10, wide_tiff=False)
+    formats = frozenset({"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"})
+    suffixes = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+    return images.rules(smallest_side=10, wide_tiff=False, formats=formats, suffixes=suffixes)

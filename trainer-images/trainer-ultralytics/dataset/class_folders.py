@@ -1,17 +1,26 @@
 """Class folders: ``train/<class>/…`` and ``val/<class>/…``, or ``<class>/…`` alone, split by the seed."""
 
 import random
-from collections import Counter
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.images import FOREIGN_SUFFIXES, SUFFIXES
-from dataset.report import Report, Split
-from utils import DatasetInvalidError
+from dataset.report import Report, Split, listed
 
-VALIDATION = ("val", "validation", "valid", "test")
 FEWEST = 2
+_SPLIT = re.compile(
+    r"(?:(?P<train>train(?:ing)?|学習|训练|訓練|학습|훈련)"
+    r"|(?P<val>val(?:id(?:at(?:e|ion))?)?|dev|検証|验证|驗證|검증)"
+    r"|(?P<test>test(?:ing)?|eval(?:uation)?|holdout|测试|測試|테스트|시험))"
+    r"[\W_]*(?:set|data|dataset|images?|imgs?|split)?[\W_]*\d*"
+)
+USUAL = {"train", "val", "validation", "valid", "test"}
+Parts = tuple[str, ...]
 Sample = tuple[Path, int]
+Files = list[tuple[Parts, Path]]  # the names below the current folder, and the path
 
 
 class Data(NamedTuple):
@@ -22,74 +31,246 @@ class Data(NamedTuple):
     classes: list[str]
 
 
-def listed(folder: Path, *, val_share: float, seed: int) -> Data:
-    """Return the samples in an unpacked folder: the same list for the same seed. Raises: DatasetInvalidError."""
-    root = _root(folder)
-    val = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
-    if (root / "train").is_dir():
-        if val is None:
-            raise DatasetInvalidError(
-                f"there is a folder train/, but none of {', '.join(f'{name}/' for name in VALIDATION)}"
-            )
-        classes = _classes(root / "train")
-        unknown = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in classes)
-        if unknown:
-            raise DatasetInvalidError(f"{val.name}/{unknown[0]}: a class that train/ does not have")
-        samples = _samples(val, classes)
-        if not samples:
-            raise DatasetInvalidError(f"{val.name}/ holds no images in folders of classes")
-        return Data(_samples(root / "train", classes, each=1), samples, classes)
-    classes = _classes(root)
-    return _split(_samples(root, classes, each=FEWEST), classes, val_share=val_share, seed=seed)
+class Splits(NamedTuple):
+    """The images of each split, whose first name is their class; no val: a share of train."""
+
+    train: Files
+    val: Files | None
 
 
-def _root(folder: Path) -> Path:
-    """Return the folder of the classes: the archive's root, or its only folder, unless that is a class itself."""
-    inside = list(folder.iterdir())
-    is_wrapped = len(inside) == 1 and inside[0].name != "train" and all(path.is_dir() for path in inside[0].glob("*"))
-    return inside[0] if is_wrapped and inside[0].is_dir() else folder
+def arranged(images: Iterable[Path], root: Path, report: Report, *, val_share: float, seed: int) -> Data:
+    """Return the samples below a folder: the same list for the same seed. The report has what was guessed.
+
+    Raises:
+        DatasetInvalidError: the message names the folders.
+    """
+    files = _unwrapped([(path.relative_to(root).parts, path) for path in sorted(images)], report)
+    splits = _splits(files, report)
+    report.check()
+    train, val = (_of_classes(part, report) if part is not None else None for part in splits)
+    classes = sorted(train or ())
+    if len(classes) < FEWEST:
+        folders = f"only one class folder, {classes[0]}/" if classes else "no class folders with images"
+        report.refuse("classes", f"{folders}; {FEWEST} or more are needed: {SHAPE}{_hint(files, report)}")
+    report.check()
+    if val is None:
+        return _split(train or {}, classes, report, val_share=val_share, seed=seed)
+    val = _matched(val, classes, report)
+    if not any(val.values()):
+        report.refuse("classes", f"no class of the validation images is in train/, which has {listed(classes)}")
+    report.check()
+    return Data(_samples(train or {}, classes), _samples(val, classes), classes)
 
 
-def _classes(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    if len(names) < FEWEST:
-        raise DatasetInvalidError(
-            f"{len(names)} classes (folders of images); {FEWEST} or more are needed: train/<class>/ and val/<class>/"
-        )
-    return names
+SHAPE = "train/<class>/ and val/<class>/, or <class>/ alone"
 
 
-def _samples(folder: Path, classes: list[str], *, each: int = 0) -> list[Sample]:
-    samples = []
-    for number, name in enumerate(classes):
-        files = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
-        foreign = [path for path in files if path.suffix.lower() in FOREIGN_SUFFIXES]
-        if foreign:
-            raise DatasetInvalidError(
-                f"{foreign[0].relative_to(folder)}: {foreign[0].suffix} images are not supported; "
-                f"use {', '.join(sorted(SUFFIXES))}"
-            )
-        if len(files) < each:
-            raise DatasetInvalidError(f"{name}/ holds {len(files)} images; {each} or more are needed")
-        samples += [(path, number) for path in files]
-    return samples
+def split_of(name: str) -> str | None:
+    """Return train, val or test for a folder that is called so, in any case or in the usual variants."""
+    match = _SPLIT.fullmatch(_normal(name))
+    return match and match.lastgroup
 
 
-def _split(samples: list[Sample], classes: list[str], *, val_share: float, seed: int) -> Data:
-    """Split off a share of each class, at least one image, for validation."""
-    train, val = [], []
-    for number in range(len(classes)):
-        mine = [sample for sample in samples if sample[1] == number]
-        random.Random(f"{seed}/{number}").shuffle(mine)  # noqa: S311 -- a reproducible choice
-        count = min(max(round(len(mine) * val_share), 1), len(mine) - 1)
-        val += mine[:count]
-        train += mine[count:]
-    return Data(sorted(train), sorted(val), classes)
+def usable(data: Data, paths: Mapping[Path, Path], report: Report) -> Data:
+    """Return the samples that can be used, and the classes that still have one; ``paths`` says where they are now.
+
+    Raises:
+        DatasetInvalidError: too few are left.
+    """
+    train = [(paths[path], number) for path, number in data.train if path in paths]
+    val = [(paths[path], number) for path, number in data.val if path in paths]
+    remaining = sorted({number for _, number in train})
+    if len(remaining) < FEWEST or not val:
+        report.refuse("classes", f"too few usable images: {len(train)} to train on and {len(val)} to validate on")
+    report.check()
+    index = {old: new for new, old in enumerate(remaining)}
+    classes = [data.classes[old] for old in remaining]
+    train, val = ([(path, index[number]) for path, number in part if number in index] for part in (train, val))
+    return Data(train, val, classes)
+
+
+def placed(data: Data, folder: Path) -> Path:
+    """Move the images to ``train/<class>/`` and ``val/<class>/`` in a new folder, for frameworks that scan one."""
+    for split, samples in (("train", data.train), ("val", data.val)):
+        for number, (path, label) in enumerate(samples):
+            target = folder / split / data.classes[label] / path.name
+            if target.exists():  # from another folder of the class
+                target = target.with_name(f"{number}-{path.name}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    return folder
 
 
 def count(data: Data, report: Report) -> None:
-    """Note the images of each split and class."""
+    """Note the images of each split and class, and the classes that only one split has."""
     report.classes = data.classes
     for name, samples in (("train", data.train), ("val", data.val)):
         of_classes = Counter(data.classes[number] for _, number in samples)
         report.splits[name] = Split(len(samples), classes=dict(of_classes))
+    lacking = [name for name in data.classes if name not in report.splits["val"].classes]
+    if lacking:
+        report.classes_in_one_split.setdefault("train", lacking)
+        report.guess("classes", f"classes without an image to validate on: {listed(lacking)}")
+
+
+def _unwrapped(files: Files, report: Report) -> Files:
+    """Remove the folders around all images; images beside the only folder are left out."""
+    while files:
+        tops = {parts[0] for parts, _ in files if len(parts) > 1}
+        if len(tops) != 1 or split_of(*tops):
+            return files
+        inside = [(parts[1:], path) for parts, path in files if len(parts) > 1]
+        if not any(len(parts) > 1 for parts, _ in inside):
+            return files  # the only folder is a class
+        for _, path in [file for file in files if len(file[0]) == 1]:
+            report.skip("images in no class folder", path.name, "it lies beside the folder of the dataset")
+        files = inside
+    return files
+
+
+def _splits(files: Files, report: Report) -> Splits:
+    folders = defaultdict[str, Files](list)
+    for parts, path in files:
+        if len(parts) > 1:
+            folders[parts[0]].append((parts[1:], path))
+    kinds: dict[str, list[str]] = {"train": [], "val": [], "test": [], "": []}
+    for name in sorted(folders):
+        kinds[split_of(name) or ""].append(name)
+    trains, others = kinds["train"], kinds["val"] + kinds["test"]
+    like_splits = trains + others
+    if kinds[""] and not (trains and others) and not any(_has_folders(folders[name]) for name in like_splits):
+        if like_splits:  # such as bus/, car/ and train/
+            report.guess("splits", f"{_folders(like_splits)} is taken for a class, like {_folders(kinds[''])}")
+        return _of_flat(files, folders, report)
+    if not like_splits:
+        return _of_flat(files, folders, report)
+    if len(trains) != 1:
+        lacking = "none" if not trains else "more than one"
+        reason = f"{_folders(sorted(folders))} may be splits, but {lacking} of them is train/; or classes"
+        report.refuse("splits", f"{reason}. Rename one to train/ and another to val/, or give the classes other names")
+        return Splits([], None)
+    return _of_splits(files, folders, kinds, report)
+
+
+def _folders(names: Sequence[str]) -> str:
+    return listed([f"{name}/" for name in names])
+
+
+def _of_splits(files: Files, folders: Mapping[str, Files], kinds: Mapping[str, list[str]], report: Report) -> Splits:
+    [train], vals, tests = kinds["train"], kinds["val"], kinds["test"]
+    vals = sorted(vals, key=lambda name: (_normal(name) != "val", name))
+    val = next(iter([*vals, *tests]), None)
+    if len(vals) > 1:
+        report.refuse("splits", f"{_folders(vals)} all look like val/: keep one")
+    if val and not {train, val} <= USUAL:
+        report.guess("splits", f"{train}/ is used to train and {val}/ to validate")
+    elif val and val in tests:
+        report.guess("splits", f"there is no val/: {val}/ is used to validate")
+    for name in tests[1 if val in tests else 0 :]:
+        report.splits["test"] = Split(len(folders[name]))
+    for name in kinds[""]:
+        for _, path in folders[name]:
+            report.skip("images outside train/ and val/", f"{name}/{path.name}", "not used")
+    for parts, path in files:
+        if len(parts) == 1:
+            report.skip("images in no class folder", path.name, "not used")
+    if not _has_folders(folders[train]):
+        lying = f"the images lie in {train}/ itself, not in folders of classes"
+        report.refuse("classes", f"{lying}: {SHAPE}{_hint(folders[train], report)}")
+    return Splits(folders[train], folders[val] if val else None)
+
+
+def _of_flat(files: Files, folders: Mapping[str, Files], report: Report) -> Splits:
+    """Return flat class folders as they are; ``<class>/train/…`` and ``<class>/val/…`` by their splits."""
+    inner = {top: {split_of(parts[0]) if len(parts) > 1 else None for parts, _ in folders[top]} for top in folders}
+    if len(folders) < FEWEST or not all("train" in splits and None not in splits for splits in inner.values()):
+        return Splits(files, None)
+    deepest = max(len(parts) for top in folders for parts, _ in folders[top])
+    if deepest > FEWEST:
+        several = f"{_folders(list(folders))} each hold a train/ with folders: several datasets, or classes?"
+        report.refuse("splits", f"{several} Use one dataset: {SHAPE}")
+    report.guess("splits", f"{_folders(list(folders))} are classes, which hold the splits")
+    parts_of = defaultdict[str, Files](list)
+    for top, inside in folders.items():
+        for parts, path in inside:
+            parts_of[split_of(parts[0]) or ""].append(((top, *parts[1:]), path))
+    return Splits(parts_of["train"], parts_of["val"] or parts_of["test"] or None)
+
+
+def _hint(files: Files, report: Report) -> str:
+    """Return what such an archive usually is, and what to do."""
+    starts = Counter(match[0].casefold() for _, path in files if (match := re.match(r"[^\W\d_]+", path.name)))
+    prefixes = [start for start, times in starts.most_common() if times > 1]
+    if "_classes.csv" in report.skipped_names:
+        return ". _classes.csv has several classes for an image: such multi-label datasets are not supported"
+    if {".yaml", ".yml"} & report.skipped.keys() or report.skipped.get(".txt", 0) >= max(len(files) // 2, 1):
+        return ". It looks like a dataset for object detection: use the framework ultralytics, such as model yolo11n.pt"
+    if {".json", ".xml"} & report.skipped.keys():
+        return ". Annotations in .json or .xml are for object detection: use the framework ultralytics"
+    if {".csv", ".tsv", ".xlsx"} & report.skipped.keys():
+        name = next(name for name in report.skipped_names if name.endswith((".csv", ".tsv", ".xlsx")))
+        return f". The classes in {name} are not read: sort the images into one folder for each class"
+    if len(prefixes) >= FEWEST:
+        return f". The files' names seem to hold the class ({listed(prefixes, 3)}): sort them into one folder for each"
+    return ""
+
+
+def _has_folders(files: Files) -> bool:
+    return any(len(parts) > 1 for parts, _ in files)
+
+
+def _of_classes(files: Files, report: Report) -> dict[str, list[Path]]:
+    classes, nested = defaultdict[str, list[Path]](list), dict[str, None]()
+    for parts, path in files:
+        if len(parts) == 1:
+            report.skip("images in no class folder", f"{path.parent.name}/{path.name}", "not used")
+            continue
+        classes[parts[0]].append(path)
+        if len(parts) > FEWEST:
+            nested[f"{parts[0]}/{parts[1]}/"] = None
+    if nested:
+        report.guess("folders", f"folders within a class belong to it, such as {listed(list(nested), 3)}")
+    return dict(classes)
+
+
+def _matched(val: Mapping[str, list[Path]], classes: Sequence[str], report: Report) -> dict[str, list[Path]]:
+    """Return the images of val by train's classes, whose names may differ in case or in their normal form."""
+    normal = {_normal(name): name for name in classes}
+    matched, unknown = defaultdict[str, list[Path]](list), list[str]()
+    for name, paths in val.items():
+        known = name if name in classes else normal.get(_normal(name))
+        if known is None:
+            unknown.append(name)
+            for path in paths:
+                report.skip("images of a class that train/ does not have", f"{name}/{path.name}", "not used")
+            continue
+        if known.casefold() == name.casefold() and known != name:
+            report.guess("classes", f"{name}/ of the validation images is taken for the class {known}")
+        matched[known] += paths
+    if unknown:
+        report.classes_in_one_split["val"] = unknown
+    return dict(matched)
+
+
+def _samples(paths: Mapping[str, list[Path]], classes: Sequence[str]) -> list[Sample]:
+    return [(path, number) for number, name in enumerate(classes) for path in sorted(paths.get(name, ()))]
+
+
+def _split(paths: Mapping[str, list[Path]], classes: list[str], report: Report, *, val_share: float, seed: int) -> Data:
+    """Split off a share of each class for validation, at least one image, unless there is only one."""
+    train, val = list[Sample](), list[Sample]()
+    for number, name in enumerate(classes):
+        mine = [(path, number) for path in sorted(paths[name])]
+        random.Random(f"{seed}/{number}").shuffle(mine)  # noqa: S311 -- a reproducible choice
+        most = min(max(round(len(mine) * val_share), 1), len(mine) - 1)
+        val += mine[:most]
+        train += mine[most:]
+    if not val:
+        report.refuse("splits", "each class has one image only: there is none to validate on")
+    report.check()
+    report.guess("splits", f"there is no val/: {len(val)} of {len(train) + len(val)} images are kept for validation")
+    return Data(sorted(train), sorted(val), classes)
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold().strip()

@@ -1,79 +1,211 @@
-"""Images: which suffixes and formats are read, and the check of each one."""
+"""Images: which formats are read, the check of each one, and decoding to 8 bits a sample."""
 
 import os
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import NamedTuple
+from functools import cache, partial
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+import pi_heif
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dataset.limits import limit
 from dataset.report import Report
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-#: images that are not supported: an error names them, instead of skipping them silently
-FOREIGN_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".dng", ".jp2", ".svg", ".psd"}
-FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+SUFFIXES = {
+    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+#: images that are not read: they are left out by name, instead of being taken for something else
+FOREIGN_SUFFIXES = {
+    *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".nii", ".orf", ".psd", ".raf"),
+    *(".rw2", ".svg", ".tga", ".xcf"),
+}
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_SIGNATURES = {
+    b"<": "an HTML or XML page",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+    b"8BPS": "a Photoshop file",
+}
 
 
 class Rules(NamedTuple):
-    """What a framework can read."""
+    """What a framework can read; other images are rewritten as PNG, or get the suffix of their format."""
 
     pixel_limit: int
     smallest_side: int = 1
     wide_tiff: bool = True  # TIFF of 32 bits a sample
+    formats: frozenset[str] | None = None  # Pillow's names; None: whatever Pillow reads
+    suffixes: frozenset[str] = frozenset(SUFFIXES)
+
+
+class Levels(NamedTuple):
+    """The samples of more than 8 bits that become black and white, alike in all images of a dataset."""
+
+    black: float = 0.0
+    white: float = 65_535.0
 
 
 class Inspected(NamedTuple):
     """What the check of one image says; an empty problem means that it can be used."""
 
+    path: Path  # where it is now: it may have been rewritten
     width: int = 0
     height: int = 0
     problem: str = ""
+    frames: int = 1
+    levels: Levels | None = None  # the lowest and the highest sample, if samples have more than 8 bits
 
 
-def rules(*, smallest_side: int = 1, wide_tiff: bool = True) -> Rules:
+class Checked(NamedTuple):
+    """The images that can be used, by their path before the check, and the levels that all of them share."""
+
+    paths: dict[Path, Path]
+    levels: Levels
+
+
+def rules(**framework: Any) -> Rules:
     """Return a framework's rules within the limits of the environment. Raises: ConfigInvalidError."""
-    return Rules(limit("DATASET_PIXEL_LIMIT"), smallest_side, wide_tiff)
+    return Rules(limit("DATASET_PIXEL_LIMIT"), **framework)
 
 
-def check_images(images: Iterable[Path], root: Path, rules: Rules, report: Report, check: Callable[[], None]) -> None:
-    """Decode each image once. Raises: DatasetInvalidError."""
-    Image.init()  # else Pillow has not registered the rarer formats
-    Image.MAX_IMAGE_PIXELS = None  # our own limit's message names the file
-    paths = list(images)
+def is_image(path: PurePath) -> bool:
+    """Return whether a file counts as an image by its suffix, be it one that can be read or not."""
+    return path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES
+
+
+def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report, check: Callable[[], None]) -> Checked:
+    """Return the images that can be decoded; the report names the others."""
+    paths, usable, levels = list(paths), dict[Path, Path](), list[Levels]()
+    animated = list[str]()
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         try:
             for path, image in zip(paths, pool.map(partial(inspect, rules=rules), paths), strict=True):
                 check()
+                name = str(path.relative_to(root))
                 if image.problem:
-                    report.refuse("broken images", image.problem, str(path.relative_to(root)))
-                report.check()
+                    report.problem("broken images", name, image.problem)
+                    continue
+                usable[path] = image.path
                 report.image_size(image.width, image.height)
+                if image.frames > 1:
+                    animated.append(name)
+                if image.levels:
+                    levels.append(image.levels)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if animated:
+        report.guess("frames", f"{len(animated)} images have several frames, such as {animated[0]}: the first is used")
+    return Checked(usable, shared_levels(levels))
 
 
 def inspect(path: Path, rules: Rules) -> Inspected:
     """Decode an image at a small scale; this function may run in another thread or process."""
+    prepare()
+    if path.suffix.lower() in FOREIGN_SUFFIXES:
+        return Inspected(path, problem=f"{path.suffix.lower()} images are not supported: save it as JPEG or PNG")
     try:
         with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > rules.pixel_limit:
-                return Inspected(width, height, f"{width}x{height} pixels are more than {rules.pixel_limit}")
-            if min(width, height) < rules.smallest_side:
-                problem = f"{width}x{height} pixels; a side needs {rules.smallest_side} or more"
-                return Inspected(width, height, problem)
-            image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
+            problem = _problem(image, rules)
+            if problem:
+                return Inspected(path, problem=problem)
+            size, image_format = image.size, image.format or ""
+            if rules.formats is None or image_format in rules.formats:
+                image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
             image.load()
-            if image.format == "TIFF" and image.mode in {"F", "I"} and not rules.wide_tiff:
-                return Inspected(width, height, "a TIFF of 32 bits a sample; use 8 or 16")
-            return Inspected(width, height)
+            frames = 1 if image_format in {"MPO", "TIFF"} else getattr(image, "n_frames", 1)
+            levels = _levels(image)
+            return Inspected(_adapted(path, image, rules), *size, frames=frames, levels=levels)
     # ultralytics replaces Image.open by a function that raises ImportError for an unknown image, to ask for a plug-in.
     except (UnidentifiedImageError, ImportError):
-        return Inspected(problem=f"not an image of these formats: {', '.join(FORMATS)}")
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        return Inspected(problem=f"broken or truncated: {error}")
+        return Inspected(path, problem=_what_it_is(path))
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
+        return Inspected(path, problem=f"broken or truncated: {error}")
+
+
+def _problem(image: Image.Image, rules: Rules) -> str:
+    width, height = image.size
+    if width * height > rules.pixel_limit:
+        return f"{width}x{height} pixels are more than {rules.pixel_limit} (DATASET_PIXEL_LIMIT)"
+    if min(width, height) < rules.smallest_side:
+        return f"{width}x{height} pixels; a side needs {rules.smallest_side} or more"
+    if image.format == "TIFF" and image.mode in {"F", "I"} and not rules.wide_tiff:
+        return "a TIFF of 32 bits a sample; use 8 or 16"
+    return ""
+
+
+def _adapted(path: Path, image: Image.Image, rules: Rules) -> Path:
+    """Rewrite or rename an image that the framework would not read, and return its path."""
+    is_read = rules.formats is None or image.format in rules.formats
+    if is_read and path.suffix.lower() in rules.suffixes:
+        return path
+    suffix = (".jpg" if image.format in {"JPEG", "MPO"} else f".{str(image.format).lower()}") if is_read else ".png"
+    target = path.with_suffix(suffix)
+    if target.exists():  # the name of another image
+        target = path.with_name(f"{path.name}{suffix}")
+    if is_read:
+        return path.rename(target)
+    upright = ImageOps.exif_transpose(image)
+    modes = {"1": "L", "L": "L", "I;16": "I;16", "I": "I;16"}  # of PNG; a PGM of 16 bits is I
+    upright.convert(modes.get(upright.mode, "RGB")).save(target)
+    path.unlink()
+    return target
+
+
+def decode(path: Path, mode: str, levels: Levels) -> Image.Image:
+    """Return an image with 8 bits a sample, in mode RGB or L: the same pixels in training, validation, prediction."""
+    prepare()
+    with Image.open(path, formats=FORMATS) as image:
+        return (_narrowed(image, levels) if is_wide(image) else image).convert(mode)
+
+
+def is_wide(image: Image.Image) -> bool:
+    """Return whether samples have more than 8 bits, which Pillow would clip; it scales 16-bit colours by itself."""
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def shared_levels(each: Sequence[Levels]) -> Levels:
+    """Return the levels of a dataset: of whole numbers the range of their bits, of others the range that is used."""
+    if not each:
+        return Levels()
+    black, white = min(levels.black for levels in each), max(levels.white for levels in each)
+    if black < 0 or black % 1 or white % 1 or white <= 1:
+        return Levels(black, white if white > black else black + 1)
+    return Levels(0.0, next((float(top) for top in (255, 1_023, 4_095, 16_383, 65_535) if white <= top), white))
+
+
+@cache
+def prepare() -> None:
+    """Register Pillow's rarer formats and HEIF, once in a process."""
+    Image.init()
+    pi_heif.register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # our own limit's message names the file
+    warnings.filterwarnings("ignore", module="PIL")  # about what is odd, but can be read
+
+
+def _levels(image: Image.Image) -> Levels | None:
+    if not is_wide(image):
+        return None
+    values = np.asarray(image)
+    finite = values[np.isfinite(values)]
+    return Levels(float(finite.min()), float(finite.max())) if finite.size else Levels(0.0, 0.0)
+
+
+def _narrowed(image: Image.Image, levels: Levels) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=levels.black)
+    scaled = (values - levels.black) * (255 / (levels.white - levels.black))
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+
+def _what_it_is(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(512).lstrip()
+    if not start:
+        return "empty (0 bytes)"
+    text = next((f", but {text}" for signature, text in _SIGNATURES.items() if start.startswith(signature)), "")
+    return f"not an image of these formats: {', '.join(FORMATS)}{text}"

@@ -10,13 +10,16 @@ from pathlib import Path, PurePosixPath
 
 from dataset import names
 from dataset.limits import limit
+from dataset.report import Report
 from utils import DatasetInvalidError
 
 CHUNK_BYTES = 1 << 20
 
 
-def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], check: Callable[[], None]) -> int:
-    """Unpack the wanted files below ``folder``; return how many were skipped.
+def unpack(
+    archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], report: Report, check: Callable[[], None]
+) -> None:
+    """Unpack the wanted files below ``folder``; the report counts the others.
 
     All names are checked before anything is written. ``check`` is called before each file.
 
@@ -27,15 +30,17 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool],
     try:
         with zipfile.ZipFile(archive) as zipped:
             files = _checked_files(zipped.infolist(), archive.stat().st_size)
-            selected = {path: entry for path, entry in files.items() if wanted(path)}
-            for path, entry in selected.items():
+            for path, entry in files.items():
                 check()
+                if not wanted(path):
+                    report.skip_other(path)
+                    continue
+                report.files, report.bytes = report.files + 1, report.bytes + entry.file_size
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 with zipped.open(entry) as source, (folder / path).open("xb") as target:
                     shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the declared size
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DatasetInvalidError(f"{archive.name} is not a usable zip archive: {error}") from error
-    return len(files) - len(selected)
 
 
 def _checked_files(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -46,15 +46,11 @@ def read(  # noqa: PLR0913 -- what is read, and how
     task: str,
     seed: int = 0,
 ) -> Path:
-    """Return the ``data`` argument of ``YOLO.train``: a YAML file that we wrote, or a folder of classes.
+    """Return the ``data`` argument of ``YOLO.train``: a YAML file that we wrote.
 
     Raises:
         DatasetInvalidError: the message names what to change.
     """
-    if task == "classify":
-        root = _root(folder)
-        images.check_images(_classes(root), root, rules, report, check)
-        return root
     contents = Contents(folder, IMAGE_SUFFIXES | FOREIGN_SUFFIXES, report)
     layout = formats.read(contents, task)
     report.format, report.classes = layout.format, layout.names
@@ -62,58 +58,19 @@ def read(  # noqa: PLR0913 -- what is read, and how
     wanted = splits.with_validation(layout.splits, seed, report)
     row_rules = _row_rules(layout, task)
     paths = list(dict.fromkeys(image for of_split in wanted.values() for image in of_split))
-    images.check_images(paths, folder, rules, report, check)
+    usable = images.check_images(paths, folder, rules, report, check).paths
     if layout.text_labels:
         text_labels.check_unmatched(layout.text_labels, report)
-    checked = _check_labels(paths, layout, row_rules, report, check)
+    checked = _check_labels(usable, layout, row_rules, report, check)
     kept = {split: [image for image in of_split if image in checked] for split, of_split in wanted.items()}
     _count(kept, checked, layout, report)
+    kept = {split: [usable[image] for image in of_split] for split, of_split in kept.items()}
     _compare(kept, contents)
     report.check()
     empty = [split for split, of_split in kept.items() if not of_split]
     if empty:
         raise DatasetInvalidError(f"{empty[0]}: none of its images can be used; {report.message}")
     return _write(folder, kept, layout, task)
-
-
-def _root(folder: Path) -> Path:
-    inside = list(folder.iterdir())
-    has_data = any((folder / name).exists() for name in ("data.yaml", "data.yml", "train"))
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() and not has_data else folder
-
-
-def _classes(root: Path) -> list[Path]:
-    """Return the images of train/<class>/…, val/<class>/… ."""
-    val = next((root / name for name in ("val", "validation", "valid", "test") if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or val is None:
-        raise DatasetInvalidError("a dataset to classify needs the folders train/<class>/ and val/<class>/")
-    names = {path.name for path in (root / "train").iterdir() if path.is_dir()}
-    if len(names) < 2:  # noqa: PLR2004
-        raise DatasetInvalidError(f"train/ has {len(names)} classes (folders); two or more are needed")
-    unknown = sorted(path.name for path in val.iterdir() if path.is_dir() and path.name not in names)
-    if unknown:
-        raise DatasetInvalidError(f"{val.name}/{unknown[0]}: a class that train/ does not have")
-    images = []
-    for split in (root / "train", val):
-        paths = list(_images_below(split))
-        if not paths:
-            raise DatasetInvalidError(f"{split.name}/ holds no images")
-        images += paths
-    empty = sorted(name for name in names if not any(_images_below(root / "train" / name)))
-    if empty:
-        raise DatasetInvalidError(f"train/{empty[0]}/ holds no images")
-    return images
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        suffix = path.suffix.lower()
-        if suffix in FOREIGN_SUFFIXES:
-            raise DatasetInvalidError(
-                f"{path.name}: {suffix} images are not supported; use {', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        if suffix in IMAGE_SUFFIXES and path.is_file():
-            yield path
 
 
 def _row_rules(layout: Layout, task: str) -> Rules:

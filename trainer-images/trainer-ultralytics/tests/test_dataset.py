@@ -17,6 +17,7 @@ from PIL import Image
 
 import dataset
 from dataset import labels
+from dataset.report import Report
 from dataset.unpacking import unpack
 from utils import DatasetInvalidError
 
@@ -51,6 +52,7 @@ class Quiet:
 
 
 def fetch(folder: Path, files: Files, task: str = "detect") -> tuple[Path, Quiet]:
+    folder.mkdir(exist_ok=True)
     contract: Any = Quiet(folder, zipped(files, folder / "given.zip"))
     return dataset.fetch(contract, SimpleNamespace(task=task))[0], contract
 
@@ -125,7 +127,7 @@ def test_what_ultralytics_would_run_never_reaches_it(tmp_path: Path) -> None:
 
     assert "download" not in yaml.safe_load(path.read_text())
     assert not [one for one in (tmp_path / "dataset").rglob("*") if one.suffix in {".cache", ".npy"}]
-    assert contract.told == ["2 files of the dataset are neither images nor labels and were skipped"]
+    assert contract.told == ["files that are no data of the dataset were skipped: 1 .cache, 1 .npy"]
 
 
 def without(*names: str) -> Callable[[Files], Files]:
@@ -164,28 +166,8 @@ def test_a_dataset_without_a_meaning_is_refused(tmp_path: Path, change: Callable
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (with_(PICTURE, b"no picture"), f"{PICTURE}: not an image"),
-        (with_(PICTURE, b""), f"{PICTURE}: not an image"),
-        (with_(PICTURE, picture(1)[0][:500]), f"{PICTURE}: broken or truncated"),
-        (with_("images/train/x.jpg", jpeg()[:-300]), "images/train/x.jpg: broken or truncated"),
-        (with_("images/train/x.tif", tiff_of_floats()), "images/train/x.tif: a TIFF of 32 bits"),
-        (with_("images/train/x.gif", b"GIF89a"), "x.gif: not an image"),
-    ],
-)
-def test_a_broken_image_is_refused_by_name(tmp_path: Path, change: Callable[[Files], Files], named: str) -> None:
-    with pytest.raises(DatasetInvalidError) as refusal:
-        fetch(tmp_path, change(good()))
-
-    assert named in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda files: {n: c for n, c in files.items() if not n.startswith("val")}, "val/<class>/"),
-        (lambda files: {n: c for n, c in files.items() if "train/wide" not in n}, "train/ has 1 classes"),
-        (with_("val/bird/1.png", picture(1)[0]), "val/bird"),
-        (with_("train/tall/0.png", b"x"), "train/tall/0.png"),
+        (lambda files: {n: c for n, c in files.items() if "train/wide" not in n}, "only one class folder"),
+        (lambda files: {f"{n.split('/')[0]}/{n.split('/')[2]}": c for n, c in files.items()}, "lie in train/ itself"),
     ],
 )
 def test_class_folders_have_their_own_rules(tmp_path: Path, change: Callable[[Files], Files], named: str) -> None:
@@ -193,6 +175,44 @@ def test_class_folders_have_their_own_rules(tmp_path: Path, change: Callable[[Fi
         fetch(tmp_path, change(good("classify")), "classify")
 
     assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("images/train/x.png", b"no picture", "not an image"),
+        ("images/train/x.png", b"", "empty"),
+        ("images/train/x.png", picture(1)[0][:500], "broken or truncated"),
+        ("images/train/x.jpg", jpeg()[:-300], "broken or truncated"),
+        ("images/train/x.tif", tiff_of_floats(), "a TIFF of 32 bits"),
+    ],
+)
+def test_one_broken_image_is_left_out_and_two_are_too_many(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    _, contract = fetch(tmp_path, good() | {name: content})
+
+    [problem] = contract.report["problems"]
+    assert (problem["count"], problem["refused"], problem["files"][0]["file"]) == (1, False, name)
+    assert reason in problem["files"][0]["reason"]
+    assert any(name in message for message in contract.told)
+
+    with pytest.raises(DatasetInvalidError, match="2 broken images") as refusal:
+        fetch(tmp_path / "again", good() | {name: content, "images/val/y.png": b""})
+    assert name in str(refusal.value)
+    assert "images/val/y.png" in str(refusal.value)
+
+
+def test_class_folders_are_arranged_as_ultralytics_scans_them(tmp_path: Path) -> None:
+    files = {f"set/{name.split('/')[1]}/{number}.jfif": jpeg() for number, name in enumerate(good("classify"))}
+
+    path, contract = fetch(tmp_path, files, "classify")
+
+    placed = [one.relative_to(path) for one in path.rglob("*.jpg")]
+    assert {one.parts[0] for one in placed} == {"train", "val"}
+    assert {one.parts[1] for one in placed} == {"tall", "wide"}
+    assert len(placed) == len(files)
+    assert contract.told == ["there is no val/: 2 of 12 images are kept for validation"]
 
 
 def test_pictures_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
@@ -231,7 +251,7 @@ def test_entries_that_lead_astray_are_refused_and_nothing_is_written(
         archive.writestr(entry(name, mode), "/etc/passwd")
 
     with pytest.raises(DatasetInvalidError, match=named):
-        unpack(tmp_path / "a.zip", tmp_path / "out", everything, lambda: None)
+        unpack(tmp_path / "a.zip", tmp_path / "out", everything, Report(), lambda: None)
 
     assert not (tmp_path / "out").exists()
 
@@ -247,7 +267,7 @@ def test_names_that_collide_are_refused(tmp_path: Path, names: list[str], named:
             archive.writestr(name, "x")
 
     with pytest.raises(DatasetInvalidError, match=named):
-        unpack(tmp_path / "a.zip", tmp_path / "out", everything, lambda: None)
+        unpack(tmp_path / "a.zip", tmp_path / "out", everything, Report(), lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -263,14 +283,14 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limi
     archive = zipped({"a": b"x", "b": b"y", "big.txt": bytes(21_000_000)}, tmp_path / "a.zip")
 
     with pytest.raises(DatasetInvalidError, match=named):
-        unpack(archive, tmp_path / "out", everything, lambda: None)
+        unpack(archive, tmp_path / "out", everything, Report(), lambda: None)
 
 
 def test_many_small_bombs_are_a_large_one(tmp_path: Path) -> None:
     archive = zipped({f"{number}.txt": bytes(9_900_000) for number in range(3)}, tmp_path / "a.zip")
 
     with pytest.raises(DatasetInvalidError, match="29700000 bytes unpacked"):
-        unpack(archive, tmp_path / "out", everything, lambda: None)
+        unpack(archive, tmp_path / "out", everything, Report(), lambda: None)
     assert not (tmp_path / "out").exists()
 
 
@@ -278,7 +298,7 @@ def test_a_zip_within_the_zip_stays_packed(tmp_path: Path) -> None:
     inner = zipped({"x.txt": b"x"}, tmp_path / "inner.zip").read_bytes()
     archive = zipped({"inner.zip": inner}, tmp_path / "a.zip")
 
-    assert unpack(archive, tmp_path / "out", everything, lambda: None) == 0
+    unpack(archive, tmp_path / "out", everything, Report(), lambda: None)
 
     assert [one.name for one in (tmp_path / "out").rglob("*")] == ["inner.zip"]
 
@@ -300,7 +320,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_bytes(damaged)
 
     with pytest.raises(DatasetInvalidError):
-        unpack(path, tmp_path / "out", everything, lambda: None)
+        unpack(path, tmp_path / "out", everything, Report(), lambda: None)
 
 
 def test_labels_are_looked_for_where_ultralytics_does() -> None:

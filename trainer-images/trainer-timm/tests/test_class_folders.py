@@ -1,0 +1,217 @@
+"""Class folders as people have them: which images train which class, and what is said about a guess."""
+
+import json
+from pathlib import Path, PurePosixPath
+
+import pytest
+from pictures import dataset as good
+from pictures import flat
+
+import dataset
+from dataset import class_folders
+from dataset.report import Report
+from utils import DatasetInvalidError
+
+VAL_SHARE = 0.25
+
+
+def arranged(
+    folder: Path, names: list[str], *, skipped: tuple[str, ...] = (), seed: int = 0
+) -> tuple[dict[str, list[str]], Report]:
+    """Return ``split/class`` with the names of its images; nothing is read from the disk."""
+    report = Report("cats.zip", "timm", "classify")
+    for name in skipped:
+        report.skip_other(PurePosixPath(name))
+    data = class_folders.arranged([folder / name for name in names], folder, report, val_share=VAL_SHARE, seed=seed)
+    class_folders.count(data, report)
+    placed: dict[str, list[str]] = {}
+    for split, samples in (("train", data.train), ("val", data.val)):
+        for path, number in samples:
+            placed.setdefault(f"{split}/{data.classes[number]}", []).append(str(path.relative_to(folder)))
+    return placed, report
+
+
+def names_below(*folders: str, count: int = 2) -> list[str]:
+    return [f"{folder}/{number}.jpg" for folder in folders for number in range(count)]
+
+
+def both(train: str, val: str) -> list[str]:
+    return names_below(f"{train}/cat", f"{train}/dog", f"{val}/cat", f"{val}/dog")
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "is_guessed"),
+    [
+        ("train", "val", False),
+        ("train", "valid", False),
+        ("train", "validation", False),
+        ("Train", "Valid", True),
+        ("TRAIN", "TEST", True),
+        ("Training", "Testing", True),
+        ("training_set", "test_set", True),
+        ("train", "dev", True),
+        ("train_images", "validate", True),
+        ("train2017", "val2017", True),
+        ("train", "test", True),
+        ("학습", "검증", True),
+        ("cats/train", "cats/val", False),
+        ("a/b c/train", "a/b c/val", False),
+        ("images/train", "images/val", False),
+    ],
+)
+def test_splits_are_known_in_any_case_and_by_their_usual_names(
+    tmp_path: Path, train: str, val: str, *, is_guessed: bool
+) -> None:
+    placed, report = arranged(tmp_path, both(train, val))
+
+    assert placed == {
+        "train/cat": names_below(f"{train}/cat"),
+        "train/dog": names_below(f"{train}/dog"),
+        "val/cat": names_below(f"{val}/cat"),
+        "val/dog": names_below(f"{val}/dog"),
+    }
+    assert bool(report.guesses) is is_guessed
+
+
+def test_test_is_not_used_when_there_is_a_val(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, [*both("train", "val"), *names_below("test/cat", "test/dog")])
+
+    assert len(placed["val/cat"]) == 2
+    assert report.as_json()["splits"]["test"]["images"] == 4
+    assert not report.guesses
+
+
+@pytest.mark.parametrize("top", ["", "train/", "data/", "data/train/"])
+def test_without_val_a_share_of_each_class_is_kept_and_said(tmp_path: Path, top: str) -> None:
+    placed, report = arranged(tmp_path, names_below(f"{top}cat", f"{top}dog", count=8))
+
+    assert {name: len(files) for name, files in placed.items()} == {
+        "train/cat": 6, "train/dog": 6, "val/cat": 2, "val/dog": 2,
+    }  # fmt: skip
+    assert [guess["kind"] for guess in report.guesses] == ["splits"]
+    assert "4 of 16 images are kept for validation" in report.guesses[0]["message"]
+    assert arranged(tmp_path, names_below(f"{top}cat", f"{top}dog", count=8))[0] == placed
+    assert arranged(tmp_path, names_below(f"{top}cat", f"{top}dog", count=8), seed=1)[0] != placed
+
+
+def test_a_class_of_one_image_trains_and_is_named(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, [*names_below("cat", "dog", count=8), "rare/0.jpg"])
+
+    assert placed["train/rare"] == ["rare/0.jpg"]
+    assert report.classes_in_one_split == {"train": ["rare"]}
+    assert any("rare" in guess["message"] for guess in report.guesses)
+
+
+def test_folders_within_a_class_belong_to_it_which_is_said(tmp_path: Path) -> None:
+    names = names_below("train/cat/a", "train/cat/b", "train/dog", "val/cat/a", "val/dog")
+
+    placed, report = arranged(tmp_path, names)
+
+    assert len(placed["train/cat"]) == 4
+    assert "cat/a/" in report.guesses[0]["message"]
+
+
+def test_splits_within_the_classes_are_understood_and_said(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, names_below("cat/train", "cat/val", "dog/train", "dog/val"))
+
+    assert placed["train/cat"] == names_below("cat/train")
+    assert placed["val/dog"] == names_below("dog/val")
+    assert report.guesses
+
+
+def test_a_class_called_train_is_a_class_which_is_said(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, names_below("bus", "car", "train", count=4))
+
+    assert {name.partition("/")[2] for name in placed} == {"bus", "car", "train"}
+    assert "train/ is taken for a class" in report.guesses[0]["message"]
+
+
+def test_valid_and_invalid_are_classes(tmp_path: Path) -> None:
+    placed, _ = arranged(tmp_path, names_below("valid", "invalid", count=4))
+
+    assert {name.partition("/")[2] for name in placed} == {"valid", "invalid"}
+
+
+@pytest.mark.parametrize(("of_train", "of_val"), [("Cat", "cat"), ("사진", "사진"), ("cat ", "cat")])
+def test_a_class_of_val_is_matched_by_its_normal_form(tmp_path: Path, of_train: str, of_val: str) -> None:
+    placed, _ = arranged(tmp_path, names_below(f"train/{of_train}", "train/x", f"val/{of_val}", "val/x"))
+
+    assert placed[f"val/{of_train}"] == names_below(f"val/{of_val}")
+
+
+def test_a_class_that_only_val_has_is_left_out_and_named(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, [*both("train", "val"), *names_below("val/fox")])
+
+    assert "val/fox" not in placed
+    assert report.classes_in_one_split == {"val": ["fox"]}
+    assert report.left_out == 2
+    assert "fox/0.jpg" in report.message
+
+
+def test_images_in_no_class_are_left_out_and_named(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, [*both("data/train", "data/val"), "logo.jpg", "data/train/stray.jpg"])
+
+    assert sum(map(len, placed.values())) == 8
+    assert report.left_out == 2
+    assert "logo.jpg" in report.message
+    assert "train/stray.jpg" in report.message
+
+
+@pytest.mark.parametrize(
+    ("names", "skipped", "named"),
+    [
+        (names_below("valid", "testing"), (), ["testing/, valid/", "Rename one to train/", "classes other names"]),
+        (names_below("train1/a", "train2/a", "val/a"), (), ["train1/, train2/, val/", "more than one"]),
+        (both("train", "val") + names_below("valid/cat"), (), ["val/, valid/ all look like val/"]),
+        (names_below("a/train/cat", "b/train/cat"), (), ["a/, b/ each hold a train/", "several datasets"]),
+        (names_below("train", "valid"), ("train/_classes.csv",), ["lie in train/ itself", "multi-label"]),
+        (names_below("images"), ("labels.csv",), ["only one class folder, images/", "labels.csv", "one folder for"]),
+        (names_below("images/train", "images/val"), ("data.yaml", "1.txt"), ["in train/ itself", "ultralytics"]),
+        (names_below("train", "valid"), ("_annotations.coco.json",), [".json", "object detection"]),
+        (["set/cat.0.jpg", "set/cat.1.jpg", "set/dog.0.jpg", "set/dog.1.jpg"], (), ["hold the class (cat, dog)"]),
+        (names_below("cat"), (), ["only one class folder, cat/"]),
+        (["1.jpg", "2.jpg"], (), ["no class folders"]),
+        ([], (), ["no class folders"]),
+        (names_below("train/cat", "train/dog", "val/fox"), (), ["no class of the validation images", "cat, dog"]),
+        (["cat/1.jpg", "dog/1.jpg"], (), ["one image only"]),
+    ],
+    ids=lambda value: ",".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_read_is_refused_by_the_folders_names(
+    tmp_path: Path, names: list[str], skipped: tuple[str, ...], named: list[str]
+) -> None:
+    with pytest.raises(DatasetInvalidError) as refusal:
+        arranged(tmp_path, names, skipped=skipped)
+
+    for words in ["cats.zip: ", *named]:
+        assert words in str(refusal.value)
+    assert len(str(refusal.value)) <= 500
+
+
+def test_other_processes_get_the_same_samples(tmp_path: Path) -> None:
+    for name, content in (good() | {"train/tall/broken.png": b""}).items():
+        (tmp_path / "dataset" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dataset" / name).write_bytes(content)
+    report = Report("cats.zip", "timm", "classify")
+    data = dataset.read(tmp_path / "dataset", report, lambda: None, val_share=VAL_SHARE, seed=0)
+
+    dataset.save(data, tmp_path / dataset.FILE)
+
+    assert dataset.load(tmp_path / dataset.FILE) == data
+    assert len(data.train) == 12
+    assert report.left_out == 1
+
+
+def test_the_report_counts_by_split_and_class(tmp_path: Path) -> None:
+    for name, content in flat(each=5).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    report = Report("cats.zip", "timm", "classify")
+    dataset.read(tmp_path, report, lambda: None, val_share=0.2, seed=0)
+
+    stored = json.loads(report.write(tmp_path / "dataset.json").read_text())
+    assert (stored["dataset"], stored["format"], stored["usable"]) == ("cats.zip", "class-folders", True)
+    assert stored["classes"] == ["tall", "wide"]
+    assert stored["splits"]["train"] == {"images": 8, "classes": {"tall": 4, "wide": 4}}
+    assert stored["splits"]["val"] == {"images": 2, "classes": {"tall": 1, "wide": 1}}
+    assert stored["image_sizes"] == {"smallest": [40, 40], "median": [40, 40], "largest": [40, 40]}
