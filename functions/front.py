@@ -1,6 +1,6 @@
 """front: all functions in one process, for a laptop or a small installation with a single Service."""
 
-from functions import cancel, create_job, dead_letter, done, event, heartbeat, jobs, presign, sweep, uploads
+from functions import cancel, create_job, datasets, dead_letter, done, event, heartbeat, jobs, presign, sweep, uploads
 from functions.api.routes import function
 
 #: all routes of all functions; ``POST /`` goes to create-job
@@ -16,6 +16,9 @@ ROUTES = (
     jobs.list_job_artifacts,
     jobs.list_rejected_events,
     jobs.get_openapi,
+    datasets.list_datasets,
+    datasets.create_upload,
+    datasets.get_upload,
     create_job.submit_job,
     create_job.submit_job.at("/"),
     cancel.cancel_job,

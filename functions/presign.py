@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from functions.api import tokens
 from functions.api.requests import Request
+from functions.api.responses import Time
 from functions.api.routes import CALLBACK, function, route
 from functions.domain.errors import WrongState, unusable_field
 from functions.domain.spec import Key
@@ -34,7 +35,7 @@ class PresignRequest(msgspec.Struct, forbid_unknown_fields=True):
 class Link(msgspec.Struct, omit_defaults=True):
     """The response: one link, or the links of a multipart upload."""
 
-    expires_at: Annotated[datetime, Meta(tz=True)]
+    expires_at: Time
     url: str | None = None
     urls: list[str] | None = None
     complete_url: str | None = None

@@ -5,6 +5,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from enum import EnumMeta
 from pathlib import Path
@@ -37,7 +38,7 @@ _ENUMERATIONS: Mapping[str, EnumMeta] = {"state": State, "reason": Reason}
 _REFUSALS = {
     401: "The token is missing, malformed, expired, or meant for something else.",
     403: "The token lacks a scope.",
-    404: "There is no such job.",
+    404: "There is no such job or upload.",
     405: "The path does not take this method.",
     409: "The job's state or launch does not allow this.",
     413: "The body is too large.",
@@ -108,9 +109,9 @@ def _operation(route: Route, schema_of: Mapping[int, Schema], components: Mappin
 
 def _parameters(route: Route, components: Mapping[str, Schema]) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    if "{job_id}" in route.declared_path:
-        schema = {"type": "string", "pattern": f"^{JOB_ID}$"}
-        parameters.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
+    for name in re.findall(r"\{(\w+)\}", route.declared_path):
+        schema = {"type": "string", "pattern": f"^{JOB_ID}$"} if name == "job_id" else _TEXT | {"minLength": 1}
+        parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
     if route.query is not None:
         for name, schema in components[route.query.__name__]["properties"].items():
             parameters.append({"name": name, "in": "query", "schema": _portable(_without_null(schema))})
@@ -140,14 +141,15 @@ def _responses(route: Route, schema_of: Mapping[int, Schema]) -> dict[str, Any]:
 def _refusals(route: Route) -> list[int]:
     """Return the statuses of refusals that a route can have."""
     has_body, is_of_job = route.method in {"POST", "PATCH"}, "{job_id}" in route.declared_path
+    has_name, has_upload = "{name}" in route.declared_path, "{upload_id}" in route.declared_path
     is_parsed = route.accepts not in {None, Any, CloudEvent}
     never = {
         403: route.access.scheme == "callback",
-        404: not is_of_job,
+        404: not (is_of_job or has_upload),
         409: not (route.method == "POST" and is_of_job),
         413: not has_body,
         415: not is_parsed,
-        422: not is_parsed and route.query is None,
+        422: not is_parsed and route.query is None and not has_name,
     }
     return [status for status in _REFUSALS if not never.get(status, False)]
 

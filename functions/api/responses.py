@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from datetime import datetime
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from functions.domain.errors import Refusal
 from functions.runtime import logs
+
+#: a time in RFC 3339 notation
+Time = Annotated[datetime, Meta(tz=True)]
 
 
 class Response(NamedTuple):

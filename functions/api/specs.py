@@ -49,6 +49,11 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
     return _checked({**_defaults(), **requested, "dataset_id": dataset_id}, strict=False)
 
 
+def is_without_job(metadata: Mapping[str, str]) -> bool:
+    """Return whether an upload's metadata says that no job is wanted: ``x-amz-meta-job: none``."""
+    return metadata.get("job", "").strip().lower() == "none"
+
+
 def owner_of_upload(metadata: Mapping[str, str]) -> str | None:
     """Return the owner that an upload's metadata names; upload links set it, other uploaders may."""
     owner = _text(metadata.get("stoker-owner", "")).strip()

@@ -129,9 +129,12 @@ def upload(uploaded: Upload, *, now: datetime) -> None:
     dataset = _current(uploaded)
     if dataset is None:
         return
+    identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
+    if specs.is_without_job(dataset.metadata):
+        upkeep.ignore(identity, now=now)
+        return
     with naming(names.printable(dataset.key)):
         requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
-        identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
         origin = Origin(specs.owner_of_upload(dataset.metadata))
         job, is_new = _create(requested, dataset, identity, origin, now=now)
         if not is_new and job.spec != spec.as_json(requested):
@@ -147,7 +150,7 @@ def identity_of(uploaded: Upload) -> str | None:
 
 
 def _current(uploaded: Upload) -> StoredObject | None:
-    """Return the uploaded object if the bucket still has its uploaded version; None if the upload already has a job.
+    """Return the uploaded object if the bucket still has its uploaded version; None if the upload was processed before.
 
     If the key may be encoded or not, the variant with the uploaded version is used.
 
@@ -158,7 +161,7 @@ def _current(uploaded: Upload) -> StoredObject | None:
     for stored in objects:
         if _is_version(stored, uploaded):
             return stored
-    if queries.has_job({identities.of_upload(uploaded.bucket, key, uploaded.etag) for key in uploaded.keys}):
+    if queries.is_processed({identities.of_upload(uploaded.bucket, key, uploaded.etag) for key in uploaded.keys}):
         return None
     key, version = uploaded.keys[0], uploaded.etag or uploaded.version
     version_text = f"version {version}" if version else "it"

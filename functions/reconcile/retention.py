@@ -21,6 +21,8 @@ from functions.store.tables import JobEvent, RejectedEvent
 
 #: time limit within one sweep; the next sweep continues
 BUDGET_SECONDS = 10.0
+#: a row is written later than its object, and by another clock
+_SPARE = timedelta(days=1)
 #: rows per transaction
 BATCH = 5_000
 
@@ -31,12 +33,14 @@ def run(*, now: datetime, batch: int = BATCH) -> None:
     Raises:
         Busy: the store or the storage is unavailable.
     """
+    # Sweep recognises an ignored or rejected upload by its row, which stays while sweep lists uploads of that age.
+    horizon = now - timedelta(seconds=settings().upload_horizon_seconds)
+    archive.delete_ignored(before=horizon - _SPARE)
     days = settings().retention_days
     if not days:
         return
     before, end = now - timedelta(days=days), time.monotonic() + BUDGET_SECONDS
-    # Sweep recognises a rejected upload by its row, so the row stays for as long as sweep lists uploads of that age.
-    rejected_before = min(before, now - timedelta(seconds=settings().upload_horizon_seconds))
+    rejected_before = min(before, horizon)
     for step, moment in ((_move_events, before), (_move_rejected, rejected_before), (_delete_sent, before)):
         while time.monotonic() < end and step(moment, batch):
             continue

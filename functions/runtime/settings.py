@@ -15,7 +15,7 @@ from functions.domain import fields
 from functions.domain.errors import ConfigurationError, Unusable
 
 #: the scopes of API tokens
-SCOPES = ("jobs:read", "jobs:write", "datasets:notify")
+SCOPES = ("jobs:read", "jobs:write", "datasets:notify", "datasets:write")
 _SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
 _SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -107,6 +107,8 @@ class Settings(msgspec.Struct, frozen=True):
     #: the age at which sweep treats an upload's notification as lost, and how far back sweep searches
     upload_grace_seconds: Positive = 60.0
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+    #: the largest dataset that upload links are given for; S3's own limit is 5 TiB
+    upload_limit_bytes: Annotated[int, msgspec.Meta(ge=1, le=5 * 1024**4)] = 1024**4
     #: how long after a job's end its events stay in the store before they are archived to the bucket; 0: forever
     retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 

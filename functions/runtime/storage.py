@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LINK_SECONDS = 3600
 OUTPUTS = ("checkpoints", "results", "logs")
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+_UNAUTHORIZED, _FORBIDDEN, NOT_FOUND = 401, 403, 404
 #: error codes of S3 with the status 400
 _BAD_CREDENTIALS = {"ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "TokenRefreshRequired"}
 
@@ -60,11 +60,11 @@ def artifacts(job_id: str) -> list[Artifact]:
     Raises:
         Busy, ConfigurationError: as ``head``.
     """
-    with _refusals():
+    with refusals():
         return [
             Artifact(item["Key"], item["Size"], public_link(item["Key"]))
             for prefix in own_prefixes(job_id)
-            for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
+            for page in s3().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
             for item in page.get("Contents", [])
         ]
 
@@ -76,7 +76,7 @@ def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -
         ConfigurationError: no storage is set up.
     """
     action = {"GET": "get_object", "PUT": "put_object"}[method]
-    return _client().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
+    return s3().generate_presigned_url(action, Params={"Bucket": bucket(), "Key": key}, ExpiresIn=seconds)
 
 
 def public_link(key: str) -> str:
@@ -85,8 +85,9 @@ def public_link(key: str) -> str:
     Raises:
         ConfigurationError: no storage is set up.
     """
-    client = _client(settings().storage_public_endpoint)
-    return client.generate_presigned_url("get_object", Params={"Bucket": bucket(), "Key": key}, ExpiresIn=LINK_SECONDS)
+    return public_s3().generate_presigned_url(
+        "get_object", Params={"Bucket": bucket(), "Key": key}, ExpiresIn=LINK_SECONDS
+    )
 
 
 class PartLinks(msgspec.Struct):
@@ -104,8 +105,8 @@ def part_links(key: str, parts: int, upload_id: str | None = None) -> PartLinks:
     Raises:
         Busy: the storage is unavailable.
     """
-    client = _client()
-    with _refusals():
+    client = s3()
+    with refusals():
         upload_id = upload_id or client.create_multipart_upload(Bucket=bucket(), Key=key)["UploadId"]
     upload = {"Bucket": bucket(), "Key": key, "UploadId": upload_id}
     sign = partial(client.generate_presigned_url, ExpiresIn=LINK_SECONDS)
@@ -123,8 +124,8 @@ def write(key: str, content: bytes) -> None:
     Raises:
         Busy, ConfigurationError: as ``head``.
     """
-    with _refusals():
-        _client().put_object(Bucket=bucket(), Key=key, Body=content, ContentType="application/gzip")
+    with refusals():
+        s3().put_object(Bucket=bucket(), Key=key, Body=content, ContentType="application/gzip")
 
 
 def read(key: str, *, limit_bytes: int) -> bytes | None:
@@ -135,11 +136,11 @@ def read(key: str, *, limit_bytes: int) -> bytes | None:
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
-    with _refusals():
+    with refusals():
         try:
-            response = _client().get_object(Bucket=bucket(), Key=key)
+            response = s3().get_object(Bucket=bucket(), Key=key)
         except ClientError as error:
-            if _status(error) == _NOT_FOUND:
+            if status_of(error) == NOT_FOUND:
                 return None
             raise
         with response["Body"] as body:
@@ -156,10 +157,10 @@ def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str
     Raises:
         Busy, ConfigurationError: as ``head``.
     """
-    with _refusals():
+    with refusals():
         return [
             (bucket(), item["Key"], item["ETag"].strip('"'))
-            for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix="datasets/")
+            for page in s3().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix="datasets/")
             for item in page.get("Contents", [])
             if before - horizon <= item["LastModified"].astimezone(UTC) <= before
         ]
@@ -174,13 +175,13 @@ def head(key: str) -> StoredObject | None:
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
-    with _refusals():
+    with refusals():
         try:
-            response = _client().head_object(Bucket=bucket(), Key=key)
+            response = s3().head_object(Bucket=bucket(), Key=key)
         except ClientError as error:
-            if _status(error) != _NOT_FOUND:
+            if status_of(error) != NOT_FOUND:
                 raise
-            _client().head_bucket(Bucket=bucket())  # a missing bucket gives the same 404
+            s3().head_bucket(Bucket=bucket())  # a missing bucket gives the same 404
             return None
     return StoredObject(
         key,
@@ -191,7 +192,8 @@ def head(key: str) -> StoredObject | None:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
+    """Raise Busy or ConfigurationError for errors of the storage within the block."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
 
     try:
@@ -206,16 +208,17 @@ def _refusals() -> Iterator[None]:
 def _refusal(error: "ClientError") -> Busy | ConfigurationError:
     """Return the error for an error response of the storage: a ConfigurationError if only the operator can fix it."""
     code = error.response.get("Error", {}).get("Code", "")
-    if _status(error) == _NOT_FOUND:
+    if status_of(error) == NOT_FOUND:
         return ConfigurationError(f"STORAGE_BUCKET: there is no bucket {bucket()} in the storage")
-    if _status(error) in {_UNAUTHORIZED, _FORBIDDEN} or code in _BAD_CREDENTIALS:
+    if status_of(error) in {_UNAUTHORIZED, _FORBIDDEN} or code in _BAD_CREDENTIALS:
         variables = ", ".join(storage_access())
         return ConfigurationError(f"{variables}: the storage refuses access to the bucket {bucket()} ({code})")
     log(logging.WARNING, "the storage is unavailable", detail=str(error)[:300])
     return Busy("the storage is unavailable")
 
 
-def _status(error: "ClientError") -> int:
+def status_of(error: "ClientError") -> int:
+    """Return the status of an error response."""
     return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
@@ -224,8 +227,22 @@ def bucket() -> str:
     return settings().storage_bucket
 
 
+def public_s3() -> "S3Client":
+    """Return a client that signs links for people: for the storage's public endpoint, if it has one.
+
+    Raises:
+        ConfigurationError: no storage is set up.
+    """
+    return s3(settings().storage_public_endpoint)
+
+
 @cache
-def _client(public_endpoint: str = "") -> "S3Client":
+def s3(public_endpoint: str = "") -> "S3Client":
+    """Return the client of the storage; links that it signs name ``public_endpoint``, if that is given.
+
+    Raises:
+        ConfigurationError: no storage is set up.
+    """
     check_storage()
     import boto3  # noqa: PLC0415 -- boto3 costs a third of a second
     from botocore.config import Config  # noqa: PLC0415 -- part of boto3

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from functions.store import queries
 from functions.store.session import read, write
-from functions.store.tables import IS_ARCHIVABLE, Job, JobEvent, Outbox, RejectedEvent
+from functions.store.tables import IS_ARCHIVABLE, IgnoredUpload, Job, JobEvent, Outbox, RejectedEvent
 
 
 class Batch(NamedTuple):
@@ -77,6 +77,12 @@ def delete_rejected(ids: Collection[int | None]) -> None:
     """Delete rejected events."""
     with write() as session:
         session.execute(delete(RejectedEvent).where(col(RejectedEvent.id).in_(ids)))
+
+
+def delete_ignored(*, before: datetime) -> None:
+    """Delete what is known of ignored uploads from before a time."""
+    with write() as session:
+        session.execute(delete(IgnoredUpload).where(col(IgnoredUpload.at) < before))
 
 
 def delete_sent(*, before: datetime, limit: int) -> bool:

@@ -5,14 +5,14 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy import ColumnElement, func, tuple_
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from functions.domain import descriptions
 from functions.domain.errors import NotFound, unusable_field
 from functions.store.session import read
-from functions.store.tables import Job, JobEvent, JobTag, RejectedEvent
+from functions.store.tables import IgnoredUpload, Job, JobEvent, JobTag, RejectedEvent
 from functions.store.views import rfc3339
 
 Row = TypeVar("Row", JobEvent, RejectedEvent)
@@ -37,10 +37,26 @@ def job_of(identity: str) -> Job | None:
         return session.exec(select(Job).where(Job.identity == identity)).first()
 
 
-def has_job(identities: Collection[str]) -> bool:
-    """Return whether a job has one of these identities."""
+def is_processed(identities: Collection[str]) -> bool:
+    """Return whether an upload with one of these identities has made a job, or makes none by its metadata."""
     with read() as session:
-        return session.exec(select(Job.id).where(col(Job.identity).in_(identities)).limit(1)).first() is not None
+        return any(
+            session.exec(select(column).where(column.in_(identities)).limit(1)).first() is not None
+            for column in (col(Job.identity), col(IgnoredUpload.identity))
+        )
+
+
+def count_jobs_of_datasets(dataset_ids: Collection[str], *, limit: int = 1_000) -> dict[str, int]:
+    """Return how many jobs each dataset has, counted up to a limit, so that a count reads few rows of an index."""
+    with read() as session:
+        return {
+            dataset_id: session.exec(
+                select(func.count()).select_from(
+                    select(Job.id).where(Job.dataset_id == dataset_id).limit(limit).subquery()
+                )
+            ).one()
+            for dataset_id in dataset_ids
+        }
 
 
 class Search(NamedTuple):

@@ -230,6 +230,16 @@ class RejectedEvent(SQLModel, table=True):
     at: datetime = _moment(nullable=False)
 
 
+class IgnoredUpload(SQLModel, table=True):
+    """An upload that makes no job because its metadata says so; kept while sweep lists uploads of its age."""
+
+    __tablename__ = "ignored_upload"
+    __table_args__ = (Index("ignored_upload_oldest", "at"),)
+
+    identity: str = Field(primary_key=True)
+    at: datetime = _moment(nullable=False)
+
+
 class SweepTurn(SQLModel, table=True):
     """A single row: the sweep lease, and since when the control plane has been running without a gap."""
 

@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from functions.domain.states import FINAL, State
 from functions.store.jobs import no_activity_since, unchanged
 from functions.store.session import database_now, read, write
-from functions.store.tables import IS_OPEN, Job, JobEvent, RejectedEvent, SweepTurn
+from functions.store.tables import IS_OPEN, IgnoredUpload, Job, JobEvent, RejectedEvent, SweepTurn
 
 #: parameters per statement; PostgreSQL allows 65,535, SQLite 32,766
 _CHUNK_SIZE = 5_000
@@ -265,12 +265,12 @@ def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
 
 
 def known_identities(identities: Collection[str]) -> set[str]:
-    """Return those of the given identities that a job or a rejected event has."""
+    """Return those of the given identities that a job, a rejected event or an ignored upload has."""
     with read() as session:
         return {
             identity
             for chunk in _chunks(identities)
-            for column in (col(Job.identity), col(RejectedEvent.identity))
+            for column in (col(Job.identity), col(RejectedEvent.identity), col(IgnoredUpload.identity))
             for identity in session.exec(select(column).where(column.in_(chunk)))
             if identity is not None
         }
@@ -286,6 +286,15 @@ def reject(reason: str, body: str, *, now: datetime, identity: str | None = None
                     identity=identity or digest, reason=_storable(reason), body=_storable(body)[:4096], at=now
                 )
             )
+    except IntegrityError:
+        return
+
+
+def ignore(identity: str, *, now: datetime) -> None:
+    """Note that an upload makes no job; a repetition changes nothing."""
+    try:
+        with write() as session:
+            session.add(IgnoredUpload(identity=identity, at=now))
     except IntegrityError:
         return
 

@@ -134,6 +134,17 @@ def test_each_operation_works_with_a_generated_client(
     (artifact,) = call("list_job_artifacts", job_id)[1].artifacts
     assert (artifact.key, artifact.size_bytes) == (key, 10)
 
+    status, links = call(
+        "create_upload",
+        "cats (1)",
+        body=models.NewUpload(bytes_=2**26, metadata=models.NewUploadMetadata.from_dict({"job": "none"})),
+    )
+    assert (status, len(links.urls), links.part_bytes) == (201, 2, 2**25)
+    status, started = call("get_upload", "cats (1)", links.upload_id)
+    assert (status, started.parts, started.bytes_, len(started.urls)) == (200, [], 2**26, 2)
+    (listed,) = call("list_datasets")[1].datasets
+    assert (listed.name, listed.bytes_, listed.jobs, type(listed.modified_at)) == ("digits", 3, 3, datetime)
+
     upkeep.reject("no such framework", "{}", now=NOW)
     assert [one.reason for one in call("list_rejected_events")[1].events] == ["no such framework"]
     assert call("receive_dead_letter", body={"any": "event"}) == (202, None)

@@ -18,7 +18,19 @@ from infra.node.layout import kubectl
 from tests import conftest
 
 STOKER, TRAINERS = "stoker", "stoker-trainers"
-FUNCTIONS = ("create-job", "heartbeat", "event", "done", "cancel", "jobs", "presign", "sweep", "uploads", "dead-letter")
+FUNCTIONS = (
+    "create-job",
+    "heartbeat",
+    "event",
+    "done",
+    "cancel",
+    "jobs",
+    "datasets",
+    "presign",
+    "sweep",
+    "uploads",
+    "dead-letter",
+)
 FINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
 

@@ -17,6 +17,7 @@ BUDGET = {
     "event": LATER,
     "done": LATER,
     "jobs": LATER,
+    "datasets": LATER,
     "presign": LATER,
     "cancel": LATER,
     "create_job": LATER,

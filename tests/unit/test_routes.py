@@ -66,6 +66,7 @@ def front() -> Callable[[str, str], str | None]:
             all(header["string_match"]["exact"] == method for header in headers)
             and match.get("path", path) == path
             and path.startswith(match.get("prefix", ""))
+            and f"{path}/".startswith(f"{match.get('path_separated_prefix', '')}/")
             and re.fullmatch(match.get("safe_regex", {"regex": ".*"})["regex"], path) is not None
         )
 
@@ -106,7 +107,7 @@ ENTRIES = {"front": front(), "gateway": gateway()}
 
 
 def filled(path: str) -> str:
-    return path.replace("{job_id}", "job-1")
+    return re.sub(r"\{\w+\}", "job-1", path)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
