@@ -10,7 +10,6 @@ from client.options import DATA, JOBS, RESULTS, SERVERS, START
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Train computer-vision models: on this laptop's stack, or on a cluster that scales to zero.",
