@@ -22,7 +22,7 @@ from infra.local.stopping import Stopped, raise_on_signals
 _JOB_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _LOG_LINES = 20
-#: artifacts whose links are shown; the others are only counted
+#: artifacts that are shown; the others are only counted
 _SHOWN = ("best.pt", "metrics.csv", "results.png", "curves.png", ".log")
 
 
@@ -107,7 +107,7 @@ def _ended(api: Api, job: Json, run: Run) -> int:
     if job["state"] != "SUCCEEDED":
         _show_log(job)
         return 1
-    print(f"{show.metrics(job['metrics'])}\n\nIn the bucket (links are valid for an hour):")
+    print(f"{show.metrics(job['metrics'])}\n\nIn the bucket:")
     for line in artifact_lines(artifacts_of(api, job["id"])):
         print(line)
     total = show.duration(sum(run.seconds.values()))
@@ -117,23 +117,25 @@ def _ended(api: Api, job: Json, run: Run) -> int:
 
 
 def artifact_lines(artifacts: list[Json]) -> Iterator[str]:
-    """Yield the main artifacts, each with its size and link, and the number of the others."""
+    """Yield the main artifacts, each with its size, and the number of the others."""
     shown = [artifact for artifact in artifacts if artifact["key"].endswith(_SHOWN)]
     for artifact in shown:
-        yield f"  {artifact['key']} ({show.size(artifact['size_bytes'])})\n    {artifact['url']}"
+        yield f"  {artifact['key']} ({show.size(artifact['size_bytes'])})"
     if len(artifacts) > len(shown):
         yield f"  and {len(artifacts) - len(shown)} more"
 
 
 def _next(job: Json) -> str:
+    short = job["id"][:8]
     return f"""
 What next:
-  ./taskw artifacts ID={job["id"]}    all artifacts, with links
-  ./taskw events ID={job["id"]}       the timeline
-  ./taskw logs ID={job["id"]}         the trainer's log
-  ./taskw predict ID={job["id"]} DATASET={job["dataset_id"]}
-                                      run the trained model on the dataset's images
-  ./taskw down                        stop the local stack; all data stays"""
+  ./taskw download ID={short}     get best.pt, plots and logs
+  ./taskw predict ID={short} DATASET={job["dataset_id"]}
+                                  run the trained model on the dataset's images
+  ./taskw train DATA=./cats MODEL={job["model_name"]} EPOCHS=20
+                                  train on your own images: a folder or a zip file
+  ./taskw jobs, events, logs      look around; ./taskw lists more
+  ./taskw down                    stop the local stack; all data stays"""
 
 
 def _show_log(job: Json) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from client.home import ROOT, home, read_environment
-from infra.local import ports
+from client.home import home, read_environment
+from infra.local import ports, registry
 from infra.local.minting import every_scope, mint, user
 
 BUCKET = "stoker"
 #: the ports, by the prefix of their variable in local.env; clients connect to FUNCTIONS and S3
 PORTS = ("FUNCTIONS", "S3", "MASTER", "VOLUME", "FILER", "ADMIN")
-#: settings of the functions that ``./taskw up`` takes over from the caller's environment
+#: settings of the functions that ``./taskw up`` takes over from the caller's environment and remembers; an empty value
+#: forgets one
 PASSED = (
-    "TRAINERS",
     "DEFAULT_FRAMEWORK",
     "DEFAULT_MODEL",
     "LOCAL_JOB_LIMIT",
@@ -25,6 +25,17 @@ PASSED = (
     "UPLOAD_GRACE_SECONDS",
     "MLFLOW_TRACKING_URI",
     "K_SINK",
+)
+#: the variable that remembers the user's own registry of trainers
+OWN_TRAINERS = "STOKER_OWN_TRAINERS"
+#: settings that the stack chooses itself, once and for all
+OWN_SETTINGS = (
+    "JWT_SECRETS",
+    "STORAGE_TYPE",
+    "STORAGE_BUCKET",
+    "MINIO_ENDPOINT",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
 )
 _WEBHOOK_TOKEN_SECONDS = _CLIENT_TOKEN_SECONDS = 365 * 24 * 3600
 
@@ -59,11 +70,38 @@ def environment() -> dict[str, str]:
         "MINIO_SECRET_KEY": known.get("MINIO_SECRET_KEY") or secrets.token_urlsafe(30),
         "LAUNCHER": "local",
         "LOCAL_RUNS_DIR": str(home() / "runs"),
-        "TRAINERS": str(ROOT / "infra/local/trainers.json"),
         "UPLOAD_GRACE_SECONDS": "10",
         "LOG_FORMAT": "text",
-        **{name: os.environ[name] for name in PASSED if os.environ.get(name)},
+        **_passed(known),
+        **_trainers(known),
     }
+
+
+def _passed(known: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that the caller's environment or an earlier start has set."""
+    values = {name: os.environ.get(name, known.get(name, "")) for name in PASSED}
+    return {name: value for name, value in values.items() if value}
+
+
+def _trainers(known: Mapping[str, str]) -> dict[str, str]:
+    """Return the registry of trainers, and the user's own one that is a part of it."""
+    own = os.environ.get("TRAINERS", known.get(OWN_TRAINERS, ""))
+    if own == known.get("TRAINERS"):  # of a shell that has sourced local.env
+        own = known.get(OWN_TRAINERS, "")
+    own = str(Path(own).absolute()) if own else ""
+    return {"TRAINERS": registry.write(own), **({OWN_TRAINERS: own} if own else {})}
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the settings of the functions that differ between two starts."""
+    names = [*PASSED, "TRAINERS", OWN_TRAINERS]
+    return ["TRAINERS" if name == OWN_TRAINERS else name for name in names if before.get(name) != now.get(name)]
+
+
+def ignored(variables: Mapping[str, str]) -> list[str]:
+    """Return the variables of the caller's environment that the local stack sets itself, to another value."""
+    own = [*OWN_SETTINGS, "DATABASE_URL", "LAUNCHER", "LOCAL_RUNS_DIR"]
+    return [name for name in own if os.environ.get(name) and os.environ[name] != variables.get(name)]
 
 
 def process_environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -10,12 +10,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from client import contexts, show
 from client.home import ROOT, home, read_environment, write_environment
-from infra.local import bucket, parts, ports, processes, trainers
+from infra.local import bucket, parts, ports, processes, registry, trainers
 from infra.local.parts import Part
 from infra.local.stopping import Stopped, raise_on_signals
 
@@ -40,7 +42,7 @@ def start(*, as_json: Json = False) -> None:
     """Start the parts that do not run yet."""
     raise_on_signals()
     try:
-        ensure_up(lambda line: None if as_json else print(line))
+        ensure_up(lambda line: print(line, file=sys.stderr if as_json else sys.stdout))
     except Stopped as stopped:
         print(f"stopped by {stopped}; ./taskw down stops the parts that are up", file=sys.stderr)
         raise typer.Exit(stopped.exit_code) from stopped
@@ -78,7 +80,7 @@ def _announce(running: set[str]) -> None:
     for job_id in sorted(running):
         job = known.get(job_id, {})
         details = [f"dataset {job['dataset_id']}"] if job else []
-        details += [f"epoch {job['epoch']} of {job['epochs'] or '?'}"] if job.get("epoch") else []
+        details += [f"epoch {show.epochs(job)}"] if job.get("epoch") else []
         about = f" ({', '.join(details)})" if details else ""
         print(f"job {job_id}{about} is running: its trainer stores a checkpoint and stops", flush=True)
 
@@ -99,11 +101,19 @@ def status(*, as_json: Json = False) -> None:
         row = {"name": name, "is_up": process is not None, "pid": process and process.pid}
         rows.append(row | {"address": process and addresses.get(name), "log": str(processes.log_file(name))})
     if as_json:
-        print(json.dumps({"parts": rows}))
+        print(json.dumps({"parts": rows, **addresses, "environment": str(home() / "local.env")}))
         return
     for row in rows:
         state = f"up (pid {row['pid']})" if row["is_up"] else "down"
-        print(f"{row['name']:<10} {state:<17} {row['address'] or '':<23} {row['log']}".rstrip())
+        print(f"{row['name']:<10} {state:<17} {row['address'] or '':<23} {_short(str(row['log']))}".rstrip())
+    if known:
+        print(f'\naddresses and keys for curl and S3 clients: eval "$(./taskw env)"  ({_short(str(home()))}/local.env)')
+
+
+def _short(path: str) -> str:
+    """Return a path relative to the current folder if it is below it."""
+    here = f"{Path.cwd()}{os.sep}"
+    return path.removeprefix(here)
 
 
 @app.command()
@@ -130,12 +140,19 @@ def ensure_up(say: Callable[[str], None]) -> None:
         NotStartedError: a part did not start.
     """
     with _alone():
-        _check(parts.environment())
+        before, wanted = read_environment(), parts.environment()
+        _check(wanted)
+        _say_what_is_ignored(wanted, say)
+        _stop_what_has_other_settings(before, wanted, say)
+        _remember_last_stack()
         if all(processes.running(name) for name in NAMES):
+            if "STOKER_TOKEN" not in before:  # of an older version
+                write_environment(wanted)
             return
         _free_ports()
         variables = parts.environment()
         write_environment(variables)
+        _remember_registry(variables)
         if processes.running("storage") is None:
             parts.write_notification(variables)
         _migrate(variables)
@@ -149,6 +166,48 @@ def ensure_up(say: Callable[[str], None]) -> None:
                 say(f"started {part.name} ({time.monotonic() - began:.1f} s)")
         for job_id in paused:
             say(f"job {job_id} continues from its last checkpoint")
+
+
+def _say_what_is_ignored(wanted: Mapping[str, str], say: Callable[[str], None]) -> None:
+    names = parts.ignored(wanted)
+    if names:
+        say(f"not used: {', '.join(names)} of the environment; the local stack has its own, in {home() / 'local.env'}")
+
+
+def _stop_what_has_other_settings(
+    before: Mapping[str, str], wanted: Mapping[str, str], say: Callable[[str], None]
+) -> None:
+    """Stop functions that run with other settings than this start wants; trainers go on."""
+    names = list(dict.fromkeys(parts.changed(before, wanted)))
+    if not names and wanted["TRAINERS"] != str(registry.BUILT_IN):
+        names = ["TRAINERS"] if _read(_used_registry()) != _read(Path(wanted["TRAINERS"])) else []
+    if names and processes.running("functions") is not None:
+        say(f"the functions start again with other settings: {', '.join(names)}")
+        processes.stop("functions", grace_seconds=_GRACE_SECONDS)
+
+
+def _used_registry() -> Path:
+    """Return the copy of the registry that the running functions have read."""
+    return home() / "run" / "trainers.json"
+
+
+def _remember_registry(variables: Mapping[str, str]) -> None:
+    _used_registry().parent.mkdir(parents=True, exist_ok=True)
+    _used_registry().write_bytes(_read(Path(variables["TRAINERS"])))
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _remember_last_stack() -> None:
+    """Let `stoker` find this stack from any folder; a stack of another ``STOKER_HOME`` is found by that variable."""
+    if os.environ.get("STOKER_HOME"):
+        return
+    configuration = contexts.read()
+    if configuration.last_stack != str(home()):
+        configuration.last_stack = str(home())
+        contexts.write(configuration)
 
 
 def _free_ports() -> None:

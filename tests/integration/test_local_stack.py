@@ -295,3 +295,69 @@ def test_a_mistake_in_the_settings_is_told_before_anything_starts(stack: Path, e
     assert "nosuch.json cannot be read: No such file or directory" in refused.stderr
     assert not any(processes.running(name) for name in ("storage", "functions", "timer"))
     assert not (stack / "s3").exists()
+
+
+def own_trainers(stack: Path, **trainers: list[str]) -> Path:
+    path = stack.parent / "own" / "trainers.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({name: {"command": {"train": command}} for name, command in trainers.items()}))
+    return path
+
+
+def test_trainers_of_ones_own_are_added_remembered_and_read_again(stack: Path, environment: pytest.MonkeyPatch) -> None:
+    stub = [sys.executable, str(ROOT / "tests/integration/stub_trainer.py")]
+    environment.delenv("TRAINERS")
+    first = up()
+    environment.setenv("TRAINERS", str(own_trainers(stack, mine=stub)))
+    started = run("start")
+    assert "the functions start again with other settings: TRAINERS" in started.stdout
+    registry = json.loads((stack / "trainers.json").read_text())
+    assert {"mine", "ultralytics", "timm"} <= registry.keys()
+    assert Path(registry["timm"]["command"]["train"][1]).is_file()
+
+    environment.delenv("TRAINERS")
+    again = up()
+    assert again["functions"]["pid"] != first["functions"]["pid"]
+    assert again["storage"]["pid"] == first["storage"]["pid"]
+    upload("cats", {"stoker-framework": "mine"})
+    in_state("SUCCEEDED", "cats")
+
+    own_trainers(stack, mine=stub, other=stub)
+    assert "other settings: TRAINERS" in run("start").stdout
+    upload("dogs", {"stoker-framework": "other"})
+    in_state("SUCCEEDED", "dogs")
+    assert "other settings" not in run("start").stdout
+
+
+def test_a_registry_that_cannot_be_used_is_refused_on_a_running_stack_too(
+    stack: Path, environment: pytest.MonkeyPatch
+) -> None:
+    before = up()
+    path = own_trainers(stack)
+    path.write_text('{"mine": {"comand": {}}}')
+    environment.setenv("TRAINERS", str(path))
+    refused = run("start")
+
+    assert refused.returncode == 1
+    assert "comand" in refused.stderr
+    environment.delenv("TRAINERS")
+    assert up()["functions"]["pid"] == before["functions"]["pid"]
+
+
+def test_a_file_beside_the_registry_needs_no_slash(stack: Path, environment: pytest.MonkeyPatch) -> None:
+    path = own_trainers(stack, shell=["sh", "noop.sh"])
+    (path.parent / "noop.sh").write_text("exit 65\n")
+    environment.setenv("TRAINERS", str(path))
+    up()
+    upload("cats", {"stoker-framework": "shell"})
+
+    assert in_state("FAILED", "cats")["reason"] == "dataset_invalid"
+
+
+def test_settings_that_the_stack_does_not_use_are_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("MINIO_SECRET_KEY", "wrong")
+    started = run("start")
+
+    assert started.returncode == 0
+    assert "not used: " in started.stdout
+    assert "MINIO_SECRET_KEY" in started.stdout
