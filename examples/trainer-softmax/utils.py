@@ -104,6 +104,7 @@ class Settings(BaseModel, frozen=True, regex_engine="python-re", str_strip_white
     device: str | None = _text(r"mps|(cpu|\d+)(,(cpu|\d+))*", "use cpu, mps, or GPUs such as 0,1", None)
     hyperparameters: Annotated[dict[str, Any], BeforeValidator(partial(json.loads, parse_constant=int))] = {}
     storage_type: Literal["minio", "r2", "presigned"]
+    model_download: bool = Field(default=True, description="use true or false")  # of weights that the bucket lacks
     mlflow_tracking_uri: str | None = None
 
     @classmethod

@@ -1,6 +1,7 @@
 """Access to the local stack's bucket with its S3 credentials, as a data team has it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,19 @@ def upload(path: Path, key: str, metadata: Mapping[str, str]) -> None:
         )
     except (BotoCoreError, ClientError, boto3.exceptions.S3UploadFailedError) as error:
         raise OSError(f"the upload failed: {error}") from error
+
+
+def objects(prefix: str) -> Iterator[tuple[str, int, datetime]]:
+    """Yield key, bytes and time of each object below a prefix. Raises: OSError: the storage is unavailable."""
+    pages = (
+        _client().get_paginator("list_objects_v2").paginate(Bucket=read_environment()["STORAGE_BUCKET"], Prefix=prefix)
+    )
+    try:
+        for page in pages:
+            for item in page.get("Contents", []):
+                yield item["Key"], item["Size"], item["LastModified"]
+    except (BotoCoreError, ClientError) as error:
+        raise OSError(f"the storage cannot be read: {error}") from error
 
 
 def _client() -> "S3Client":

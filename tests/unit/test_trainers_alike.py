@@ -13,6 +13,7 @@ OF_ALL = ["utils.py"]
 OF_DATASETS = ["archives", "class_folders", "images", "limits", "names", "report", "unpacking"]
 OF_TRAINERS = [
     "console_capture.py",
+    "download.py",
     "mlflow_tracking.py",
     *(f"dataset/{name}.py" for name in OF_DATASETS),
     *(f"tests/{path.name}" for path in sorted((FIRST / "tests").glob("fixtures_*.py"))),

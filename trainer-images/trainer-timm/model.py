@@ -1,26 +1,21 @@
-"""Build the job's timm model, with weights from a checkpoint, from the hub, or none; and its data configuration."""
+"""Build the job's timm model, with its weights or none; and its data configuration."""
 
 import difflib
 import logging
-import os
-import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import timm
 import torch
 from timm.data import resolve_data_config
 from timm.layers import convert_sync_batchnorm
-from timm.models import is_model_pretrained, load_state_dict, split_model_name_tag
+from timm.models import split_model_name_tag
 
+import weights
 from options import Options
 from utils import ConfigInvalidError, Contract
 
 log = logging.getLogger("model")
-
-HUB_WAIT_SECONDS = 3.0
 
 
 def check_name(name: str) -> None:
@@ -62,57 +57,17 @@ def build(name: str, kwargs: Mapping[str, Any]) -> torch.nn.Module:
     return model
 
 
-def start(contract: Contract, options: Options, kwargs: Mapping[str, Any]) -> torch.nn.Module:
+def start(contract: Contract, start_from: weights.Weights | None, kwargs: Mapping[str, Any]) -> torch.nn.Module:
     """Return the model to start from, and report the source of its weights. Raises: ConfigInvalidError."""
-    name, key = contract.settings.model_name, contract.settings.checkpoint_key
-    if key is not None:
-        model = build(name, kwargs)
-        source = f"{key}, {_load(contract, model, key)}"
+    name = contract.settings.model_name
+    if start_from is None:
+        model, source = build(name, kwargs), "none, from scratch"
     else:
-        model, source = _of_hub(contract, options, name, kwargs)
+        model, share = weights.load(start_from, name, dict(kwargs), lambda: build(name, kwargs))
+        source = f"{start_from.source}, {share}"
     contract.event("log", f"weights: {source}", weights=source)
     log.info("weights: %s", source)
     return model
-
-
-def _load(contract: Contract, model: torch.nn.Module, key: str) -> str:
-    path = contract.scratch / "start" / Path(key).name
-    if not contract.download(key, path):
-        raise ConfigInvalidError(f"CHECKPOINT_KEY: there is no object {key}")
-    try:
-        state = load_state_dict(str(path), use_ema=True, weights_only=True)
-    except Exception as error:  # a pickle can fail in any way
-        raise ConfigInvalidError(f"{key} holds no weights that can be loaded: {str(error).splitlines()[0]}") from error
-    own = model.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise ConfigInvalidError(
-            f"{key} holds weights of another model: none of them fit {contract.settings.model_name}"
-        )
-    model.load_state_dict(fitting, strict=False)
-    return "all of them" if len(fitting) == len(own) else f"{len(fitting)} of {len(own)} tensors; the rest is new"
-
-
-def _of_hub(contract: Contract, options: Options, name: str, kwargs: Mapping[str, Any]) -> tuple[torch.nn.Module, str]:
-    if not options.pretrained or not is_model_pretrained(name):
-        return build(name, kwargs), "none, from scratch" + (" (timm has none of it)" if options.pretrained else "")
-    if not _is_reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
-        contract.warn_once("the model hub is unreachable: training starts from scratch")
-        return build(name, kwargs), "none, from scratch (the hub is unreachable)"
-    try:
-        return timm.create_model(name, pretrained=True, **kwargs), f"{name}, from the hub"
-    except Exception as error:  # noqa: BLE001 -- the job can continue without weights, whatever the hub's client raises
-        contract.warn_once(f"the model hub returned no weights: training starts from scratch: {error}")
-        return build(name, kwargs), "none, from scratch (the hub returned none)"
-
-
-def _is_reachable(address: str) -> bool:
-    url = urlsplit(address)
-    try:
-        with socket.create_connection((url.hostname or "", url.port or 443), HUB_WAIT_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 def data_config(model: torch.nn.Module, options: Options, image_size: int | None) -> dict[str, Any]:

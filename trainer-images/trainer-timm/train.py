@@ -35,15 +35,19 @@ def train(contract: Contract) -> Mapping[str, float]:
     import dataset
     import model
     import report
+    import weights
 
     model.check_name(settings.model_name)
+    is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
+    start_from = None if is_resumed else weights.fetch(contract, options)  # exits 78 and says how to get them
     data, _ = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **settings.hyperparameters})
-    is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
     try:
         with devices.followers(contexts, contract):
-            done, confusion = fit(contract, settings, options, data, contexts[0], tracking, is_resumed=is_resumed)
+            done, confusion = fit(
+                contract, settings, options, data, contexts[0], tracking, start_from, is_resumed=is_resumed
+            )
     except Stopped:
         checkpoints.store(contract, now=True)
         tracking.end("KILLED", within_seconds=1)
@@ -68,6 +72,7 @@ def fit(
     data: Any,
     context: devices.DistributedContext,
     tracking: Tracking | None = None,
+    start_from: Any = None,
     *,
     is_resumed: bool,
 ) -> tuple[Run, Any]:
@@ -86,7 +91,7 @@ def fit(
     )
     # DistributedDataParallel copies rank 0's weights to the other processes.
     is_new = contract is not None and not is_resumed
-    bare = models.start(contract, options, kwargs) if is_new else models.build(settings.model_name, kwargs)  # type: ignore[arg-type]  # not None
+    bare = models.start(contract, start_from, kwargs) if is_new else models.build(settings.model_name, kwargs)  # type: ignore[arg-type]  # not None
     config = models.data_config(bare, options, settings.image_size)
     model = models.prepared(bare, options, device, world=context.world)
     train_loader, val_loader = recipe.loaders(data, settings, options, config, device, world=context.world)

@@ -21,7 +21,9 @@ def predict(contract: Contract) -> Mapping[str, float]:
     """Write predictions.jsonl, with a line for each image, and images that show the predictions; return the counts."""
     yolo.prepare(contract.scratch)
     options = predict_options(contract)
-    model = yolo.weights(contract, weights_key(contract))
+    if not contract.settings.checkpoint_key and not contract.settings.model_name.endswith(".pt"):
+        raise ConfigInvalidError("CHECKPOINT_KEY is missing: set it to the weights to predict with")
+    model = yolo.pretrained(contract)
     images = dataset.fetch_images(contract)
 
     table, objects, began, reported_at = contract.scratch / "predictions.jsonl", 0, time.monotonic(), 0.0
@@ -53,16 +55,6 @@ def predict_options(contract: Contract) -> dict[str, Any]:
             raise ConfigInvalidError(f"HYPERPARAMETERS: {name} has no effect on a prediction; use {known}")
     options = yolo.checked({"imgsz": settings.image_size or 640, **settings.hyperparameters})
     return options | ({"device": settings.device} if settings.device else {})
-
-
-def weights_key(contract: Contract) -> str:
-    """Return the key of the weights. Raises: ConfigInvalidError."""
-    settings = contract.settings
-    if settings.checkpoint_key:
-        return settings.checkpoint_key
-    if settings.model_name.endswith(".pt"):
-        return f"models/{settings.model_name}"
-    raise ConfigInvalidError("CHECKPOINT_KEY is missing: set it to the weights to predict with")
 
 
 def results(contract: Contract, model: Any, images: list[Path], options: dict[str, Any]) -> Iterator[tuple[Path, Any]]:

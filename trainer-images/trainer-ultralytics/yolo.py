@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import weights
 from utils import ConfigInvalidError, Contract, Settings
 
 if TYPE_CHECKING:
@@ -73,11 +74,9 @@ def model(contract: Contract) -> "YOLO":
     from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
     from ultralytics.nn.tasks import yaml_model_load  # noqa: PLC0415
 
-    name, key = contract.settings.model_name, contract.settings.checkpoint_key
-    if key is None and name.endswith(".pt"):
-        key = f"models/{name}"
-    if key is not None:
-        return weights(contract, key)
+    name = contract.settings.model_name
+    if contract.settings.checkpoint_key is not None or name.endswith(".pt"):
+        return pretrained(contract)
     if not re.fullmatch(r"yolo[\w-]*\.ya?ml", name):
         raise ConfigInvalidError(
             f"MODEL_NAME={name!r} is neither a .yaml of ultralytics, such as yolo11n.yaml, nor a .pt file"
@@ -89,18 +88,15 @@ def model(contract: Contract) -> "YOLO":
     return _known(YOLO(name), name)
 
 
-def weights(contract: Contract, key: str) -> "YOLO":
-    """Return the model of a checkpoint in storage. Raises: ConfigInvalidError."""
+def pretrained(contract: Contract) -> "YOLO":
+    """Return the model of CHECKPOINT_KEY, else of MODEL_NAME, with its weights. Raises: ConfigInvalidError."""
     from ultralytics import YOLO  # noqa: PLC0415 -- after ``prepare``
 
-    path = contract.scratch / "weights" / "start.pt"
-    if not contract.download(key, path):
-        plain = contract.settings.model_name.replace(".pt", ".yaml")
-        raise ConfigInvalidError(f"there are no weights at {key}: upload them, or train from scratch with {plain}")
+    path, source = weights.fetch(contract)
     try:
-        return _known(YOLO(str(path)), key)
+        return _known(YOLO(str(path)), source)
     except (TypeError, KeyError, AttributeError, RuntimeError, OSError, ValueError) as error:
-        raise ConfigInvalidError(f"{key} holds no weights that ultralytics can load: {error}") from error
+        raise ConfigInvalidError(f"{source} holds no weights that ultralytics can load: {error}") from error
 
 
 def load(path: Path) -> "YOLO":

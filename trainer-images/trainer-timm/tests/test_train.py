@@ -182,16 +182,6 @@ def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Train
     assert "the rest is new" in trainer.output
 
 
-def test_a_hub_that_is_out_of_reach_costs_seconds_and_is_said(trainer: Trainer) -> None:
-    trainer.upload(dataset())
-    variables = {"MODEL_NAME": "test_resnet.r160_in1k", "HYPERPARAMETERS": "{}", "HF_ENDPOINT": "http://127.0.0.1:9"}
-
-    assert trainer.run(variables, EPOCHS="1") == 0, trainer.output
-
-    warnings = [body for body in trainer.functions.bodies("event") if body["type"] == "warning"]
-    assert ["hub is unreachable" in body["message"] for body in warnings] == [True]
-
-
 def test_a_prediction_names_the_likeliest_classes_of_each_picture(trainer: Trainer) -> None:
     trainer.upload(dataset(kinds=3))
     assert trainer.run(EPOCHS="1") == 0, trainer.output

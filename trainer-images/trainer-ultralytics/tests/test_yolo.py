@@ -82,7 +82,9 @@ def test_weights_that_are_no_weights_are_refused(tmp_path: Path) -> None:
         path.write_bytes(b"no weights")
         return True
 
-    contract: Any = SimpleNamespace(settings=settings(MODEL_NAME="bad.pt"), scratch=tmp_path, download=download)
+    contract: Any = SimpleNamespace(
+        settings=settings(MODEL_NAME="bad.pt"), scratch=tmp_path, download=download, event=lambda *_a, **_k: None
+    )
 
     with pytest.raises(ConfigInvalidError, match=r"models/bad\.pt"):
         yolo.model(contract)
@@ -100,7 +102,9 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
         torch.save({"epoch": 1, "model": Hostile()}, path)
         return True
 
-    contract: Any = SimpleNamespace(settings=settings(MODEL_NAME="bad.pt"), scratch=tmp_path, download=download)
+    contract: Any = SimpleNamespace(
+        settings=settings(MODEL_NAME="bad.pt"), scratch=tmp_path, download=download, event=lambda *_a, **_k: None
+    )
 
     with pytest.raises(ConfigInvalidError, match=r"models/bad\.pt"):
         yolo.model(contract)
