@@ -75,6 +75,13 @@ def as_json(result: Any) -> dict[str, Any]:
         best = result.probs.top5[:PROBABILITIES]
         scores = result.probs.data.tolist()
         return prediction | {"probs": [_named(result, number, scores[number]) for number in best]}
+    if result.obb is not None:
+        rotated = zip(result.obb.xyxyxyxy.tolist(), result.obb.conf.tolist(), result.obb.cls.tolist(), strict=True)
+        prediction["boxes"] = [
+            _named(result, int(number), confidence) | {"corners": [_rounded(point) for point in corners]}
+            for corners, confidence, number in rotated
+        ]
+        return prediction
     boxes = result.boxes.data.tolist()  # (N, 6): x1, y1, x2, y2, confidence, class
     prediction["boxes"] = [
         _named(result, int(number), confidence) | {"xyxy": _rounded(corners)} for *corners, confidence, number in boxes

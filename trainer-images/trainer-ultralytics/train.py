@@ -18,6 +18,7 @@ import psutil
 import dataset
 import yolo
 from console_capture import capturing
+from dataset.report import plain, shortened
 from mlflow_tracking import Tracking
 from utils import ConfigInvalidError, Contract, Stopped, TrainerError, run
 
@@ -84,11 +85,19 @@ def train(contract: Contract) -> Mapping[str, float]:
         save(run, now=True)
         tracking.end("KILLED", within_seconds=1)
         raise
-    except Exception:
+    except Exception as error:
         tracking.end("FAILED", within_seconds=10)
-        raise
+        raise failure(error, contract) from error
     run.metrics = contract.finite(model.trainer.metrics or {}) or run.metrics
     return finish(run)
+
+
+def failure(error: Exception, contract: Contract) -> TrainerError:
+    """Return what the job reports: a short message in one line, with the files' names as in the archive."""
+    if isinstance(error, TrainerError):
+        return error
+    text = str(error).replace(f"{contract.scratch / 'dataset'}/", "").replace(f"{contract.scratch}/", "")
+    return TrainerError(shortened(plain(f"{contract.settings.dataset_id}.zip: {type(error).__name__}: {text}")))
 
 
 def fetch_checkpoint(run: Run) -> bool:
@@ -236,7 +245,8 @@ def out_of_gpu_memory() -> Iterator[None]:
     except RuntimeError as error:
         if not any(text in str(error) for text in NO_MEMORY):
             raise
-        raise GpuMemoryError(f"use a smaller BATCH_SIZE or IMAGE_SIZE: {str(error).splitlines()[0]}") from error
+        message = f"use a smaller BATCH_SIZE or IMAGE_SIZE: {str(error).splitlines()[0]}"
+        raise GpuMemoryError(shortened(plain(message))) from error
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("yolo")
 
-TASKS = {"detect", "segment", "classify", "pose"}
+TASKS = {"detect", "segment", "classify", "pose", "obb"}
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp", "auto")
 #: ultralytics' options that have an environment variable of their own
 OWN_VARIABLE = {

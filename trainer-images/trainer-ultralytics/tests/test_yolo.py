@@ -2,24 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pictures import picture
 
+import predict
+import train
 import yolo
 from utils import ConfigInvalidError, Settings
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    before = dict(os.environ)
-    yolo.prepare(tmp_path_factory.mktemp("scratch"))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def settings(**variables: str) -> Settings:
@@ -67,7 +60,7 @@ def test_hyperparameters_that_cannot_be_used_are_named(hyperparameters: str, nam
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing.yaml", "yolo11n-obb.yaml", "rtdetr-l.yaml", "yolo11n", "models/yolo11n.yaml"]
+    "name", ["nothing.yaml", "yolo26n-sem.yaml", "rtdetr-l.yaml", "yolo11n", "models/yolo11n.yaml"]
 )
 def test_models_that_are_not_trained_here_are_named(name: str) -> None:
     contract: Any = SimpleNamespace(settings=settings(MODEL_NAME=name))
@@ -109,3 +102,35 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalidError, match=r"models/bad\.pt"):
         yolo.model(contract)
     assert not (tmp_path / "owned").exists()
+
+
+def test_the_message_of_a_late_failure_is_short_plain_and_names_files_as_in_the_archive(tmp_path: Path) -> None:
+    contract: Any = SimpleNamespace(scratch=tmp_path, settings=SimpleNamespace(dataset_id="my cats"))
+    lines = "\n".join(f"\x1b[34m\x1b[1mtrain: \x1b[0m{tmp_path}/dataset/images/{n}.jpg: broken" for n in range(50))
+
+    failure = train.failure(RuntimeError(lines), contract)
+
+    message = str(failure)
+    assert message.startswith("my cats.zip: RuntimeError: train: images/0.jpg: broken train: images/1.jpg: broken")
+    assert len(message) <= 500
+    assert "\x1b" not in message
+    assert failure.reason == "trainer_error"
+
+
+def test_a_failure_of_the_contract_keeps_its_reason(tmp_path: Path) -> None:
+    contract: Any = SimpleNamespace(scratch=tmp_path, settings=SimpleNamespace(dataset_id="d"))
+    error = ConfigInvalidError("EPOCHS")
+
+    assert train.failure(error, contract) is error
+
+
+def test_rotated_boxes_are_predicted_by_their_corners(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    (tmp_path / "1.png").write_bytes(picture(1)[0])
+    (result,) = YOLO("yolo11n-obb.yaml").predict(str(tmp_path / "1.png"), imgsz=64, conf=1e-6, verbose=False)
+
+    boxes = predict.as_json(result)["boxes"]
+    assert boxes
+    assert {"class", "name", "confidence", "corners"} == boxes[0].keys()
+    assert [len(point) for point in boxes[0]["corners"]] == [2, 2, 2, 2]

@@ -30,6 +30,7 @@ def read(files: Sequence[JsonFile], contents: Contents, task: str) -> Layout:
         for file in of_split:
             images[split] += _write(file, split, contents, task, writer)
     if not any(images.values()):
+        contents.report.check()
         raise DatasetInvalidError("none of the images that the COCO JSON names is in the archive: add them")
     if "" in images:  # one file for all splits
         images = splits.by_folders(images.pop(""), contents) if len(images) == 1 else images

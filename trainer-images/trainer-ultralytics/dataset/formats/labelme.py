@@ -38,6 +38,7 @@ def read(files: Sequence[JsonFile], contents: Contents, task: str) -> Layout:
         if size is not None:
             objects[image] = size, of_image
     if not objects:
+        contents.report.check()
         raise DatasetInvalidError("none of the labelme files has its image in the archive: add the images")
     names = sorted({shape.name for _, of_image in objects.values() for shape in of_image})
     if not names:

@@ -43,6 +43,7 @@ def read(paths: list[Path], contents: Contents, task: str) -> Layout:
         )
     annotations = list(_annotations(paths, contents))
     if not annotations:
+        contents.report.check()
         raise DatasetInvalidError("none of the XML files has its image in the archive: add the images")
     names = sorted({shape.name for one in annotations for shape in one.objects})
     if not names:
