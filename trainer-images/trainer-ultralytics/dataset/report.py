@@ -14,6 +14,7 @@ from utils import Contract, DatasetInvalidError, StorageError
 
 FILE = "dataset.json"
 MESSAGE_LIMIT, FILES_LIMIT, NAMED = 500, 1_000, 3
+_PLURAL = re.compile(r"\b(file|image|annotation|label)s\b")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -36,11 +37,12 @@ class Problem:
     refused: bool = False
     files: list[dict[str, str]] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        """Return the count and the first few names."""
-        named = [f"{file['file']}: {file['reason']}" for file in self.files[:NAMED]]
-        more = ", …" if self.count > len(named) else ""
-        return f"{self.count} {self.kind} ({', '.join(named)}{more})"
+    def described(self, most: int = NAMED) -> str:
+        """Return the count, the kind and the first few names."""
+        named = [f"{file['file']}: {file['reason']}" for file in self.files[:most]]
+        names = ", ".join(named + ["…"] * (self.count > len(named)))
+        kind = self.kind if self.count != 1 else _PLURAL.sub(r"\1", self.kind, count=1)
+        return f"{self.count} {kind} ({names})" if named else f"{self.count} {kind}"
 
 
 class Report:
@@ -61,15 +63,21 @@ class Report:
         self.refusals: list[str] = []
         self._sizes = Counter[tuple[int, int]]()
         self._broken = set[str]()
+        self._labels = set[str]()  # of these, those whose image can be used
 
     def image_size(self, width: int, height: int) -> None:
         """Count an image that can be used."""
         self._sizes[width, height] += 1
 
     def problem(self, kind: str, file: str, reason: str) -> None:
-        """Leave a broken image or label out; ``check`` refuses the dataset if there are too many."""
+        """Leave a broken image out, or another file; ``check`` refuses the dataset if there are too many."""
         self._broken.add(file)
         self.skip(kind, file, reason)
+
+    def label_problem(self, kind: str, file: str, reason: str) -> None:
+        """Leave an image out because of its labels, which are in this file."""
+        self._labels.add(file)
+        self.problem(kind, file, reason)
 
     def skip(self, kind: str, file: str, reason: str) -> None:
         """Leave a file out that no tolerance counts, such as one that lies in no class."""
@@ -116,15 +124,20 @@ class Report:
 
     @property
     def _items(self) -> int:
-        return sum(self._sizes.values()) + len(self._broken)
+        return sum(self._sizes.values()) + len(self._broken - self._labels)
 
     @property
     def message(self) -> str:
         """The refusals, and what was left out by kind, in at most 500 characters."""
-        left_out = [str(problem) for problem in self.problems.values() if not problem.refused]
+        left_out = [problem for problem in self.problems.values() if not problem.refused]
         broken = f"{len(self._broken)} of {self._items} are broken, more than DATASET_BROKEN_SHARE lets be left out"
-        text = "; ".join([*self.refusals, *([broken] if self._is_too_broken() else []), *left_out])
-        return shortened(f"{self.dataset}: {text}" if text and self.dataset else text)
+        first = [*self.refusals, *([broken] if self._is_too_broken() else [])]
+        for most in range(NAMED, -1, -1):  # fewer names, rather than fewer kinds
+            text = "; ".join([*first, *(problem.described(most) for problem in left_out)])
+            message = f"{self.dataset}: {text}" if text and self.dataset else text
+            if len(message) <= MESSAGE_LIMIT:
+                break
+        return shortened(message)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as it is stored."""

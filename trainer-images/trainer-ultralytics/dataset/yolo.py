@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -89,16 +89,19 @@ def _row_rules(layout: Layout, task: str) -> Rules:
 
 
 def _check_labels(
-    paths: Iterable[Path], layout: Layout, rules: Rules, report: Report, check: Callable[[], None]
+    paths: Mapping[Path, Path], layout: Layout, rules: Rules, report: Report, check: Callable[[], None]
 ) -> dict[Path, Checked]:
-    """Return the images whose labels can be used; repaired labels are written where ultralytics looks for them."""
+    """Return the images whose labels can be used; repaired labels are written where ultralytics looks for them.
+
+    ``paths`` has the current path of each image: it may have been rewritten in another format.
+    """
     checked: dict[Path, Checked] = {}
     problems: dict[Path, Problem] = {}
     repairs = defaultdict[str, list[str]](list)
     columns = Counter[int]()
-    for image in paths:
+    for image, now in paths.items():
         check()
-        source, target = layout.labels_of(image), labels.label_of(image)
+        source, target = layout.labels_of(image), labels.label_of(now)
         found = labels.read(source, rules) if source else Labels()
         if found.problem:
             problems[image] = found.problem
@@ -129,7 +132,7 @@ def _report_problems(
     is_from_one = bool(unknown) and 0 not in seen and all(last in reason for reason in unknown)
     for image, (kind, reason) in problems.items():
         shown = labels.FROM_ONE if is_from_one and kind == labels.UNKNOWN else kind
-        report.problem(shown, layout.source_of(image), reason)
+        report.label_problem(shown, layout.source_of(image), reason)
 
 
 def _count(kept: Splits, checked: Mapping[Path, Checked], layout: Layout, report: Report) -> None:

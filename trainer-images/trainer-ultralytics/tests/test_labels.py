@@ -104,8 +104,22 @@ def test_one_broken_label_is_left_out_and_named(tmp_path: Path, text: str, advic
     "text", ["9 0.5 0.5 0.1 0.1", "0,0.5,0.5,0.1,0.1", "tall 0.5 0.5 0.1 0.1", "0 32 30 14 20", "0 0.5 0.5"]
 )
 def test_many_broken_labels_refuse_the_dataset_and_all_are_counted(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DatasetInvalidError, match="12 label files"):
+    with pytest.raises(DatasetInvalidError, match=r"12 of 12 are broken.*; 12 label files"):
         read(tmp_path, everywhere(text))
+
+
+def test_all_kinds_of_faults_are_named_at_once(tmp_path: Path) -> None:
+    faults = ["9 .5 .5 .1 .1", "0 2 .5 .1 .1", "0 .5 .5", "a b c d e", "0,1,1,1,1", "0 40 40 9 9"]
+    files = good() | {f"labels/train/{number}.txt": text.encode() for number, text in enumerate(faults)}
+    files["images/train/7.png"] = b"no image"
+
+    with pytest.raises(DatasetInvalidError) as refusal:
+        read(tmp_path, files)
+
+    message = str(refusal.value)
+    assert len(message) <= 500
+    for fault in ("does not name", "outside", "columns", "words", "commas", "pixels", "broken image"):
+        assert fault in message, fault
 
 
 def test_classes_that_count_from_1_are_recognised(tmp_path: Path) -> None:
@@ -271,3 +285,22 @@ def test_labels_are_looked_for_where_ultralytics_does() -> None:
 
     images = ["/d/images/train/images/1.png", "/d/train/1.png", "/d/images/a.b/c.d.jpg", "/images/x/labels/1.jpeg"]
     assert [str(label_of(Path(image))) for image in images] == img2label_paths(images)
+
+
+def test_labels_follow_an_image_that_is_rewritten_in_another_format(tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.open(io.BytesIO(good()[IMAGE])).save(file, "JPEG2000")
+    files = good() | {
+        "images/train/9.jp2": file.getvalue(),
+        "images/train/9.png": b"no image",
+        "labels/train/9.txt": LINE,
+    }
+
+    result = read(tmp_path, files)
+
+    assert "images/train/9.jp2.png" in result.images("train")
+    assert result.rows("images/train/9.jp2.png") == [[0, 0.5, 0.5, 0.2, 0.2]]

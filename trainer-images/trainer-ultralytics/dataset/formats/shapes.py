@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from dataset import images
 from dataset.contents import Contents
 from dataset.labels import label_of
 
@@ -24,8 +25,9 @@ class Shape(NamedTuple):
 
 def size_of(path: Path) -> Size | None:
     """Return an image's width and height, or None if it cannot be read."""
+    images.prepare()
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=images.FORMATS) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, ImportError):
         return None
