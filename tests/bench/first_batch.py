@@ -120,7 +120,7 @@ def timm_batches(_scratch: Path) -> Batches:
             else:
                 import recipe
 
-                train, _ = (recipe.ImageDataset(samples, in_chans=3) for samples in (data.train, data.val))
+                train, _ = (recipe.ImageDataset(samples, data.levels, in_chans=3) for samples in (data.train, data.val))
         with step("batch"):
             size = (3, IMAGE_SIZE, IMAGE_SIZE)
             loader = create_loader(train, size, BATCH, is_training=True, num_workers=0, use_prefetcher=False)
@@ -148,7 +148,7 @@ def main() -> None:
             data: Any = folder / "data.yaml" if is_yolo else folder
         else:
             with step("fetch"):
-                data = fetch()
+                data, _report = fetch()
         take_batch(data)
     output.write(json.dumps({**_seconds, "peak_bytes": memory.stop()}) + "\n")
 

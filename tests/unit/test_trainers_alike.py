@@ -10,7 +10,18 @@ TRAINERS = sorted(path.parent for path in (ROOT / "trainer-images").glob("*/util
 EXAMPLE = ROOT / "examples/trainer-softmax"
 FIRST = TRAINERS[0]
 OF_ALL = ["utils.py"]
-OF_DATASETS = ["archives", "class_folders", "images", "limits", "names", "report", "unpacking"]
+OF_DATASETS = [
+    "archives",
+    "class_folders",
+    "download",
+    "images",
+    "limits",
+    "names",
+    "processes",
+    "report",
+    "unpacking",
+    "wholeness",
+]
 OF_TRAINERS = [
     "console_capture.py",
     "download.py",

@@ -36,6 +36,7 @@ EXIT_DONE_UNCONFIRMED, EXIT_TERMINATED = 1, 143
 START_SECONDS, UPLOAD_SECONDS, LOG_SECONDS, CHECKPOINT_SECONDS, GIVE_WAY_SECONDS = 30.0, 20.0, 10.0, 60.0, 5.0
 CALL_LIMIT, METRIC_LIMIT, ARTIFACT_LIMIT, LOG_LIMIT_BYTES = 1_000, 500, 300, 100_000_000
 CHUNK_BYTES, PART_BYTES, PART_LIMIT, LINK_SECONDS = 1 << 20, 256 << 20, 10_000, 1800.0
+OVERWRITTEN = "{} was overwritten after this job was made; make a new job of it"
 LOG_FORMAT, LOG_END_SECONDS = "%(levelname)s %(name)s: %(message)s", 300.0
 RETRIED, REFUSED = (429, 500, 502, 503, 504), (400, 401, 403, 404, 405, 411, 413)
 RETRY = partial(Retry, status_forcelist=RETRIED, backoff_factor=0.5, backoff_jitter=0.5, retry_after_max=300)
@@ -67,6 +68,10 @@ class DatasetInvalidError(TrainerError):  # the message names the file
 
 class StorageError(TrainerError):  # the job stays open: another attempt may succeed
     reason, exit_code = "storage_error", 74
+
+
+class ChangedError(Exception):
+    """An object in storage is not the version that was asked for."""
 
 
 class RefusedError(Exception):
@@ -204,6 +209,7 @@ class Contract:
         self._stored, self._storing = dict[str, Version](), dict[str, Version]()
         self._stored_at, self._thread, self._outdated = -math.inf, threading.Thread(), threading.Event()
         self._s3: Any = None
+        self._links = dict[str, tuple[str, float]]()  # to download from: link, and when to renew it
         self._http, self._bucket = requests.Session(), os.environ.get("STORAGE_BUCKET")
         self._http.auth = lambda request: request  # else requests would take an Authorization header from .netrc
         for scheme in ("http://", "https://"):
@@ -354,35 +360,63 @@ class Contract:
         def fetch() -> bool:
             nonlocal known
             start = part.stat().st_size if known and part.exists() else 0
-            match, rest = f'"{known}"' if known else None, f"bytes={start}-" if start else None  # None: no such header
-            headers = {"Accept-Encoding": "identity", "If-Match": match, "Range": rest}
-            target = {"Bucket": self._bucket, "Key": key}
-            sign = self._s3 and partial(self._s3.generate_presigned_url, "get_object", Params=target)
-            url = sign() if sign else self._presign(method="GET", key=key)["url"]
-            with self._http.get(url, headers=headers, stream=True, timeout=(5, 60)) as response:
-                code, actual = _code(response), response.headers.get("etag", "").removeprefix("W/").strip('"')
-                if etag and (code == "PreconditionFailed" or (response.ok and actual not in {"", etag})):
-                    raise DatasetInvalidError(f"{key} was overwritten after this job was made; make a new job of it")
-                if code in {"NoSuchKey", "InvalidRange", "PreconditionFailed"}:
-                    part.unlink(missing_ok=True)
-                    known = etag
-                if code == "NoSuchKey":
-                    return False
-                _checked(response)
-                known = actual
-                with part.open("ab" if response.status_code == 206 else "wb") as file:
-                    for chunk in response.iter_content(CHUNK_BYTES):
-                        file.write(chunk)
-                        self.check()
+            try:
+                response = self.get(key, known, start)
+            except ChangedError:
+                part.unlink(missing_ok=True)
+                if etag:
+                    raise DatasetInvalidError(OVERWRITTEN.format(key)) from None
+                known = ""
+                raise
+            if response is None:
+                return False
+            with response, part.open("ab" if response.status_code == 206 else "wb") as file:
+                known = etag_of(response)
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    file.write(chunk)
+                    self.check()
             part.replace(path)
             return True
 
-        return self._insist(fetch, f"GET {key}", self.settings.storage_retry_seconds, self.check)
+        return self.insist(fetch, f"GET {key}", check=self.check)
 
-    def _insist(
-        self, action: Callable[[], T], what: str, seconds: float, check: Callable[[], None] = lambda: None
+    def get(self, key: str, etag: str = "", first: int = 0, last: int | None = None) -> requests.Response | None:
+        """Request an object, or a range of its bytes; return None if there is no such object.
+
+        Raises:
+            ChangedError: the object has another ETag, or ends before the range.
+            Exception: the storage refuses (RefusedError), or does not answer.
+        """
+        span = f"bytes={first}-{'' if last is None else last}" if first or last is not None else None
+        headers = {"Accept-Encoding": "identity", "If-Match": f'"{etag}"' if etag else None, "Range": span}
+        response = self._http.get(self._link(key), headers=headers, stream=True, timeout=(5, 60))
+        code = _code(response)
+        is_other = response.ok and etag and etag_of(response) not in {"", etag}
+        if is_other or code in {"InvalidRange", "PreconditionFailed"}:
+            response.close()
+            raise ChangedError(f"{key} was overwritten")
+        return None if code == "NoSuchKey" else _checked(response)
+
+    def _link(self, key: str) -> str:
+        """Return a link to an object: the same for its ranges, until it is old."""
+        link, renew_at = self._links.get(key, ("", 0.0))
+        if time.monotonic() > renew_at:
+            target = {"Bucket": self._bucket, "Key": key}
+            sign = self._s3 and partial(self._s3.generate_presigned_url, "get_object", Params=target)
+            link = str(sign() if sign else self._presign(method="GET", key=key)["url"])
+            self._links[key] = link, time.monotonic() + LINK_SECONDS
+        return link
+
+    def insist(
+        self,
+        action: Callable[[], T],
+        what: str,
+        seconds: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> T:
-        deadline, pause_seconds = time.monotonic() + seconds, 1.0
+        """Try until an action on the storage succeeds. Raises: StorageError, after STORAGE_RETRY_SECONDS by default."""
+        retry_seconds = self.settings.storage_retry_seconds if seconds is None else seconds
+        deadline, pause_seconds = time.monotonic() + retry_seconds, 1.0
         while True:
             try:
                 return action()
@@ -409,7 +443,7 @@ class Contract:
     def _put(self, path: Path, key: str, seconds: float, is_outdated: Callable[[], bool] = lambda: False) -> None:
         size = path.stat().st_size
         part_bytes = max(PART_BYTES, -(-size // PART_LIMIT))
-        insist = partial(self._insist, what=f"PUT {key}", seconds=seconds)
+        insist = partial(self.insist, what=f"PUT {key}", seconds=seconds)
 
         def check(_sent_bytes: int = 0) -> None:
             if is_outdated():
@@ -657,6 +691,11 @@ def _message(error: Exception) -> str:
 def _version(path: Path) -> Version:
     stat = path.stat() if path.exists() else None
     return stat and (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+def etag_of(response: requests.Response) -> str:
+    """Return an object's ETag without quotes; empty if the storage sends none."""
+    return str(response.headers.get("etag", "")).removeprefix("W/").strip('"')
 
 
 def _code(response: requests.Response) -> str:

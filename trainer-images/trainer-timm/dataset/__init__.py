@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset import class_folders, images
+from dataset import class_folders, download, images
 from dataset.class_folders import Sample
-from dataset.images import Levels
+from dataset.images import NOTHING, Inspections, Levels
 from dataset.report import Report, reporting
 from dataset.unpacking import unpack
 from utils import Contract
@@ -32,8 +33,9 @@ def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
         DatasetInvalidError: the message names the files or folders.
     """
     with reporting(contract, framework="timm", task="classify") as report:
-        folder = unpacked(contract, report)
-        data = read(folder, report, contract.check, val_share=val_share, seed=contract.settings.seed)
+        folder, known = unpacked(contract, report)
+        seed = contract.settings.seed
+        data = read(folder, report, contract.check, val_share=val_share, seed=seed, known=known)
     save(data, contract.scratch / FILE)
     return data, report
 
@@ -41,30 +43,41 @@ def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
 def fetch_images(contract: Contract) -> tuple[list[Path], Path]:
     """Return all images of a dataset to predict on, and their folder. Raises: DatasetInvalidError."""
     with reporting(contract, framework="timm", task="classify") as report:
-        folder = unpacked(contract, report)
+        folder, known = unpacked(contract, report)
+        rules = images.rules(known=known)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        checked = images.check_images(paths, folder, images.rules(), report, contract.check)
+        checked = images.check_images(paths, folder, rules, report, contract.check)
         if not paths:
             report.refuse("images", "there are no images in it")
     return list(checked.paths.values()), folder
 
 
-def unpacked(contract: Contract, report: Report) -> Path:
-    """Download and unpack the images of the dataset. Raises: DatasetInvalidError."""
-    archive, folder = contract.download_dataset(), contract.scratch / "dataset"
+def unpacked(contract: Contract, report: Report) -> tuple[Path, Inspections]:
+    """Download and unpack the images; return their folder, and what is known of them. Raises: DatasetInvalidError."""
+    folder = contract.scratch / "dataset"
     folder.mkdir(exist_ok=True)
-    unpack(archive, folder, images.is_image, report, contract.check)
-    archive.unlink()
-    return folder
+    inspect = partial(images.inspect_unpacked, rules=images.rules())
+    with download.opened(contract) as archive:
+        known = unpack(archive, folder, images.is_image, report, contract.check, inspect)
+    archive.path.unlink()
+    return folder, known
 
 
-def read(folder: Path, report: Report, check: Callable[[], None], *, val_share: float, seed: int) -> Data:
+def read(  # noqa: PLR0913 -- what is read, and how
+    folder: Path,
+    report: Report,
+    check: Callable[[], None],
+    *,
+    val_share: float,
+    seed: int,
+    known: Inspections = NOTHING,
+) -> Data:
     """Return the samples of an unpacked dataset, checked. Raises: DatasetInvalidError."""
     report.format = "class-folders"
     paths = (path for path in folder.rglob("*") if path.is_file())
     data = class_folders.arranged(paths, folder, report, val_share=val_share, seed=seed)
     used = [path for path, _ in (*data.train, *data.val)]
-    checked = images.check_images(used, folder, images.rules(), report, check)
+    checked = images.check_images(used, folder, images.rules(known=known), report, check)
     report.check()
     data = class_folders.usable(data, checked.paths, report)
     class_folders.count(data, report)

@@ -5,10 +5,12 @@ beside the labels as a pickle.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dataset import class_folders, images, yolo
+from dataset import class_folders, download, images, yolo
+from dataset.images import NOTHING, Inspections
 from dataset.report import Report, reporting
 from dataset.unpacking import unpack
 from utils import Contract
@@ -24,47 +26,57 @@ def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
     with reporting(contract, framework="ultralytics", task=model.task) as report:
-        folder = unpacked(contract, yolo.is_wanted, report)
-        return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed), report
+        folder, known = unpacked(contract, yolo.is_wanted, report)
+        return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed, known=known), report
 
 
 def fetch_images(contract: Contract) -> dict[Path, str]:
     """Return all images of a dataset to predict on, and their names in it. Raises: DatasetInvalidError."""
     with reporting(contract, framework="ultralytics", task="predict") as report:
-        folder = unpacked(contract, images.is_image, report)
+        folder, known = unpacked(contract, images.is_image, report)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        checked = images.check_images(paths, folder, rules(), report, contract.check)
+        checked = images.check_images(paths, folder, rules()._replace(known=known), report, contract.check)
         if not paths:
             report.refuse("images", "there are no images in it")
     return {now: str(before.relative_to(folder)) for before, now in checked.paths.items()}
 
 
-def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool], report: Report) -> Path:
-    """Download and unpack the dataset. Raises: DatasetInvalidError."""
-    archive, folder = contract.download_dataset(), contract.scratch / "dataset"
+def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool], report: Report) -> tuple[Path, Inspections]:
+    """Download and unpack the dataset; return its folder, and what is known of images. Raises: DatasetInvalidError."""
+    folder = contract.scratch / "dataset"
     folder.mkdir(exist_ok=True)
-    unpack(archive, folder, wanted, report, contract.check)
-    archive.unlink()
-    return folder
+    inspect = partial(images.inspect_unpacked, rules=rules())
+    with download.opened(contract) as archive:
+        known = unpack(archive, folder, wanted, report, contract.check, inspect)
+    archive.path.unlink()
+    return folder, known
 
 
-def read(folder: Path, report: Report, check: Callable[[], None], *, task: str, seed: int = 0) -> Path:
+def read(  # noqa: PLR0913 -- what is read, and how
+    folder: Path,
+    report: Report,
+    check: Callable[[], None],
+    *,
+    task: str,
+    seed: int = 0,
+    known: Inspections = NOTHING,
+) -> Path:
     """Check an unpacked dataset; return a data.yaml that we wrote, or a folder of classes.
 
     Raises:
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
     if task == "classify":
-        return _class_folders(folder, report, check, seed=seed)
-    return yolo.read(folder, report, check, rules(), task=task, seed=seed)
+        return _class_folders(folder, report, check, seed=seed, known=known)
+    return yolo.read(folder, report, check, rules()._replace(known=known), task=task, seed=seed)
 
 
-def _class_folders(folder: Path, report: Report, check: Callable[[], None], *, seed: int) -> Path:
+def _class_folders(folder: Path, report: Report, check: Callable[[], None], *, seed: int, known: Inspections) -> Path:
     report.format = "class-folders"
     paths = (path for path in folder.rglob("*") if path.is_file() and images.is_image(path))
     data = class_folders.arranged(paths, folder, report, val_share=VAL_SHARE, seed=seed)
     used = [path for path, _ in (*data.train, *data.val)]
-    checked = images.check_images(used, folder, rules(), report, check)
+    checked = images.check_images(used, folder, rules()._replace(known=known), report, check)
     report.check()
     data = class_folders.usable(data, checked.paths, report)
     class_folders.count(data, report)

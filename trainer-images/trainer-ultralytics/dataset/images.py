@@ -1,11 +1,12 @@
 """Images: which formats are read, the check of each one, and decoding to 8 bits a sample."""
 
-import os
+import io
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ import pi_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dataset.limits import limit
+from dataset.processes import spread
 from dataset.report import Report
+from dataset.wholeness import is_whole
 
 SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
@@ -24,6 +27,8 @@ FOREIGN_SUFFIXES = {
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".nii", ".orf", ".psd", ".raf"),
     *(".rw2", ".svg", ".tga", ".xcf"),
 }
+QUICK_FORMATS = ("JPEG", "PNG")  # whose files say whether they are whole
+BATCH_FILES = 64  # for a process at a time
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _SIGNATURES = {
     b"<": "an HTML or XML page",
@@ -31,6 +36,9 @@ _SIGNATURES = {
     b"PK\x03\x04": "a zip archive",
     b"8BPS": "a Photoshop file",
 }
+
+
+NOTHING: "Inspections" = MappingProxyType({})
 
 
 class Rules(NamedTuple):
@@ -41,6 +49,7 @@ class Rules(NamedTuple):
     wide_tiff: bool = True  # TIFF of 32 bits a sample
     formats: frozenset[str] | None = None  # Pillow's names; None: whatever Pillow reads
     suffixes: frozenset[str] = frozenset(SUFFIXES)
+    known: "Inspections" = NOTHING  # what images were inspected while they were unpacked
 
 
 class Levels(NamedTuple):
@@ -59,6 +68,10 @@ class Inspected(NamedTuple):
     problem: str = ""
     frames: int = 1
     levels: Levels | None = None  # the lowest and the highest sample, if samples have more than 8 bits
+
+
+#: of images, by their path
+Inspections = Mapping[Path, Inspected]
 
 
 class Checked(NamedTuple):
@@ -82,26 +95,48 @@ def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report
     """Return the images that can be decoded; the report names the others."""
     paths, usable, levels = list(paths), dict[Path, Path](), list[Levels]()
     animated = list[str]()
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        try:
-            for path, image in zip(paths, pool.map(partial(inspect, rules=rules), paths), strict=True):
-                check()
-                name = str(path.relative_to(root))
-                if image.problem:
-                    report.problem("broken images", name, image.problem)
-                    continue
-                usable[path] = image.path
-                report.image_size(image.width, image.height)
-                if image.frames > 1:
-                    animated.append(name)
-                if image.levels:
-                    levels.append(image.levels)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for path, image in zip(paths, _inspected(paths, rules, check), strict=True):
+        name = str(path.relative_to(root))
+        if image.problem:
+            report.problem("broken images", name, image.problem)
+            continue
+        usable[path] = image.path
+        report.image_size(image.width, image.height)
+        if image.frames > 1:
+            animated.append(name)
+        if image.levels:
+            levels.append(image.levels)
     if animated:
         report.guess("frames", f"{len(animated)} images have several frames, such as {animated[0]}: the first is used")
     return Checked(usable, shared_levels(levels))
+
+
+def _inspected(paths: Sequence[Path], rules: Rules, check: Callable[[], None]) -> Iterator[Inspected]:
+    """Yield what is known of images since they were unpacked, and inspect the others by all cores."""
+    others = [path for path in paths if path not in rules.known]
+    batches = (others[start : start + BATCH_FILES] for start in range(0, len(others), BATCH_FILES))
+    results = chain.from_iterable(spread(partial(_inspect_some, rules=rules), batches, check))
+    yield from (rules.known[path] if path in rules.known else next(results) for path in paths)
+
+
+def _inspect_some(paths: Sequence[Path], rules: Rules) -> list[Inspected]:
+    return [inspect(path, rules) for path in paths]
+
+
+def inspect_unpacked(path: Path, rules: Rules) -> Inspected | None:
+    """Return what a file is that was unpacked, if it surely is whole and the framework reads it as it is."""
+    prepare()
+    if path.suffix.lower() not in rules.suffixes:
+        return None
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content), formats=QUICK_FORMATS) as image:
+            is_read = rules.formats is None or image.format in rules.formats
+            if not is_read or _problem(image, rules) or is_wide(image) or not is_whole(content, str(image.format)):
+                return None
+            return Inspected(path, *image.size, frames=getattr(image, "n_frames", 1))
+    except Exception:  # noqa: BLE001 -- ``inspect`` says what it is, if the image is used
+        return None
 
 
 def inspect(path: Path, rules: Rules) -> Inspected:

@@ -5,42 +5,94 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from dataset import names
+from dataset.download import Archive
 from dataset.limits import limit
+from dataset.processes import spread
 from dataset.report import Report
 from utils import DatasetInvalidError
 
 CHUNK_BYTES = 1 << 20
+BATCH_FILES, BATCH_BYTES = 256, 4 << 20  # of the archive, for a process at a time
+HEADER_LIMIT_BYTES = 30 + 2 * 65_535  # before a file in a zip: what is fixed, its name and its extra field
 
 
-def unpack(
-    archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], report: Report, check: Callable[[], None]
-) -> None:
+class File(NamedTuple):
+    """A file to unpack."""
+
+    path: PurePosixPath
+    entry: zipfile.ZipInfo
+
+
+def unpack(  # noqa: PLR0913, PLR0917 -- from where, to where, what, and who wants to know
+    archive: Path | Archive,
+    folder: Path,
+    wanted: Callable[[PurePosixPath], bool],
+    report: Report,
+    check: Callable[[], None],
+    inspect: Callable[[Path], Any] = lambda _path: None,
+) -> dict[Path, Any]:
     """Unpack the wanted files below ``folder``; the report counts the others.
 
-    All names are checked before anything is written. ``check`` is called before each file.
+    All names are checked before anything is written. ``check`` is called often. ``inspect`` gets each file when it is
+    unpacked, in one of several processes; what it returns is returned by path, unless it is None.
 
     Raises:
         DatasetInvalidError: the message names the entry.
         ConfigInvalidError: a DATASET_…_LIMIT is not a number.
     """
+    source = archive if isinstance(archive, Archive) else Archive(archive)
+    selected = list[File]()
     try:
-        with zipfile.ZipFile(archive) as zipped:
-            files = _checked_files(zipped.infolist(), archive.stat().st_size)
-            for path, entry in files.items():
-                check()
+        with source, zipfile.ZipFile(source) as zipped:
+            for path, entry in _checked_files(zipped.infolist(), source.size).items():
                 if not wanted(path):
                     report.skip_other(path)
                     continue
                 report.files, report.bytes = report.files + 1, report.bytes + entry.file_size
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                with zipped.open(entry) as source, (folder / path).open("xb") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the declared size
+                selected.append(File(path, entry))
+            selected.sort(key=lambda file: file.entry.header_offset)
+            for parent in sorted({file.path.parent for file in selected}):
+                (folder / parent).mkdir(parents=True, exist_ok=True)
+            unpacking = _Unpacking(source, zipped, selected, folder, inspect)
+            return dict(chain.from_iterable(spread(unpacking.unpack, unpacking.batches(), check)))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DatasetInvalidError(f"{archive.name} is not a usable zip archive: {error}") from error
+        raise DatasetInvalidError(f"{source.path.name} is not a usable zip archive: {error}") from error
+
+
+class _Unpacking(NamedTuple):
+    archive: Archive
+    zipped: zipfile.ZipFile
+    files: list[File]  # in the order of the archive
+    folder: Path
+    inspect: Callable[[Path], Any]
+
+    def batches(self) -> Iterator[range]:
+        """Yield numbers of files that lie one after another, as soon as their bytes are there."""
+        first = size_bytes = 0
+        for stop, (_, entry) in enumerate(self.files, start=1):
+            size_bytes += entry.compress_size
+            if size_bytes >= BATCH_BYTES or stop - first >= BATCH_FILES or stop == len(self.files):
+                end = entry.header_offset + HEADER_LIMIT_BYTES + entry.compress_size
+                self.archive.wait_for(self.files[first].entry.header_offset, end)
+                yield range(first, stop)
+                first, size_bytes = stop, 0
+
+    def unpack(self, numbers: range) -> list[tuple[Path, Any]]:
+        """Unpack files, in a process that has what its parent has read, but must open the archive itself."""
+        inspected = []
+        with self.archive.path.open("rb") as self.zipped.fp:
+            for file in (self.files[number] for number in numbers):
+                path = self.folder / file.path
+                with self.zipped.open(file.entry) as source, path.open("xb") as target:
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the declared size
+                inspected.append((path, self.inspect(path)))
+        return [(path, result) for path, result in inspected if result is not None]
 
 
 def _checked_files(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:

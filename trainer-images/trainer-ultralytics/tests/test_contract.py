@@ -219,7 +219,7 @@ def test_what_can_never_go_is_not_tried_again(contract: Contract) -> None:
         raise RefusedError("403 AccessDenied")
 
     with pytest.raises(StorageError, match="PUT a: 403"):
-        contract._insist(refused, "PUT a", 60)
+        contract.insist(refused, "PUT a", 60)
 
     assert len(tries) == 1
 
