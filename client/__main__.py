@@ -1,5 +1,6 @@
 """The command `stoker` (also ``python -m client``)."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,13 @@ from client.output import print_error
 
 def main() -> None:
     """Run the command line of this process, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a code page of Windows may lack a character
+    if sys.platform == "win32":
+        import colorama  # noqa: PLC0415 -- only there
+
+        colorama.just_fix_windows_console()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,5 +1,6 @@
 """Read a job's log, also while its trainer still writes it."""
 
+import codecs
 import re
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def _visible(line: str) -> str:
 
 def _texts(api: Api, job_id: str, *, attempt: int | None, is_followed: bool) -> Iterator[str]:
     offset, known_attempt, has_log = 0, attempt, False
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be divided between two responses
     while True:
         try:
             is_over = not is_followed or call(api, "GET", f"/v1/jobs/{job_id}")["state"] in FINAL
@@ -61,7 +63,7 @@ def _texts(api: Api, job_id: str, *, attempt: int | None, is_followed: bool) -> 
         known_attempt = int(number) if number else known_attempt
         has_log = has_log or bool(response.content)
         following = int(response.headers.get("Log-Next-Offset", offset + len(response.content)))
-        yield response.content.decode("utf-8", "replace")
+        yield decoder.decode(response.content)
         is_complete = following == offset or not response.content
         offset = following
         if is_over and is_complete:

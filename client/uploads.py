@@ -217,15 +217,15 @@ def _send(api: Api, dataset: str, archive: Path, plan: Plan, *, is_quiet: bool) 
     size = archive.stat().st_size
     count = max(-(-size // plan.part_bytes), 1) if plan.upload_id else 1
     links = _Links(api, dataset, plan)
+    old = sum(min(plan.part_bytes, size - (number - 1) * plan.part_bytes) for number in plan.stored)
+    if old and not is_quiet:
+        note(f"continuing: {show.size(old)} of {show.size(size)} are uploaded already")
     with (
         TransferBar("uploading", size, is_quiet=is_quiet) as bar,
         httpx.Client(timeout=_TIMEOUT_SECONDS) as http,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        old = sum(min(plan.part_bytes, size - (number - 1) * plan.part_bytes) for number in plan.stored)
         bar.add(old, is_old=True)
-        if old and not is_quiet:
-            note(f"continuing: {show.size(old)} of {show.size(size)} are uploaded already")
         missing = [number for number in range(1, count + 1) if number not in plan.stored]
         waiting = {number: pool.submit(_part, http, links, archive, number, bar) for number in missing}
         try:

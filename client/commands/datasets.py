@@ -21,9 +21,11 @@ _COLUMNS = (
 
 
 def upload(
-    path: Annotated[Path, typer.Argument(help="A folder, or a zip file.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FOLDER|ZIP", help="A folder, or a zip file.", show_default=False)],
     *,
-    name: Annotated[str, typer.Option(help="The dataset's name; by default the folder's or the file's.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="The dataset's name; by default the folder's or the file's.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Upload a dataset, without starting a job.
@@ -69,10 +71,12 @@ def datasets(*, as_json: AsJson = False) -> None:
 
 
 def check(
-    path: Annotated[str, typer.Argument(help="A folder, a zip file, or an uploaded dataset.", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A folder, a zip file, or an uploaded dataset.", show_default=False)
+    ],
     *,
     framework: Annotated[
-        str, typer.Option(help="The trainer that checks; by default what the dataset looks like.")
+        str, typer.Option(metavar="NAME", help="The trainer that checks; by default what the dataset looks like.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:

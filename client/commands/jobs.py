@@ -32,17 +32,18 @@ _COLUMNS = (
 def jobs(
     *,
     state: Annotated[
-        list[str] | None, typer.Option("--state", "-s", help="running, failed, …; may be repeated, or a list: a,b.")
+        list[str] | None,
+        typer.Option("--state", "-s", metavar="STATE", help="running, failed, …; may be repeated, or a list: a,b."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Jobs whose name contains this.")] = "",
-    tag: Annotated[str, typer.Option(help="Jobs with this tag.")] = "",
-    owner: Annotated[str, typer.Option(help="Jobs of this owner.")] = "",
-    dataset: Annotated[str, typer.Option(help="Jobs on this dataset.")] = "",
-    framework: Annotated[str, typer.Option(help="Jobs of this trainer.")] = "",
-    since: Annotated[str, typer.Option(help="Jobs created since: 2d, 12h, 2026-11-26.")] = "",
-    until: Annotated[str, typer.Option(help="Jobs created before: 2d, 12h, 2026-11-26.")] = "",
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Jobs whose name contains this.")] = "",
+    tag: Annotated[str, typer.Option("--tag", metavar="TAG", help="Jobs with this tag.")] = "",
+    owner: Annotated[str, typer.Option(metavar="NAME", help="Jobs of this owner.")] = "",
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Jobs on this dataset.")] = "",
+    framework: Annotated[str, typer.Option(metavar="NAME", help="Jobs of this trainer.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="Jobs created since: 2d, 12h, 2026-11-26.")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Jobs created before: 2d, 12h, 2026-11-26.")] = "",
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Oldest first.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Number of jobs.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, metavar="N", help="Number of jobs.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first.
@@ -102,7 +103,7 @@ def logs(
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print what is appended, until the job ends.")] = False,
     attempt: Annotated[
-        int | None, typer.Option(min=1, help="The attempt; by default the last one.", show_default=False)
+        int | None, typer.Option(min=1, metavar="N", help="The attempt; by default the last one.", show_default=False)
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Print lines as they are stored, with time, trace and job.")
@@ -129,7 +130,7 @@ def logs(
 def events(
     job: JobRef,
     *,
-    kind: Annotated[str, typer.Option(help="state, event or heartbeat.")] = "",
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="state, event or heartbeat.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Print a job's timeline: states, events and heartbeats."""
@@ -147,7 +148,7 @@ def events(
 def cancel(
     job: JobRef,
     *,
-    message: Annotated[str, typer.Option("--message", "-m", help="Why; shown with the job.")] = "",
+    message: Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why; shown with the job.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Cancel a job; its trainer stores a checkpoint and stops."""
@@ -163,11 +164,11 @@ def cancel(
 def label(
     job: JobRef,
     *,
-    name: Annotated[str | None, typer.Option(help="The job's name.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="The job's name.", metavar="TEXT", show_default=False)] = None,
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="The job's tags; may be repeated, replaces all.")
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="The job's tags; may be repeated, replaces all.")
     ] = None,
-    notes: Annotated[str | None, typer.Option(help="Notes on the job.", show_default=False)] = None,
+    notes: Annotated[str | None, typer.Option(help="Notes on the job.", metavar="TEXT", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a job a name, tags or notes.

@@ -121,7 +121,9 @@ def _show_predictions(api: Api, job_id: str, to: Path | None, *, as_json: bool) 
 
 
 def models(
-    framework: Annotated[str, typer.Argument(help="One trainer, with its options.")] = "",
+    framework: Annotated[
+        str, typer.Argument(metavar="TRAINER", help="One trainer, with its options.", show_default=False)
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:

@@ -26,13 +26,22 @@ class Shell(StrEnum):
 
 
 def login(
-    url: Annotated[str, typer.Argument(help="The server's address.", show_default=False)],
+    url: Annotated[str, typer.Argument(metavar="URL", help="The server's address.", show_default=False)],
     *,
-    name: Annotated[str, typer.Option(help="The context's name; by default the server's host.")] = "",
-    token: Annotated[str, typer.Option(help="An API token; - reads it from the input.", show_default=False)] = "",
-    issuer: Annotated[str, typer.Option(help="Sign in with a browser at this OpenID Connect issuer.")] = "",
-    client_id: Annotated[str, typer.Option(help="The client id at the issuer.")] = "stoker",
-    scope: Annotated[str, typer.Option(help="The scopes to ask the issuer for.")] = "openid offline_access",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="The context's name; by default the server's host.")
+    ] = "",
+    token: Annotated[
+        str,
+        typer.Option("--token", metavar="TOKEN", help="An API token; - reads it from the input.", show_default=False),
+    ] = "",
+    issuer: Annotated[
+        str, typer.Option(metavar="URL", help="Sign in with a browser at this OpenID Connect issuer.")
+    ] = "",
+    client_id: Annotated[str, typer.Option(metavar="ID", help="The client id at the issuer.")] = "stoker",
+    scope: Annotated[
+        str, typer.Option(metavar="TEXT", help="The scopes to ask the issuer for.")
+    ] = "openid offline_access",
 ) -> None:
     """Sign in to a server, with a token or a browser.
 
@@ -96,7 +105,9 @@ def list_contexts(ctx: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 @contexts_app.command("use")
-def use_context(name: Annotated[str, typer.Argument(help="A context, or local.", show_default=False)]) -> None:
+def use_context(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A context, or local.", show_default=False)],
+) -> None:
     """Use a server from now on; `local` is the laptop's own stack."""
     configuration = contexts.read()
     if name != LOCAL and name not in configuration.contexts:
@@ -107,7 +118,7 @@ def use_context(name: Annotated[str, typer.Argument(help="A context, or local.",
 
 
 @contexts_app.command("rm")
-def remove_context(name: Annotated[str, typer.Argument(help="A context.", show_default=False)]) -> None:
+def remove_context(name: Annotated[str, typer.Argument(metavar="NAME", help="A context.", show_default=False)]) -> None:
     """Forget a server and its token."""
     configuration = contexts.read()
     if configuration.contexts.pop(name, None) is None:
@@ -153,7 +164,7 @@ def _export(shell: Shell, name: str, value: str) -> str:
 
 
 def open_console(
-    job: Annotated[str, typer.Argument(help="A job to show.", show_default=False)] = "",
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job to show.", show_default=False)] = "",
     *,
     print_only: Annotated[bool, typer.Option("--print", help="Print the address only.")] = False,
 ) -> None:

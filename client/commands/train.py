@@ -12,17 +12,27 @@ from client.options import AsJson, JobRef
 from client.output import note, print_json
 from client.watching import watch_job
 
-Model = Annotated[str, typer.Option("--model", "-m", help="The model, such as yolo11n.pt or resnet18.")]
-Framework = Annotated[str, typer.Option(help="The trainer; by default the one that knows the model.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", "-e", help="Number of epochs.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.", show_default=False)]
-ImageSize = Annotated[int | None, typer.Option(help="Images are scaled to this many pixels.", show_default=False)]
-LearningRate = Annotated[float | None, typer.Option(help="Initial learning rate.", show_default=False)]
-Device = Annotated[str, typer.Option(help="cpu, mps, or the numbers of GPUs, such as 0,1.")]
-Gpus = Annotated[int | None, typer.Option(help="Number of GPUs to ask the cluster for.", show_default=False)]
-Name = Annotated[str, typer.Option(help="A name for the job.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag to find the job by; may be repeated.")]
-Notes = Annotated[str, typer.Option(help="Notes on the job.")]
+Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="The model, such as yolo11n.pt or resnet18.")]
+Framework = Annotated[str, typer.Option(metavar="NAME", help="The trainer; by default the one that knows the model.")]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", "-e", metavar="N", help="Number of epochs.", show_default=False)
+]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Images in a batch.", show_default=False)]
+ImageSize = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Images are scaled to this many pixels.", show_default=False)
+]
+LearningRate = Annotated[float | None, typer.Option(metavar="RATE", help="Initial learning rate.", show_default=False)]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="cpu, mps, or the numbers of GPUs, such as 0,1.")
+]
+Gpus = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of GPUs to ask the cluster for.", show_default=False)
+]
+Name = Annotated[str, typer.Option(metavar="TEXT", help="A name for the job.")]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TEXT", help="A tag to find the job by; may be repeated.")
+]
+Notes = Annotated[str, typer.Option(metavar="TEXT", help="Notes on the job.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="NAME=VALUE", help="Any field, or an option of the trainer; may be repeated."),
@@ -34,7 +44,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the request as JS
 
 
 def train(
-    path: Annotated[Path, typer.Argument(help="A folder, or a zip file.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FOLDER|ZIP", help="A folder, or a zip file.", show_default=False)],
     *,
     model: Model = "",
     framework: Framework = "",
@@ -49,8 +59,11 @@ def train(
     notes: Notes = "",
     settings: Settings = None,
     file: File = None,
-    dataset: Annotated[str, typer.Option(help="The dataset's name on the server; by default the folder's.")] = "",
-    watch: Annotated[bool, typer.Option(help="Show the job until it ends.")] = True,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="The dataset's name on the server; by default the folder's.")
+    ] = "",
+    watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Show the job until it ends.")] = True,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on a folder or zip file: upload, submit and watch.
@@ -67,13 +80,18 @@ def train(
     if not job.get("model_name"):
         raise invalid("which model? for example --model yolo11n.pt or --model resnet18; stoker models lists them")
     note(local_check.summary(path))
+    if dry_run:
+        print_json(job | {"dataset_id": dataset or local_check.dataset_name(path)})
+        return
     uploaded = uploads.upload(api, path, dataset or local_check.dataset_name(path), is_quiet=as_json)
     submitted = requests.submit(api, job | {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag})
     _started(api, submitted, is_watched=watch, as_json=as_json)
 
 
 def submit(
-    dataset: Annotated[str, typer.Argument(help="The dataset's name, as in stoker datasets.")] = "",
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="The dataset's name, as in stoker datasets.", show_default=False)
+    ] = "",
     *,
     model: Model = "",
     framework: Framework = "",
