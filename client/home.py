@@ -21,7 +21,7 @@ def find(last: str | None = None) -> Path | None:
     stack that was started last.
     """
     if os.environ.get("STOKER_HOME"):
-        return home()
+        return home() if (home() / _FILE).is_file() else None
     here = Path.cwd()
     candidates = [folder / _FOLDER for folder in (here, *here.parents)] + [ROOT / _FOLDER]
     candidates += [Path(last)] if last else []
