@@ -10,23 +10,13 @@ TRAINERS = sorted(path.parent for path in (ROOT / "trainer-images").glob("*/util
 EXAMPLE = ROOT / "examples/trainer-softmax"
 FIRST = TRAINERS[0]
 OF_ALL = ["utils.py"]
-OF_DATASETS = [
-    "archives",
-    "class_folders",
-    "download",
-    "images",
-    "limits",
-    "names",
-    "processes",
-    "report",
-    "unpacking",
-    "wholeness",
-]
+OF_DATASETS = ["archives.py", "characters.txt", "class_folders.py", "download.py", "images.py", "limits.py", "names.py"]
+OF_DATASETS += ["processes.py", "report.py", "unpacking.py", "wholeness.py"]
 OF_TRAINERS = [
     "console_capture.py",
     "download.py",
     "mlflow_tracking.py",
-    *(f"dataset/{name}.py" for name in OF_DATASETS),
+    *(f"dataset/{name}" for name in OF_DATASETS),
     *(f"tests/{path.name}" for path in sorted((FIRST / "tests").glob("fixtures_*.py"))),
 ]
 COPIES = [(trainer, name) for trainer in TRAINERS[1:] for name in (*OF_ALL, *OF_TRAINERS)]

@@ -22,6 +22,8 @@ SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
+#: images that are not compressed, mostly
+BITMAP_SUFFIXES = {".bmp", ".dib", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff"}
 #: images that are not read: they are left out by name, instead of being taken for something else
 FOREIGN_SUFFIXES = {
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".nii", ".orf", ".psd", ".raf"),

@@ -1,5 +1,6 @@
 """The limits of a dataset, each of which an environment variable of the same name may change."""
 
+import codecs
 import math
 import os
 
@@ -33,3 +34,12 @@ def share(name: str) -> float:
     if not 0 <= value <= 1:
         raise ConfigInvalidError(f"{name}={text!r} cannot be used: use a number from 0 to 1")
     return value
+
+
+def encoding() -> str:
+    """Return the encoding of an archive's names; empty: find out. Raises: ConfigInvalidError."""
+    name = os.environ.get("DATASET_ENCODING", "")
+    try:
+        return name and codecs.lookup(name).name
+    except LookupError:
+        raise ConfigInvalidError(f"DATASET_ENCODING={name} cannot be used: use cp949, cp932, gb18030, …") from None

@@ -1,32 +1,23 @@
 """Unpack an untrusted archive: only the wanted files, only below one folder, and within limits."""
 
 import shutil
-import stat
-import unicodedata
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from dataset import names
+from dataset.archives import CHUNK_BYTES, Entry, Listing, opened
 from dataset.download import Archive
+from dataset.images import BITMAP_SUFFIXES, is_image
 from dataset.limits import limit
 from dataset.processes import spread
-from dataset.report import Report
+from dataset.report import Report, listed
 from utils import DatasetInvalidError
 
-CHUNK_BYTES = 1 << 20
 BATCH_FILES, BATCH_BYTES = 256, 4 << 20  # of the archive, for a process at a time
 HEADER_LIMIT_BYTES = 30 + 2 * 65_535  # before a file in a zip: what is fixed, its name and its extra field
-
-
-class File(NamedTuple):
-    """A file to unpack."""
-
-    path: PurePosixPath
-    entry: zipfile.ZipInfo
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 
 
 def unpack(  # noqa: PLR0913, PLR0917 -- from where, to where, what, and who wants to know
@@ -43,85 +34,115 @@ def unpack(  # noqa: PLR0913, PLR0917 -- from where, to where, what, and who wan
     unpacked, in one of several processes; what it returns is returned by path, unless it is None.
 
     Raises:
-        DatasetInvalidError: the message names the entry.
-        ConfigInvalidError: a DATASET_…_LIMIT is not a number.
+        DatasetInvalidError: the message names the archive's kind and the fix, or the entry.
+        ConfigInvalidError: a setting of DATASET_… cannot be used.
     """
     source = archive if isinstance(archive, Archive) else Archive(archive)
-    selected = list[File]()
-    try:
-        with source, zipfile.ZipFile(source) as zipped:
-            for path, entry in _checked_files(zipped.infolist(), source.size).items():
-                if not wanted(path):
-                    report.skip_other(path)
-                    continue
-                report.files, report.bytes = report.files + 1, report.bytes + entry.file_size
-                selected.append(File(path, entry))
-            selected.sort(key=lambda file: file.entry.header_offset)
-            for parent in sorted({file.path.parent for file in selected}):
-                (folder / parent).mkdir(parents=True, exist_ok=True)
-            unpacking = _Unpacking(source, zipped, selected, folder, inspect)
-            return dict(chain.from_iterable(spread(unpacking.unpack, unpacking.batches(), check)))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DatasetInvalidError(f"{source.path.name} is not a usable zip archive: {error}") from error
+    with source, opened(source, report) as listing:
+        entries = _distinct(listing.entries, report)
+        _check_sizes(listing, source.size)
+        selected = _selected(entries, wanted, report)
+        for parent in sorted({entry.path.parent for entry in selected}):
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+        unpacking = _Unpacking(source, listing.zipped, selected, folder, inspect)
+        if listing.zipped is None:
+            unpacking.write_all(check)
+        return dict(chain.from_iterable(spread(unpacking.unpack, unpacking.batches(), check)))
 
 
 class _Unpacking(NamedTuple):
     archive: Archive
-    zipped: zipfile.ZipFile
-    files: list[File]  # in the order of the archive
+    zipped: zipfile.ZipFile | None
+    entries: list[Entry]  # in the order of the archive
     folder: Path
     inspect: Callable[[Path], Any]
 
     def batches(self) -> Iterator[range]:
         """Yield numbers of files that lie one after another, as soon as their bytes are there."""
         first = size_bytes = 0
-        for stop, (_, entry) in enumerate(self.files, start=1):
-            size_bytes += entry.compress_size
-            if size_bytes >= BATCH_BYTES or stop - first >= BATCH_FILES or stop == len(self.files):
-                end = entry.header_offset + HEADER_LIMIT_BYTES + entry.compress_size
-                self.archive.wait_for(self.files[first].entry.header_offset, end)
+        for stop, entry in enumerate(self.entries, start=1):
+            packed_bytes = entry.packed_bytes or 0
+            size_bytes += packed_bytes
+            if size_bytes >= BATCH_BYTES or stop - first >= BATCH_FILES or stop == len(self.entries):
+                if self.zipped is not None:
+                    end = entry.offset + HEADER_LIMIT_BYTES + packed_bytes
+                    self.archive.wait_for(self.entries[first].offset, end)
                 yield range(first, stop)
                 first, size_bytes = stop, 0
 
     def unpack(self, numbers: range) -> list[tuple[Path, Any]]:
-        """Unpack files, in a process that has what its parent has read, but must open the archive itself."""
-        inspected = []
-        with self.archive.path.open("rb") as self.zipped.fp:
-            for file in (self.files[number] for number in numbers):
-                path = self.folder / file.path
-                with self.zipped.open(file.entry) as source, path.open("xb") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)  # zipfile reads no more than the declared size
-                inspected.append((path, self.inspect(path)))
-        return [(path, result) for path, result in inspected if result is not None]
+        """Unpack and inspect files of a zip, or inspect files of a tar, in a process that has what its parent read."""
+        entries = [self.entries[number] for number in numbers]
+        if self.zipped is not None:
+            with self.archive.path.open("rb") as self.zipped.fp:  # of its own: processes share a position in the file
+                for entry in entries:
+                    self.write(entry)
+        results = [(path, self.inspect(path)) for path in (self.folder / entry.path for entry in entries)]
+        return [(path, result) for path, result in results if result is not None]
+
+    def write_all(self, check: Callable[[], None]) -> None:
+        """Unpack a tar, from its beginning to its end."""
+        for entry in self.entries:
+            check()
+            self.write(entry)
+
+    def write(self, entry: Entry) -> None:
+        """Unpack one file; an archive's reader returns no more than the declared size."""
+        with entry.reader() as source, (self.folder / entry.path).open("xb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
 
 
-def _checked_files(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    file_limit, bytes_limit = limit("DATASET_FILE_LIMIT"), limit("DATASET_BYTES_LIMIT")
-    ratio, floor_bytes = limit("DATASET_RATIO_LIMIT"), limit("DATASET_RATIO_FLOOR_BYTES")
-    total_bytes = sum(entry.file_size for entry in entries)
-    _refuse(len(entries) > file_limit, f"{len(entries)} entries are more than {file_limit}")
-    _refuse(total_bytes > bytes_limit, f"{total_bytes} bytes unpacked are more than {bytes_limit}")
-    files: dict[PurePosixPath, zipfile.ZipInfo] = {}
-    spellings: set[str] = set()
+def _selected(entries: Iterable[Entry], wanted: Callable[[PurePosixPath], bool], report: Report) -> list[Entry]:
+    """Return the wanted files in the order of the archive; refuse an archive of archives without images."""
+    selected, inner = list[Entry](), list[str]()
     for entry in entries:
-        path = names.checked_path(entry.orig_filename, entry.filename)  # zipfile cuts a name at its first NUL
-        if entry.is_dir() or names.is_ignored(path):
-            continue
-        times = entry.file_size // max(entry.compress_size, 1)
-        _refuse(stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG}, f"{path}: a symbolic link or device")
-        _refuse(bool(entry.flag_bits & 1), f"{path}: encrypted")
-        _refuse(entry.file_size > floor_bytes and times > ratio, f"{path}: {times} times larger unpacked: a zip bomb")
-        spelling = unicodedata.normalize("NFC", str(path))
-        _refuse(spelling in spellings, f"{path}: the archive holds this name twice")
-        spellings.add(spelling)
-        files[path] = entry
-    # Of the whole archive, too: many small bombs, or entries that share their bytes, add up.
-    is_bomb = total_bytes > max(floor_bytes, ratio * archive_bytes)
-    _refuse(is_bomb, f"{total_bytes} bytes unpacked, from {archive_bytes}: a zip bomb")
+        if wanted(entry.path):
+            selected.append(entry)
+            report.files, report.bytes = report.files + 1, report.bytes + entry.size_bytes
+        else:
+            report.skip_other(entry.path)
+            inner += [entry.path.name] if entry.path.suffix.lower() in _ARCHIVES else []
+    if inner and not any(is_image(entry.path) for entry in selected):
+        raise DatasetInvalidError(f"the archive holds another one, {listed(inner, 3)}, and no images: upload that one")
+    return sorted(selected, key=lambda entry: entry.offset)
+
+
+def _distinct(entries: Iterable[Entry], report: Report) -> list[Entry]:
+    """Return the files by name; of a name that occurs twice the last one, as every tool unpacks it."""
+    files, twice = dict[PurePosixPath, Entry](), list[str]()
+    for entry in entries:
+        if files.pop(entry.path, None):
+            twice.append(str(entry.path))
+        files[entry.path] = entry
+    if twice:
+        report.guess("names", f"{len(twice)} names are in the archive twice: the last is used ({listed(twice, 3)})")
     for path in files:
-        folders = {unicodedata.normalize("NFC", str(parent)) for parent in path.parents}
-        _refuse(not spellings.isdisjoint(folders), f"{path}: the archive holds its folder as a file, too")
-    return files
+        for parent in path.parents:
+            _refuse(parent in files, f"{path}: the archive holds its folder as a file, too")
+    return list(files.values())
+
+
+def _check_sizes(listing: Listing, archive_bytes: int) -> None:
+    """Refuse a bomb, also one of many small files, or of entries that share their bytes.
+
+    Bitmaps of one colour are no bomb: an image that is not compressed may get a thousand times smaller.
+    """
+    bytes_limit = limit("DATASET_BYTES_LIMIT")
+    ratio, floor_bytes = limit("DATASET_RATIO_LIMIT"), limit("DATASET_RATIO_FLOOR_BYTES")
+    raise_it = "raise DATASET_RATIO_LIMIT or DATASET_RATIO_FLOOR_BYTES if it is none"
+    total_bytes = listing.total_bytes
+    _refuse(
+        total_bytes > bytes_limit, f"{total_bytes} bytes unpacked are more than {bytes_limit} (DATASET_BYTES_LIMIT)"
+    )
+    for entry in listing.entries:
+        times = entry.size_bytes // max(entry.packed_bytes, 1) if entry.packed_bytes is not None else 0
+        is_bitmap = entry.path.suffix.lower() in BITMAP_SUFFIXES
+        is_bomb = entry.size_bytes > floor_bytes and times > ratio and not is_bitmap
+        _refuse(is_bomb, f"{entry.path}: {times} times larger unpacked: a zip bomb; {raise_it}")
+    image_bytes = sum(entry.size_bytes for entry in listing.entries if is_image(entry.path))
+    most = max(floor_bytes, ratio * archive_bytes)
+    is_bomb = total_bytes - image_bytes > most or total_bytes > max(100 * floor_bytes, most)
+    _refuse(is_bomb, f"{total_bytes} bytes unpacked, from {archive_bytes}: a zip bomb; {raise_it}")
 
 
 def _refuse(is_refused: bool, message: str) -> None:  # noqa: FBT001 -- read as a sentence

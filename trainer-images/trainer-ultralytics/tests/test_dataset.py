@@ -245,7 +245,6 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypa
         ("link.txt", stat.S_IFLNK | 0o777, "symbolic link"),
         ("pipe.txt", stat.S_IFIFO | 0o644, "symbolic link or device"),
         ("new\nline.txt", 0, "control characters"),
-        ("a" * 300 + ".txt", 0, "too long for a file system"),
         ("d/" * 600 + "x.txt", 0, "too long for a file system"),
     ],
 )
@@ -265,7 +264,7 @@ def test_entries_that_lead_astray_are_refused_and_nothing_is_written(
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
     ("names", "named"),
-    [(["a.txt", "a.txt"], "twice"), (["e\u0301.txt", "\u00e9.txt"], "twice"), (["a", "a/b"], "folder")],
+    [(["a", "a/b"], "folder"), (["e\u0301", "\u00e9/b"], "folder")],
 )
 def test_names_that_collide_are_refused(tmp_path: Path, names: list[str], named: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
