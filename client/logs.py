@@ -10,7 +10,9 @@ from client.errors import CallError, UnavailableError
 from client.show import FINAL
 
 POLL_SECONDS = 1.0
-_PREFIX = re.compile(r"^(?P<date>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)\S*(?: \w+)? \[TRACE:\w+\] job=\w+ ?")
+_PREFIX = re.compile(
+    r"^(?P<date>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)\S*(?: \w+)? \[TRACE:\w+\] job(?:_id)?=\w+ ?"
+)
 
 
 def lines(api: Api, job_id: str, *, attempt: int | None, is_followed: bool) -> Iterator[str]:

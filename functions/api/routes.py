@@ -13,6 +13,7 @@ functions-framework.
 import inspect
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import IO, Any, Literal, NamedTuple, get_args
@@ -61,6 +62,8 @@ class Access(NamedTuple):
 
 
 CALLBACK = Access("callback")
+#: the actor of a callback
+TRAINER = "trainer"
 
 
 def api(*scopes: str) -> Access:
@@ -148,8 +151,19 @@ def route(  # noqa: PLR0913 -- as Route
 
 
 def answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
-    """Call a route's handler, and return its response or problem+json."""
+    """Call a route's handler, and return its response or problem+json; log an access line."""
     logs.bind(function=route.function, **values)
+    started = time.monotonic()
+    response = _answer(route, scope, content, values)
+    _log_access(scope, response, seconds=round(time.monotonic() - started, 4))
+    return response
+
+
+def _log_access(scope: Scope, response: Response, **fields: Any) -> None:
+    logs.log(logging.DEBUG, "answered", method=scope["method"], path=scope["path"], status=response.status, **fields)
+
+
+def _answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
     try:
         content.seek(0)
         query = scope["query_string"].decode("latin-1")
@@ -172,8 +186,12 @@ def _misconfigured(error: ConfigurationError) -> Response:
 
 def _authenticated(access: Access, request: Request, values: Mapping[str, str]) -> Request:
     if access.scheme == "callback":
-        return replace(request, claims=tokens.require_callback(request, values["job_id"]))
-    return replace(request, subject=tokens.require_api(request, *access.scopes))
+        request = replace(request, claims=tokens.require_callback(request, values["job_id"]))
+        logs.bind(actor=TRAINER)
+    else:
+        request = replace(request, subject=tokens.require_api(request, *access.scopes))
+        logs.bind(actor=request.subject)
+    return request
 
 
 def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response:
@@ -215,7 +233,9 @@ class _Application:
             try:
                 await (self._router if is_complete else _too_large())(scope, receive, send)
             except HTTPException as error:  # Starlette raises it if no route matches
-                await _response(self._refused(scope, error.status_code))(scope, receive, send)
+                refused = self._refused(scope, error.status_code)
+                _log_access(scope, refused)
+                await _response(refused)(scope, receive, send)
 
     def _refused(self, scope: Scope, status: int) -> Response:
         if status == errors.MethodNotAllowed.status:

@@ -67,7 +67,7 @@ def app() -> ASGIApp:
         ConfigurationError: a setting or a secret cannot be used.
     """
     check()
-    logs.start(settings().log_format)
+    logs.start(settings().log_format, settings().log_level)
     logging.getLogger("uvicorn").handlers = logging.getLogger("stoker").handlers
     # Imported objects are never garbage; collecting them takes a tenth of a cold start.
     gc.disable()

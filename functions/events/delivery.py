@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from functions.events import cloudevents, sink
-from functions.runtime.logs import bind, log
+from functions.runtime.logs import context, log
 from functions.runtime.settings import settings
 from functions.store import outbox
 from functions.store.lease import Lease
@@ -46,15 +46,17 @@ def deliver(lease: Lease, *, now: datetime) -> None:
         return
     sender = _Sender(lease, end)
     blocked: set[str] = set()
-    with ThreadPoolExecutor(SENDERS) as senders:
+    with ThreadPoolExecutor(SENDERS, initializer=context.set, initargs=(context.get(),)) as senders:
         while sender.may_continue() and (rows := outbox.unsent(excluded_jobs=blocked, limit=BATCH)):
             by_job: dict[str, list[Outbox]] = defaultdict(list)
             for row in rows:
                 by_job[row.job_id].append(row)
             delivered = [*senders.map(sender.send, by_job.values())]
             if any(delivered):
-                outbox.mark_sent([id_ for ids in delivered for id_ in ids], now=now)
-            blocked |= {job_id for job_id, ids in zip(by_job, delivered, strict=True) if len(ids) < len(by_job[job_id])}
+                outbox.mark_sent([row for accepted in delivered for row in accepted], now=now)
+            blocked |= {
+                job_id for job_id, sent in zip(by_job, delivered, strict=True) if len(sent) < len(by_job[job_id])
+            }
     if sender.failures:
         raise sender.failures[0]
 
@@ -69,22 +71,21 @@ class _Sender:
     def may_continue(self) -> bool:
         return not self.failures and time.monotonic() < self._end and self._lease.keep()
 
-    def send(self, rows: Sequence[Outbox]) -> list[int]:
-        """Send one job's events in order until one is not accepted; return the ids of the accepted ones.
+    def send(self, rows: Sequence[Outbox]) -> list[Outbox]:
+        """Send one job's events in order until one is not accepted; return the accepted ones.
 
         An error is added to ``failures`` instead of raised, because the caller must mark the accepted events first.
         """
-        accepted: list[int] = []
+        accepted: list[Outbox] = []
         try:
             for row in rows:
                 if not self.may_continue():
                     break
                 status = sink.post(_headers(row), json.dumps(row.data).encode())
                 if not 200 <= status < 300:  # noqa: PLR2004 -- HTTP success
-                    bind(job_id=row.job_id, trace_id=row.trace_id)
-                    log(logging.WARNING, "the sink refused an event", status=status)
+                    log(logging.WARNING, "the sink refused an event", status=status, **outbox.log_fields(row))
                     break
-                accepted.append(row.id or 0)
+                accepted.append(row)
         except Exception as error:  # noqa: BLE001 -- raised by the caller
             self.failures.append(error)
         return accepted

@@ -211,8 +211,6 @@ def _create(
         now=now,
     )
     logs.bind(job_id=job.id)
-    if is_new:
-        logs.log(logging.INFO, "created a job", framework=job.framework, dataset_id=job.dataset_id)
     return _launched(job, now=now), is_new
 
 

@@ -28,14 +28,18 @@ from functions.store.tables import Job
 #: launcher timeouts before a sweep skips its remaining launcher steps; more than one, so that a single job on which
 #: the launcher hangs does not stop the others
 _MAX_TIMEOUTS = 3
+#: who changes jobs here, whoever called sweep
+ACTOR = "sweep"
 
 
+@restored_context()
 def run(*, now: datetime) -> None:
     """Run one sweep, unless another one is running.
 
     Raises:
         Busy: the store is unavailable.
     """
+    bind(actor=ACTOR)
     lease = Lease.take(now=now)
     if lease is None:
         return
@@ -53,6 +57,7 @@ def run(*, now: datetime) -> None:
         lease.end()
 
 
+@restored_context()
 def reconcile_job(job_id: str, *, now: datetime) -> None:
     """Reconcile one job after its launcher has reported a change.
 
@@ -60,6 +65,7 @@ def reconcile_job(job_id: str, *, now: datetime) -> None:
         NotFound: the job does not exist.
         Busy: the store is unavailable.
     """
+    bind(actor=ACTOR)
     job, awake_at = queries.job(job_id), upkeep.awake_at()
     if job.state in FINAL:  # the job may have ended before any sweep has noted its trainer's image
         _run_step(lambda: _note_image(job, launching.configured_launcher().inspect(job)))
@@ -154,7 +160,7 @@ def _handle_end(job: Job, status: Status, *, now: datetime) -> None:
     if reason == Reason.DEADLINE_RUNNING and not _has_run_too_long(job, now=now):
         # The cluster's deadline for a Job also counts the time that the job waited.
         reason = Reason.EVICTED
-    relaunched = upkeep.relaunch(job, message, now=now) if RETRY[reason] == Retry.AS_IS else None
+    relaunched = upkeep.relaunch(job, message, reason=reason, now=now) if RETRY[reason] == Retry.AS_IS else None
     if relaunched is not None:
         launching.submit(relaunched, now=now)
     else:

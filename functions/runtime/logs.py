@@ -22,6 +22,11 @@ _VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(
 _logger = logging.getLogger("stoker")
 
 
+def actor() -> str | None:
+    """Return who makes the changes of the current request: a token's subject, ``trainer`` or ``sweep``."""
+    return context.get().get("actor") or None
+
+
 def bind(**fields: str) -> None:
     """Add fields to all lines that the current request logs from now on."""
     context.set({**context.get(), **fields})
@@ -62,12 +67,12 @@ class _Line(logging.Formatter):
         return shown.replace("\n", "\n  | ")
 
 
-def start(log_format: str) -> None:
+def start(log_format: str, level: str) -> None:
     """Send this process's lines to standard error, as ``json`` or ``text``; calling it again changes nothing."""
     if _logger.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(as_json=log_format == "json"))
     _logger.addHandler(handler)
-    _logger.setLevel(logging.INFO)
+    _logger.setLevel(level.upper())
     _logger.propagate = False

@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True):
     database_url: str = "sqlite:///.stoker/stoker.db"
     backend_base_url: str = "http://127.0.0.1:8080"
     log_format: Literal["json", "text"] = "json"
+    #: ``debug`` adds a line per request
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     storage_type: Literal["minio", "r2"] = "minio"
     storage_bucket: str = "stoker"

@@ -7,6 +7,7 @@ A transaction writes first, and reads only if the write matched no row. This avo
 acting on stale rows on PostgreSQL.
 """
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -21,7 +22,8 @@ from functions.domain.callbacks import Callback, Delivery, TrainerEvent
 from functions.domain.errors import NotFound, Unusable, WrongState, unusable_field
 from functions.domain.spec import UNKNOWN, Origin, Spec, as_json
 from functions.domain.states import BEFORE, FINAL, NEXT, Reason, State
-from functions.store.session import read, write
+from functions.runtime import logs
+from functions.store.session import log_after_commit, read, write
 from functions.store.tables import Job, JobEvent, JobTag, Moment, Outbox
 from functions.store.views import job_json
 
@@ -164,6 +166,7 @@ def claim(call: Callback, event: TrainerEvent, *, now: datetime) -> Job:
         )
         if job is not None:
             _add_event(session, job, call, event, now=now)
+            log_change(session, job, f"attempt {job.attempt} has started")
         return job
 
     return _execute_once(call, State.RUNNING, start)
@@ -267,6 +270,7 @@ def _add_state_rows(session: Session, job: Job, *, now: datetime, delivery: Deli
     """Add the timeline row and the outbox row of the state that the job has just entered."""
     source, id_ = delivery or (None, None)
     data = {"reason": job.reason} if job.reason else None
+    actor = logs.actor()
     session.add(
         JobEvent(
             job_id=job.id,
@@ -274,6 +278,7 @@ def _add_state_rows(session: Session, job: Job, *, now: datetime, delivery: Deli
             type=job.state,
             attempt=job.attempt,
             message=job.message,
+            actor=actor,
             data=data,
             metrics=job.metrics if job.state in FINAL else None,
             ce_source=source,
@@ -286,12 +291,24 @@ def _add_state_rows(session: Session, job: Job, *, now: datetime, delivery: Deli
             job_id=job.id,
             sequence=job.sequence,
             type=f"dev.stoker.job.{job.state.lower()}",
-            data=job_json(job),
+            data=job_json(job) | {"actor": actor},
             trace_id=job.trace_id,
             created_at=now,
         )
     )
     session.flush()
+    level = logging.WARNING if job.state == State.FAILED else logging.INFO
+    log_change(session, job, f"the job is {job.state}", level=level, reason=job.reason, detail=job.message)
+
+
+def log_change(session: Session, job: Job, message: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """Log a change of a job after the commit, under the job's trace id rather than the request's."""
+    request_trace_id = logs.context.get().get("trace_id")
+    if request_trace_id not in {None, job.trace_id}:
+        fields["request_trace_id"] = request_trace_id
+    names = ("trace_id", "state", "attempt", "launch", "framework", "dataset_id")
+    described = {"job_id": job.id} | {name: getattr(job, name) for name in names} | fields
+    log_after_commit(session, level, message, **{name: value for name, value in described.items() if value is not None})
 
 
 def _record_sign_of_life(session: Session, call: Callback, *, now: datetime) -> Job | None:
@@ -347,6 +364,7 @@ def _add_event(session: Session, job: Job, call: Callback, event: TrainerEvent, 
             type=event.type,
             attempt=job.attempt,
             message=event.message,
+            actor=logs.actor(),
             data=event.data,
             ce_source=source,
             ce_id=id_,

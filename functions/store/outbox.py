@@ -1,12 +1,14 @@
 """Statements of delivery: read undelivered outbox rows, mark them as sent, delete them."""
 
+import logging
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from functions.store.session import read, write
+from functions.store.session import log_after_commit, read, write
 from functions.store.tables import Outbox
 
 
@@ -21,10 +23,17 @@ def unsent(*, excluded_jobs: Collection[str], limit: int) -> list[Outbox]:
         return list(session.exec(query.order_by(col(Outbox.id)).limit(limit)))
 
 
-def mark_sent(ids: Collection[int], *, now: datetime) -> None:
+def mark_sent(rows: Collection[Outbox], *, now: datetime) -> None:
     """Mark rows as delivered."""
     with write() as session:
-        session.execute(update(Outbox).where(col(Outbox.id).in_(ids)).values(sent_at=now))
+        session.execute(update(Outbox).where(col(Outbox.id).in_([row.id for row in rows])).values(sent_at=now))
+        for row in rows:
+            log_after_commit(session, logging.INFO, "an event was delivered", **log_fields(row))
+
+
+def log_fields(row: Outbox) -> dict[str, Any]:
+    """Return the fields of a row that identify it in the log."""
+    return {"job_id": row.job_id, "trace_id": row.trace_id, "type": row.type, "sequence": row.sequence}
 
 
 def delete_unsent(*, before: datetime, limit: int) -> bool:

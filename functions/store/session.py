@@ -22,18 +22,31 @@ from functions.runtime.settings import check_database, settings
 #: SQLSTATEs of an undefined table and column; SQLite's code of a statement that does not fit the tables
 _NO_TABLES = {"42P01", "42703", sqlite3.SQLITE_ERROR}
 _DISK_FULL = {"53100", sqlite3.SQLITE_FULL}
+#: where a session holds the lines to log after its commit
+_LINES = "lines"
 
 
 @contextmanager
 def write() -> Iterator[Session]:
-    """Run one transaction that may write; it commits at the end of the block.
+    """Run one transaction that may write; it commits at the end of the block, and then logs its lines.
 
     Raises:
         Busy: the database is locked, restarting or unreachable; nothing was written.
         Unusable: a value cannot be stored, such as a NUL character.
     """
-    with _refusals(), Session(engine(), expire_on_commit=False) as session, session.begin():
-        yield session
+    with _refusals(), Session(engine(), expire_on_commit=False) as session:
+        with session.begin():
+            yield session
+        for level, message, fields in session.info.get(_LINES, ()):
+            log(level, message, **fields)
+
+
+def log_after_commit(session: Session, level: int, message: str, **fields: Any) -> None:
+    """Log a line once the transaction has committed, and never if it does not.
+
+    A process that is killed between the two logs nothing. The timeline, written by the transaction itself, has all.
+    """
+    session.info.setdefault(_LINES, []).append((level, message, fields))
 
 
 @contextmanager

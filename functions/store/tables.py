@@ -192,6 +192,8 @@ class JobEvent(SQLModel, table=True):
     step: int | None = Field(default=None, sa_type=BigInteger)
     metrics: dict[str, float] | None = _json(nullable=True)
     message: str | None = None
+    #: who made this change: the ``sub`` of the request's token, ``trainer`` or ``sweep``
+    actor: str | None = None
     data: dict[str, Any] | None = _json(nullable=True)
     ce_source: str | None = None
     ce_id: str | None = None

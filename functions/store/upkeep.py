@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Update, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
-from functions.domain.states import FINAL, State
-from functions.store.jobs import no_activity_since, unchanged
+from functions.domain.states import FINAL, Reason, State
+from functions.runtime import logs
+from functions.store.jobs import log_change, no_activity_since, unchanged
 from functions.store.session import database_now, read, write
 from functions.store.tables import IS_OPEN, IgnoredUpload, Job, JobEvent, RejectedEvent, SweepTurn
 
@@ -121,9 +122,11 @@ def note_submitted(job: Job, message: str | None, *, now: datetime, image: str |
     values = {"submitted_at": now, "image": func.coalesce(Job.image, image)}
     still = (col(Job.id) == job.id, col(Job.state).not_in(FINAL), unchanged(job, "launch"))
     with write() as session:
-        noted = session.scalar(update(Job).where(*still).values(values).returning(Job)) is not None
+        noted = session.scalar(update(Job).where(*still).values(values).returning(Job))
+        if noted is not None and job.submitted_at is None:
+            log_change(session, noted, f"launch {job.launch} was submitted", image=noted.image)
         session.execute(_update_message(job, message))
-        return noted
+        return noted is not None
 
 
 def note_token(job: Job, key: str, expires_at: datetime) -> None:
@@ -165,9 +168,7 @@ def note_wait(job: Job, message: str | None, *, now: datetime) -> None:
                 update(Job).where(*still).values(_waiting_values(job, message, now=now)).returning(Job)
             )
             if updated is not None and job.waiting_since is None:
-                session.add(
-                    JobEvent(job_id=job.id, kind="event", type="waiting", attempt=job.attempt, message=message, at=now)
-                )
+                _add_event(session, updated, "waiting", message, now=now)
 
 
 def note_running(job: Job, *, now: datetime) -> None:
@@ -206,7 +207,7 @@ def _update_message(job: Job, message: str | None) -> Update:
     return update(Job).where(*still).values(message=message)
 
 
-def relaunch(job: Job, message: str, *, now: datetime) -> Job | None:
+def relaunch(job: Job, message: str, *, reason: Reason | None = None, now: datetime) -> Job | None:
     """Begin another launch of a job whose trainer has ended, and return the job; sweep submits it.
 
     Returns None if the job has reached its ``attempt_limit``, or if since it was read it has ended, was submitted, or
@@ -239,10 +240,27 @@ def relaunch(job: Job, message: str, *, now: datetime) -> Job | None:
             .returning(Job)
         )
         if relaunched is not None:
-            session.add(
-                JobEvent(job_id=job.id, kind="event", type="retrying", attempt=job.attempt, message=message, at=now)
-            )
+            _add_event(session, relaunched, "retrying", message, reason=reason, now=now)
         return relaunched
+
+
+def _add_event(  # noqa: PLR0913 -- the columns of a timeline row
+    session: Session, job: Job, type_: str, message: str | None, *, reason: Reason | None = None, now: datetime
+) -> None:
+    """Add to the timeline what sweep observed, and log it."""
+    session.add(
+        JobEvent(
+            job_id=job.id,
+            kind="event",
+            type=type_,
+            attempt=job.attempt,
+            message=message,
+            actor=logs.actor(),
+            data={"reason": reason} if reason else None,
+            at=now,
+        )
+    )
+    log_change(session, job, f"the job is {type_}", reason=reason, detail=message)
 
 
 def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
@@ -260,7 +278,7 @@ def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
             .returning(Job)
         )
         if job is not None:
-            session.add(JobEvent(job_id=job_id, kind="event", type="silent", attempt=job.attempt, at=now))
+            _add_event(session, job, "silent", None, now=now)
         return job is not None
 
 

@@ -147,12 +147,12 @@ def test_without_a_setting_everything_stays(ended: Any, environment: pytest.Monk
 def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: Any) -> None:
     job_id = ended()
     with read() as session:
-        sent, *unsent = session.exec(select(Outbox.id).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
-    outbox.mark_sent([sent or 0], now=NOW)
+        sent, *unsent = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
+    outbox.mark_sent([sent], now=NOW)
     retention.run(now=LATER, batch=1)
 
     with read() as session:
-        assert list(session.exec(select(Outbox.id).order_by(col(Outbox.id)))) == unsent
+        assert list(session.exec(select(Outbox.id).order_by(col(Outbox.id)))) == [row.id for row in unsent]
 
 
 def test_old_rejected_events_move_but_none_that_sweep_still_looks_for(environment: pytest.MonkeyPatch, s3: Any) -> None:

@@ -194,7 +194,7 @@ def test_an_outage_is_shown_in_the_picture() -> None:
 
 
 def test_a_log_line_is_short_for_people() -> None:
-    line = "2026-11-26T17:40:05.123Z INFO [TRACE:0123456789abcdef0123456789abcdef] job=3f2a weights: resnet18"
+    line = "2026-11-26T17:40:05.123Z INFO [TRACE:0123456789abcdef0123456789abcdef] job_id=3f2a weights: resnet18"
 
     assert logs.short(line) == "17:40:05 weights: resnet18"
     assert logs.short("any other line") == "any other line"

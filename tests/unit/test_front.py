@@ -19,9 +19,14 @@ def front(function: Callable[[str], Any]) -> Any:
 
 @pytest.fixture
 def reached(environment: pytest.MonkeyPatch) -> list[str]:
-    """Return the functions that have logged a line."""
+    """Return the functions that have logged the access line of a request."""
     names: list[str] = []
-    environment.setattr(logs, "log", lambda *_, **__: names.append(logs.context.get()["function"]))
+
+    def log(_level: int, message: str, **_fields: object) -> None:
+        if message == "answered":
+            names.append(logs.context.get()["function"])
+
+    environment.setattr(logs, "log", log)
     return names
 
 

@@ -202,7 +202,7 @@ class Contract:
         self._source = f"/trainers/{settings.job_id}/{uuid.uuid4()}"
         self.is_terminated = self._is_refused = self._is_done = self._is_over = False  # by SIGTERM; by 409, 404
         secrets = [value for name, value in os.environ.items() if SECRET_NAME.fullmatch(name)]
-        prefix = f"[TRACE:{settings.trace_id}] job={settings.job_id}"
+        prefix = f"[TRACE:{settings.trace_id}] job_id={settings.job_id}"
         self.console = Console(scratch / "trainer.log", prefix, [self._token, *secrets])
         self._changed, self._calls, self._last_heartbeat = threading.Condition(), list[Call](), dict[str, Any]()
         self._artifacts, self._warned = dict[str, None](), set[str]()

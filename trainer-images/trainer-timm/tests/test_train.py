@@ -60,7 +60,7 @@ def test_every_line_has_trace_and_job_and_no_secret_and_the_scratch_is_empty(tra
     assert log is not None
     for text in (trainer.output, log.decode()):
         for one in text.splitlines():
-            assert f"[TRACE:{trainer.trace_id}] job={trainer.job_id} " in one
+            assert f"[TRACE:{trainer.trace_id}] job_id={trainer.job_id} " in one
         assert not any(secret in text for secret in (TOKEN, SECRET_KEY, "X-Amz-Signature=", "X-Amz-Credential="))
     assert not list((trainer.folder / "scratch").iterdir())
 

@@ -255,7 +255,7 @@ def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trai
     assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 0
 
     log = (trainer.stored("logs/job-{id}/attempt-1.log") or b"").decode()
-    prefix = f"[TRACE:{trainer.trace_id}] job={trainer.job_id} "
+    prefix = f"[TRACE:{trainer.trace_id}] job_id={trainer.job_id} "
     for text in (trainer.output, log):
         lines = [line.partition(prefix)[2] for line in text.splitlines()]
         assert all(lines)
