@@ -9,7 +9,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from dataset.report import Report
@@ -32,6 +32,8 @@ def split_of(word: str) -> str:
 
 def normal(text: str) -> str:
     """Return the form in which names are compared."""
+    if text.isascii() and "%" not in text:  # as almost all are
+        return text.lower()
     return unicodedata.normalize("NFC", unquote(text)).casefold()
 
 
@@ -51,16 +53,18 @@ class Contents:
 
     def __init__(self, root: Path, image_suffixes: Iterable[str], report: Report) -> None:
         self.root, self.report = root, report
-        suffixes = set(image_suffixes)
+        suffixes = tuple(image_suffixes)
         self.images: list[Path] = []
         self.others: list[Path] = []
+        self._names: dict[Path, str] = {root: ""}
         self._by_tail = defaultdict[str, list[tuple[str, Path]]](list)
-        for path in _files(root):
-            (self.images if path.suffix.lower() in suffixes else self.others).append(path)
+        for path, name in _files(root):
+            self._names[path] = name
+            (self.images if name.lower().endswith(suffixes) else self.others).append(path)
 
     def name(self, path: Path) -> str:
         """Return a file's name as its owner knows it."""
-        return path.relative_to(self.root).as_posix()
+        return self._names.get(path) or path.relative_to(self.root).as_posix()
 
     def named(self, *suffixes: str) -> list[Path]:
         """Return the files, but no images, whose names end so, in any case."""
@@ -68,13 +72,16 @@ class Contents:
 
     def in_folder(self, folder: Path) -> list[Path]:
         """Return the images below a folder."""
-        return [path for path in self.images if path.is_relative_to(folder)]
+        start = "" if folder == self.root else f"{self.name(folder)}/"
+        return [image for image in self.images if self._names[image].startswith(start)]
 
     @cached_property
     def image_folders(self) -> list[Path]:
         """All folders with images in or below them; the root is the first."""
-        folders = {parent for image in self.images for parent in image.parents if parent.is_relative_to(self.root)}
-        return sorted(folders)
+        names = {self._names[image].rpartition("/")[0] for image in self.images}
+        return sorted(
+            {self.root / parent for name in names for parent in (PurePosixPath(name), *PurePosixPath(name).parents)}
+        )
 
     @cached_property
     def _images_by_name(self) -> dict[str, list[Path]]:
@@ -104,8 +111,12 @@ class Contents:
         stem = normal(path.stem)
         images = self._images_by_stem.get(stem, [])
         beside = [image for image in images if image.parent == path.parent]
-        same_split = [image for image in images if _split_words(image) == _split_words(path)]
+        same_split = [image for image in images if self.split_words(image) == self.split_words(path)]
         return next((found[0] for found in (beside, images, same_split) if len(found) == 1), None)
+
+    def split_words(self, path: Path) -> list[str]:
+        """Return the splits that a file's folders are named after, the innermost last."""
+        return [split for split in map(split_of, self.name(path).split("/")[:-1]) if split]
 
     def other(self, name: str, *bases: Path, what: str) -> Path | None:
         """Return the file, but no image, that a dataset names. Raises: DatasetInvalidError, if two may be meant."""
@@ -156,16 +167,13 @@ class Contents:
         return matching[0]
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Yield all files, sorted."""
+def _files(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield all files and their names below the root, sorted."""
     for folder, folders, names in os.walk(root):
         folders.sort()
+        start = folder.removeprefix(str(root)).lstrip("/")
         for name in sorted(names):
-            yield Path(folder, name)
-
-
-def _split_words(path: Path) -> list[str]:
-    return [split for split in map(split_of, path.parts[:-1]) if split]
+            yield Path(folder, name), f"{start}/{name}" if start else name
 
 
 def _by_last_part(paths: Iterable[Path]) -> dict[str, list[Path]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dataset import description
-from dataset.contents import Contents, parts_of, split_of
+from dataset.contents import Contents, parts_of
 from dataset.description import Described
 from dataset.report import Report, listed
 from utils import DatasetInvalidError
@@ -96,8 +96,7 @@ def by_folders(images: Iterable[Path], contents: Contents) -> Splits:
     """Return the images by folders such as train/ and valid/; all of them are train if no folder is called so."""
     splits: dict[str, list[Path]] = {"train": [], "val": [], "test": [], "": []}
     for image in images:
-        words = [split_of(part) for part in image.relative_to(contents.root).parts[:-1]]
-        splits[next(filter(None, reversed(words)), "")].append(image)
+        splits[next(reversed(contents.split_words(image)), "")].append(image)
     if not splits["train"]:
         splits["train"], splits[""] = splits["train"] + splits[""], []
     for image in splits[""]:

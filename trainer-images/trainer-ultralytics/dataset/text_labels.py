@@ -1,9 +1,10 @@
 """Where YOLO's label files are: as ultralytics looks for them, but without regard to how their names are spelled."""
 
 from collections import defaultdict
-from pathlib import Path
+from functools import cache, cached_property
+from pathlib import Path, PurePosixPath
 
-from dataset.contents import Contents, Parts, normal
+from dataset.contents import Contents, normal
 from dataset.report import Report, listed
 
 PROBE_BYTES = 200
@@ -16,9 +17,7 @@ class TextLabels:
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self._files = defaultdict[Parts, list[Path]](list)
-        for path in contents.named(".txt"):
-            self._files[self._key(path.with_suffix(""))].append(path)
+        self._files = {contents.name(path): path for path in contents.named(".txt")}
         self._of = {image: self._find(image) for image in contents.images}
 
     def of(self, image: Path) -> Path | None:
@@ -26,42 +25,52 @@ class TextLabels:
         return self._of.get(image)
 
     def source_of(self, image: Path) -> str:
-        """Return the name of the label file of an image."""
-        return self.contents.name(self._of.get(image) or self.expected(image)[0])
+        """Return the name of the label file of an image: the one that it has, or should have."""
+        path = self._of.get(image)
+        return self.contents.name(path) if path else self.expected(image)[0]
 
-    def expected(self, image: Path) -> list[Path]:
-        """Return where an image's labels may be: below labels/ in place of the last images/, or beside it."""
-        parts = image.relative_to(self.contents.root).parts
-        folders = [number for number, part in enumerate(parts[:-1]) if normal(part) == "images"]
-        beside = image.with_suffix(".txt")
-        if not folders:
-            return [beside]
-        last = folders[-1]
-        label = self.contents.root.joinpath(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
-        return [label, beside]
+    def expected(self, image: Path) -> list[str]:
+        """Return the names that an image's label file may have: below labels/ in place of images/, or beside it."""
+        folder, _, file = self.contents.name(image).rpartition("/")
+        file = PurePosixPath(file).with_suffix(".txt").name
+        return [f"{place}/{file}" if place else file for place in _label_folders(folder)]
 
     def label_files(self) -> list[Path]:
         """Return the text files that hold labels."""
-        return [path for paths in self._files.values() for path in paths if _is_label(path)]
+        return [path for path in self._files.values() if _is_label(path)]
 
     def unmatched(self) -> list[Path]:
         """Return the label files that belong to no image of the archive."""
-        used = {path for path in self._of.values() if path is not None}
-        return [path for paths in self._files.values() for path in paths if path not in used and _is_label(path)]
+        used = set(self._of.values())
+        return [path for path in self._files.values() if path not in used and _is_label(path)]
+
+    @cached_property
+    def _by_normal_name(self) -> dict[str, list[Path]]:
+        by_name = defaultdict[str, list[Path]](list)
+        for name, path in self._files.items():
+            by_name[normal(name)].append(path)
+        return by_name
 
     def _find(self, image: Path) -> Path | None:
         expected = self.expected(image)
-        for place in expected:
-            paths = self._files.get(self._key(place.with_suffix("")), [])
-            if place in paths or len(paths) == 1:
-                return place if place in paths else paths[0]
-            if paths:
+        exact = next((self._files[name] for name in expected if name in self._files), None)
+        if exact:
+            return exact
+        for name in expected:
+            paths = self._by_normal_name.get(normal(name), [])
+            if len(paths) > 1:
                 names = listed([self.contents.name(path) for path in paths])
                 self.contents.report.problem(AMBIGUOUS, self.contents.name(image), names)
+            elif paths:
+                return paths[0]
         return None
 
-    def _key(self, path: Path) -> Parts:
-        return tuple(normal(part) for part in path.relative_to(self.contents.root).parts)
+
+@cache
+def _label_folders(folder: str) -> list[str]:
+    parts = folder.split("/")
+    last = next((number for number in reversed(range(len(parts))) if normal(parts[number]) == "images"), None)
+    return [folder] if last is None else ["/".join([*parts[:last], "labels", *parts[last + 1 :]]), folder]
 
 
 def _is_label(path: Path) -> bool:
@@ -81,7 +90,7 @@ def check_unmatched(labels: TextLabels, report: Report) -> None:
     names = listed([contents.name(path) for path in unmatched], 3)
     text = f"{len(unmatched)} label files match no image ({names})"
     if len(without) > 1 and len(unmatched) > 1 and len(without) * 10 >= len(contents.images):
-        place = contents.name(labels.expected(without[0])[0])
+        place = labels.expected(without[0])[0]
         report.refuse(
             "label files without an image",
             f"{text}, and {len(without)} images have no label file: the labels of {contents.name(without[0])} are "

@@ -169,17 +169,14 @@ def _compare(kept: Splits, contents: Contents) -> None:
     report, by_size = contents.report, defaultdict[int, list[Path]](list)
     for image in kept["train"]:
         by_size[image.stat().st_size].append(image)
-    digests: dict[Path, bytes] = {}
-
-    def digest(path: Path) -> bytes:
-        if path not in digests:
-            with path.open("rb") as file:
-                digests[path] = hashlib.file_digest(file, "sha1").digest()
-        return digests[path]
-
+    digests: dict[int, dict[bytes, Path]] = {}
     for image in kept["val"]:
-        twins = by_size.get(image.stat().st_size, [])
-        twin = image if image in twins else next((one for one in twins if digest(one) == digest(image)), None)
+        size = image.stat().st_size
+        if size not in by_size:
+            continue
+        if size not in digests:
+            digests[size] = {_digest(path): path for path in by_size[size]}
+        twin = digests[size].get(_digest(image))
         if twin is not None:
             report.duplicate_count += 1
             report.duplicates += [{"train": contents.name(twin), "val": contents.name(image)}]
@@ -187,6 +184,11 @@ def _compare(kept: Splits, contents: Contents) -> None:
     if report.duplicate_count:
         text = f"{report.duplicate_count} of the {len(kept['val'])} images of val are in train, too"
         report.guess("duplicates", f"{text}, such as {report.duplicates[0]['val']}: its metrics are too good")
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, hashlib.blake2b).digest()
 
 
 def _write(folder: Path, kept: Splits, layout: Layout, task: str) -> Path:
