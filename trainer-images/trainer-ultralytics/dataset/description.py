@@ -72,13 +72,11 @@ def _chosen(described: list[Described], contents: Contents, report: Report) -> D
 
 def _load(path: Path, contents: Contents, report: Report) -> Any:
     name = contents.name(path)
-    content = text.read(path, name, LIMIT_BYTES)
+    content = text.read(path, name, LIMIT_BYTES, report)
     try:
         values = yaml.load(content.text, yaml.BaseLoader)  # noqa: S506 -- words only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DatasetInvalidError(f"{name} cannot be read: {_reason(error, content.text)}") from error
-    if content.is_guess and isinstance(values, dict) and "names" in values:
-        report.guess("encoding", f"{name} is not UTF-8 and was read as {content.encoding}")
     return values
 
 
@@ -142,9 +140,7 @@ def _names_in_file(name: str, described: Described, contents: Contents) -> list[
 
 def lines(path: Path, contents: Contents) -> list[str]:
     """Return the lines of a text file that are not blank. Raises: DatasetInvalidError."""
-    content = text.read(path, contents.name(path), LIST_LIMIT_BYTES)
-    if content.is_guess:
-        contents.report.guess("encoding", f"{contents.name(path)} is not UTF-8 and was read as {content.encoding}")
+    content = text.read(path, contents.name(path), LIST_LIMIT_BYTES, contents.report)
     return [line.strip() for line in content.text.splitlines() if line.strip()]
 
 

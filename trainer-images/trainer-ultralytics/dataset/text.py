@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from dataset import names
+from dataset.limits import encoding
+from dataset.report import Report
 from utils import DatasetInvalidError
 
 MARKS = {
@@ -13,9 +16,9 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_PAIR = re.compile(rb"[\x80-\xff]{2}")  # letters of Asia are pairs of bytes; Europe's accented letters stand alone
-#: tried in this order for what is not UTF-8; the first that can read all of it is a guess
-OLDER = ("cp949", "cp932", "gb18030", "big5", "cp1252")
+WESTERN = "cp1252"
+_BETWEEN = re.compile(rb"([\s,:'\"]+)")  # none of these is a part of a letter in an encoding of Asia
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 class Text(NamedTuple):
@@ -29,28 +32,40 @@ class Text(NamedTuple):
         """Whether the file is UTF-8, with or without a mark."""
         return self.encoding.startswith("utf-8")
 
-    @property
-    def is_guess(self) -> bool:
-        """Whether other encodings could read the file, too."""
-        return self.encoding in OLDER
 
-
-def read(path: Path, name: str, limit_bytes: int) -> Text:
-    """Return a file's text. Raises: DatasetInvalidError, which says what to do."""
+def read(path: Path, name: str, limit_bytes: int, report: Report | None = None) -> Text:
+    """Return a file's text; without a report only what is ASCII matters. Raises: DatasetInvalidError."""
     if path.stat().st_size > limit_bytes:
         raise DatasetInvalidError(f"{name} is larger than {limit_bytes} bytes")
-    return decoded(path.read_bytes(), name)
+    content = path.read_bytes()
+    known = next((of_mark for mark, of_mark in MARKS.items() if content.startswith(mark)), "utf-8")
+    if known == "utf-8" and b"\0" in content[:100]:
+        known = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        return Text(content.decode(known), known)
+    except UnicodeDecodeError as error:
+        if known != "utf-8":
+            raise DatasetInvalidError(f"{name} cannot be read as {known}: save it as UTF-8") from error
+    return Text(_older(content, name, report) if report else content.decode("latin-1"), "older")
 
 
-def decoded(content: bytes, name: str) -> Text:
-    """Return the text of some bytes. Raises: DatasetInvalidError."""
-    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "")
-    if not encoding and b"\0" in content[:100]:
-        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
-    older = OLDER if _PAIR.search(content) else OLDER[::-1]
-    for one in [encoding] if encoding else ["utf-8", *older]:
-        try:
-            return Text(content.decode(one), one)
-        except UnicodeDecodeError:
-            continue
-    raise DatasetInvalidError(f"{name} is not readable as text: save it as UTF-8")
+def _older(content: bytes, name: str, report: Report) -> str:
+    """Return text in an encoding that the file does not tell. Raises: DatasetInvalidError, if two are likely."""
+    if not encoding() and _is_western(text := content.decode(WESTERN, errors="replace")):
+        report.guess("encoding", f"{name} is not UTF-8 and was read as {WESTERN}")
+        return text
+    pieces = _BETWEEN.split(content)
+    odd = list(dict.fromkeys(piece for piece in pieces if not piece.isascii()))
+    texts = dict(zip(odd, names.decoded(odd, encoding(), report), strict=True))
+    report.guess("encoding", f"{name} is not UTF-8: save it as UTF-8, or set DATASET_ENCODING")
+    return "".join(texts[piece] if piece in texts else piece.decode() for piece in pieces)
+
+
+def _is_western(text: str) -> bool:
+    """Return whether letters that are not ASCII stand in words of Latin letters, as accents do."""
+    words = [word for word in text.split() if not word.isascii()]
+    letters = [word for each in words for word in _WORD.findall(each) if not word.isascii()]
+    signs = any(not letter.isascii() and not letter.isalpha() for word in words for letter in word)
+    return not signs and all(
+        (word[1:].islower() or word.isupper()) and any(letter.isascii() for letter in word) for word in letters
+    )
