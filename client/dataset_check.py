@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
-from client import home, local_check, requests, show, uploads
-from client.api import Api, Json
+from client import contexts, home, local_check, requests, show, uploads
+from client.api import Api, Json, connect
 from client.artifacts import artifacts_of
 from client.errors import CallError, invalid
 from client.follow import follow
@@ -18,7 +19,7 @@ _LISTED, _FILES = 20, 3
 _USABLE, _NOT_USABLE = 0, 65
 
 
-def report(api: Api, path: str, framework: str, *, is_quiet: bool) -> Json:
+def report(path: str, framework: str, *, is_quiet: bool) -> Json:
     """Return the report (``dataset.json``) on a folder, a zip file, or an uploaded dataset.
 
     Raises:
@@ -26,24 +27,30 @@ def report(api: Api, path: str, framework: str, *, is_quiet: bool) -> Json:
     """
     local = Path(path)
     if not local.exists():
-        return _by_job(api, {"dataset_id": path}, framework or "ultralytics")
+        return _by_job(connect(), {"dataset_id": path}, framework or "ultralytics")
     name = framework or local_check.framework_of(local)
     if not is_quiet:
         note(f"checking with the trainer {name}")
-    command = _command(api, name)
-    if command and local.is_file():
+    command = _command(name)
+    if command:
         return _here(command, local)
+    api = connect()
     uploaded = uploads.upload(api, local, local_check.dataset_name(local), is_quiet=is_quiet)
     return _by_job(api, {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}, name)
 
 
-def _command(api: Api, framework: str) -> list[str] | None:
-    """Return the local stack's command that checks for a trainer; None if the server is another machine's."""
-    stack = api.server.stack if api.server else None
-    registry = home.read_environment(stack).get("TRAINERS") if stack else None
-    if not registry:
+def _command(framework: str) -> list[str] | None:
+    """Return this machine's command that checks for a trainer; None if it has none, or the server is another machine's.
+
+    It is the local stack's, or the checkout's own if no server was ever chosen or started.
+    """
+    try:
+        stack = contexts.select().stack
+        path = Path(home.read_environment(stack).get("TRAINERS", "")) if stack else None
+    except CallError:
+        path = home.ROOT / "infra/local/trainers.json"
+    if path is None:
         return None
-    path = Path(registry)
     try:
         words: list[str] = json.loads(path.read_text(encoding="utf-8"))[framework]["command"]["check"]
     except (OSError, ValueError, KeyError):
@@ -51,10 +58,12 @@ def _command(api: Api, framework: str) -> list[str] | None:
     return [str((path.parent / word).absolute()) if "/" in word else word for word in words]
 
 
-def _here(command: list[str], file: Path) -> Json:
-    result = subprocess.run(  # noqa: S603 -- the local stack's own trainer
-        [*command, str(file.absolute()), "--json"], capture_output=True, text=True, check=False
-    )
+def _here(command: list[str], path: Path) -> Json:
+    words = [*command, str(path.absolute()), "--json"]
+    try:
+        result = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 -- the local stack's own
+    except OSError as error:
+        raise CallError(f"the trainer is not set up on this machine ({error.filename}): run ./taskw setup") from error
     if result.returncode not in {_USABLE, _NOT_USABLE}:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
         raise CallError(f"the trainer's check failed: {show.plain(lines[-1])}")
@@ -83,7 +92,8 @@ def _by_job(api: Api, dataset: Json, framework: str) -> Json:
 def lines(found: Json) -> Iterator[str]:
     """Yield a report as lines for people."""
     verdict = "can be used" if found.get("usable") else "CANNOT BE USED"
-    yield f"{show.plain(str(found.get('dataset', '')))} {verdict}: {show.plain(found.get('message'))}".rstrip(": ")
+    name = show.plain(str(found.get("dataset", "")))
+    yield f"{name} {verdict}: {show.plain(found.get('message')).removeprefix(f'{name}: ')}".rstrip(": ")
     for name, split in (found.get("splits") or {}).items():
         counts = [f"{split.get('images', 0):,} images"]
         counts += [f"{split['objects']:,} objects"] if split.get("objects") is not None else []
@@ -96,7 +106,23 @@ def lines(found: Json) -> Iterator[str]:
     for guess in found.get("guesses") or []:
         yield f"  assumed: {show.plain(guess['message'])}"
     for problem in found.get("problems") or []:
+        if problem.get("refused") and _is_in_message(problem, found.get("message") or ""):
+            continue
         kind = "refused" if problem.get("refused") else "left out"
         yield f"  {problem['count']:,} {show.plain(problem['kind'])} ({kind})"
         for file in (problem.get("files") or [])[:_FILES]:
-            yield f"    {show.plain(file['file'])}: {show.plain(file['reason'])}"
+            yield f"    {show.plain(': '.join(filter(None, (file['file'], file['reason']))))}"
+
+
+def _is_in_message(problem: Json, message: str) -> bool:
+    return all(file["reason"] in message and file["file"] in message for file in problem.get("files") or [])
+
+
+def wrapped(found: Json, columns: int | None) -> Iterator[str]:
+    """Yield the lines of a report, none wider than the terminal; what belongs to a line is indented below it."""
+    if columns is None:
+        yield from lines(found)
+        return
+    for line in lines(found):
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        yield from textwrap.wrap(line, columns, subsequent_indent=indent, break_on_hyphens=False)

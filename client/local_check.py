@@ -16,6 +16,9 @@ from client.errors import DATASET, CallError, invalid
 IMAGES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".pfm", ".mpo"}
 )
+#: files that describe objects in images, of some format, and files that say what a dataset is
+_DESCRIBING = frozenset({".txt", ".yaml", ".yml", ".json", ".jsonl", ".xml", ".csv", ".data", ".names"})
+_ABOUT = ("readme", "licen", "changelog")
 _OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 #: what operating systems and tools leave in folders
 _IGNORED_NAMES = frozenset(
@@ -114,8 +117,15 @@ def _described(files: list[str], path: Path) -> str:
 
 
 def framework_of(path: Path) -> str:
-    """Return the trainer that a dataset seems to be for. Raises: as ``summary``."""
-    return "ultralytics" if "detection" in summary(path) else "timm"
+    """Return the trainer that a dataset seems to be for: images in folders, and nothing else, are classes.
+
+    Raises:
+        CallError: as ``summary``.
+    """
+    summary(path)
+    files = [PurePosixPath(name) for name in names(path)]
+    described = [file for file in files if file.suffix.lower() in _DESCRIBING and "__MACOSX" not in file.parts]
+    return "ultralytics" if any(not file.name.lower().startswith(_ABOUT) for file in described) else "timm"
 
 
 def _some(words: list[str], limit: int = 4) -> str:

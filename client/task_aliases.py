@@ -47,6 +47,7 @@ ALIASES = {
     "predict": Alias(("ID", "DATASET"), ("TO",)),
     "upload": Alias(("FILE",), ("NAME",)),
     "datasets": Alias(),
+    "check": Alias(("ZIP",), ("FRAMEWORK",)),
     "env": Alias(),
 }
 

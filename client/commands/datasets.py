@@ -9,7 +9,7 @@ from client import show
 from client.api import connect
 from client.errors import DATASET
 from client.options import AsJson
-from client.output import Column, note, print_json, print_table
+from client.output import Column, note, print_json, print_table, width
 
 _COLUMNS = (
     Column("NAME", is_flexible=True),
@@ -88,10 +88,10 @@ def check(
     """
     from client import dataset_check  # noqa: PLC0415 -- only this command needs it
 
-    report = dataset_check.report(connect(), path, framework, is_quiet=as_json)
+    report = dataset_check.report(path, framework, is_quiet=as_json)
     if as_json:
         print_json(report)
     else:
-        print("\n".join(dataset_check.lines(report)))
+        print("\n".join(dataset_check.wrapped(report, width())))
     if not report.get("usable"):
         raise typer.Exit(DATASET)

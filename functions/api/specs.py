@@ -92,7 +92,9 @@ def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
     trainer = trainers().get(spec.framework)
     if trainer is None:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")
-    if not _is_known(spec.model_name, trainer):
+    if spec.task == "check":  # needs no GPU, and no model
+        spec.gpus, spec.gpu_type, spec.nodes, spec.device = 0, None, 1, None
+    elif not _is_known(spec.model_name, trainer):
         raise unusable_field("model_name", f"use a model of {spec.framework}: {', '.join(trainer.models)}")
     if spec.task == "predict" and not spec.checkpoint_key:
         raise unusable_field("checkpoint_key", "name the weights to predict with, such as checkpoints/job-<id>/best.pt")

@@ -41,7 +41,7 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     dataset_id: Name
     #: the version to use; by default the current one
     dataset_etag: Etag | None = None
-    task: Literal["train", "predict"] = "train"
+    task: Literal["train", "predict", "check"] = "train"
     epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     batch_size: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     image_size: Annotated[int, Meta(ge=16, le=8_192)] | None = None

@@ -91,6 +91,14 @@ def test_a_field_that_cannot_be_used_is_named_and_nothing_is_written(
     assert jobs() == []
 
 
+def test_a_check_needs_no_gpu_and_no_model(client: Any) -> None:
+    change = {"task": "check", "model_name": "no-model-of-it", "gpus": 4, "gpu_type": "H100", "nodes": 2, "device": "0"}
+    answer = client.post("/v1/jobs", json=GOOD | change, headers=api_headers())
+
+    assert (answer.status_code, answer.json()["task"]) == (201, "check")
+    assert not {"gpus", "gpu_type", "nodes", "device"} & answer.json()["spec"].keys()
+
+
 @pytest.mark.parametrize("missing", ["framework", "model_name", "dataset_id"])
 def test_a_field_that_is_missing_is_named(client: Any, missing: str) -> None:
     requested = {name: value for name, value in GOOD.items() if name != missing}
@@ -289,7 +297,7 @@ def test_hyperparameters_of_a_full_body_start_a_trainer_whatever_they_are_writte
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        ({"task": "evaluate"}, "use one of predict, train"),
+        ({"task": "evaluate"}, "use one of check, predict, train"),
         ({"device": "gpu"}, "use cpu, mps, or the numbers of GPUs, such as 0,1"),
         ({"model_name": "a//b"}, "use a key of 1 to 900 characters, names joined by single slashes, without .., backslashes or control characters, that does not begin with a dot, a dash or a space"),
         ({"epochs": "many"}, "use a whole number from 1 to 100,000"),

@@ -13,6 +13,7 @@ OF_ALL = ["utils.py"]
 OF_DATASETS = ["archives.py", "characters.txt", "class_folders.py", "download.py", "images.py", "limits.py", "names.py"]
 OF_DATASETS += ["processes.py", "report.py", "unpacking.py", "wholeness.py"]
 OF_TRAINERS = [
+    "checking.py",
     "console_capture.py",
     "download.py",
     "mlflow_tracking.py",

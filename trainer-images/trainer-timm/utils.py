@@ -95,7 +95,7 @@ class Settings(BaseModel, frozen=True, regex_engine="python-re", str_strip_white
     done_retry_seconds: float = Field(3600.0, ge=0, allow_inf_nan=False)
     storage_retry_seconds: float = Field(300.0, ge=0, allow_inf_nan=False)
     grace_seconds: float = Field(25.0, ge=1, allow_inf_nan=False)  # from SIGTERM to the end of the process
-    task: Literal["train", "predict"] = "train"
+    task: Literal["train", "predict", "check"] = "train"
     dataset_id: str = _text(r"(?!.*\.\.)[^/\x00-\x1f]+", "use a name without / and ..")
     dataset_etag: str = _text(r'[^\s"]+', "use an ETag without quotes", "")  # the version that the job is for
     model_name: str = _text(r"(?!.*\.\.)[^/\x00-\x1f][^\x00-\x1f]*", "use a name without .. and a leading /")
