@@ -10,8 +10,8 @@ TRAINERS = sorted(path.parent for path in (ROOT / "trainer-images").glob("*/util
 EXAMPLE = ROOT / "examples/trainer-softmax"
 FIRST = TRAINERS[0]
 OF_ALL = ["utils.py"]
-OF_DATASETS = ["archives.py", "characters.txt", "class_folders.py", "download.py", "images.py", "limits.py", "names.py"]
-OF_DATASETS += ["processes.py", "report.py", "unpacking.py", "wholeness.py"]
+#: all but what puts the parts together
+OF_DATASETS = sorted(path.name for path in (FIRST / "dataset").iterdir() if path.is_file() and path.stem != "__init__")
 OF_TRAINERS = [
     "checking.py",
     "console_capture.py",

@@ -47,8 +47,8 @@ def fetch_images(contract: Contract) -> tuple[list[Path], Path]:
         rules = images.rules(known=known)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         checked = images.check_images(paths, folder, rules, report, contract.check)
-        if not paths:
-            report.refuse("images", "there are no images in it")
+        if not checked.paths:
+            report.refuse("images", "none of its images can be read" if paths else "there are no images in it")
     return list(checked.paths.values()), folder
 
 
@@ -80,7 +80,7 @@ def read(  # noqa: PLR0913 -- what is read, and how
     checked = images.check_images(used, folder, images.rules(known=known), report, check)
     report.check()
     data = class_folders.usable(data, checked.paths, report)
-    class_folders.count(data, report)
+    class_folders.report_content(data, folder, report)
     return Data(*data, checked.levels)
 
 

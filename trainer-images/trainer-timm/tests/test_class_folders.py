@@ -202,6 +202,18 @@ def test_other_processes_get_the_same_samples(tmp_path: Path) -> None:
     assert report.left_out == 1
 
 
+def test_images_that_train_and_val_share_are_named(tmp_path: Path) -> None:
+    files = good() | {"val/tall/copy.png": good()["train/tall/0.png"]}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    report = Report("cats.zip", "timm", "classify")
+    dataset.read(tmp_path, report, lambda: None, val_share=VAL_SHARE, seed=0)
+
+    assert report.duplicates == [{"train": "train/tall/0.png", "val": "val/tall/copy.png"}]
+    assert "1 of the 7 images of val are in train, too" in report.guesses[0]["message"]
+
+
 def test_the_report_counts_by_split_and_class(tmp_path: Path) -> None:
     for name, content in flat(each=5).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

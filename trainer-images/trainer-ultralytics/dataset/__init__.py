@@ -36,8 +36,8 @@ def fetch_images(contract: Contract) -> dict[Path, str]:
         folder, known = unpacked(contract, images.is_image, report)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         checked = images.check_images(paths, folder, rules()._replace(known=known), report, contract.check)
-        if not paths:
-            report.refuse("images", "there are no images in it")
+        if not checked.paths:
+            report.refuse("images", "none of its images can be read" if paths else "there are no images in it")
     return {now: str(before.relative_to(folder)) for before, now in checked.paths.items()}
 
 
@@ -79,7 +79,7 @@ def _class_folders(folder: Path, report: Report, check: Callable[[], None], *, s
     checked = images.check_images(used, folder, rules()._replace(known=known), report, check)
     report.check()
     data = class_folders.usable(data, checked.paths, report)
-    class_folders.count(data, report)
+    class_folders.report_content(data, folder, report)
     return class_folders.placed(data, folder.with_name("classes"))
 
 

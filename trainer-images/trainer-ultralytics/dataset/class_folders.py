@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dataset import duplicates
 from dataset.report import Report, Split, listed
 
 FEWEST = 2
@@ -99,6 +100,13 @@ def placed(data: Data, folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
     return folder
+
+
+def report_content(data: Data, root: Path, report: Report) -> None:
+    """Note the images of each split and class, the classes that only one split has, and images that both have."""
+    count(data, report)
+    train, val = ([path for path, _ in part] for part in (data.train, data.val))
+    duplicates.compare(train, val, lambda path: str(path.relative_to(root)), report)
 
 
 def count(data: Data, report: Report) -> None:

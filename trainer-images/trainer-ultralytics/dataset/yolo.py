@@ -1,6 +1,5 @@
 """YOLO datasets: read in any usual format, and written down as ultralytics reads them, without a guess of its own."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -8,14 +7,14 @@ from typing import NamedTuple
 
 import yaml
 
-from dataset import formats, images, labels, splits, text_labels
+from dataset import duplicates, formats, images, labels, splits, text_labels
 from dataset.contents import Contents
 from dataset.description import SUFFIXES as YAML_SUFFIXES
 from dataset.images import FOREIGN_SUFFIXES
 from dataset.images import SUFFIXES as IMAGE_SUFFIXES
 from dataset.labels import Labels, Problem, Rules
 from dataset.layout import Layout
-from dataset.report import FILES_LIMIT, Report, Split, listed
+from dataset.report import Report, Split, listed
 from dataset.splits import Splits
 from utils import DatasetInvalidError
 
@@ -65,7 +64,7 @@ def read(  # noqa: PLR0913 -- what is read, and how
     kept = {split: [image for image in of_split if image in checked] for split, of_split in wanted.items()}
     _count(kept, checked, layout, report)
     kept = {split: [usable[image] for image in of_split] for split, of_split in kept.items()}
-    _compare(kept, contents)
+    duplicates.compare(kept["train"], kept["val"], contents.name, report)
     report.check()
     empty = [split for split, of_split in kept.items() if not of_split]
     if empty:
@@ -162,33 +161,6 @@ def _refuse_background(without: list[Path], layout: Layout, report: Report) -> N
         report.refuse("no labels", f"train: none of its images has a label; {layout.source_of(without[0])} is missing")
     else:
         report.refuse("no labels", "train: the label files are there, but all of them are empty: label the images")
-
-
-def _compare(kept: Splits, contents: Contents) -> None:
-    """Note images that are in train and in val, by their content."""
-    report, by_size = contents.report, defaultdict[int, list[Path]](list)
-    for image in kept["train"]:
-        by_size[image.stat().st_size].append(image)
-    digests: dict[int, dict[bytes, Path]] = {}
-    for image in kept["val"]:
-        size = image.stat().st_size
-        if size not in by_size:
-            continue
-        if size not in digests:
-            digests[size] = {_digest(path): path for path in by_size[size]}
-        twin = digests[size].get(_digest(image))
-        if twin is not None:
-            report.duplicate_count += 1
-            report.duplicates += [{"train": contents.name(twin), "val": contents.name(image)}]
-    del report.duplicates[FILES_LIMIT:]
-    if report.duplicate_count:
-        text = f"{report.duplicate_count} of the {len(kept['val'])} images of val are in train, too"
-        report.guess("duplicates", f"{text}, such as {report.duplicates[0]['val']}: its metrics are too good")
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, hashlib.blake2b).digest()
 
 
 def _write(folder: Path, kept: Splits, layout: Layout, task: str) -> Path:
