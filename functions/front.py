@@ -1,10 +1,23 @@
 """front: all functions in one process, for a laptop or a small installation with a single Service."""
 
-from functions import cancel, create_job, datasets, dead_letter, done, event, heartbeat, jobs, presign, sweep, uploads
+from functions import (
+    cancel,
+    console,
+    create_job,
+    datasets,
+    dead_letter,
+    done,
+    event,
+    heartbeat,
+    jobs,
+    presign,
+    sweep,
+    uploads,
+)
 from functions.api.routes import function
 
-#: all routes of all functions; ``POST /`` goes to create-job
-ROUTES = (
+#: the routes of the API; ``POST /`` goes to create-job
+API = (
     heartbeat.record_heartbeat,
     event.record_event,
     done.report_done,
@@ -27,5 +40,7 @@ ROUTES = (
     uploads.receive_upload,
     dead_letter.receive_dead_letter,
 )
+#: all routes of all functions
+ROUTES = (*API, *console.PAGES, console.get_asset)
 
 front = function("front", *ROUTES)

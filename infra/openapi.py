@@ -18,7 +18,7 @@ from functions.api.requests import CloudEvent
 from functions.api.routes import EVENT, JOB_ID, Route
 from functions.domain import spec
 from functions.domain.states import Reason, State
-from functions.front import ROUTES
+from functions.front import API
 from functions.store import views
 from functions.store.tables import Job, JobEvent, RejectedEvent
 from infra import job_schema
@@ -58,13 +58,13 @@ _SUCCESSES = {
 
 def description() -> dict[str, Any]:
     """Return the description."""
-    models = [model for route in ROUTES for model in (route.accepts, route.query, route.response) if model is not None]
+    models = [model for route in API for model in (route.accepts, route.query, route.response) if model is not None]
     schemas, components = msgspec.json.schema_components(
         [*models, *_ENUMERATIONS.values()], schema_hook=_view, ref_template="#/components/schemas/{name}"
     )
     schema_of = {id(model): schema for model, schema in zip(models, schemas, strict=False)}
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in API:
         if route.declared_path != "/":  # deliveries of events, at the address of one function
             operation = _operation(route, schema_of, components)
             paths.setdefault(route.declared_path, {})[route.method.lower()] = operation
@@ -171,7 +171,7 @@ def _named(components: Mapping[str, Schema]) -> dict[str, Schema]:
     # What the server has defaults for need not be sent.
     body = models[spec.Spec.__name__]
     body["required"] = [name for name in body["required"] if name not in specs.DEFAULTED]
-    queries = {route.query.__name__ for route in ROUTES if route.query is not None}
+    queries = {route.query.__name__ for route in API if route.query is not None}
     return {name: schema for name, schema in models.items() if name not in queries} | named
 
 

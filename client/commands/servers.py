@@ -168,7 +168,7 @@ def open_console(
     *,
     print_only: Annotated[bool, typer.Option("--print", help="Print the address only.")] = False,
 ) -> None:
-    """Open the web console."""
+    """Open the web console; that of the local stack is opened signed in."""
     api = connect()
     page = f"jobs/{references.job_id(api, job)}" if job else ""
     response = http().get(f"{api.url}/", headers={"Accept": "text/html"})
@@ -177,7 +177,9 @@ def open_console(
     address = f"{api.url}/{page}"
     print(address)
     if not print_only:
-        typer.launch(address)
+        is_local = api.server is not None and api.server.stack is not None
+        # Browsers never send the fragment; the console moves the token out of it.
+        typer.launch(f"{address}#token={api.token}" if is_local else address)
 
 
 def completion(

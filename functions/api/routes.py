@@ -55,15 +55,17 @@ Handler = Callable[..., Any]
 
 
 class Access(NamedTuple):
-    """The token that a route requires: a trainer's callback token, or an API token with one of these scopes."""
+    """The token that a route requires: a trainer's callback token, an API token with one of these scopes, or none."""
 
-    scheme: Literal["callback", "api"]
+    scheme: Literal["callback", "api", "public"]
     scopes: tuple[str, ...] = ()
 
 
 CALLBACK = Access("callback")
 #: the actor of a callback
 TRAINER = "trainer"
+#: for the console's files, which contain no data
+PUBLIC = Access("public")
 
 
 def api(*scopes: str) -> Access:
@@ -185,6 +187,8 @@ def _misconfigured(error: ConfigurationError) -> Response:
 
 
 def _authenticated(access: Access, request: Request, values: Mapping[str, str]) -> Request:
+    if access.scheme == "public":
+        return request
     if access.scheme == "callback":
         request = replace(request, claims=tokens.require_callback(request, values["job_id"]))
         logs.bind(actor=TRAINER)

@@ -16,7 +16,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
 from functions.domain.states import State
-from functions.front import ROUTES
+from functions.front import API
 from infra import openapi
 from tests.attack.conftest import Server, attacked
 from tests.conftest import a_database, api_headers, callback_headers
@@ -42,7 +42,7 @@ def test_patterns_are_those_of_ecma_which_json_schema_has() -> None:
 
 
 def test_every_route_is_described() -> None:
-    assert OPERATIONS.keys() == {f"{one.method} {one.declared_path}" for one in ROUTES if one.declared_path != "/"}
+    assert OPERATIONS.keys() == {f"{one.method} {one.declared_path}" for one in API if one.declared_path != "/"}
 
 
 def test_operations_have_distinct_names_that_a_generator_can_use() -> None:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from client import api, uploads
+from client.home import read_environment
 from infra.local import bucket
 from tests.conftest import ROOT, eventually
 
@@ -360,8 +361,16 @@ def test_signing_in_checks_the_token_and_the_server_is_used_from_then_on(laptop:
     assert laptop.stoker("jobs", **other).code == 1
 
 
-def test_a_server_without_a_console_is_named(laptop: Laptop) -> None:
+def test_open_prints_the_console_s_address_without_the_token(laptop: Laptop) -> None:
+    variables = laptop.stoker("env", "--json").json
     ran = laptop.stoker("open", "--print")
+
+    assert (ran.code, ran.out.strip()) == (0, f"{variables['STOKER_URL']}/")
+
+
+def test_a_server_without_a_console_is_named(laptop: Laptop) -> None:
+    storage = read_environment(Path(laptop.environment["STOKER_HOME"]))["MINIO_ENDPOINT"]
+    ran = laptop.stoker("open", "--print", STOKER_URL=storage, STOKER_TOKEN="any")
 
     assert ran.code == 1
     assert "has no web console" in ran.err

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from functions.front import ROUTES
+from functions.front import API
 from tests.conftest import ROOT, eventually, free_ports, is_up
 
-NAMES = sorted({route.function for route in ROUTES} | {"front"})
+NAMES = sorted({route.function for route in API} | {"front"})
 
 
 def test_the_readme_shows_this_command() -> None:
@@ -37,7 +37,7 @@ def test_the_framework_s_own_command_serves_each_function(name: str) -> None:
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "WORKERS": "1"}, start_new_session=True)
     try:
         eventually(lambda: is_up(address), within_seconds=60)
-        route = next(one for one in ROUTES if name in {one.function, "front"})
+        route = next(one for one in API if name in {one.function, "front"})
         path = route.declared_path.replace("{job_id}", "job-1")
         refused = httpx.request(route.method, f"{address}{path}", timeout=60)
         wrong = httpx.request("PUT", f"{address}{path}", timeout=60)

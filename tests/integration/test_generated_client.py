@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from functions.domain.states import State
-from functions.front import ROUTES
+from functions.front import API
 from functions.store import upkeep
 from infra import openapi
 from tests.conftest import BUCKET, NOW, answering, api_headers, callback_headers, served_and_up
 
 PACKAGE = "stoker_generated"
-OPERATIONS = {route.handler.__name__: route.function for route in ROUTES}
+OPERATIONS = {route.handler.__name__: route.function for route in API}
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def reached(environment: pytest.MonkeyPatch) -> list[str]:
 
 def routes() -> list[tuple[str, str, str]]:
     """Return each route of each function, without the bare one that several share."""
-    results = [(route.function, route.method, route.declared_path) for route in functions_front.ROUTES]
+    results = [(route.function, route.method, route.declared_path) for route in functions_front.API]
     return sorted((name, method, path) for name, method, path in results if path != "/")
 
 

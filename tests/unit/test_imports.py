@@ -24,6 +24,7 @@ BUDGET = {
     "sweep": LATER,
     "uploads": ORM | LATER | {"psycopg"},
     "dead_letter": LATER,
+    "console": ORM | LATER | {"psycopg"},
 }
 
 

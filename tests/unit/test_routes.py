@@ -124,6 +124,11 @@ def test_another_method_leads_to_a_function_of_that_path_which_answers_405(path:
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
+def test_the_bare_address_leads_to_the_console(entry: str) -> None:
+    assert ENTRIES[entry]("GET", "/") == HOST.format("console")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(("name", "method", "path"), [route for route in ROUTES if route[0] in INTERNAL])
 def test_no_path_leads_to_what_only_events_call(entry: str, name: str, method: str, path: str) -> None:
     assert ENTRIES[entry](method, filled(path)) != HOST.format(name)

@@ -1,0 +1,130 @@
+// Calls of the API: the token, conditional requests, and errors whose message is for people.
+
+import { signal } from "@preact/signals";
+import { signOut, token } from "./session.js";
+
+/** Why the functions do not answer at the moment; empty while they do. */
+export const outage = signal("");
+
+const UNAUTHORIZED = 401;
+const NOT_MODIFIED = 304;
+const TEMPORARY = new Set([429, 502, 503, 504]);
+/** Answers that are remembered, for conditional requests. */
+const REMEMBERED = 64;
+
+/** An answer other than success. */
+export class ApiError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status
+   */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** No answer, or a temporary error: the same call may succeed later. */
+export class Unavailable extends ApiError {
+  /**
+   * @param {string} message
+   * @param {number} status
+   * @param {number} retryAfterSeconds
+   */
+  constructor(message, status, retryAfterSeconds) {
+    super(message, status);
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** @type {Map<string, { etag: string | null, text: string, data: any }>} */
+const remembered = new Map();
+
+/**
+ * Returns the JSON of a path: the very same object as last time if nothing has changed.
+ * @param {string} path
+ * @param {AbortSignal} [abort]
+ * @returns {Promise<any>}
+ */
+export async function get(path, abort) {
+  const last = remembered.get(path);
+  const headers = last?.etag ? { "If-None-Match": last.etag } : undefined;
+  const response = await send("GET", path, { abort, headers });
+  if (response.status === NOT_MODIFIED && last) return last.data;
+  const text = await response.text();
+  const data = text === last?.text ? last.data : JSON.parse(text);
+  remembered.delete(path);
+  remembered.set(path, { etag: response.headers.get("ETag"), text, data });
+  for (const oldest of remembered.keys()) {
+    if (remembered.size <= REMEMBERED) break;
+    remembered.delete(oldest);
+  }
+  return data;
+}
+
+/**
+ * Changes something, and returns the JSON of the answer; undefined if it is empty.
+ * @param {"POST" | "PATCH" | "DELETE"} method
+ * @param {string} path
+ * @param {unknown} [body]
+ * @returns {Promise<any>}
+ */
+export async function change(method, path, body) {
+  const response = await send(method, path, { body });
+  const text = await response.text();
+  return text ? JSON.parse(text) : undefined;
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {{ body?: unknown, abort?: AbortSignal, headers?: Record<string, string> }} [options]
+ * @returns {Promise<Response>}
+ */
+export async function send(method, path, { body, abort, headers } = {}) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      signal: abort,
+      cache: "no-store",
+      headers: {
+        ...headers,
+        Authorization: `Bearer ${token.value}`,
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (abort?.aborted) throw error;
+    outage.value = "no response";
+    throw new Unavailable("the functions do not answer", 0, 0);
+  }
+  if (TEMPORARY.has(response.status)) {
+    const seconds = Number(response.headers.get("Retry-After")) || 0;
+    const error = new Unavailable(await problem(response), response.status, seconds);
+    outage.value = error.message;
+    throw error;
+  }
+  outage.value = "";
+  if (response.ok || response.status === NOT_MODIFIED) return response;
+  const message = await problem(response);
+  if (response.status === UNAUTHORIZED) signOut(message);
+  throw new ApiError(message, response.status);
+}
+
+/**
+ * Returns the message of a problem+json, with the fields to change.
+ * @param {Response} response
+ */
+async function problem(response) {
+  try {
+    const { detail, title, errors } = await response.json();
+    if (Array.isArray(errors) && errors.length) {
+      return errors.map((/** @type {any} */ error) => `${error.field}: ${error.detail}`).join("; ");
+    }
+    return String(detail ?? title);
+  } catch {
+    return `the response was HTTP ${response.status}`; // not of Stoker: a proxy's page
+  }
+}

@@ -1,0 +1,84 @@
+// What the names of metrics mean: which belong into one chart, which one matters most, and whether more is better.
+
+/** @typedef {{ name: string, label: string, isValidation: boolean }} Line */
+/** @typedef {{ title: string, section: "main" | "loss" | "other" | "rate" | "system", lines: Line[] }} Group */
+
+const SPLIT = /^(train|training|val|valid|validation|test)[/_](.+)$/i;
+const RATE = /^(lr|learning[-_]?rate)([/_].*)?$/i;
+const SYSTEM = /^system\//;
+const LOWER_IS_BETTER = /loss|error|mae|rmse|mse|perplexity/i;
+const SECTIONS = ["main", "loss", "other", "rate", "system"];
+
+/** In the order in which they stand for a whole job. */
+const PRIMARY = [
+  /mAP50-95\(B\)$/i,
+  /mAP[_-]?50[-_]95/i,
+  /mAP/i,
+  /top[-_]?1$/i,
+  /acc(uracy)?$/i,
+  /f1/i,
+  /iou|dice/i,
+  /^(val|valid|validation)[/_].*loss/i,
+  /loss/i,
+];
+
+/**
+ * Returns a metric's name without what every metric of its kind has.
+ * @param {string} name
+ */
+export function label(name) {
+  return name.replace(/^(metrics|system)\//, "").replace(/\(B\)$/, "");
+}
+
+/**
+ * Returns whether a metric is a result of the training; learning rates and the machine's load are none.
+ * @param {string} name
+ */
+export function isResult(name) {
+  return !RATE.test(name) && !SYSTEM.test(name);
+}
+
+/** @param {string} name */
+export function isLowerBetter(name) {
+  return LOWER_IS_BETTER.test(name);
+}
+
+/**
+ * Returns the metric that stands for the whole job; undefined if there is none.
+ * @param {Iterable<string>} names
+ */
+export function primary(names) {
+  const candidates = [...names].filter(isResult);
+  for (const pattern of PRIMARY) {
+    const name = candidates.find((candidate) => pattern.test(candidate));
+    if (name) return name;
+  }
+  return candidates[0];
+}
+
+/**
+ * Groups metrics into charts: training and validation of one loss together, all learning rates together.
+ * @param {string[]} names
+ * @returns {Group[]}
+ */
+export function groups(names) {
+  /** @type {Map<string, Group>} */
+  const found = new Map();
+  const main = primary(names);
+  for (const name of names) {
+    const [, split, rest = name] = SPLIT.exec(name) ?? [];
+    const isRate = RATE.test(name);
+    const key = isRate ? "learning rate" : rest;
+    const section = isRate ? "rate" : SYSTEM.test(name) ? "system" : LOWER_IS_BETTER.test(rest) ? "loss" : "other";
+    const group = found.get(key) ?? { title: isRate ? key : label(rest), section, lines: [] };
+    found.set(key, group);
+    if (name === main && !isLowerBetter(name)) group.section = "main";
+    group.lines.push({
+      name,
+      label: split ?? (isRate ? name.replace(/^lr\//, "") : label(name)),
+      isValidation: Boolean(split) && !/^train/i.test(split ?? ""),
+    });
+  }
+  for (const group of found.values()) group.lines.sort((a, b) => Number(a.isValidation) - Number(b.isValidation));
+  return [...found.values()].sort((a, b) => SECTIONS.indexOf(a.section) - SECTIONS.indexOf(b.section));
+}

@@ -1,0 +1,87 @@
+import { useState } from "preact/hooks";
+import { get } from "../api.js";
+import { bytes } from "../format.js";
+import { html } from "../html.js";
+import { isOpen } from "../jobs.js";
+import { usePoll } from "../polling.js";
+
+const SECONDS = 30;
+const IMAGE = /\.(png|jpe?g|webp|gif)$/i;
+/** Links are valid for an hour: until then, an image keeps its link, so that browsers do not load it again. */
+const LINK_MILLISECONDS = 50 * 60 * 1000;
+
+/** @typedef {{ key: string, size_bytes: number, url: string }} Artifact */
+
+/** What a job has stored: images, then all objects with links. */
+export function Artifacts(/** @type {{ job: import("../jobs.js").Job }} */ { job }) {
+  const [artifacts, setArtifacts] = useState(/** @type {Artifact[] | null} */ (null));
+  const [links] = useState(/** @type {Map<string, { url: string, at: number }>} */ (new Map()));
+  const [error, setError] = useState("");
+  const isRunning = isOpen(job);
+
+  usePoll(
+    async (abort) => {
+      const loaded = /** @type {Artifact[]} */ ((await get(`/v1/jobs/${job.id}/artifacts`, abort)).artifacts);
+      setArtifacts(loaded.map((artifact) => ({ ...artifact, url: kept(links, artifact) })));
+      setError("");
+      if (!isRunning) return "ended";
+      return loaded.length === artifacts?.length ? "same" : "changed";
+    },
+    SECONDS,
+    (reason) => setError(String(/** @type {any} */ (reason).message)),
+    [job.id, isRunning],
+  );
+
+  if (error) return html`<p class="banner failed">${error}</p>`;
+  if (!artifacts?.length) return null;
+  const images = artifacts.filter((artifact) => IMAGE.test(artifact.key));
+  return html`${
+    images.length > 0 &&
+    html`<section>
+      <h2>Images</h2>
+      <div class="gallery">
+        ${images.map(
+          (image) => html`<figure key=${image.key}>
+            <a href=${image.url} target="_blank" rel="noreferrer"><img src=${image.url} alt=${shortName(image.key, job.id)} loading="lazy" /></a>
+            <figcaption>${shortName(image.key, job.id)}</figcaption>
+          </figure>`,
+        )}
+      </div>
+    </section>`
+  }
+  <section>
+    <h2>Artifacts</h2>
+    <table class="artifacts">
+      <thead><tr><th scope="col">Object</th><th scope="col" class="right">Size</th></tr></thead>
+      <tbody>
+        ${artifacts.map(
+          (artifact) => html`<tr key=${artifact.key}>
+            <th scope="row"><a class="mono" href=${artifact.url} target="_blank" rel="noreferrer">${artifact.key}</a></th>
+            <td class="right">${bytes(artifact.size_bytes)}</td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>
+    <p class="hint">Links are valid for an hour.</p>
+  </section>`;
+}
+
+/**
+ * @param {Map<string, { url: string, at: number }>} links
+ * @param {Artifact} artifact
+ */
+function kept(links, { key, size_bytes, url }) {
+  const id = `${key} ${size_bytes}`;
+  const last = links.get(id);
+  if (last && Date.now() - last.at < LINK_MILLISECONDS) return last.url;
+  links.set(id, { url, at: Date.now() });
+  return url;
+}
+
+/**
+ * @param {string} key
+ * @param {string} id
+ */
+function shortName(key, id) {
+  return key.replace(new RegExp(`^[a-z]+/job-${id}/`), "");
+}

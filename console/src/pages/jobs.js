@@ -1,0 +1,237 @@
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { change, get } from "../api.js";
+import { ago, dateTime, number, plural } from "../format.js";
+import { html } from "../html.js";
+import { headline, isOpen, STATES, stateWord, timing, title } from "../jobs.js";
+import { Dialog } from "../parts/dialog.js";
+import { now } from "../parts/now.js";
+import { Progress } from "../parts/progress.js";
+import { State } from "../parts/state.js";
+import { Tags } from "../parts/tags.js";
+import { LIST_SECONDS, usePoll } from "../polling.js";
+import { Link, query, setQuery, urlWith } from "../router.js";
+import { allows } from "../session.js";
+import { Rejected } from "./rejected.js";
+
+/** @typedef {import("../jobs.js").Job} Job */
+
+const PAGE = 50;
+/** How many jobs can be compared: as many as the palette has colours. */
+const COMPARED = 8;
+/** How long nobody types before a search starts. */
+const TYPING_MILLISECONDS = 300;
+const STATE_CHOICES = [
+  ["", "All"],
+  ["PENDING,QUEUED,RUNNING", "Not ended"],
+  ...STATES.map((state) => [state, stateWord(state)]),
+];
+/** The searches: parameter, words, hint. */
+const SEARCHES = /** @type {const} */ ([
+  ["name", "Name", "a part of it"],
+  ["dataset_id", "Dataset", "its exact name"],
+  ["tag", "Tag", "the exact tag"],
+]);
+/** The parameters of the page's URL that the API takes too. */
+const FILTERS = ["state", "name", "dataset_id", "tag", "owner", "framework"];
+
+/** The list of jobs, newest first. */
+export function Jobs() {
+  const [page, setPage] = useState(/** @type {{ jobs: Job[], next_after: string | null } | null} */ (null));
+  const [error, setError] = useState("");
+  const [selected, setSelected] = useState(/** @type {Map<string, Job>} */ (new Map()));
+  const path = `/v1/jobs?${listQuery(query.value)}`;
+
+  usePoll(
+    async (abort) => {
+      const loaded = await get(path, abort);
+      setError("");
+      setPage(loaded);
+      return loaded === page ? "same" : "changed";
+    },
+    LIST_SECONDS,
+    (reason) => setError(String(/** @type {any} */ (reason).message)),
+    [path],
+  );
+  useEffect(() => {
+    document.title = "Jobs · Stoker";
+  }, []);
+
+  const select = useCallback((/** @type {Job} */ job, /** @type {boolean} */ isSelected) => {
+    setSelected((last) => {
+      const next = new Map(last);
+      if (isSelected) next.set(job.id, job);
+      else next.delete(job.id);
+      return next;
+    });
+  }, []);
+
+  return html`<div class="heading"><h1>Jobs</h1></div>
+    <${Rejected} />
+    <${Filters} />
+    ${error && html`<p class="banner failed" role="alert">${error}</p>`}
+    ${!page && !error && html`<p class="empty">Loading …</p>`}
+    ${page && !page.jobs.length && html`<${Nothing} />`}
+    ${page && page.jobs.length > 0 && html`<${Table} jobs=${page.jobs} selected=${selected} select=${select} />`}
+    ${page && html`<${Pages} next=${page.next_after} />`}
+    ${selected.size > 0 && html`<${Actions} selected=${selected} clear=${() => setSelected(new Map())} />`}`;
+}
+
+/**
+ * Returns the API's query for the page's own.
+ * @param {URLSearchParams} own
+ */
+function listQuery(own) {
+  const sent = new URLSearchParams({ limit: String(PAGE) });
+  for (const name of [...FILTERS, "after"]) {
+    const value = own.get(name);
+    if (value) sent.set(name, value);
+  }
+  return sent.toString();
+}
+
+function Filters() {
+  const own = query.value;
+  const state = own.get("state") ?? "";
+  const search = (/** @type {string} */ name) => (/** @type {string} */ value) =>
+    setQuery({ [name]: value.trim(), after: "" }, { replace: true });
+  return html`<form class="filters" role="search" aria-label="Filter jobs"
+    onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
+    <label>State
+      <select onChange=${(/** @type {any} */ event) => search("state")(event.target.value)}>
+        ${STATE_CHOICES.map(([value, words]) => html`<option key=${value} value=${value} selected=${state === value}>${words}</option>`)}
+      </select>
+    </label>
+    ${SEARCHES.map(
+      ([name, words, hint]) =>
+        html`<${Search} key=${name} words=${words} hint=${hint} value=${own.get(name) ?? ""} search=${search(name)} />`,
+    )}
+  </form>`;
+}
+
+/** @param {{ words: string, hint: string, value: string, search: (value: string) => void }} props */
+function Search({ words, hint, value, search }) {
+  const [text, setText] = useState(value);
+  const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
+  useEffect(() => setText(value), [value]);
+  const onInput = (/** @type {any} */ event) => {
+    const typed = event.target.value;
+    setText(typed);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => search(typed), TYPING_MILLISECONDS);
+  };
+  return html`<label>${words} <input type="search" value=${text} placeholder=${hint} onInput=${onInput} /></label>`;
+}
+
+function Nothing() {
+  const isFiltered = FILTERS.some((name) => query.value.get(name));
+  return isFiltered
+    ? html`<p class="empty">No job matches. <${Link} href="/">Show all jobs<//></p>`
+    : html`<div class="empty">
+        <p>There are no jobs yet.</p>
+        <p>A job starts when a dataset arrives in the bucket, or by a request. On a laptop, <code>./taskw demo</code> starts one.</p>
+      </div>`;
+}
+
+/** @param {{ jobs: Job[], selected: Map<string, Job>, select: (job: Job, isSelected: boolean) => void }} props */
+function Table({ jobs, selected, select }) {
+  const areAll = jobs.every((job) => selected.has(job.id));
+  const selectAll = () => {
+    for (const job of jobs) select(job, !areAll);
+  };
+  return html`<div class="table-box">
+    <table class="jobs">
+      <caption class="hidden">Jobs, newest first</caption>
+      <thead>
+        <tr>
+          <th scope="col" class="check">
+            <input type="checkbox" aria-label="Select all jobs of this page" checked=${areAll}
+              onChange=${() => selectAll()} />
+          </th>
+          <th scope="col">State</th>
+          <th scope="col">Job</th>
+          <th scope="col">Epoch</th>
+          <th scope="col" class="right">Metric</th>
+          <th scope="col" class="right">Time</th>
+          <th scope="col" class="right">Created</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${jobs.map((job) => html`<${Row} key=${job.id} job=${job} isSelected=${selected.has(job.id)} select=${select} />`)}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+/** @param {{ job: Job, isSelected: boolean, select: (job: Job, isSelected: boolean) => void }} props */
+function Row({ job, isSelected, select }) {
+  const metric = headline(job);
+  return html`<tr class=${isSelected ? "selected" : undefined}>
+    <td class="check">
+      <input type="checkbox" aria-label=${`Select ${title(job)}, ${job.id}`} checked=${isSelected}
+        onChange=${() => select(job, !isSelected)} />
+    </td>
+    <td class="status"><${State} job=${job} /></td>
+    <th scope="row" class="name">
+      <${Link} href=${`/jobs/${job.id}`}>${title(job)}<//>
+      <span class="sub">${details(job)}</span>
+      <${Tags} tags=${job.tags} />
+    </th>
+    <td data-label="Epoch"><${Progress} job=${job} /></td>
+    <td class="right" data-label=${metric?.label}>
+      ${metric && html`<span class="value">${number(metric.value)}</span> <span class="sub">${metric.label}</span>`}
+    </td>
+    <td class="right" data-label="Time">${timing(job, now.value)}</td>
+    <td class="right" data-label="Created"><time datetime=${job.created_at} title=${dateTime(job.created_at)}>${ago(job.created_at, now.value)}</time></td>
+  </tr>`;
+}
+
+/** @param {Job} job */
+function details(job) {
+  const named = job.name ? [job.dataset_id, job.model_name] : [];
+  return [...(job.task === "train" ? [] : [job.task]), ...named, job.framework, job.id].join(" · ");
+}
+
+/** @param {{ next: string | null }} props */
+function Pages({ next }) {
+  const isFirst = !query.value.get("after");
+  if (isFirst && !next) return null;
+  return html`<nav class="pages" aria-label="Pages">
+    ${!isFirst && html`<${Link} href=${urlWith("/", query.value, { after: "" })}>Newest<//>`}
+    ${next && html`<${Link} href=${urlWith("/", query.value, { after: next })}>Older<//>`}
+  </nav>`;
+}
+
+/** @param {{ selected: Map<string, Job>, clear: () => void }} props */
+function Actions({ selected, clear }) {
+  const [isAsking, setAsking] = useState(false);
+  const jobs = [...selected.values()];
+  const open = jobs.filter(isOpen);
+  const cancel = async () => {
+    await Promise.all(
+      open.map((job) => change("POST", `/v1/jobs/${job.id}/cancel`, { message: "cancelled in the console" })),
+    );
+    clear();
+  };
+  return html`<div class="actions" role="region" aria-label="Actions for the selected jobs">
+    <span>${plural(jobs.length, "job")} selected</span>
+    ${
+      jobs.length > 1 &&
+      jobs.length <= COMPARED &&
+      html`<${Link} class="button primary" href=${`/compare?ids=${jobs.map((job) => job.id).join(",")}`}>Compare<//>`
+    }
+    ${jobs.length > COMPARED && html`<span class="hint">Compare up to ${COMPARED}</span>`}
+    ${
+      open.length > 0 &&
+      allows("jobs:write") &&
+      html`<button type="button" onClick=${() => setAsking(true)}>Cancel ${plural(open.length, "job")}</button>`
+    }
+    <button type="button" onClick=${clear}>Clear</button>
+    ${
+      isAsking &&
+      html`<${Dialog} title=${`Cancel ${plural(open.length, "job")}?`} action=${`Cancel ${plural(open.length, "job")}`}
+        dismiss="Keep them" act=${cancel} close=${() => setAsking(false)}>
+        <p>Their trainers store a checkpoint and stop. What they have stored stays.</p>
+      <//>`
+    }
+  </div>`;
+}

@@ -1,0 +1,239 @@
+// One chart: lines over an axis, a readout of values, and a table with the same data. uPlot draws on a canvas, which has
+// no content for a screen reader.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import { duration, number } from "../format.js";
+import { html } from "../html.js";
+import { isDark } from "./theme.js";
+
+/** @typedef {import("../series.js").Axis} Axis */
+/** @typedef {{ label: string, values: (number | null)[], raw?: (number | null)[], colour: string, isDashed?: boolean }} Curve */
+/** @typedef {{ from: number, to: number } | null} Zoom */
+
+const HEIGHT = 200;
+const FONT = "12px system-ui, sans-serif";
+const DASH = [6, 4];
+/** The colour of unsmoothed values: the curve's own, with this alpha. */
+const FAINT = "55";
+/** @type {Record<Axis, string>} */
+const AXIS_WORDS = { epoch: "Epoch", step: "Step", time: "Time" };
+
+/**
+ * @param {{
+ *   title: string, x: number[], curves: Curve[], axis: Axis, zoom: import("@preact/signals").Signal<Zoom>, isShort: boolean
+ * }} props  isShort: a legend elsewhere names the colours
+ */
+export function Chart({ title, x, curves, axis, zoom, isShort }) {
+  const box = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const readouts = useRef(/** @type {(HTMLElement | null)[]} */ ([]));
+  const plot = useRef(/** @type {uPlot | null} */ (null));
+  const latest = useRef(curves);
+  latest.current = curves;
+  const shape = JSON.stringify([
+    axis,
+    isDark.value,
+    curves.map((curve) => [curve.colour, curve.isDashed, Boolean(curve.raw)]),
+  ]);
+  const range = zoom.value;
+
+  /** @param {number | null | undefined} index */
+  function readOut(index) {
+    latest.current.forEach((curve, place) => {
+      const value = index === null || index === undefined ? lastOf(curve.values) : curve.values[index];
+      const element = readouts.current[place];
+      if (element) element.textContent = number(value) || "–";
+    });
+  }
+
+  useEffect(() => {
+    if (!box.current) return;
+    const element = box.current;
+    const drawn = new uPlot(options(element.clientWidth, curves, axis, zoom, readOut), data(x, curves), element);
+    plot.current = drawn;
+    applyZoom(drawn, zoom.value);
+    const resized = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: HEIGHT }));
+    resized.observe(element);
+    return () => {
+      resized.disconnect();
+      drawn.destroy();
+      plot.current = null;
+    };
+  }, [shape]);
+
+  useEffect(() => {
+    if (!plot.current) return;
+    plot.current.setData(data(x, curves), !zoom.value);
+    applyZoom(plot.current, zoom.value);
+    readOut(plot.current.cursor.idx);
+  }, [x, curves]);
+
+  useEffect(() => {
+    if (plot.current) applyZoom(plot.current, range);
+  }, [range]);
+
+  return html`<figure class="chart">
+    <figcaption>
+      <h3>${title}</h3>
+      <ul class="readout">
+        ${curves.map(
+          (curve, place) => html`<li key=${curve.label} title=${curve.label}>
+            ${Swatch(curve)}
+            <span class=${isShort ? "hidden" : undefined}>${curve.label === title ? "" : curve.label}</span>
+            <output ref=${(/** @type {HTMLElement | null} */ element) => {
+              readouts.current[place] = element;
+            }} />
+          </li>`,
+        )}
+      </ul>
+    </figcaption>
+    <div class="plot" ref=${box} role="img" aria-label=${describe(title, curves)} />
+    <${Table} title=${title} x=${x} curves=${curves} axis=${axis} />
+  </figure>`;
+}
+
+/** @param {Pick<Curve, "colour" | "isDashed">} curve */
+export function Swatch({ colour, isDashed }) {
+  return html`<svg class="swatch" viewBox="0 0 20 8" aria-hidden="true">
+    <path d="M1 4h18" stroke=${colour} stroke-width="3" stroke-dasharray=${isDashed ? "5 3" : undefined} />
+  </svg>`;
+}
+
+/** @param {{ title: string, x: number[], curves: Curve[], axis: Axis }} props */
+function Table({ title, x, curves, axis }) {
+  const [isOpen, setOpen] = useState(false);
+  return html`<details class="data" onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}>
+    <summary>Table<span class="hidden"> of ${title}</span></summary>
+    ${
+      isOpen &&
+      html`<div class="scroll" tabindex="0" role="region" aria-label=${`Table of ${title}`}>
+        <table>
+          <thead>
+            <tr><th scope="col">${AXIS_WORDS[axis]}</th>${curves.map((curve) => html`<th scope="col">${curve.label}</th>`)}</tr>
+          </thead>
+          <tbody>
+            ${x.map(
+              (place, row) => html`<tr key=${place}>
+                <th scope="row">${place_(place, axis)}</th>
+                ${curves.map((curve) => html`<td>${number((curve.raw ?? curve.values)[row])}</td>`)}
+              </tr>`,
+            )}
+          </tbody>
+        </table>
+      </div>`
+    }
+  </details>`;
+}
+
+/**
+ * @param {number} place
+ * @param {Axis} axis
+ */
+function place_(place, axis) {
+  return axis === "time" ? duration(place) : number(place);
+}
+
+/** @param {(number | null)[]} values */
+function lastOf(values) {
+  return values.findLast((value) => value !== null);
+}
+
+/**
+ * @param {string} title
+ * @param {Curve[]} curves
+ */
+function describe(title, curves) {
+  const parts = curves.map((curve) => {
+    const first = curve.values.find((value) => value !== null);
+    return `${curve.label} from ${number(first)} to ${number(lastOf(curve.values))}`;
+  });
+  return `Chart of ${title}: ${parts.join("; ")}. The table below has all values.`;
+}
+
+/**
+ * @param {number[]} x
+ * @param {Curve[]} curves
+ * @returns {uPlot.AlignedData}
+ */
+function data(x, curves) {
+  return [x, ...curves.flatMap((curve) => (curve.raw ? [curve.raw, curve.values] : [curve.values]))];
+}
+
+/**
+ * @param {uPlot} drawn
+ * @param {Zoom} zoom
+ */
+function applyZoom(drawn, zoom) {
+  const x = drawn.data[0];
+  const [first, last] = [x[0], x.at(-1)];
+  if (first === undefined || last === undefined) return;
+  drawn.setScale("x", zoom ? { min: zoom.from, max: zoom.to } : { min: first, max: last > first ? last : first + 1 });
+}
+
+/**
+ * @param {number} width
+ * @param {Curve[]} curves
+ * @param {Axis} axis
+ * @param {import("@preact/signals").Signal<Zoom>} zoom
+ * @param {(index: number | null | undefined) => void} readOut
+ * @returns {uPlot.Options}
+ */
+function options(width, curves, axis, zoom, readOut) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+  const grid = { stroke: colour("--grid"), width: 1 };
+  const common = { stroke: colour("--muted"), font: FONT, grid, ticks: { ...grid, size: 4 } };
+  return {
+    width,
+    height: HEIGHT,
+    padding: [8, 12, 0, 0],
+    legend: { show: false },
+    cursor: {
+      sync: { key: "charts", setSeries: false },
+      drag: { x: true, y: false, setScale: false },
+      points: { size: 7 },
+      bind: {
+        dblclick: () => () => {
+          zoom.value = null;
+          return null;
+        },
+      },
+    },
+    scales: { x: { time: false }, y: {} },
+    axes: [
+      {
+        ...common,
+        values: (_, splits) => splits.map((value) => (value === null ? "" : place_(value, axis))),
+        incrs:
+          axis === "time"
+            ? undefined
+            : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7],
+        size: 28,
+      },
+      {
+        ...common,
+        size: 56,
+        values: (_, splits) => splits.map((value) => (value === null ? "" : String(Number(value.toPrecision(6))))),
+      },
+    ],
+    series: [
+      {},
+      ...curves.flatMap((curve) => {
+        const line = { stroke: curve.colour, width: 2, dash: curve.isDashed ? DASH : undefined, spanGaps: true };
+        const faint = { stroke: curve.colour + FAINT, width: 1, spanGaps: true, points: { show: false } };
+        return curve.raw ? [faint, line] : [line];
+      }),
+    ],
+    hooks: {
+      setCursor: [(drawn) => readOut(drawn.cursor.idx)],
+      setSelect: [
+        (drawn) => {
+          const { left, width: selected } = drawn.select;
+          if (selected < 2) return;
+          zoom.value = { from: drawn.posToVal(left, "x"), to: drawn.posToVal(left + selected, "x") };
+          drawn.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        },
+      ],
+    },
+  };
+}

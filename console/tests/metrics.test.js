@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { groups, isLowerBetter, label, primary } from "../src/metrics.js";
+
+const YOLO = [
+  "train/box_loss",
+  "lr/pg0",
+  "lr/pg1",
+  "metrics/mAP50(B)",
+  "metrics/mAP50-95(B)",
+  "val/box_loss",
+  "system/gpu_utilisation",
+];
+
+test("the primary metric is the one that people compare models by", () => {
+  assert.equal(primary(YOLO), "metrics/mAP50-95(B)");
+  assert.equal(primary(["train/loss", "val/loss", "val/top1"]), "val/top1");
+  assert.equal(primary(["loss", "accuracy"]), "accuracy");
+  assert.equal(primary(["train/loss", "val/loss"]), "val/loss");
+  assert.equal(primary(["lr", "system/cpu", "score"]), "score");
+  assert.equal(primary(["lr/pg0"]), undefined);
+});
+
+test("training and validation of one loss share a chart, and so do the learning rates", () => {
+  const charts = groups(YOLO).map(({ title, section, lines }) => [title, section, lines.map((line) => line.name)]);
+  assert.deepEqual(charts, [
+    ["mAP50-95", "main", ["metrics/mAP50-95(B)"]],
+    ["box_loss", "loss", ["train/box_loss", "val/box_loss"]],
+    ["mAP50", "other", ["metrics/mAP50(B)"]],
+    ["learning rate", "rate", ["lr/pg0", "lr/pg1"]],
+    ["gpu_utilisation", "system", ["system/gpu_utilisation"]],
+  ]);
+  assert.deepEqual(
+    groups(["val/loss", "train/loss"])[0]?.lines.map((line) => [line.label, line.isValidation]),
+    [
+      ["train", false],
+      ["val", true],
+    ],
+  );
+});
+
+test("of losses and errors, less is better", () => {
+  assert.deepEqual(["val/loss", "mae", "val/top1", "mAP50"].map(isLowerBetter), [true, true, false, false]);
+});
+
+test("labels leave out what every metric of a kind has", () => {
+  assert.deepEqual(["metrics/mAP50(B)", "system/ram", "val/top1"].map(label), ["mAP50", "ram", "val/top1"]);
+});

@@ -1,0 +1,146 @@
+"""The console while things happen: trainings, changes, an outage, a token that ends."""
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from infra.local import digits
+from tests.console.conftest import Open
+from tests.console.contents import Contents
+from tests.console.site import Site
+
+expect.set_options(timeout=60_000)
+
+
+def epoch(page: Page) -> int:
+    """Return the epoch that a job's page shows."""
+    text = page.locator("dl.figures dd").first.inner_text()
+    return int(re.findall(r"\d+", text)[0]) if re.match(r"\d", text) else 0
+
+
+def test_a_training_is_watched_from_its_upload_to_its_end(opened: Open, site: Site, tmp_path: Path) -> None:
+    page = opened("/?dataset_id=live")
+    expect(page.get_by_text("No job matches.")).to_be_visible()
+    digits.write_classes(tmp_path / "live.zip")
+    metadata = {"framework": "softmax", "model": "softmax", "epochs": "300", "batch-size": "16"}
+    stored = {f"stoker-{name}": value for name, value in metadata.items()}
+    site.put("datasets/live.zip", (tmp_path / "live.zip").read_bytes(), stored)
+
+    page.get_by_role("link", name="live · softmax").click()
+    accuracy = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="accuracy"))
+    expect(accuracy.get_by_role("status")).to_have_text(re.compile(r"0\.\d"))
+    expect(page.get_by_label("Epochs")).to_be_visible()
+    expect(page.locator("p.facts")).to_contain_text("Succeeded", timeout=180_000)
+    assert epoch(page) == 300
+    expect(page.get_by_role("link", name=re.compile("best.pt"))).to_be_visible()
+
+
+def test_curves_grow_and_a_zoom_survives_it(opened: Open, site: Site) -> None:
+    job_id = site.submit(planned=2000, of=2000, apart=0.2)
+    site.wait_for(job_id, "RUNNING", epoch=10)
+    page = opened(f"/jobs/{job_id}")
+    plot = page.locator(".plot .u-over").first
+    box = plot.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 20, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 60, steps=5)
+    page.mouse.up()
+    expect(page.get_by_role("button", name="Show all")).to_be_visible()
+    table = page.get_by_role("figure").first
+    table.get_by_text("Table").click()
+    rows = table.get_by_role("row")
+    before, labels = rows.count(), page.locator(".plot canvas").first.evaluate("canvas => canvas.width")
+
+    expect(rows).not_to_have_count(before)
+    expect(page.get_by_role("button", name="Show all")).to_be_visible()
+    assert page.locator(".plot canvas").first.evaluate("canvas => canvas.width") == labels
+    site.call("POST", f"/v1/jobs/{job_id}/cancel", json={})
+
+
+def test_a_running_job_is_cancelled(opened: Open, site: Site) -> None:
+    job_id = site.submit(planned=1, of=5, wait=True)
+    site.wait_for(job_id, "RUNNING", epoch=1)
+    page = opened(f"/jobs/{job_id}")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel the job").click()
+
+    expect(page.locator("p.facts")).to_contain_text("Cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert site.call("GET", f"/v1/jobs/{job_id}")["state"] == "CANCELLED"
+
+
+def test_several_jobs_are_cancelled_together(opened: Open, site: Site) -> None:
+    ids = [site.submit(spec={"tags": ["together"]}, planned=1, of=5, wait=True) for _ in range(2)]
+    page = opened("/?tag=together")
+    page.get_by_label("Select all jobs").check()
+    page.get_by_role("button", name="Cancel 2 jobs").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel 2 jobs").click()
+
+    expect(page.get_by_role("row").filter(has_text="Cancelled")).to_have_count(2)
+    assert {site.call("GET", f"/v1/jobs/{job_id}")["state"] for job_id in ids} == {"CANCELLED"}
+
+
+def test_name_tags_and_notes_are_changed(opened: Open, site: Site) -> None:
+    job_id = site.submit(planned=0)
+    page = opened(f"/jobs/{job_id}")
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Name").fill("a/b")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("name: use a name")
+    page.get_by_role("textbox", name="Name").fill("Käfer")
+    page.get_by_role("textbox", name="Tags").fill("one, two ,")
+    page.get_by_role("textbox", name="Notes").fill("first line\nsecond line")
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Käfer")
+    job = site.call("GET", f"/v1/jobs/{job_id}")
+    assert (job["name"], job["tags"], job["notes"]) == ("Käfer", ["one", "two"], "first line\nsecond line")
+
+
+def test_while_the_functions_do_not_answer_the_page_stays_and_says_so(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.running}")
+    heading = page.get_by_role("heading", name="Cats, tonight")
+    expect(heading).to_be_visible()
+    page.context.set_offline(True)
+    expect(page.get_by_text("The functions do not answer")).to_be_visible()
+    expect(heading).to_be_visible()
+
+    page.context.set_offline(False)
+    expect(page.get_by_text("The functions do not answer")).to_have_count(0)
+
+
+def test_a_token_comes_in_the_fragment_and_leaves_the_address(opened: Open, site: Site) -> None:
+    page = opened("/")
+    page.goto(f"{site.address}/compare#token={site.token}")
+    expect(page).to_have_url(f"{site.address}/compare")
+
+    page.get_by_role("button", name="Sign out").click()
+    page.reload()
+    page.get_by_label("API token").fill("nonsense")
+    page.get_by_role("button", name="Sign in").click()
+    page.goto(f"{site.address}/")
+    expect(page.get_by_role("alert")).to_contain_text("token")
+    page.get_by_label("API token").fill(site.token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+
+
+def test_a_second_tab_is_signed_in_by_the_first(opened: Open, contents: Contents, site: Site) -> None:
+    first = opened("/")
+    expect(first.get_by_role("heading", name="Jobs")).to_be_visible()
+    second = first.context.new_page()
+    second.goto(f"{site.address}/jobs/{contents.succeeded}")
+
+    expect(second.get_by_role("heading", name="Cats, larger images")).to_be_visible()
+
+
+def test_a_token_that_may_only_read_sees_no_action(opened: Open, contents: Contents, reader: str) -> None:
+    page = opened(f"/jobs/{contents.running}", token=reader)
+    expect(page.get_by_role("heading", name="Cats, tonight")).to_be_visible()
+
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    expect(page.get_by_role("button", name="Edit")).to_have_count(0)

@@ -1,0 +1,186 @@
+"""Each page, in both themes and on a narrow screen: accessible, complete, and safe with what strangers write."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Dialog, Page, expect
+
+from tests.conftest import ROOT
+from tests.console.conftest import Open
+from tests.console.contents import HOSTILE, Contents
+from tests.console.screenshots import NARROW, THEMES, pages, settled
+from tests.console.site import Site
+
+pytestmark = pytest.mark.usefixtures("contents")
+AXE = ROOT / "console/node_modules/axe-core/axe.min.js"
+NAMES = ("jobs", "job", "running", "failed", "compare")
+SERIOUS = {"serious", "critical"}
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe finds on a page."""
+    assert AXE.exists(), "run ./taskw console:check first, which installs axe"
+    page.evaluate(AXE.read_text())  # not as a script element, which the page's policy would refuse
+    result: dict[str, Any] = page.evaluate(
+        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+    )
+    return [
+        f"{one['id']} ({one['impact']}): {node['target']} {node['failureSummary']}"
+        for one in result["violations"]
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_accessible(opened: Open, contents: Contents, name: str, theme: str) -> None:
+    page = opened(pages(contents)[name], color_scheme=theme)
+    settled(page)
+    for table in page.get_by_text("Table of", exact=False).all()[:1]:
+        table.click()
+
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_sign_in_and_dialogs_are_accessible(opened: Open, contents: Contents, theme: str) -> None:
+    page = opened(f"/jobs/{contents.succeeded}", color_scheme=theme)
+    page.get_by_role("button", name="Edit").click()
+    assert violations(page) == []
+
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("API token").wait_for()
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_fits_a_screen_of_320_pixels(opened: Open, contents: Contents, name: str) -> None:
+    page = opened(pages(contents)[name], viewport=NARROW)
+    settled(page)
+
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+
+
+def test_what_strangers_write_is_text(opened: Open) -> None:
+    page = opened("/")
+    dialogs: list[str] = []
+
+    def dismissed(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismissed)
+    page.get_by_role("link", name=HOSTILE).first.click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
+    expect(page.get_by_text("<script>alert(2)</script>")).to_be_visible()
+    assert page.locator("main img[src=x]").count() == 0
+    assert dialogs == []
+
+
+def test_a_job_shows_what_it_did_and_stored(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+
+    expect(page.get_by_role("heading", name="Cats, larger images")).to_be_visible()
+    expect(page.get_by_text("60 of 60")).to_be_visible()
+    expect(page.get_by_text("Best mAP50-95")).to_be_visible()
+    expect(page.get_by_text("As good as it gets.")).to_be_visible()
+    image = page.get_by_role("img", name="confusion_matrix.png")
+    image.scroll_into_view_if_needed()
+    expect(image).to_have_js_property("naturalWidth", 320)
+    expect(page.get_by_role("list").filter(has_text="Created")).to_contain_text("Succeeded")
+
+
+def test_the_losses_of_training_and_validation_share_a_chart_with_a_table(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+    chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="box_loss"))
+    chart.get_by_text("Table").click()
+
+    expect(chart.get_by_role("columnheader")).to_have_text(["Epoch", "train", "val"])
+    expect(chart.get_by_role("row")).to_have_count(61)
+
+
+def test_the_axis_and_the_smoothing_change_all_charts(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+    page.get_by_label("Step").check()
+    chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="recall"))
+    before = chart.get_by_role("status").text_content()
+    page.get_by_label("Smoothing").fill("0.9")
+    chart.get_by_text("Table").click()
+
+    expect(chart.get_by_role("columnheader").first).to_have_text("Step")
+    expect(chart.get_by_role("rowheader").last).to_have_text("1200")
+    expect(chart.get_by_role("status")).not_to_have_text(before or "")
+    expect(chart.get_by_role("row").last).to_contain_text(before or "")  # the table has the values as they were
+
+
+def test_a_failed_job_says_why_and_what_to_do(opened: Open, contents: Contents) -> None:
+    banner = opened(f"/jobs/{contents.failed}").get_by_role("alert")
+
+    expect(banner).to_contain_text("The dataset cannot be used.")
+    expect(banner).to_contain_text("upload the dataset again")
+    expect(banner).to_contain_text("labels/train/0007.txt")
+
+
+def test_the_filters_are_in_the_address(opened: Open, site: Site) -> None:
+    page = opened("/")
+    rows = page.get_by_role("row")
+    page.get_by_label("Name").fill("cats, ")
+    expect(rows).to_have_count(4)
+    page.get_by_label("State").select_option("Succeeded")
+    expect(rows).to_have_count(3)
+
+    expect(page).to_have_url(f"{site.address}/?name=cats%2C&state=SUCCEEDED")
+    page.reload()
+    expect(rows).to_have_count(3)
+    page.get_by_role("searchbox", name="Tag").fill("nothing")
+    page.get_by_role("link", name="Show all jobs").click()
+    expect(rows.filter(has_text="Failed")).not_to_have_count(0)
+
+
+def test_rejected_uploads_are_shown_with_their_reason_until_they_are_hidden(opened: Open) -> None:
+    page = opened("/")
+    banner = page.get_by_text("could not become a job")
+    banner.click()
+    expect(page.get_by_text("datasets/digits.zip").first).to_be_visible()
+    page.get_by_role("button", name="Hide these").click()
+    expect(banner).to_have_count(0)
+
+    page.reload()
+    settled(page)
+    expect(banner).to_have_count(0)
+
+
+def test_selected_jobs_are_compared(opened: Open) -> None:
+    page = opened("/")
+    for name in ("Cats, larger images", "Cats, large batch"):
+        page.get_by_label(f"Select {name}").check()
+    page.get_by_role("link", name="Compare").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Compare 2 jobs")
+    results = page.get_by_role("table", name="The best value")
+    best = results.get_by_role("row").filter(has_text="best mAP50-95").get_by_role("cell")
+    expect(best.first).to_have_class("best")
+    expect(best.last).not_to_have_class("best")
+    settings = (
+        page.get_by_role("region").or_(page.locator("section")).filter(has=page.get_by_role("heading", name="Settings"))
+    )
+    expect(settings.get_by_role("row").filter(has_text="batch_size")).to_have_text(re.compile("batch_size *16 *64"))
+    expect(settings.get_by_role("row").filter(has_text="framework")).to_have_count(0)
+
+
+def test_all_is_reached_by_the_keyboard(opened: Open) -> None:
+    page = opened("/")
+    settled(page)
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('th.name a')"):
+            break
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/jobs/"))
