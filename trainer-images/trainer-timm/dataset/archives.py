@@ -84,6 +84,10 @@ def opened(source: Archive, report: Report) -> Iterator[Listing]:
         raise
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
         raise DatasetInvalidError(f"the archive is damaged, or its upload was cut off: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetInvalidError(
+            "a name is marked as UTF-8, but is not: make the archive with another tool"
+        ) from error
     except (NotImplementedError, RuntimeError, ValueError, struct.error) as error:
         raise DatasetInvalidError(f"the archive cannot be read: {error}") from error
 

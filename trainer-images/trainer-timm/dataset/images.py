@@ -110,7 +110,11 @@ def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report
             levels.append(image.levels)
     if animated:
         report.guess("frames", f"{len(animated)} images have several frames, such as {animated[0]}: the first is used")
-    return Checked(usable, shared_levels(levels))
+    shared = shared_levels(levels)
+    if levels:
+        text = f"samples of more than 8 bits are scaled: {shared.black:g} is black, and {shared.white:g} is white"
+        report.guess("levels", text)
+    return Checked(usable, shared)
 
 
 def _inspected(paths: Sequence[Path], rules: Rules, check: Callable[[], None]) -> Iterator[Inspected]:
@@ -155,7 +159,7 @@ def inspect(path: Path, rules: Rules) -> Inspected:
             if rules.formats is None or image_format in rules.formats:
                 image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
             image.load()
-            frames = 1 if image_format in {"MPO", "TIFF"} else getattr(image, "n_frames", 1)
+            frames = 1 if image_format == "MPO" else getattr(image, "n_frames", 1)
             levels = _levels(image)
             return Inspected(_adapted(path, image, rules), *size, frames=frames, levels=levels)
     # ultralytics replaces Image.open by a function that raises ImportError for an unknown image, to ask for a plug-in.
@@ -244,5 +248,5 @@ def _what_it_is(path: Path) -> str:
         start = file.read(512).lstrip()
     if not start:
         return "empty (0 bytes)"
-    text = next((f", but {text}" for signature, text in _SIGNATURES.items() if start.startswith(signature)), "")
-    return f"not an image of these formats: {', '.join(FORMATS)}{text}"
+    text = next((text for signature, text in _SIGNATURES.items() if start.startswith(signature)), "")
+    return f"{text}, not an image" if text else f"not an image of these formats: {', '.join(FORMATS)}"

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from dataset.report import Report, listed
+from dataset.report import Report, listed, plain
 from utils import DatasetInvalidError
 
 NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
@@ -34,12 +34,12 @@ def checked_path(name: str) -> PurePosixPath:
     """
     name = unicodedata.normalize("NFC", name)
     path = PurePosixPath(name.replace("\\", "/"))
-    _refuse(bool(_CONTROL.search(name)), f"{name!r}: control characters in a name")
-    _refuse(path.is_absolute() or bool(re.match("[A-Za-z]:", name)), f"{name!r}: an absolute path")
-    _refuse(".." in path.parts, f"{name!r}: a path that leads outside the archive")
-    _refuse(not path.parts, f"{name!r}: a file without a name")
+    _refuse(bool(_CONTROL.search(name)), f"{plain(name)}: control characters in a name")
+    _refuse(path.is_absolute() or bool(re.match("[A-Za-z]:", name)), f"{plain(name)}: an absolute path")
+    _refuse(".." in path.parts, f"{plain(name)}: a path that leads outside the archive")
+    _refuse(not path.parts, f"{plain(name)}: a file without a name")
     path = PurePosixPath(*map(_shortened, path.parts))
-    _refuse(len(str(path).encode()) > PATH_LIMIT_BYTES, f"{name[:80]!r}…: a path too long for a file system")
+    _refuse(len(str(path).encode()) > PATH_LIMIT_BYTES, f"{plain(name[:80])}…: a path too long for a file system")
     return path
 
 

@@ -116,9 +116,9 @@ def _distinct(entries: Iterable[Entry], report: Report) -> list[Entry]:
         files[entry.path] = entry
     if twice:
         report.guess("names", f"{len(twice)} names are in the archive twice: the last is used ({listed(twice, 3)})")
-    for path in files:
-        for parent in path.parents:
-            _refuse(parent in files, f"{path}: the archive holds its folder as a file, too")
+    for folder in {path.parent for path in files}:
+        for parent in (folder, *folder.parents):
+            _refuse(parent in files, f"{parent}/: the archive holds this folder as a file, too")
     return list(files.values())
 
 

@@ -206,7 +206,7 @@ def tar_entry(kind: bytes, name: str = "link.jpg") -> bytes:
         (tarred({"../x.jpg": b"x"}), "leads outside"),
         (tarred({"/etc/x.jpg": b"x"}), "absolute"),
         (zipped({"../x.jpg": b"x"}), "leads outside"),
-        (zipped({"a.jpg": b"x", "a.jpg/b.jpg": b"x"}), "its folder as a file"),
+        (zipped({"a.jpg": b"x", "a.jpg/b.jpg": b"x"}), "this folder as a file"),
     ],
 )
 def test_links_and_paths_that_lead_outside_are_refused_and_nothing_is_written(

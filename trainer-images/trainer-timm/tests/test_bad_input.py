@@ -86,7 +86,7 @@ def test_a_pickle_that_would_run_code_is_refused(trainer: Trainer) -> None:
 
 
 DATASETS: dict[str, tuple[Callable[[], Files], str]] = {
-    "nothing in it": (dict, "no class folders with images"),
+    "nothing in it": (dict, "the archive holds no files"),
     "no folders": (lambda: {"a.png": picture(1, 0)}, "no class folders with images"),
     "one class": (lambda: {f"cats/{n}.png": picture(n, 0) for n in range(4)}, "only one class folder, cats/"),
     "two broken pictures": (

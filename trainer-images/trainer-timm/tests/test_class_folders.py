@@ -52,6 +52,9 @@ def both(train: str, val: str) -> list[str]:
         ("train", "dev", True),
         ("train_images", "validate", True),
         ("train2017", "val2017", True),
+        ("seg_train/seg_train", "seg_test/seg_test", True),
+        ("train/images", "val/images", False),
+        ("train/train", "val/val", False),
         ("train", "test", True),
         ("학습", "검증", True),
         ("cats/train", "cats/val", False),
@@ -79,6 +82,14 @@ def test_test_is_not_used_when_there_is_a_val(tmp_path: Path) -> None:
     assert len(placed["val/cat"]) == 2
     assert report.as_json()["splits"]["test"]["images"] == 4
     assert not report.guesses
+
+
+def test_a_test_without_classes_is_not_validated_on(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, [*names_below("train/cat", "train/dog", count=8), *names_below("test")])
+
+    assert len(placed["val/cat"]) == 2
+    assert report.splits["test"].images == 2
+    assert "there is no val/" in report.guesses[0]["message"]
 
 
 @pytest.mark.parametrize("top", ["", "train/", "data/", "data/train/"])
@@ -139,6 +150,12 @@ def test_a_class_of_val_is_matched_by_its_normal_form(tmp_path: Path, of_train: 
     assert placed[f"val/{of_train}"] == names_below(f"val/{of_val}")
 
 
+def test_classes_that_differ_in_case_only_are_said(tmp_path: Path) -> None:
+    _, report = arranged(tmp_path, names_below("Cat", "cat", "dog", count=4))
+
+    assert "Cat/, cat/ are separate classes" in report.guesses[0]["message"]
+
+
 def test_a_class_that_only_val_has_is_left_out_and_named(tmp_path: Path) -> None:
     placed, report = arranged(tmp_path, [*both("train", "val"), *names_below("val/fox")])
 
@@ -170,8 +187,12 @@ def test_images_in_no_class_are_left_out_and_named(tmp_path: Path) -> None:
         (names_below("train", "valid"), ("_annotations.coco.json",), [".json", "object detection"]),
         (["set/cat.0.jpg", "set/cat.1.jpg", "set/dog.0.jpg", "set/dog.1.jpg"], (), ["hold the class (cat, dog)"]),
         (names_below("cat"), (), ["only one class folder, cat/"]),
+        (names_below("images", "masks"), (), ["images/, masks/ are no classes"]),
+        ([*names_below("train/cat", "train/dog"), "val/1.jpg"], (), ["lie in val/ itself"]),
         (["1.jpg", "2.jpg"], (), ["no class folders"]),
-        ([], (), ["no class folders"]),
+        ([], (), ["the archive holds no files"]),
+        ([], ("a.mp4", "b.mp4"), ["there are no images in it, but 2 .mp4"]),
+        (names_below("fold1/a", "fold1/b", "fold2/a", "fold2/b"), (), ["may be fold1/, fold2/ or a/, b/"]),
         (names_below("train/cat", "train/dog", "val/fox"), (), ["no class of the validation images", "cat, dog"]),
         (["cat/1.jpg", "dog/1.jpg"], (), ["one image only"]),
     ],

@@ -12,8 +12,12 @@ from dataset import duplicates
 from dataset.report import Report, Split, listed
 
 FEWEST = 2
+_FOLD = re.compile(r"(k?fold|part|batch|chunk|group|subset|cv|set)[\W_]*\d+")
+_WRAPPERS = {"images", "image", "imgs", "data", "dataset", "classes"}  # folders in a split that are no class
+_PIXELS = {"images", "image", "imgs", "img", "jpegimages"}
+_TARGETS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "groundtruth", "ground_truth"}
 _SPLIT = re.compile(
-    r"(?:(?P<train>train(?:ing)?|学習|训练|訓練|학습|훈련)"
+    r"(?:.*[\W_])?(?:(?P<train>train(?:ing)?|学習|训练|訓練|학습|훈련)"
     r"|(?P<val>val(?:id(?:at(?:e|ion))?)?|dev|検証|验证|驗證|검증)"
     r"|(?P<test>test(?:ing)?|eval(?:uation)?|holdout|测试|測試|테스트|시험))"
     r"[\W_]*(?:set|data|dataset|images?|imgs?|split)?[\W_]*\d*"
@@ -45,11 +49,18 @@ def arranged(images: Iterable[Path], root: Path, report: Report, *, val_share: f
     Raises:
         DatasetInvalidError: the message names the folders.
     """
+    images = list(images)
+    if not images:
+        held = listed([f"{count} {suffix}" for suffix, count in report.skipped.most_common()], 8)
+        report.refuse("images", f"there are no images in it, but {held}" if held else "the archive holds no files")
+    report.check()
     files = _unwrapped([(path.relative_to(root).parts, path) for path in sorted(images)], report)
     splits = _splits(files, report)
     report.check()
     train, val = (_of_classes(part, report) if part is not None else None for part in splits)
     classes = sorted(train or ())
+    _refuse_masks(classes, report)
+    _refuse_folds(classes, train or {}, report)
     if len(classes) < FEWEST:
         folders = f"only one class folder, {classes[0]}/" if classes else "no class folders with images"
         report.refuse("classes", f"{folders}; {FEWEST} or more are needed: {SHAPE}{_hint(files, report)}")
@@ -165,27 +176,41 @@ def _folders(names: Sequence[str]) -> str:
 
 
 def _of_splits(files: Files, folders: Mapping[str, Files], kinds: Mapping[str, list[str]], report: Report) -> Splits:
-    [train], vals, tests = kinds["train"], kinds["val"], kinds["test"]
-    vals = sorted(vals, key=lambda name: (_normal(name) != "val", name))
-    val = next(iter([*vals, *tests]), None)
-    if len(vals) > 1:
-        report.refuse("splits", f"{_folders(vals)} all look like val/: keep one")
+    [train], tests = kinds["train"], kinds["test"]
+    val = _validation(kinds["val"], tests, folders, report)
     if val and not {train, val} <= USUAL:
         report.guess("splits", f"{train}/ is used to train and {val}/ to validate")
     elif val and val in tests:
         report.guess("splits", f"there is no val/: {val}/ is used to validate")
-    for name in tests[1 if val in tests else 0 :]:
-        report.splits["test"] = Split(len(folders[name]))
-    for name in kinds[""]:
-        for _, path in folders[name]:
-            report.skip("images outside train/ and val/", f"{name}/{path.name}", "not used")
-    for parts, path in files:
-        if len(parts) == 1:
-            report.skip("images in no class folder", path.name, "not used")
-    if not _has_folders(folders[train]):
-        lying = f"the images lie in {train}/ itself, not in folders of classes"
-        report.refuse("classes", f"{lying}: {SHAPE}{_hint(folders[train], report)}")
-    return Splits(folders[train], folders[val] if val else None)
+    for name in tests:
+        if name != val:
+            report.splits["test"] = Split(len(folders[name]))
+    unused = [f"{name}/{path.name}" for name in kinds[""] for _, path in folders[name]]
+    for name in unused:
+        report.skip("images outside train/ and val/", name, "not used")
+    for path in (path for parts, path in files if len(parts) == 1):
+        report.skip("images in no class folder", path.name, "not used")
+    for name in (name for name in (train, val) if name and not _has_folders(folders[name])):
+        lying = f"the images lie in {name}/ itself, not in folders of classes"
+        report.refuse("classes", f"{lying}: {SHAPE}{_hint(folders[name], report) if name == train else ''}")
+    return Splits(_classes_of(train, folders), _classes_of(val, folders) if val else None)
+
+
+def _validation(vals: list[str], tests: list[str], folders: Mapping[str, Files], report: Report) -> str | None:
+    """Return the folder to validate on; a test/ without classes, as competitions have it, is none."""
+    vals = sorted(vals, key=lambda name: (_normal(name) != "val", name))
+    if len(vals) > 1:
+        report.refuse("splits", f"{_folders(vals)} all look like val/: keep one")
+    return next(iter([*vals, *(name for name in tests if _has_folders(folders[name]))]), None)
+
+
+def _classes_of(split: str, folders: Mapping[str, Files]) -> Files:
+    """Return the images of a split by their class, without a folder such as train/train/ or train/images/."""
+    files = folders[split]
+    tops = {parts[0] for parts, _ in files if len(parts) > 1}
+    is_wrapped = len(tops) == 1 and (_normal(*tops) in _WRAPPERS or split_of(*tops) == split_of(split))
+    inside = [(parts[1:], path) for parts, path in files if len(parts) > 1]
+    return inside if is_wrapped and _has_folders(inside) else files
 
 
 def _of_flat(files: Files, folders: Mapping[str, Files], report: Report) -> Splits:
@@ -203,6 +228,25 @@ def _of_flat(files: Files, folders: Mapping[str, Files], report: Report) -> Spli
         for parts, path in inside:
             parts_of[split_of(parts[0]) or ""].append(((top, *parts[1:]), path))
     return Splits(parts_of["train"], parts_of["val"] or parts_of["test"] or None)
+
+
+def _refuse_masks(classes: Sequence[str], report: Report) -> None:
+    """Refuse images and the masks that belong to them: as classes they would train nonsense."""
+    normal = {_normal(name) for name in classes}
+    if normal & _PIXELS and normal & _TARGETS:
+        report.refuse("classes", f"{_folders(classes)} are no classes, but images and what belongs to them: {SHAPE}")
+
+
+def _refuse_folds(classes: Sequence[str], train: Mapping[str, list[Path]], report: Report) -> None:
+    """Refuse fold1/, fold2/, …, which all hold the same folders: these are the classes, or those."""
+    inner = [{path.parent.name for path in train[name]} for name in classes]
+    if all(map(_FOLD.fullmatch, map(_normal, classes))) and inner and len(inner[0]) > 1 and inner.count(inner[0]) > 1:
+        either = f"the classes may be {_folders(classes)} or {_folders(sorted(inner[0]))}"
+        report.refuse("classes", f"{either}, which each of them holds: use {SHAPE}")
+    times = Counter(map(_normal, classes))
+    alike = [name for name in classes if times[_normal(name)] > 1]
+    if alike:
+        report.guess("classes", f"{_folders(alike)} are separate classes, though their names differ in case only")
 
 
 def _hint(files: Files, report: Report) -> str:
