@@ -134,15 +134,15 @@ class Contents:
             return None
         places = (*bases, self.root)
         candidates = by_name.get(normal(parts[-1]), [])
-        as_written = [Path(os.path.normpath(place / name.replace("\\", "/"))) for place in places]
-        exact = [path for path in (*as_written, *(place.joinpath(*parts) for place in places)) if path in candidates]
-        if exact:
-            return exact[0]
-        best = _longest_tail(candidates, places, parts)
+        for place in places if candidates else ():
+            for path in (Path(os.path.normpath(place / name.replace("\\", "/"))), place.joinpath(*parts)):
+                if path in candidates:
+                    return path
+        best = _longest_tail(candidates, places, parts, is_split_kept=by_name is self._folders_by_name)
         if len(best) > 1:
             names = " or ".join([self.name(path) for path in best[:3]])
             raise DatasetInvalidError(f"{what}: {name} may be {names}: write the path from the archive's root")
-        if best:
+        if best and parts != ("data", *best[0].relative_to(self.root).parts):  # Darknet's folder, which CVAT leaves out
             self._by_tail[what].append((name, best[0]))
         return best[0] if best else None
 
@@ -183,10 +183,13 @@ def _by_last_part(paths: Iterable[Path]) -> dict[str, list[Path]]:
     return by_name
 
 
-def _longest_tail(candidates: Iterable[Path], places: Iterable[Path], parts: Parts) -> list[Path]:
+def _longest_tail(
+    candidates: Iterable[Path], places: Iterable[Path], parts: Parts, *, is_split_kept: bool
+) -> list[Path]:
     """Return the paths that end as the name does, or as whose whole path the name ends: the longest such tails.
 
-    Of these only those in the name's own spelling, if there are any.
+    Of these only those in the name's own spelling, if there are any. A folder of another split is never meant: what is
+    cut off may not name one then.
     """
     wanted = [normal(part) for part in parts]
     tails: dict[Path, int] = {}
@@ -195,7 +198,8 @@ def _longest_tail(candidates: Iterable[Path], places: Iterable[Path], parts: Par
             if path.is_relative_to(place):
                 own = [normal(part) for part in path.relative_to(place).parts]
                 count = min(len(own), len(wanted))
-                if own[-count:] == wanted[-count:]:
+                is_cut = is_split_kept and any(map(split_of, own[:-count] + wanted[:-count]))
+                if own[-count:] == wanted[-count:] and not is_cut:
                     tails[path] = max(count, tails.get(path, 0))
     best = [path for path, count in tails.items() if count == max(tails.values())]
     spelled = [path for path in best if path.parts[-tails[path] :] == parts[-tails[path] :]]

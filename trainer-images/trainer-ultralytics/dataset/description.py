@@ -84,8 +84,9 @@ def _reason(error: Exception, content: str) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f"line {mark.line + 1}: " if mark else ""
     if mark and mark.line < len(content.splitlines()) and "\t" in content.splitlines()[mark.line]:
-        return f"{line}a tab: indent with spaces"
-    return f"{line}{getattr(error, 'problem', None) or type(error).__name__}"
+        return f"{line}a tab: use spaces"
+    problem = str(getattr(error, "problem", None) or type(error).__name__)
+    return f"{line}{problem}{': write / in place of backslashes' if 'escape' in problem else ''}"
 
 
 def words(value: Any) -> list[str]:

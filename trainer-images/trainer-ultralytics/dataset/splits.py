@@ -107,7 +107,7 @@ def by_folders(images: Iterable[Path], contents: Contents) -> Splits:
     if len(found) > 1:
         folders = {name: sorted({contents.name(path.parent) for path in paths}) for name, paths in found.items()}
         text = "; ".join(f"{name}: {listed(of_split, 3)}" for name, of_split in folders.items())
-        contents.report.guess("split names", f"train and val were told by the names of folders: {text}")
+        contents.report.guess("split names", f"train and val were recognised by the names of folders: {text}")
     return found
 
 

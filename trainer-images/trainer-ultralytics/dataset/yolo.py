@@ -16,7 +16,7 @@ from dataset.labels import Labels, Problem, Rules
 from dataset.layout import Layout
 from dataset.report import Report, Split, listed
 from dataset.splits import Splits
-from utils import DatasetInvalidError
+from utils import ConfigInvalidError, DatasetInvalidError
 
 #: what describes a dataset: anything else is not unpacked, above all no .cache, which ultralytics loads as a pickle
 DESCRIBING = (*YAML_SUFFIXES, ".txt", ".json", ".xml", ".names", ".data", ".labels")
@@ -49,7 +49,12 @@ def read(  # noqa: PLR0913 -- what is read, and how
 
     Raises:
         DatasetInvalidError: the message names what to change.
+        ConfigInvalidError: SCRATCH_DIR cannot be used.
     """
+    if "/images/" in f"{folder}/":
+        raise ConfigInvalidError(
+            "SCRATCH_DIR is below a folder called images: ultralytics would look for labels elsewhere"
+        )
     contents = Contents(folder, IMAGE_SUFFIXES | FOREIGN_SUFFIXES, report)
     layout = formats.read(contents, task)
     report.format, report.classes = layout.format, layout.names

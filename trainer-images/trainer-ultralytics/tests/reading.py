@@ -52,12 +52,13 @@ class Read:
 
 def read(folder: Path, files: Files, task: str = "detect", *, seed: int = 0) -> Read:
     """Read a dataset. Raises: DatasetInvalidError."""
-    root = folder / "dataset"
+    root, report = folder / "dataset", Report("cats.zip", "ultralytics", task)
+    root.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if yolo.is_wanted(PurePosixPath(name)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
-    root.mkdir(exist_ok=True)
-    report = Report("cats.zip", "ultralytics", task)
+        else:
+            report.skip_other(PurePosixPath(name))
     path = dataset.read(root, report, lambda: None, task=task, seed=seed)
     return Read(root, path, report)

@@ -102,7 +102,7 @@ def test_names_are_the_words_that_were_written(tmp_path: Path, names: str, meant
         ("names: []", "names is missing"),
         ("names: [tall, wide]\nnc: 3", "nc is 3, but names lists 2"),
         ("names: [tall, wide]\nnc: many", "nc must be the number"),
-        ("names:\n\t0: tall", "line 4: a tab: indent with spaces"),
+        ("names:\n\t0: tall", "line 4: a tab: use spaces"),
         ("names: [tall", "cannot be read: line"),
         ("names: [tall, wide]\nchannels: lots", "channels must be 1 or 3"),
     ],
@@ -187,6 +187,8 @@ def test_an_image_of_another_split_is_not_taken_for_a_missing_one(tmp_path: Path
         ("train: data.yaml\nval: images/val", "neither a folder nor a .txt list"),
         ("train: {a: b}\nval: images/val", "the name of a folder"),
         ("val: images/val", "train is missing"),
+        ("train: images/train\nval: ../valid/images", "val: ../valid/images is not in the archive; its images are in"),
+        ('train: images\nval: images/val\npath: "C:\\images"', "write / in place of backslashes"),
     ],
 )
 def test_folders_that_are_not_there_are_named_with_those_that_are(tmp_path: Path, folders: str, advice: str) -> None:

@@ -271,6 +271,13 @@ def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) 
         ({"ann/a.png.json": b'{"objects": [], "size": {"width": 1, "height": 1}}'}, "Supervisely's JSON.*export"),
         ({"via.json": b'{"a.png123": {"filename": "a.png", "regions": []}}'}, "VIA's JSON.*export"),
         ({"a.json": b'[{"image": "a.png", "annotations": []}]'}, "CreateML's JSON.*export"),
+        (
+            {"annotations.xml": b"<?xml version='1.0'?>\n<annotations>\n<version>1.1</version></annotations>"},
+            "CVAT's XML",
+        ),
+        ({"labels.csv": b""}, "labels in .csv are not read: export them as YOLO"),
+        ({"film.mp4": b""}, "videos are not read: export their frames"),
+        ({"inner.zip": b""}, "there is an archive in it: upload that one"),
         ({"a.txt": LINE}, "nothing names their classes: add data.yaml"),
         ({"tall/1.png": picture(1)[0], "wide/2.png": picture(2)[0]}, "folders of classes use a model to classify"),
         ({"classes.txt": b"", "a.txt": LINE}, "name no classes"),
@@ -288,6 +295,19 @@ def test_formats_without_what_the_model_needs_are_refused(
 ) -> None:
     with pytest.raises(DatasetInvalidError, match=r"boxes only|not read as keypoints"):
         read(tmp_path, files(), task)
+
+
+@pytest.mark.parametrize(
+    ("files", "name"), [(roboflow_coco, "coco"), (voc_in_split_folders, "voc")], ids=["COCO", "VOC"]
+)
+def test_a_description_without_its_labels_gives_way_to_other_labels(
+    tmp_path: Path, files: Callable[[], Files], name: str
+) -> None:
+    result = read(tmp_path, files() | {"data.yaml": b"train: train\nval: valid\nnames: [a, b]"})
+
+    assert_boxes(result)
+    assert result.report.format == name
+    assert "data.yaml was not used" in result.guesses
 
 
 def test_two_kinds_of_labels_are_refused_and_both_named(tmp_path: Path) -> None:

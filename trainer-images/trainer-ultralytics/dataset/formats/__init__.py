@@ -12,18 +12,33 @@ from dataset.text_labels import TextLabels
 from utils import DatasetInvalidError
 
 CHANNELS_LIMIT = 16
+CVAT = "CVAT's XML"
+ADVICE = json_files.ADVICE | {CVAT: "export it as Ultralytics YOLO or COCO"}
+#: by suffix, of files that are not unpacked
+SKIPPED = {
+    ".csv": "labels in .csv are not read: export them as YOLO or COCO",
+    ".tfrecord": "TFRecord is not read: export the dataset as YOLO or COCO",
+    ".parquet": "Parquet is not read: export the dataset as YOLO or COCO",
+    ".zip": "there is an archive in it: upload that one",
+    ".mp4": "videos are not read: export their frames as images",
+    ".avi": "videos are not read: export their frames as images",
+    ".mov": "videos are not read: export their frames as images",
+}
 
 
 def read(contents: Contents, task: str) -> Layout:
     """Return the dataset, with its labels as YOLO's text files. Raises: DatasetInvalidError, with what to do."""
     described = description.find(contents, contents.report)
-    if described is not None:
+    if described is not None and (TextLabels(contents).label_files() or not contents.named(".json", ".xml")):
         return _yaml(described, contents)
     if files := darknet.find(contents):
         if len(files) > 1:
             raise DatasetInvalidError(f"{listed([contents.name(path) for path in files])}: leave only one of them")
+        contents.report.guess("format", f"there is no data.yaml; the dataset was read from {contents.name(files[0])}")
         return darknet.read(files[0], contents)
     readers = _readers(contents, task)
+    if described is not None and not readers:
+        return _yaml(described, contents)
     if len(readers) > 1:
         raise DatasetInvalidError(f"the archive holds labels as {' and as '.join(readers)}: leave only one kind in it")
     if not readers:
@@ -32,7 +47,10 @@ def read(contents: Contents, task: str) -> Layout:
         raise DatasetInvalidError(f"the archive holds labels as {next(iter(readers))}, but no images: add them")
     (name, reader), *_ = readers.items()
     layout = reader()
-    if layout.format != "yolo":
+    if described is not None:
+        file = contents.name(described.path)
+        contents.report.guess("format", f"{file} was not used: its labels are not there; they were read as {name}")
+    elif layout.format != "yolo":
         contents.report.guess("format", f"there is no data.yaml; the labels were read as {name}")
     return layout
 
@@ -50,10 +68,9 @@ def _readers(contents: Contents, task: str) -> dict[str, Callable[[], Layout]]:
     if (of_names := class_files.find(contents)) and TextLabels(contents).label_files():
         readers["YOLO with a file of class names"] = lambda: class_files.read(of_names, contents)
     if not readers:
-        foreign = next((file for file in files if file.kind in json_files.ADVICE), None)
-        if foreign:
-            name = contents.name(foreign.path)
-            raise DatasetInvalidError(f"{name} is {foreign.kind}, which is not read: {json_files.ADVICE[foreign.kind]}")
+        foreign = [(file.path, file.kind) for file in files] + [(path, CVAT) for path in voc.of_cvat(contents)]
+        for path, kind in foreign:
+            raise DatasetInvalidError(f"{contents.name(path)} is {kind}, which is not read: {ADVICE[kind]}")
     return readers
 
 
@@ -72,6 +89,11 @@ def _yaml(described: Described, contents: Contents) -> Layout:
 
 def _unknown(contents: Contents) -> str:
     """Return what to do with an archive that no file describes."""
+    advice = next((text for suffix, text in SKIPPED.items() if suffix in contents.report.skipped), "")
+    return _what_is_missing(contents) + (f"; {advice}" if advice else "")
+
+
+def _what_is_missing(contents: Contents) -> str:
     labels = TextLabels(contents).label_files()
     if labels:
         return (

@@ -1,5 +1,6 @@
 """Pascal VOC: an XML file with boxes for each image, as labelImg, CVAT and Roboflow write it."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from dataset.formats.shapes import Shape, Writer
 from dataset.layout import Layout
 from utils import DatasetInvalidError
 
+PROBED = 10  # files that tell the format
 LIMIT_BYTES = 50_000_000
 UNREADABLE = "XML files that cannot be read"
 MISSING = "XML files without an image"
@@ -31,8 +33,17 @@ class Annotation(NamedTuple):
 def find(contents: Contents) -> list[Path]:
     """Return the XML files, if they are Pascal VOC's."""
     paths = contents.named(".xml")
-    probes = (path.read_bytes()[:1000] if path.stat().st_size < LIMIT_BYTES else b"" for path in paths[:10])
-    return paths if any(b"<annotation" in probe and b"<annotations" not in probe for probe in probes) else []
+    return paths if any(map(re.compile(rb"<annotation[\s>]").search, map(_start, paths[:PROBED]))) else []
+
+
+def of_cvat(contents: Contents) -> list[Path]:
+    """Return CVAT's XML files, which describe all images in one file."""
+    return [path for path in contents.named(".xml")[:PROBED] if b"<annotations>" in _start(path)]
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1_000)
 
 
 def read(paths: list[Path], contents: Contents, task: str) -> Layout:
