@@ -28,6 +28,7 @@ API = (
     jobs.list_job_events,
     jobs.list_job_artifacts,
     jobs.list_rejected_events,
+    jobs.list_frameworks,
     jobs.get_openapi,
     datasets.list_datasets,
     datasets.create_upload,

@@ -11,9 +11,11 @@ from functions.api.requests import Request
 from functions.api.responses import Response
 from functions.api.routes import api, function, route
 from functions.domain import descriptions, names
+from functions.domain.declarations import Declaration, Option
 from functions.domain.spec import Name
 from functions.domain.states import State
 from functions.runtime import storage
+from functions.runtime.settings import trainers
 from functions.runtime.storage import Artifact
 from functions.store import jobs as jobs_store
 from functions.store import queries, views
@@ -135,6 +137,25 @@ class Artifacts(msgspec.Struct):
     dataset_etag: str | None
 
 
+class Framework(msgspec.Struct):
+    """A framework; ``options`` are hyperparameters (null: unknown), ``fields`` those of the job with their defaults."""
+
+    framework: str
+    #: names, and shell patterns of names
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    fields: list[Option]
+    options: list[Option] | None
+    #: the framework's own names of fields, such as lr0 for learning_rate
+    aliases: dict[str, str]
+
+
+class Frameworks(msgspec.Struct):
+    """All frameworks, by name."""
+
+    frameworks: list[Framework]
+
+
 @route("GET", "/v1/jobs", access=READ)
 def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
     """List jobs, newest first by default. Several conditions hold together; ``state`` takes several states."""
@@ -178,6 +199,17 @@ def list_rejected_events(_: Request, query: RejectedQuery) -> RejectedEventsPage
     return RejectedEventsPage([views.rejected_json(row) for row in rows], next_after)
 
 
+@route("GET", "/v1/frameworks", access=READ)
+def list_frameworks(_: Request) -> Frameworks:
+    """List the frameworks: their models, tasks and options, as each trainer declares them."""
+    return Frameworks([_framework(name, trainer.declared) for name, trainer in sorted(trainers().items())])
+
+
+def _framework(name: str, declared: Declaration) -> Framework:
+    parts = (declared.models, declared.tasks, declared.fields, declared.options, declared.aliases)
+    return Framework(name, *parts)
+
+
 @route("GET", "/v1/openapi.json", access=READ)
 def get_openapi(_: Request) -> dict[str, Any] | Response:
     """Return the OpenAPI description of this API."""
@@ -193,6 +225,7 @@ jobs = function(
     list_job_events,
     list_job_artifacts,
     list_rejected_events,
+    list_frameworks,
     get_openapi,
     other_methods={"/v1/jobs": {"POST"}},
 )

@@ -1,13 +1,13 @@
 """Job specifications from request bodies and upload metadata, checked against the registered trainers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from fnmatch import fnmatchcase
 from typing import Any
 
-from functions.domain import descriptions, fields, json_values, names
+from functions.domain import declarations, descriptions, fields, json_values, names
 from functions.domain.errors import unusable_field
+from functions.domain.fields import Problem
 from functions.domain.spec import Spec, hyperparameters_json
 from functions.runtime.settings import Trainer, check_defaults, settings, trainers
 
@@ -22,7 +22,7 @@ def from_request(request: Mapping[str, Any]) -> Spec:
         Unusable: a field cannot be used; ``members["errors"]`` has its name and allowed values.
         ConfigurationError: TRAINERS or a default cannot be used.
     """
-    return _checked({**_defaults(), **request}, strict=True)
+    return _checked(_completed(request), strict=True)
 
 
 def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
@@ -46,7 +46,7 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
             requested["hyperparameters"] = json_values.decode(requested["hyperparameters"])
         except ValueError as error:
             raise unusable_field("hyperparameters", f"use one JSON object: {error}") from error
-    return _checked({**_defaults(), **requested, "dataset_id": dataset_id}, strict=False)
+    return _checked({**_completed(requested), "dataset_id": dataset_id}, strict=False)
 
 
 def is_without_job(metadata: Mapping[str, str]) -> bool:
@@ -77,10 +77,19 @@ def _text(value: str) -> str:
         return value
 
 
-def _defaults() -> dict[str, str]:
+def _completed(requested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with the defaults, and with the framework that has the requested model, if only one has it."""
     check_defaults()
-    configured = {"framework": settings().default_framework, "model_name": settings().default_model}
-    return {name: value for name, value in configured.items() if value}
+    defaults = {"framework": settings().default_framework, "model_name": settings().default_model}
+    completed = {**{name: value for name, value in defaults.items() if value}, **requested}
+    model = requested.get("model_name")
+    if "framework" not in requested and isinstance(model, str):
+        having = [framework for framework, trainer in trainers().items() if trainer.accepts(model)]
+        if len(having) == 1:
+            completed["framework"] = having[0]
+    if "framework" not in completed:
+        raise unusable_field("framework", f"it is missing; use one of {', '.join(sorted(trainers()))}")
+    return completed
 
 
 def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
@@ -94,15 +103,19 @@ def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")
     if spec.task == "check":  # needs no GPU, and no model
         spec.gpus, spec.gpu_type, spec.nodes, spec.device = 0, None, 1, None
-    elif not _is_known(spec.model_name, trainer):
-        raise unusable_field("model_name", f"use a model of {spec.framework}: {', '.join(trainer.models)}")
-    if spec.task == "predict" and not spec.checkpoint_key:
-        raise unusable_field("checkpoint_key", "name the weights to predict with, such as checkpoints/job-<id>/best.pt")
-    if len(hyperparameters_json(spec.hyperparameters)) > HYPERPARAMETERS_LIMIT_BYTES:
-        raise unusable_field("hyperparameters", f"use at most {HYPERPARAMETERS_LIMIT_BYTES:,} bytes of JSON")
+    if problems := list(_problems(spec, trainer)):
+        raise fields.unusable(problems)
     return spec
 
 
-def _is_known(model_name: str, trainer: Trainer) -> bool:
-    name = names.normalised(model_name)
-    return any(fnmatchcase(name, names.normalised(pattern)) for pattern in trainer.models)
+def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:
+    """Yield what the trainer, as it declares itself, would refuse."""
+    declared = trainer.declared
+    if spec.task != "check" and not trainer.accepts(spec.model_name):
+        yield Problem("model_name", declarations.model_refusal(spec.framework, declared.models, spec.model_name))
+    if spec.task == "predict" and not spec.checkpoint_key:
+        example = "checkpoints/job-<id>/best.pt"
+        yield Problem("checkpoint_key", f"name the weights to predict with, such as {example}")
+    if len(hyperparameters_json(spec.hyperparameters)) > HYPERPARAMETERS_LIMIT_BYTES:
+        yield Problem("hyperparameters", f"use at most {HYPERPARAMETERS_LIMIT_BYTES:,} bytes of JSON")
+    yield from declarations.problems(declared, spec.framework, spec.task, spec.hyperparameters)

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from functions.domain import fields
+from functions.domain import fields, json_values
+from functions.domain.declarations import Declaration, accepts
 from functions.domain.errors import ConfigurationError, Unusable
 
 #: the scopes of API tokens
@@ -53,6 +54,25 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer accepts
     models: tuple[str, ...] = ("*",)
+    #: what it takes: the content of its trainer.json, or that file's path
+    declaration: Declaration | str | None = None
+
+    @property
+    def declared(self) -> Declaration:
+        """What the trainer takes, as far as it is known."""
+        own = self.declaration if isinstance(self.declaration, Declaration) else Declaration()
+        return msgspec.structs.replace(own, models=self._models(own))
+
+    def _models(self, own: Declaration) -> tuple[str, ...]:
+        """Return the declared models that the registry allows; without a declaration, the registry's patterns."""
+        if self.models == ("*",):
+            return own.models
+        allowed = tuple(model for model in own.models if accepts(self.models, model))
+        return allowed if allowed and own.models != ("*",) else self.models
+
+    def accepts(self, model: str) -> bool:
+        """Return whether the trainer has a model of this name."""
+        return accepts(self.models, model) and accepts(self.declared.models, model)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -185,7 +205,18 @@ def _resolved(trainer: Trainer, folder: Path) -> Trainer:
         task: [os.path.normpath(folder / word) if "/" in word else word for word in words]
         for task, words in trainer.command.items()
     }
-    return msgspec.structs.replace(trainer, command=command)
+    declaration = trainer.declaration
+    if isinstance(declaration, str):
+        declaration = _declaration(Path(os.path.normpath(folder / declaration)))
+    return msgspec.structs.replace(trainer, command=command, declaration=declaration)
+
+
+def _declaration(path: Path) -> Declaration:
+    try:
+        return fields.convert(json_values.decode(path.read_bytes()), Declaration)
+    except (OSError, ValueError, Unusable) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"TRAINERS: the declaration {path} cannot be used: {reason}") from error
 
 
 def storage_environment() -> dict[str, str]:
