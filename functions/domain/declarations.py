@@ -33,7 +33,7 @@ class Option(msgspec.Struct, frozen=True):
     #: whether the bound itself is outside
     exclusive_minimum: bool = False
     exclusive_maximum: bool = False
-    choices: list[Any] | None = None
+    choices: list[str | int | float] | None = None
     description: str = ""
     #: the tasks that it is for
     tasks: list[str] = []

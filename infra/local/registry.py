@@ -38,12 +38,16 @@ def write(own: str) -> str:
 
 
 def _with_whole_paths(registry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a registry whose commands name files by their whole paths, since it moves to another folder."""
+    """Return a registry that names files by their whole paths, since it moves to another folder."""
     return {name: _moved(trainer, folder) for name, trainer in registry.items()}
 
 
 def _moved(trainer: Any, folder: Path) -> Any:
-    commands = trainer.get("command") if isinstance(trainer, dict) else None
+    if not isinstance(trainer, dict):
+        return trainer
+    if isinstance(declaration := trainer.get("declaration"), str):
+        trainer = trainer | {"declaration": os.path.normpath(folder / declaration)}
+    commands = trainer.get("command")
     if not isinstance(commands, dict):
         return trainer
     moved = {

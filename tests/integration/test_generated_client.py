@@ -145,6 +145,9 @@ def test_each_operation_works_with_a_generated_client(
     (listed,) = call("list_datasets")[1].datasets
     assert (listed.name, listed.bytes_, listed.jobs, type(listed.modified_at)) == ("digits", 3, 3, datetime)
 
+    (framework,) = call("list_frameworks")[1].frameworks
+    assert (framework.framework, framework.models, framework.options) == ("stub", ["stub*"], None)
+
     upkeep.reject("no such framework", "{}", now=NOW)
     assert [one.reason for one in call("list_rejected_events")[1].events] == ["no such framework"]
     assert call("receive_dead_letter", body={"any": "event"}) == (202, None)

@@ -15,6 +15,7 @@ OF_DATASETS = sorted(path.name for path in (FIRST / "dataset").iterdir() if path
 OF_TRAINERS = [
     "checking.py",
     "console_capture.py",
+    "declaration.py",
     "download.py",
     "mlflow_tracking.py",
     *(f"dataset/{name}" for name in OF_DATASETS),
