@@ -1,6 +1,7 @@
 """Jobs of every kind, for the console to show."""
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,28 @@ from tests.console.site import Site
 
 #: what a stranger may call a job: it must be shown as text
 HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+#: as trainers store it
+REPORT = {
+    "dataset": "cats.zip",
+    "framework": "ultralytics",
+    "format": "yolo",
+    "usable": True,
+    "message": "",
+    "classes": ["cat", "dog", HOSTILE],
+    "splits": {"train": {"images": 812, "objects": 1034, "background": 12}, "val": {"images": 90, "objects": 121}},
+    "guesses": [{"kind": "split", "message": "the folder validation is the split val"}],
+    "problems": [
+        {
+            "kind": "image that cannot be read",
+            "count": 3,
+            "refused": False,
+            "files": [{"file": "images/train/0007.jpg", "reason": "it is cut off"}],
+        }
+    ],
+    "duplicate_count": 2,
+}
 
 
 @dataclass
@@ -49,6 +72,11 @@ def fill(site: Site) -> Contents:
     site.wait_for(running, "RUNNING", epoch=25)
     for name, image in images().items():
         site.put(f"results/job-{succeeded}/{name}", image)
+    site.put(f"results/job-{succeeded}/dataset.json", json.dumps(REPORT).encode())
+    lines = [
+        f"2026-11-26T23:06:{number % 60:02}.5Z [TRACE:c41d] job={succeeded} epoch {number}" for number in range(60)
+    ]
+    site.put(f"logs/job-{succeeded}/attempt-1.log", "\n".join([*lines, HOSTILE, ""]).encode())
     return Contents(succeeded, other, running, failed, cancelled)
 
 

@@ -93,6 +93,27 @@ def test_a_job_shows_what_it_did_and_stored(opened: Open, contents: Contents) ->
     expect(page.get_by_role("list").filter(has_text="Created")).to_contain_text("Succeeded")
 
 
+def test_the_end_of_the_log_is_shown_and_searched(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+    log = page.get_by_role("region", name="The end of the log")
+    expect(log).to_contain_text(HOSTILE)
+    page.get_by_role("searchbox", name="Search").fill("EPOCH 7")
+
+    expect(log).to_have_text(re.compile(r"^\d\d:\d\d:07 epoch 7$"))
+
+
+def test_the_dataset_s_report_names_splits_guesses_and_problems(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+    report = page.locator("section").filter(has=page.get_by_role("heading", name="Dataset", exact=True))
+
+    expect(report.get_by_role("row")).to_have_text(
+        [re.compile("Split"), re.compile("train.*812"), re.compile("val.*90")]
+    )
+    expect(report).to_contain_text("the folder validation is the split val")
+    report.get_by_text("3 × image that cannot be read, left out").click()
+    expect(report).to_contain_text("images/train/0007.jpg it is cut off")
+
+
 def test_the_losses_of_training_and_validation_share_a_chart_with_a_table(opened: Open, contents: Contents) -> None:
     page = opened(f"/jobs/{contents.succeeded}")
     chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="box_loss"))

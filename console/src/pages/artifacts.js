@@ -5,51 +5,76 @@ import { html } from "../html.js";
 import { isOpen } from "../jobs.js";
 import { usePoll } from "../polling.js";
 
-const SECONDS = 30;
+const SECONDS = 15;
 const IMAGE = /\.(png|jpe?g|webp|gif)$/i;
-/** Links are valid for an hour: until then, an image keeps its link, so that browsers do not load it again. */
+/** Links are valid for an hour: until then, an object keeps its link, so that browsers do not load it again. */
 const LINK_MILLISECONDS = 50 * 60 * 1000;
 
 /** @typedef {{ key: string, size_bytes: number, url: string }} Artifact */
 
-/** What a job has stored: images, then all objects with links. */
-export function Artifacts(/** @type {{ job: import("../jobs.js").Job }} */ { job }) {
-  const [artifacts, setArtifacts] = useState(/** @type {Artifact[] | null} */ (null));
+/**
+ * Follows what a job has stored.
+ * @param {import("../jobs.js").Job | null} job
+ * @returns {{ artifacts: Artifact[], error: string }}
+ */
+export function useArtifacts(job) {
+  const [artifacts, setArtifacts] = useState(/** @type {Artifact[]} */ ([]));
   const [links] = useState(/** @type {Map<string, { url: string, at: number }>} */ (new Map()));
   const [error, setError] = useState("");
-  const isRunning = isOpen(job);
+  const isRunning = job !== null && isOpen(job);
 
   usePoll(
     async (abort) => {
+      if (!job) return "ended";
       const loaded = /** @type {Artifact[]} */ ((await get(`/v1/jobs/${job.id}/artifacts`, abort)).artifacts);
-      setArtifacts(loaded.map((artifact) => ({ ...artifact, url: kept(links, artifact) })));
+      const next = loaded.map((artifact) => ({ ...artifact, url: kept(links, artifact) }));
+      const hasChanged = JSON.stringify(next) !== JSON.stringify(artifacts);
+      if (hasChanged) setArtifacts(next);
       setError("");
       if (!isRunning) return "ended";
-      return loaded.length === artifacts?.length ? "same" : "changed";
+      return hasChanged ? "changed" : "same";
     },
     SECONDS,
     (reason) => setError(String(/** @type {any} */ (reason).message)),
-    [job.id, isRunning],
+    [job?.id, isRunning],
   );
+  return { artifacts, error };
+}
 
-  if (error) return html`<p class="banner failed">${error}</p>`;
-  if (!artifacts?.length) return null;
+/**
+ * @param {Map<string, { url: string, at: number }>} links
+ * @param {Artifact} artifact
+ */
+function kept(links, { key, size_bytes, url }) {
+  const id = `${key} ${size_bytes}`;
+  const last = links.get(id);
+  if (last && Date.now() - last.at < LINK_MILLISECONDS) return last.url;
+  links.set(id, { url, at: Date.now() });
+  return url;
+}
+
+/** @param {{ artifacts: Artifact[], id: string }} props */
+export function Images({ artifacts, id }) {
   const images = artifacts.filter((artifact) => IMAGE.test(artifact.key));
-  return html`${
-    images.length > 0 &&
-    html`<section>
-      <h2>Images</h2>
-      <div class="gallery">
-        ${images.map(
-          (image) => html`<figure key=${image.key}>
-            <a href=${image.url} target="_blank" rel="noreferrer"><img src=${image.url} alt=${shortName(image.key, job.id)} loading="lazy" /></a>
-            <figcaption>${shortName(image.key, job.id)}</figcaption>
-          </figure>`,
-        )}
-      </div>
-    </section>`
-  }
-  <section>
+  if (!images.length) return null;
+  return html`<section>
+    <h2>Images</h2>
+    <div class="gallery">
+      ${images.map(
+        (image) => html`<figure key=${image.key}>
+          <a href=${image.url} target="_blank" rel="noreferrer"><img src=${image.url} alt=${shortName(image.key, id)} loading="lazy" /></a>
+          <figcaption>${shortName(image.key, id)}</figcaption>
+        </figure>`,
+      )}
+    </div>
+  </section>`;
+}
+
+/** @param {{ artifacts: Artifact[], error: string }} props */
+export function Artifacts({ artifacts, error }) {
+  if (error) return html`<p class="banner failed">${error}</p>`;
+  if (!artifacts.length) return null;
+  return html`<section>
     <h2>Artifacts</h2>
     <table class="artifacts">
       <thead><tr><th scope="col">Object</th><th scope="col" class="right">Size</th></tr></thead>
@@ -64,18 +89,6 @@ export function Artifacts(/** @type {{ job: import("../jobs.js").Job }} */ { job
     </table>
     <p class="hint">Links are valid for an hour.</p>
   </section>`;
-}
-
-/**
- * @param {Map<string, { url: string, at: number }>} links
- * @param {Artifact} artifact
- */
-function kept(links, { key, size_bytes, url }) {
-  const id = `${key} ${size_bytes}`;
-  const last = links.get(id);
-  if (last && Date.now() - last.at < LINK_MILLISECONDS) return last.url;
-  links.set(id, { url, at: Date.now() });
-  return url;
 }
 
 /**

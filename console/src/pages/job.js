@@ -16,7 +16,9 @@ import { JOB_SECONDS, usePoll } from "../polling.js";
 import { Link } from "../router.js";
 import { best, points } from "../series.js";
 import { allows } from "../session.js";
-import { Artifacts } from "./artifacts.js";
+import { Artifacts, Images, useArtifacts } from "./artifacts.js";
+import { Log } from "./log.js";
+import { DatasetReport } from "./report.js";
 
 /** @typedef {import("../jobs.js").Job} Job */
 
@@ -47,6 +49,7 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
     (reason) => setError(String(/** @type {any} */ (reason).message)),
     [id, turn],
   );
+  const stored = useArtifacts(job);
   useEffect(() => {
     document.title = job ? `${title(job)} · Stoker` : "Stoker";
   }, [job]);
@@ -59,11 +62,16 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
     <${Notice} job=${job} />
     <${Figures} job=${job} events=${events} />
     <${Training} job=${job} events=${events} />
-    <${Artifacts} job=${job} />
+    <${Images} artifacts=${stored.artifacts} id=${id} />
+    <${Log} artifacts=${stored.artifacts} />
     <div class="columns">
-      <${Timeline} events=${events} archive=${archive} />
+      <div>
+        <${Timeline} events=${events} archive=${archive} />
+        <${DatasetReport} artifacts=${stored.artifacts} />
+      </div>
       <${Settings} job=${job} />
     </div>
+    <${Artifacts} artifacts=${stored.artifacts} error=${stored.error} />
   </article>`;
 }
 

@@ -1,0 +1,75 @@
+import { useEffect, useState } from "preact/hooks";
+import { plural } from "../format.js";
+import { html } from "../html.js";
+import { storedText } from "../stored.js";
+
+/** How many names are shown before the rest is counted. */
+const SHOWN = 12;
+
+/** What the trainer found in the dataset: its splits and classes, what it guessed, and what it left out. */
+export function DatasetReport(/** @type {{ artifacts: import("./artifacts.js").Artifact[] }} */ { artifacts }) {
+  const stored = artifacts.find((artifact) => artifact.key.endsWith("/dataset.json"));
+  const [report, setReport] = useState(/** @type {any} */ (null));
+
+  useEffect(() => {
+    if (!stored) return;
+    const abort = new AbortController();
+    // Where the bucket does not allow it, the report is still among the artifacts.
+    storedText(stored.url, 0, abort.signal)
+      .then((text) => setReport(JSON.parse(text)))
+      .catch(() => {});
+    return () => abort.abort();
+  }, [stored?.url]);
+
+  if (!report) return null;
+  const { classes = [], guesses = [], problems = [], duplicate_count: duplicates = 0 } = report;
+  const splits = Object.entries(report.splits ?? {});
+  return html`<section>
+    <h2>Dataset</h2>
+    ${!report.usable && report.message && html`<p class="banner failed">${report.message}</p>`}
+    ${splits.length > 0 && html`<${Splits} splits=${splits} />`}
+    <p>
+      ${report.format && `${report.format}; `}${plural(classes.length, "class").replace(/classs$/, "classes")}:${" "}
+      ${classes.slice(0, SHOWN).join(", ")}${classes.length > SHOWN && ` and ${classes.length - SHOWN} more`}
+    </p>
+    ${
+      guesses.length > 0 &&
+      html`<h3>Read as</h3>
+        <ul class="bullets">${guesses.map((/** @type {any} */ guess) => html`<li>${guess.message}</li>`)}</ul>`
+    }
+    ${problems.length > 0 && html`<h3>Problems</h3> ${problems.map((/** @type {any} */ problem) => html`<${Problem} problem=${problem} />`)}`}
+    ${duplicates > 0 && html`<p>${plural(duplicates, "image")} of the validation are among those of the training, too.</p>`}
+  </section>`;
+}
+
+/** @param {{ splits: [string, any][] }} props */
+function Splits({ splits }) {
+  const columns = [
+    ["images", "Images"],
+    ["objects", "Objects"],
+    ["background", "Without objects"],
+  ].filter(([name]) => splits.some(([, split]) => split[name ?? ""] !== undefined));
+  return html`<table class="splits">
+    <thead><tr><th scope="col">Split</th>${columns.map(([, words]) => html`<th scope="col" class="right">${words}</th>`)}</tr></thead>
+    <tbody>
+      ${splits.map(
+        ([name, split]) => html`<tr key=${name}>
+          <th scope="row">${name}</th>
+          ${columns.map(([column]) => html`<td class="right">${split[column ?? ""] ?? ""}</td>`)}
+        </tr>`,
+      )}
+    </tbody>
+  </table>`;
+}
+
+/** @param {{ problem: any }} props */
+function Problem({ problem }) {
+  const files = problem.files ?? [];
+  return html`<details class="problem">
+    <summary>${problem.count} × ${problem.kind}${problem.refused ? ", not usable" : ", left out"}</summary>
+    <ul class="bullets">
+      ${files.slice(0, SHOWN).map((/** @type {any} */ file) => html`<li><span class="mono">${file.file}</span> ${file.reason}</li>`)}
+      ${problem.count > SHOWN && html`<li>and ${problem.count - Math.min(files.length, SHOWN)} more</li>`}
+    </ul>
+  </details>`;
+}

@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { attempts, logLines } from "../src/log.js";
+
+test("a log is lines without colours, and a progress bar is its last state", () => {
+  const text = "\u001b[32mstart\u001b[0m\r\n1/3\r2/3\r3/3\r\n\nend\n";
+  assert.deepEqual(logLines(text, false), ["start", "3/3", "", "end"]);
+});
+
+test("of what a trainer writes before each line, the time of day is shown", () => {
+  const [line] = logLines("2026-11-26T23:06:11.140992Z [TRACE:c41d32] job=6b08b INFO trainer: exit code 0", false);
+  assert.match(line ?? "", /^\d\d:\d\d:11 INFO trainer: exit code 0$/);
+});
+
+test("the first line of a part of a log may be incomplete, and is left out", () => {
+  assert.deepEqual(logLines("f of a line\nwhole", true), ["whole"]);
+});
+
+test("the latest attempt comes first, and other objects are no logs", () => {
+  const keys = ["logs/job-a/attempt-2.log", "logs/job-a/attempt-10.log", "results/job-a/train.log"];
+  assert.deepEqual(
+    attempts(keys.map((key) => ({ key }))).map(({ attempt }) => attempt),
+    [10, 2],
+  );
+});
