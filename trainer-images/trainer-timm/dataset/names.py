@@ -18,12 +18,13 @@ MIXED = 7.0  # what names in UTF-8 beside names in another encoding cost: few ar
 PARTS_LIMIT = 2_000  # so many distinct names decide the encoding
 _IGNORED = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_DRIVE = re.compile("[A-Za-z]:")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def is_ignored(path: PurePosixPath) -> bool:
     """Return whether an operating system or a tool wrote this file for itself."""
-    return any(part.startswith(".") or part.casefold() in _IGNORED for part in path.parts)
+    return any(part.startswith(".") or part.lower() in _IGNORED for part in path.parts)
 
 
 def checked_path(name: str) -> PurePosixPath:
@@ -32,15 +33,26 @@ def checked_path(name: str) -> PurePosixPath:
     Raises:
         DatasetInvalidError: the message names the file.
     """
-    name = unicodedata.normalize("NFC", name)
+    name = name if name.isascii() else unicodedata.normalize("NFC", name)
     path = PurePosixPath(name.replace("\\", "/"))
-    _refuse(bool(_CONTROL.search(name)), f"{plain(name)}: control characters in a name")
-    _refuse(path.is_absolute() or bool(re.match("[A-Za-z]:", name)), f"{plain(name)}: an absolute path")
-    _refuse(".." in path.parts, f"{plain(name)}: a path that leads outside the archive")
-    _refuse(not path.parts, f"{plain(name)}: a file without a name")
-    path = PurePosixPath(*map(_shortened, path.parts))
-    _refuse(len(str(path).encode()) > PATH_LIMIT_BYTES, f"{plain(name[:80])}…: a path too long for a file system")
+    problem = _problem(name, path)
+    if problem:
+        raise DatasetInvalidError(f"{plain(name[:80])}: {problem}")
+    if any(len(part.encode()) > NAME_LIMIT_BYTES for part in path.parts):
+        path = PurePosixPath(*map(_shortened, path.parts))
+    if len(str(path).encode()) > PATH_LIMIT_BYTES:
+        raise DatasetInvalidError(f"{plain(name[:80])}…: a path too long for a file system")
     return path
+
+
+def _problem(name: str, path: PurePosixPath) -> str:
+    if _CONTROL.search(name):
+        return "control characters in a name"
+    if path.is_absolute() or _DRIVE.match(name):
+        return "an absolute path"
+    if ".." in path.parts:
+        return "a path that leads outside the archive"
+    return "" if path.parts else "a file without a name"
 
 
 def _shortened(part: str) -> str:
@@ -51,11 +63,6 @@ def _shortened(part: str) -> str:
     digest = hashlib.sha256(stem.encode()).hexdigest()[:12]
     kept = stem.encode()[: NAME_LIMIT_BYTES - 40].decode(errors="ignore")
     return f"{kept}~{digest}{suffix[:20]}"
-
-
-def _refuse(is_refused: bool, message: str) -> None:  # noqa: FBT001 -- read as a sentence
-    if is_refused:
-        raise DatasetInvalidError(message)
 
 
 # The encoding of names that an archive stores as bytes, as Windows writes them in Korea, Japan and China.

@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     size_bytes: int
     packed_bytes: int | None  # None: the archive is compressed as a whole
     offset: int  # where it begins in the archive, or in what is compressed as a whole
-    reader: Callable[[], IO[bytes]]
+    member: Any  # of zipfile or tarfile
 
 
 class Listing(NamedTuple):
@@ -62,6 +62,7 @@ class Listing(NamedTuple):
 
     entries: list[Entry]
     total_bytes: int  # with ignored files
+    reader: Callable[[Any], IO[bytes]]  # of a member
     zipped: zipfile.ZipFile | None  # None: a tar, which is read from the beginning to the end
 
 
@@ -128,11 +129,11 @@ def _of_zip(zipped: zipfile.ZipFile, path: Path, report: Report) -> Listing:
     infos = zipped.infolist()
     checked_count(len(infos))
     entries = [
-        Entry(name, info.file_size, info.compress_size, info.header_offset, partial(_open_entry, zipped, path, info))
+        Entry(name, info.file_size, info.compress_size, info.header_offset, info)
         for info, name in zip(infos, map(names.checked_path, _zip_names(infos, report)), strict=True)
         if not info.is_dir() and not names.is_ignored(name) and _is_readable(info, name)
     ]
-    return Listing(entries, sum(info.file_size for info in infos), zipped)
+    return Listing(entries, sum(info.file_size for info in infos), partial(_open_entry, zipped, path), zipped)
 
 
 def _is_readable(info: zipfile.ZipInfo, name: PurePosixPath) -> bool:
@@ -251,11 +252,11 @@ def _of_tar(tar: tarfile.TarFile, report: Report) -> Listing:
     raw = [member.name.encode("utf-8", "surrogateescape") for member in members]
     found = names.decoded(raw, encoding(), report)
     entries = [
-        Entry(name, member.size, None, member.offset, partial(_open_member, tar, member))
+        Entry(name, member.size, None, member.offset, member)
         for member, name in zip(members, map(names.checked_path, found), strict=True)
         if not member.isdir() and not names.is_ignored(name) and _is_plain(member, name)
     ]
-    return Listing(entries, total_bytes, None)
+    return Listing(entries, total_bytes, partial(_open_member, tar), None)
 
 
 def _is_plain(member: tarfile.TarInfo, name: PurePosixPath) -> bool:

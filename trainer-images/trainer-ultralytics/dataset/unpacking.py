@@ -1,7 +1,6 @@
 """Unpack an untrusted archive: only the wanted files, only below one folder, and within limits."""
 
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -44,7 +43,7 @@ def unpack(  # noqa: PLR0913, PLR0917 -- from where, to where, what, and who wan
         selected = _selected(entries, wanted, report)
         for parent in sorted({entry.path.parent for entry in selected}):
             (folder / parent).mkdir(parents=True, exist_ok=True)
-        unpacking = _Unpacking(source, listing.zipped, selected, folder, inspect)
+        unpacking = _Unpacking(source, listing, selected, folder, inspect)
         if listing.zipped is None:
             unpacking.write_all(check)
         return dict(chain.from_iterable(spread(unpacking.unpack, unpacking.batches(), check)))
@@ -52,7 +51,7 @@ def unpack(  # noqa: PLR0913, PLR0917 -- from where, to where, what, and who wan
 
 class _Unpacking(NamedTuple):
     archive: Archive
-    zipped: zipfile.ZipFile | None
+    listing: Listing
     entries: list[Entry]  # in the order of the archive
     folder: Path
     inspect: Callable[[Path], Any]
@@ -64,7 +63,7 @@ class _Unpacking(NamedTuple):
             packed_bytes = entry.packed_bytes or 0
             size_bytes += packed_bytes
             if size_bytes >= BATCH_BYTES or stop - first >= BATCH_FILES or stop == len(self.entries):
-                if self.zipped is not None:
+                if self.listing.zipped is not None:
                     end = entry.offset + HEADER_LIMIT_BYTES + packed_bytes
                     self.archive.wait_for(self.entries[first].offset, end)
                 yield range(first, stop)
@@ -73,8 +72,10 @@ class _Unpacking(NamedTuple):
     def unpack(self, numbers: range) -> list[tuple[Path, Any]]:
         """Unpack and inspect files of a zip, or inspect files of a tar, in a process that has what its parent read."""
         entries = [self.entries[number] for number in numbers]
-        if self.zipped is not None:
-            with self.archive.path.open("rb") as self.zipped.fp:  # of its own: processes share a position in the file
+        if self.listing.zipped is not None:
+            with self.archive.path.open(
+                "rb"
+            ) as self.listing.zipped.fp:  # of its own: processes share a position in the file
                 for entry in entries:
                     self.write(entry)
         results = [(path, self.inspect(path)) for path in (self.folder / entry.path for entry in entries)]
@@ -88,7 +89,7 @@ class _Unpacking(NamedTuple):
 
     def write(self, entry: Entry) -> None:
         """Unpack one file; an archive's reader returns no more than the declared size."""
-        with entry.reader() as source, (self.folder / entry.path).open("xb") as target:
+        with self.listing.reader(entry.member) as source, (self.folder / entry.path).open("xb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
 
 
