@@ -37,6 +37,11 @@ def step(name: str) -> Iterator[None]:
     _seconds[name] = time.perf_counter() - began
 
 
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
 class PeakMemory(threading.Thread):
     """Samples the memory of this process and of those that it starts: what they share counts once."""
 
@@ -140,7 +145,7 @@ def main() -> None:
         take_batch = (ultralytics_batches if is_yolo else timm_batches)(scratch)
     fetch = fetching(scratch, argument)
     output, sys.stdout = sys.stdout, sys.stderr
-    memory = PeakMemory()
+    memory, used = PeakMemory(), cpu_seconds()
     memory.start()
     with step("seconds"):
         if WAY == "plain":
@@ -150,7 +155,8 @@ def main() -> None:
             with step("fetch"):
                 data, _report = fetch()
         take_batch(data)
-    output.write(json.dumps({**_seconds, "peak_bytes": memory.stop()}) + "\n")
+    peak_bytes = memory.stop()
+    output.write(json.dumps({**_seconds, "cpu": cpu_seconds() - used, "peak_bytes": peak_bytes}) + "\n")
 
 
 if __name__ == "__main__":

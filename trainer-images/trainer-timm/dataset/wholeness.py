@@ -6,47 +6,63 @@ What is odd in any way counts as not whole; it is for its decoding to say what i
 import re
 import zlib
 
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the next one in a JPEG's compressed data, but restart markers
+from PIL import Image
+
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a JPEG's compressed data
 _END, _SCAN, _HUFFMAN, _QUANTIZATION = 0xD9, 0xDA, 0xC4, 0xDB
-_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
-_SEGMENTS = {_SCAN, _HUFFMAN, _QUANTIZATION, 0xDD, 0xFE, *_FRAMES, *range(0xE0, 0xF0)}
-_PNG, _CHUNK_BYTES = b"\x89PNG\r\n\x1a\n", 12  # a chunk's length, type and checksum
+_FRAMES = {0xC0, 0xC1}  # baseline and extended; progressive ones may break in more ways
+_TABLES = {_HUFFMAN, _QUANTIZATION, 0xDD}
+_OTHERS = {0xFE, *range(0xE0, 0xF0)}  # comments and what applications add
+_PNG_START, _CHUNK_BYTES = 8, 12  # its signature; a chunk's length, type and checksum
+
+_decoded = set[bytes]()  # tables of JPEGs that were decoded in this process
+_DECODED_LIMIT = 1_000
 
 
-def is_whole(content: bytes, image_format: str) -> bool:
-    """Return whether a JPEG or PNG surely is whole."""
-    return (image_format == "JPEG" and _is_whole_jpeg(content)) or (image_format == "PNG" and _is_whole_png(content))
+def is_whole(content: bytes, image: Image.Image) -> bool:
+    """Return whether a JPEG or PNG, which was opened but not decoded, surely is whole. Raises what decoding raises."""
+    if image.format == "PNG":
+        return _is_whole_png(content)
+    tables = _tables_of_whole(content) if image.format == "JPEG" else b""
+    if tables and tables not in _decoded:  # most cameras and programs use the same tables for all images
+        image.draft("RGB", (64, 64))
+        image.load()
+        if len(_decoded) < _DECODED_LIMIT:
+            _decoded.add(tables)
+    return bool(tables)
 
 
-def _is_whole_jpeg(content: bytes) -> bool:
-    """Look for tables, one frame, its scans and the end marker, each where the one before says."""
-    seen, position = set[int](), 2
-    while content[position : position + 1] == b"\xff":
+def _tables_of_whole(content: bytes) -> bytes:
+    """Return a JPEG's tables if its one frame, one scan and end are each where the one before says; else nothing."""
+    tables, frames, position = b"", 0, 2
+    while content[position : position + 1] == b"\xff" and position + 4 <= len(content):
         marker = content[position + 1]
-        if marker == _END:
-            return seen >= {_SCAN, _HUFFMAN, _QUANTIZATION} and len(seen & _FRAMES) == 1
-        if marker not in _SEGMENTS or (marker in _FRAMES and seen & _FRAMES):
-            return False
-        seen.add(marker)
-        position += 2 + int.from_bytes(content[position + 2 : position + 4])
+        end = position + 2 + int.from_bytes(content[position + 2 : position + 4])
         if marker == _SCAN:
-            following = _MARKER.search(content, position)
-            if not following:
-                return False
-            position = following.start()
-    return False
+            following = _MARKER.search(content, end)
+            is_ended = following is not None and following[0][1] == _END and frames == 1
+            return tables + content[position:end] if is_ended and tables else b""
+        if marker in _TABLES:
+            tables += content[position:end]
+        elif marker in _FRAMES:
+            tables += content[position:end][:5] + content[position:end][9:]  # without the height and the width
+            frames += 1
+        elif marker not in _OTHERS:
+            return b""
+        position = end
+    return b""
 
 
 def _is_whole_png(content: bytes) -> bool:
     """Check all chunks up to the last one by their checksums."""
-    seen, position = set[bytes](), len(_PNG)
+    kinds, position = set[bytes](), _PNG_START
     while position + _CHUNK_BYTES <= len(content):
         end = position + 8 + int.from_bytes(content[position : position + 4])
         kind = content[position + 4 : position + 8]
         if zlib.crc32(memoryview(content)[position + 4 : end]) != int.from_bytes(content[end : end + 4]):
             return False
-        seen.add(kind)
+        kinds.add(kind)
         if kind == b"IEND":
-            return seen >= {b"IHDR", b"IDAT"}
+            return kinds >= {b"IHDR", b"IDAT"}
         position = end + 4
     return False

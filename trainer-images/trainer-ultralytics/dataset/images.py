@@ -138,7 +138,7 @@ def inspect_unpacked(path: Path, rules: Rules) -> Inspected | None:
     try:
         with Image.open(io.BytesIO(content), formats=QUICK_FORMATS) as image:
             is_read = rules.formats is None or image.format in rules.formats
-            if not is_read or _problem(image, rules) or is_wide(image) or not is_whole(content, str(image.format)):
+            if not is_read or _problem(image, rules) or is_wide(image) or not is_whole(content, image):
                 return None
             return Inspected(path, *image.size, frames=getattr(image, "n_frames", 1))
     except Exception:  # noqa: BLE001 -- ``inspect`` says what it is, if the image is used

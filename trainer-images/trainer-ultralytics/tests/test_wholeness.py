@@ -1,0 +1,85 @@
+"""Files of images that are whole by their structure, or not: where it says whole, a decoder finds nothing missing."""
+
+import io
+import random
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dataset import wholeness
+from dataset.wholeness import is_whole
+
+
+def encoded(image_format: str, mode: str = "RGB", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image = Image.effect_noise((40, 24), 90).convert("RGB").convert(mode)
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+WHOLE = {
+    "jpeg": encoded("JPEG"),
+    "grey": encoded("JPEG", "L"),
+    "cmyk": encoded("JPEG", "CMYK"),
+    "with restart markers": encoded("JPEG", restart_marker_blocks=2),
+    "with a comment and EXIF": encoded("JPEG", comment=b"\xff\xd9" * 9, exif=b"Exif\x00\x00" + bytes(30)),
+    "with tables of its own": encoded("JPEG", optimize=True),
+    "png": encoded("PNG"),
+    "png of a palette": encoded("PNG", "P"),
+}
+NEVER = {"progressive": encoded("JPEG", progressive=True), "webp": encoded("WEBP"), "bmp": encoded("BMP")}
+
+
+def whole(content: bytes) -> bool:
+    with Image.open(io.BytesIO(content)) as image:
+        return is_whole(content, image)
+
+
+@pytest.fixture(autouse=True)
+def nothing_decoded_yet() -> None:
+    wholeness._decoded.clear()
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_images_are_recognised(name: str) -> None:
+    assert whole(WHOLE[name])
+    assert whole(WHOLE[name] + bytes(100)) or not name.startswith("png")
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_other_formats_are_left_to_their_decoding(name: str) -> None:
+    assert not whole(NEVER[name])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("rest", [0, 500])
+def test_truncated_images_are_not_whole_wherever_they_break_off(name: str, rest: int) -> None:
+    content = WHOLE[name]
+    assert whole(content)  # and its tables are known
+    for size in range(0, len(content) - 1, 2):
+        with suppress(OSError, SyntaxError):  # a broken header
+            assert not whole(content[:size] + bytes(rest))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_counts_as_whole_can_be_decoded(name: str) -> None:
+    """Changed bytes anywhere in the file: a decoder must agree, or it is left to the decoder."""
+    content, chance = WHOLE[name], random.Random(name)
+    assert whole(content)
+    for _ in range(300):
+        place = chance.randrange(len(content))
+        damaged = content[:place] + chance.randbytes(4) + content[place + 4 :]
+        with suppress(OSError, SyntaxError, ValueError):
+            if whole(damaged):
+                Image.open(io.BytesIO(damaged)).verify()
+                pixels(damaged)
+
+
+def pixels(content: bytes) -> None:
+    with Image.open(io.BytesIO(content)) as image:
+        try:
+            image.load()
+        except OSError as error:
+            pytest.fail(f"it counts as whole, and cannot be decoded: {error}")
