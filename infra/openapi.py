@@ -131,7 +131,8 @@ def _responses(route: Route, schema_of: Mapping[int, Schema]) -> dict[str, Any]:
     for status in route.statuses:
         response: dict[str, Any] = {"description": _SUCCESSES[status]}
         if status in {200, 201}:
-            response["content"] = {"application/json": {"schema": schema_of[id(route.response)]}}
+            schema = _TEXT if route.response is None else schema_of[id(route.response)]
+            response["content"] = {route.media_type: {"schema": schema}}
         if status == 201:  # noqa: PLR2004 -- HTTP's Created
             response["headers"] = {"Location": {"schema": _TEXT}}
         responses[str(status)] = response

@@ -93,6 +93,7 @@ class Route(StarletteRoute):
         statuses: tuple[int, ...],
         headers: tuple[str, ...],
         accepts: Any,
+        media_type: str,
     ) -> None:
         super().__init__(path.replace("{job_id}", "{job_id:job_id}"), self._serve, methods=[method])
         parameters = inspect.signature(handler).parameters
@@ -105,6 +106,8 @@ class Route(StarletteRoute):
         #: the body's model in the API's description, if the handler parses the body itself
         self.accepts = accepts or self.body
         self.response = _model_of(inspect.signature(handler).return_annotation)
+        #: of a successful response
+        self.media_type = media_type
 
     async def _serve(self, request: StarletteRequest) -> StarletteResponse:
         content: IO[bytes] = request.state.content
@@ -123,6 +126,7 @@ class Route(StarletteRoute):
             statuses=self.statuses,
             headers=self.headers,
             accepts=self.accepts,
+            media_type=self.media_type,
         )
 
 
@@ -140,6 +144,7 @@ def route(  # noqa: PLR0913 -- as Route
     statuses: tuple[int, ...] = (200,),
     headers: tuple[str, ...] = (),
     accepts: Any = None,
+    media_type: str = "application/json",
 ) -> Callable[[Handler], Route]:
     """Declare a handler's route; path parameters become keyword arguments.
 
@@ -147,7 +152,16 @@ def route(  # noqa: PLR0913 -- as Route
     """
 
     def declare(handler: Handler) -> Route:
-        return Route(method, path, handler, access=access, statuses=statuses, headers=headers, accepts=accepts)
+        return Route(
+            method,
+            path,
+            handler,
+            access=access,
+            statuses=statuses,
+            headers=headers,
+            accepts=accepts,
+            media_type=media_type,
+        )
 
     return declare
 

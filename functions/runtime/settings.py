@@ -16,7 +16,7 @@ from functions.domain.declarations import Declaration, accepts
 from functions.domain.errors import ConfigurationError, Unusable
 
 #: the scopes of API tokens
-SCOPES = ("jobs:read", "jobs:write", "datasets:notify", "datasets:write")
+SCOPES = ("jobs:read", "jobs:write", "datasets:notify", "datasets:write", "metrics:read")
 _SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
 _SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
 Positive = Annotated[float, msgspec.Meta(gt=0)]

@@ -62,6 +62,7 @@ def _where(condition: str) -> dict[str, Any]:
 #: Jobs that have not ended. A literal without parameters, because a partial index serves only queries with the same
 #: condition. Not by state: PostgreSQL would then read a page of RUNNING jobs from this index, past all PENDING ones.
 IS_OPEN = "finished_at IS NULL"
+HAS_ENDED = "finished_at IS NOT NULL"
 IS_ARCHIVABLE = "finished_at IS NOT NULL AND archive_key IS NULL"
 
 
@@ -85,6 +86,8 @@ class Job(SQLModel, table=True):
         # For sweep. It contains only open jobs, so that its size does not depend on the number of ended ones.
         Index("job_open", "created_at", "id", **_where(IS_OPEN)),
         Index("job_unarchived", "finished_at", "id", **_where(IS_ARCHIVABLE)),
+        # For the metrics.
+        Index("job_ended", "finished_at", **_where(HAS_ENDED)),
         # Free space in each page for a row's next version, so that a heartbeat updates no index.
         {"postgresql_with": {"fillfactor": 80}},
     )
@@ -223,6 +226,7 @@ class RejectedEvent(SQLModel, table=True):
     """A delivery that can never become a job, and why."""
 
     __tablename__ = "rejected_event"
+    __table_args__ = (Index("rejected_event_newest", "at"),)
 
     id: int | None = _serial()
     #: a digest, so that a repeated delivery is stored once

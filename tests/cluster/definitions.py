@@ -17,6 +17,10 @@ MODULES = {
     ("", "sigs.k8s.io/gateway-api@v1.4.1"): "config/crd/standard/*.yaml",
     (
         "",
+        "github.com/prometheus-operator/prometheus-operator@v0.93.0",
+    ): "example/prometheus-operator-crd/*.yaml",
+    (
+        "",
         "github.com/external-secrets/external-secrets@v0.16.2",
     ): "config/crds/bases/external-secrets.io_externalsecrets.yaml",
 }
@@ -26,13 +30,20 @@ MODULES = {
 KINDS = {
     "Service", "Broker", "Trigger", "EventPolicy", "PingSource", "ApiServerSource", "IntegrationSource", "Gateway", "HTTPRoute",
     "ReferenceGrant", "ResourceFlavor", "ClusterQueue", "LocalQueue", "WorkloadPriorityClass", "Workload", "ExternalSecret",
+    "PrometheusRule", "ScrapeConfig",
 }  # fmt: skip
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # either is a class
+    """Reads a bare ``=``, which is no text in YAML 1.1, as Kubernetes does."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _loader, node: node.value)
 
 
 def manifests() -> str:
     """Return them so that a field which they do not name is unknown, though some let anything pass beside what they name."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    results = [one for file in _files() for one in yaml.load_all(file.read_text(), loader) if one]
+    results = [one for file in _files() for one in yaml.load_all(file.read_text(), _Loader) if one]
     mine = [_strict(one) for one in results if one["spec"]["names"]["kind"] in KINDS]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": mine})
 
