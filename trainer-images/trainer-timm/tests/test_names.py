@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from dataset import names
+from dataset import decoding, names
 from dataset.report import Report
 from utils import DatasetInvalidError
 
@@ -36,13 +36,15 @@ CHINESE = [
 CHINESE += ["新建文件夹 图片", "前 后", "划痕 污渍", "裂纹", "老虎 狮子", "红 绿 蓝", "微信图片_20240501"]
 TAIWANESE = ["貓 狗", "蘋果 香蕉", "正常 異常", "訓練 驗證", "汽車 卡車", "男 女", "良品 瑕疵品", "西瓜", "刮痕 汙漬"]
 WESTERN = ["Äpfel Bäume", "café thé", "niño niña", "Größe", "forêt été", "coração limão", "Müll Glas", "naïve"]
+ANSI = ["café thé", "Größe", "Bäume Äpfel", "niño niña", "forêt été", "Müll Glas", "señal", "Straße Fußgänger"]
 RUSSIAN = ["кошка собака", "Новая_папка", "брак норма"]
 OF_ENCODINGS = {
     "cp949": KOREAN,
     "cp932": JAPANESE,
     "gb18030": CHINESE,
     "big5": TAIWANESE,
-    "cp850": WESTERN,
+    "cp850": [*WESTERN, "20°C 30°C"],
+    "cp1252": ANSI,
     "cp866": RUSSIAN,
 }
 
@@ -59,7 +61,7 @@ def stored(words: str, encoding: str) -> list[bytes]:
 def test_the_encoding_of_short_names_is_found_and_said(encoding: str, words: str) -> None:
     report = Report()
 
-    found = names.decoded(stored(words, encoding), "", report)
+    found = decoding.decoded(stored(words, encoding), "", report)
 
     assert found == [name.decode(encoding) for name in stored(words, encoding)]
     assert f"names are read as {encoding}" in report.guesses[0]["message"]
@@ -70,14 +72,14 @@ def test_the_encoding_of_short_names_is_found_and_said(encoding: str, words: str
 def test_utf8_without_its_mark_is_no_guess(words: str) -> None:
     report = Report()
 
-    assert names.decoded(stored(words, "utf-8"), "", report) == [name.decode() for name in stored(words, "utf-8")]
+    assert decoding.decoded(stored(words, "utf-8"), "", report) == [name.decode() for name in stored(words, "utf-8")]
     assert not report.guesses
 
 
 def test_names_of_two_tools_in_one_archive_are_read_each_in_its_own() -> None:
     raw = [*stored("사진 그림", "cp949"), *stored("사진 그림", "utf-8"), b"data.yaml"]
 
-    found = names.decoded(raw, "", Report())
+    found = decoding.decoded(raw, "", Report())
 
     assert found == [*(name.decode() for name in stored("사진 그림", "utf-8")), *found[:4], "data.yaml"]
 
@@ -86,18 +88,18 @@ def test_two_plausible_readings_are_refused_and_the_setting_decides() -> None:
     raw = stored("番茄 黄瓜", "gb18030")
 
     with pytest.raises(DatasetInvalidError) as refusal:
-        names.decoded(raw, "", Report())
+        decoding.decoded(raw, "", Report())
     for words in ("番茄, 黄瓜 (gb18030)", "(cp949)", "DATASET_ENCODING"):
         assert words in str(refusal.value)
-    assert names.decoded(raw, "gb18030", Report())[0] == "train/番茄/0.jpg"
+    assert decoding.decoded(raw, "gb18030", Report())[0] == "train/番茄/0.jpg"
     with pytest.raises(DatasetInvalidError, match="DATASET_ENCODING=utf-8"):
-        names.decoded(raw, "utf-8", Report())
+        decoding.decoded(raw, "utf-8", Report())
 
 
 def test_names_that_no_encoding_explains_are_kept_apart_and_said() -> None:
     report = Report()
 
-    found = names.decoded([b"\xff\xfe/1.jpg", b"\xff\xfd/1.jpg"], "", report)
+    found = decoding.decoded([b"\xdb\xdb\xff/1.jpg", b"\xdb\xdb\xfe/1.jpg"], "", report)
 
     assert len(set(found)) == 2
     assert "unknown encoding" in report.guesses[0]["message"]

@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import inflate64
 
-from dataset import names
+from dataset import decoding, names
 from dataset.download import Archive
 from dataset.limits import encoding, limit
 from dataset.report import Report
@@ -150,7 +150,7 @@ def _zip_names(infos: Iterable[zipfile.ZipInfo], report: Report) -> list[str]:
     """Return the names: marked as UTF-8, or in their Unicode field, or as all others decode."""
     known = [_known_name(info) for info in infos]
     unknown = [name for name in known if isinstance(name, bytes)]
-    found = iter(names.decoded(unknown, encoding(), report))
+    found = iter(decoding.decoded(unknown, encoding(), report))
     return [next(found) if isinstance(name, bytes) else name for name in known]
 
 
@@ -250,7 +250,7 @@ def _of_tar(tar: tarfile.TarFile, report: Report) -> Listing:
             raise DatasetInvalidError(f"more than {bytes_limit} bytes unpacked (DATASET_BYTES_LIMIT)")
         members.append(member)
     raw = [member.name.encode("utf-8", "surrogateescape") for member in members]
-    found = names.decoded(raw, encoding(), report)
+    found = decoding.decoded(raw, encoding(), report)
     entries = [
         Entry(name, member.size, None, member.offset, member)
         for member, name in zip(members, map(names.checked_path, found), strict=True)

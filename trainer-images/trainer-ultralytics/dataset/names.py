@@ -1,25 +1,17 @@
-"""The names of an archive's files: their encoding, their normal form, which are ignored, and which lead outside."""
+"""The names of an archive's files: their normal form, which are ignored, and which lead outside."""
 
 import hashlib
-import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import PurePosixPath
 
-from dataset.report import Report, listed, plain
+from dataset.report import plain
 from utils import DatasetInvalidError
 
 NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
-MARGIN = 1.5  # of two readings' logarithms: closer ones are refused
-MIXED = 7.0  # what names in UTF-8 beside names in another encoding cost: few archives are made by two tools
-PARTS_LIMIT = 2_000  # so many distinct names decide the encoding
 _IGNORED = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _DRIVE = re.compile("[A-Za-z]:")
-_WORD = re.compile(r"[^\W\d_]+")
 
 
 def is_ignored(path: PurePosixPath) -> bool:
@@ -63,166 +55,3 @@ def _shortened(part: str) -> str:
     digest = hashlib.sha256(stem.encode()).hexdigest()[:12]
     kept = stem.encode()[: NAME_LIMIT_BYTES - 40].decode(errors="ignore")
     return f"{kept}~{digest}{suffix[:20]}"
-
-
-# The encoding of names that an archive stores as bytes, as Windows writes them in Korea, Japan and China.
-
-
-class Reading(NamedTuple):
-    """The bytes of names read in one encoding; the score is the logarithm of its probability."""
-
-    encoding: str
-    score: float
-    decode: Callable[[bytes], str]
-
-
-def decoded(raw: Sequence[bytes], encoding: str, report: Report) -> list[str]:
-    """Return the names, which the archive does not say the encoding of; "" finds out. A guess is in the report.
-
-    Raises:
-        DatasetInvalidError: two encodings are equally plausible, or ``encoding`` does not fit.
-    """
-    odd = [name for name in dict.fromkeys(raw) if not name.isascii()]
-    parts = list(dict.fromkeys(part for name in odd for part in name.split(b"/") if not part.isascii()))[:PARTS_LIMIT]
-    if encoding:
-        try:
-            return [name.decode(encoding) for name in raw]
-        except UnicodeDecodeError as error:
-            raise DatasetInvalidError(f"names cannot be read as DATASET_ENCODING={encoding}: {error}") from error
-    if all(_is_utf8(name) for name in odd):
-        return [name.decode() for name in raw]
-    readings = sorted(_readings(parts), key=lambda reading: -reading.score)
-    if not readings:
-        shown = listed([part.decode("cp437") for part in parts], 3)
-        report.guess(
-            "encoding", f"names in an unknown encoding, such as {shown}: set DATASET_ENCODING, or zip in UTF-8"
-        )
-        return [name.decode("cp437") for name in raw]
-    best = readings[0]
-    shown = _shown(parts, best)
-    for other in readings[1:2]:
-        if best.score - other.score < MARGIN:
-            raise DatasetInvalidError(
-                f"names may be {shown} ({best.encoding}) or {_shown(parts, other)} ({other.encoding}): set "
-                "DATASET_ENCODING to one of them, or zip with names in UTF-8"
-            )
-    report.guess("encoding", f"names are read as {best.encoding}, such as {shown}: DATASET_ENCODING sets another")
-    return [best.decode(name) for name in raw]
-
-
-def _readings(parts: Sequence[bytes]) -> Iterable[Reading]:
-    """Yield what the names can be: all in one encoding, or those that are valid UTF-8 in UTF-8."""
-    utf8 = {part for part in parts if _is_utf8(part)}
-    for encoding, is_plausible in _SCRIPTS.items():
-
-        def all_in_one(name: bytes, encoding: str = encoding) -> str:
-            return name.decode(encoding)
-
-        def mixed(name: bytes, encoding: str = encoding) -> str:
-            return name.decode("utf-8" if _is_utf8(name) else encoding)
-
-        for decode in (all_in_one, mixed) if utf8 else (all_in_one,):
-            try:
-                texts = [decode(part) for part in parts]
-            except UnicodeDecodeError:
-                continue
-            own = [text for text, part in zip(texts, parts, strict=True) if decode is all_in_one or part not in utf8]
-            if all(map(is_plausible, own)):
-                score = sum(_score(text, encoding) for text in own)
-                score += sum(_utf8_score(part.decode()) for part in utf8) - MIXED if decode is mixed else 0.0
-                yield Reading(encoding, score, decode)
-
-
-def _utf8_score(text: str) -> float:
-    """Return the score of what is valid UTF-8, but may be so by chance."""
-    scores = [_score(text, encoding) for encoding, is_plausible in _SCRIPTS.items() if is_plausible(text)]
-    return max(scores, default=-math.inf)
-
-
-def _shown(parts: Sequence[bytes], reading: Reading) -> str:
-    return listed([reading.decode(part) for part in parts], 3)
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _score(text: str, encoding: str) -> float:
-    """Return the logarithm of a text's probability: frequent letters are likely, foreign ones within a word are not."""
-    score, before = 0.0, ""
-    for letter in text:
-        score -= math.log(_rarity(letter, encoding))
-        if before.isalpha() and letter.isalpha() and before.isascii() != letter.isascii() and encoding != _WESTERN:
-            score -= math.log(20)
-        before = letter
-    return score
-
-
-def _rarity(letter: str, encoding: str) -> float:
-    """Return how many letters of a text there are, about, for one of these."""
-    if letter.isascii():
-        return 40 if letter.isalnum() or letter in " ._-()" else 2_000
-    if encoding == _WESTERN:
-        return 150
-    if encoding == _CYRILLIC:
-        return (40 if letter.islower() else 300) if letter.casefold() in _RUSSIAN else 3_000
-    rank = _ranks(encoding).get(letter)
-    return 6.0 * (rank + 10) if rank is not None else _rarity_of_others(letter, encoding)
-
-
-def _rarity_of_others(letter: str, encoding: str) -> float:
-    try:
-        code = letter.encode(_STANDARD[encoding])
-    except UnicodeEncodeError:
-        return 3_000_000
-    if len(code) != 2:  # noqa: PLR2004 -- a syllable outside the standard is written as four letters
-        return 3_000_000
-    return 60_000 if code[0] < _SECOND_LEVEL.get(encoding, 0xFF) else 600_000
-
-
-@cache
-def _ranks(encoding: str) -> dict[str, int]:
-    """Return the most frequent letters of names by their rank: from the names in Unicode's CLDR, in four languages."""
-    lines = (Path(__file__).parent / "characters.txt").read_text(encoding="utf-8").splitlines()
-    letters = dict(line.split() for line in lines)[encoding]
-    return {letter: rank for rank, letter in enumerate(letters)}
-
-
-def _only(*scripts: str) -> Callable[[str], bool]:
-    def is_plausible(text: str) -> bool:
-        return all(
-            letter.isascii()
-            or unicodedata.name(letter, "").split("-")[0].split(" ")[0] in scripts
-            or unicodedata.category(letter)[0] in "PZ"
-            for letter in text
-        )
-
-    return is_plausible
-
-
-def _cased(script: str) -> Callable[[str], bool]:
-    """Return a check for words of one script, which begin with a capital at most."""
-
-    def is_plausible(text: str) -> bool:
-        words = [word for word in _WORD.findall(text) if not word.isascii()]
-        is_mixed = script != "LATIN" and any(letter.isascii() for word in words for letter in word)
-        return not is_mixed and all(word.isupper() or word[1:].islower() or len(word) == 1 for word in words)
-
-    return lambda text: _only(script)(text) and is_plausible(text)
-
-
-_WESTERN, _CYRILLIC, _RUSSIAN = "cp850", "cp866", set("абвгдеёжзийклмнопрстуфхцчшщъыьэюя")
-_STANDARD = {"cp949": "euc_kr", "gb18030": "gb2312", "big5": "big5", "cp932": "shift_jis"}
-_SECOND_LEVEL = {"gb18030": 0xD8, "big5": 0xC9, "cp932": 0x98}  # the first byte of the rarer characters
-_SCRIPTS: dict[str, Callable[[str], bool]] = {
-    "cp949": _only("HANGUL"),
-    "gb18030": _only("CJK", "FULLWIDTH"),
-    "big5": _only("CJK", "FULLWIDTH"),
-    "cp932": _only("HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH"),
-    _WESTERN: _cased("LATIN"),
-    _CYRILLIC: _cased("CYRILLIC"),
-}

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset import names
+from dataset import decoding
 from dataset.limits import encoding
 from dataset.report import Report
 from utils import DatasetInvalidError
@@ -56,7 +56,7 @@ def _older(content: bytes, name: str, report: Report) -> str:
         return text
     pieces = _BETWEEN.split(content)
     odd = list(dict.fromkeys(piece for piece in pieces if not piece.isascii()))
-    texts = dict(zip(odd, names.decoded(odd, encoding(), report), strict=True))
+    texts = dict(zip(odd, decoding.decoded(odd, encoding(), report), strict=True))
     report.guess("encoding", f"{name} is not UTF-8: save it as UTF-8, or set DATASET_ENCODING")
     return "".join(texts[piece] if piece in texts else piece.decode() for piece in pieces)
 
