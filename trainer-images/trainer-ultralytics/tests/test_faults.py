@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import signal
 import threading
 from typing import Any
@@ -149,20 +150,22 @@ def test_without_a_job_to_report_to_only_the_exit_code_tells(trainer: Trainer) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    "names",
     [
-        ("../outside.txt", b"x"),
-        ("images/train/0.png", b"no picture"),  # ultralytics, once imported, changes how Pillow says so
+        ["../outside.txt"],
+        # One is left out. ultralytics, once imported, changes how Pillow says that it is no image.
+        ["images/train/0.png", "images/train/1.png"],
     ],
 )
-def test_a_hostile_dataset_fails_the_job_with_the_name_of_the_file(trainer: Trainer, name: str, content: bytes) -> None:
-    trainer.upload(dataset() | {name: content})
+def test_a_hostile_dataset_fails_the_job_with_the_names_of_its_files(trainer: Trainer, names: list[str]) -> None:
+    trainer.upload(dataset() | dict.fromkeys(names, b"no picture"))
 
     assert trainer.run() == 65, trainer.output
 
     done = trainer.functions.bodies("done", status="FAILED")[0]
     assert done["error"]["reason"] == "dataset_invalid"
-    assert name in done["error"]["message"]
+    assert all(name in done["error"]["message"] for name in names)
+    assert json.loads(trainer.stored("results/job-{id}/dataset.json") or b"")["usable"] is False
 
 
 def test_a_missing_dataset_is_named(trainer: Trainer) -> None:
