@@ -26,7 +26,8 @@ def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
     with reporting(contract, framework="ultralytics", task=model.task) as report:
-        folder, known = unpacked(contract, yolo.is_wanted, report)
+        wanted = images.is_image if model.task == "classify" else yolo.is_wanted
+        folder, known = unpacked(contract, wanted, report)
         return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed, known=known), report
 
 

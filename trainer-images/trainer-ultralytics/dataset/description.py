@@ -19,6 +19,7 @@ USUAL = ("data.yaml", "data.yml")
 LIMIT_BYTES = 1_000_000
 LIST_LIMIT_BYTES = 500_000_000  # of the names of images
 CLASS_LIMIT = 100_000
+EXAMPLES = {"kpt_shape": "[17, 3]", "flip_idx": "[0, 2, 1]"}
 EMPTY = {"", "null", "Null", "NULL", "~"}
 
 
@@ -175,6 +176,6 @@ def numbers_of(described: Described, contents: Contents, key: str) -> list[int] 
     numbers = [_number(one) for one in value] if isinstance(value, list) else [None]
     if None in numbers:
         raise DatasetInvalidError(
-            f"{contents.name(described.path)}: {key} must be a list of whole numbers, as in [17, 3]"
+            f"{contents.name(described.path)}: {key} must be a list of whole numbers, as in {key}: {EXAMPLES[key]}"
         )
     return [number for number in numbers if number is not None]

@@ -102,6 +102,8 @@ def read(path: Path, rules: Rules) -> Labels:
     labels = Labels()
     if not content.is_utf8:
         labels.repairs["an encoding other than UTF-8"] += 1
+    elif not content.text.isascii() or "_" in content.text:  # Python reads more digits than other programs
+        labels.repairs["unusual characters"] += 1
     seen = set[tuple[float, ...]]()
     for number, line in enumerate(content.text.splitlines(), start=1):
         words = line.split()

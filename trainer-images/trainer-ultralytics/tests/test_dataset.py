@@ -209,6 +209,11 @@ def test_one_broken_image_is_left_out_and_two_are_too_many(
     assert "images/val/y.png" in str(refusal.value)
 
 
+def test_a_dataset_to_detect_is_named_to_a_model_that_classifies(tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalidError, match="looks like a dataset for object detection"):
+        fetch(tmp_path, good(), "classify")
+
+
 def test_class_folders_are_arranged_as_ultralytics_scans_them(tmp_path: Path) -> None:
     files = {f"set/{name.split('/')[1]}/{number}.jfif": jpeg() for number, name in enumerate(good("classify"))}
 

@@ -347,6 +347,46 @@ def test_entities_in_xml_are_not_resolved(tmp_path: Path) -> None:
     assert "root:" not in json.dumps(result.report.as_json())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"segmentation": [[1, 2, 3, 4, 5]]},
+        {"segmentation": [[1, 2, 3, 4]], "bbox": None},
+        {"segmentation": 5},
+        {"category_id": [1]},
+        {"bbox": [float("nan"), 1, 2, 3]},
+        {"bbox": "no box", "segmentation": []},
+    ],
+)
+def test_annotations_of_coco_that_cannot_be_read_are_named(tmp_path: Path, changes: dict[str, Any]) -> None:
+    task = "segment" if "segmentation" in changes else "detect"
+
+    with pytest.raises(DatasetInvalidError, match=r"12 of 12 are broken.*train/0\.png"):
+        read(tmp_path, roboflow_coco(**changes), task)
+
+
+@pytest.mark.parametrize("ids", [str, lambda number: [number]])
+def test_ids_of_coco_may_be_anything(tmp_path: Path, ids: Callable[[int], Any]) -> None:
+    files = roboflow_coco()
+    for name in ("train/_annotations.coco.json", "valid/_annotations.coco.json"):
+        content = json.loads(files[name])
+        for image in content["images"]:
+            image["id"] = ids(image["id"])
+        for annotation in content["annotations"]:
+            annotation["image_id"] = ids(annotation["image_id"])
+        files[name] = json.dumps(content).encode()
+
+    assert_boxes(read(tmp_path, files))
+
+
+def test_xml_in_an_older_encoding_is_read(tmp_path: Path) -> None:
+    text = voc_xml(0).decode().replace('version="1.0"', 'version="1.0" encoding="euc-kr"').replace("tall", "고양이")
+
+    result = read(tmp_path, voc_with_image_sets() | {"VOC2012/Annotations/0.xml": text.encode("euc-kr")})
+
+    assert result.names == ["tall", "wide", "고양이"]
+
+
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"images": 5, "annotations": {}, "categories": null}', b"\xff"])
 def test_json_that_is_no_dataset_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DatasetInvalidError):

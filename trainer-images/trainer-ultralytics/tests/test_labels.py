@@ -191,6 +191,7 @@ def test_flip_idx_of_words_is_read_as_numbers(tmp_path: Path) -> None:
         ("kpt_shape", "", "needs kpt_shape"),
         ("kpt_shape", "[2, 4]", "needs kpt_shape"),
         ("kpt_shape", "[many]", "list of whole numbers"),
+        ("flip_idx", "left", r"as in flip_idx: \[0, 2, 1\]"),
         ("flip_idx", "[0, 5]", "flip_idx must hold each of 0 to 1 once"),
     ],
 )

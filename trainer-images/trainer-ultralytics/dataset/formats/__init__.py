@@ -1,6 +1,7 @@
 """Recognise how a dataset is described, and read it: YAML, Darknet, files of class names, COCO, Pascal VOC, labelme."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from dataset import description, splits
 from dataset.contents import Contents
@@ -11,6 +12,8 @@ from dataset.report import listed
 from dataset.text_labels import TextLabels
 from utils import DatasetInvalidError
 
+Reader = Callable[[], Layout]
+CLASS_FILES = "YOLO with a file of class names"
 CHANNELS_LIMIT = 16
 CVAT = "CVAT's XML"
 ADVICE = json_files.ADVICE | {CVAT: "export it as Ultralytics YOLO or COCO"}
@@ -28,37 +31,57 @@ SKIPPED = {
 
 def read(contents: Contents, task: str) -> Layout:
     """Return the dataset, with its labels as YOLO's text files. Raises: DatasetInvalidError, with what to do."""
-    described = description.find(contents, contents.report)
-    if described is not None and (TextLabels(contents).label_files() or not contents.named(".json", ".xml")):
+    layout = _read(contents, task)
+    if not all(name.isprintable() for name in layout.names):
+        raise DatasetInvalidError("the name of a class has control characters: use letters, digits and spaces")
+    return layout
+
+
+def _read(contents: Contents, task: str) -> Layout:
+    described, report = description.find(contents, contents.report), contents.report
+    has_labels = bool(TextLabels(contents).label_files())
+    if described is not None and (has_labels or not contents.named(".json", ".xml")):
         return _yaml(described, contents)
-    if files := darknet.find(contents):
-        if len(files) > 1:
-            raise DatasetInvalidError(f"{listed([contents.name(path) for path in files])}: leave only one of them")
-        contents.report.guess("format", f"there is no data.yaml; the dataset was read from {contents.name(files[0])}")
-        return darknet.read(files[0], contents)
+    if described is None and (files := darknet.find(contents)):
+        return _darknet(files, contents)
     readers = _readers(contents, task)
     if described is not None and not readers:
         return _yaml(described, contents)
+    name, reader = _only(readers, contents)
+    if described is not None:
+        file = contents.name(described.path)
+        report.guess("format", f"{file} was not used: its labels are not there; they were read as {name}")
+    elif name != CLASS_FILES:  # which name themselves
+        report.guess("format", f"there is no data.yaml; the labels were read as {name}")
+    try:
+        return reader()
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise DatasetInvalidError(f"the labels cannot be read as {name}: {error}") from error
+
+
+def _darknet(files: list[Path], contents: Contents) -> Layout:
+    if len(files) > 1:
+        raise DatasetInvalidError(f"{listed([contents.name(path) for path in files])}: leave only one of them")
+    contents.report.guess("format", f"there is no data.yaml; the dataset was read from {contents.name(files[0])}")
+    return darknet.read(files[0], contents)
+
+
+def _only(readers: Mapping[str, Reader], contents: Contents) -> tuple[str, Reader]:
+    """Return the only way to read the archive. Raises: DatasetInvalidError, if there is none or more than one."""
     if len(readers) > 1:
         raise DatasetInvalidError(f"the archive holds labels as {' and as '.join(readers)}: leave only one kind in it")
     if not readers:
         raise DatasetInvalidError(_unknown(contents))
+    [(name, reader)] = readers.items()
     if not contents.images:
-        raise DatasetInvalidError(f"the archive holds labels as {next(iter(readers))}, but no images: add them")
-    (name, reader), *_ = readers.items()
-    layout = reader()
-    if described is not None:
-        file = contents.name(described.path)
-        contents.report.guess("format", f"{file} was not used: its labels are not there; they were read as {name}")
-    elif layout.format != "yolo":
-        contents.report.guess("format", f"there is no data.yaml; the labels were read as {name}")
-    return layout
+        raise DatasetInvalidError(f"the archive holds labels as {name}, but no images: add them")
+    return name, reader
 
 
-def _readers(contents: Contents, task: str) -> dict[str, Callable[[], Layout]]:
+def _readers(contents: Contents, task: str) -> dict[str, Reader]:
     """Return how to read the archive, by the name of each format that it holds."""
     files = json_files.read(contents)
-    readers: dict[str, Callable[[], Layout]] = {}
+    readers: dict[str, Reader] = {}
     if of_coco := [file for file in files if file.kind == "coco"]:
         readers["COCO JSON"] = lambda: coco.read(of_coco, contents, task)
     if of_labelme := [file for file in files if file.kind == "labelme"]:
@@ -66,7 +89,7 @@ def _readers(contents: Contents, task: str) -> dict[str, Callable[[], Layout]]:
     if of_voc := voc.find(contents):
         readers["Pascal VOC"] = lambda: voc.read(of_voc, contents, task)
     if (of_names := class_files.find(contents)) and TextLabels(contents).label_files():
-        readers["YOLO with a file of class names"] = lambda: class_files.read(of_names, contents)
+        readers[CLASS_FILES] = lambda: class_files.read(of_names, contents)
     if not readers:
         foreign = [(file.path, file.kind) for file in files] + [(path, CVAT) for path in voc.of_cvat(contents)]
         for path, kind in foreign:

@@ -15,6 +15,7 @@ from dataset.layout import Layout
 from dataset.report import listed
 from utils import DatasetInvalidError
 
+TRIANGLE = 6  # numbers: fewer have no area
 MISSING = "images that the JSON names and the archive lacks"
 BROKEN = "annotations that cannot be read"
 MASKS = "annotations with bitmap masks (RLE): export polygons, or train a model to detect (yolo11n)"
@@ -81,9 +82,9 @@ def _names(chosen: Mapping[str, Sequence[JsonFile]]) -> list[str]:
     for file in (file for files in chosen.values() for file in files):
         categories = sorted(_dicts(file.data["categories"]), key=lambda one: str(one.get("id")).zfill(9))
         used = {str(one.get("category_id")) for one in _dicts(file.data["annotations"])}
-        groups = {one.get("supercategory") for one in categories}
+        groups = {str(one.get("supercategory")) for one in categories}
         for one in categories:
-            if str(one.get("id")) in used or one.get("name") not in groups or one.get("supercategory") != "none":
+            if str(one.get("id")) in used or str(one.get("name")) not in groups or one.get("supercategory") != "none":
                 names[str(one.get("name"))] = None
     if not names:
         raise DatasetInvalidError("the COCO JSON names no categories")
@@ -92,10 +93,10 @@ def _names(chosen: Mapping[str, Sequence[JsonFile]]) -> list[str]:
 
 def _write(file: JsonFile, split: str, contents: Contents, task: str, writer: Writer) -> Iterator[Path]:
     """Write the labels of one file's images, and yield these. Raises: DatasetInvalidError."""
-    categories = {one.get("id"): str(one.get("name")) for one in _dicts(file.data["categories"])}
-    annotations = defaultdict[Any, list[dict[str, Any]]](list)
+    categories = {str(one.get("id")): str(one.get("name")) for one in _dicts(file.data["categories"])}
+    annotations = defaultdict[str, list[dict[str, Any]]](list)
     for one in _dicts(file.data["annotations"]):
-        annotations[one.get("image_id")].append(one)
+        annotations[str(one.get("image_id"))].append(one)
     name = contents.name(file.path)
     for entry in _dicts(file.data["images"]):
         image = _image(str(entry.get("file_name")), split, file, contents)
@@ -107,7 +108,7 @@ def _write(file: JsonFile, split: str, contents: Contents, task: str, writer: Wr
             yield image  # the check of the images says what is wrong
             continue
         objects = []
-        for one in annotations[entry.get("id")]:
+        for one in annotations[str(entry.get("id"))]:
             try:
                 shape = _shape(one, categories, task)
             except (TypeError, ValueError, KeyError, IndexError) as error:
@@ -139,16 +140,19 @@ def _size(entry: Mapping[str, Any]) -> shapes.Size | None:
     return None
 
 
-def _shape(annotation: Mapping[str, Any], categories: Mapping[Any, str], task: str) -> Shape | None:
+def _shape(annotation: Mapping[str, Any], categories: Mapping[str, str], task: str) -> Shape | None:
     """Return an object; None for a crowd. Raises: TypeError, ValueError, KeyError, if it cannot be read."""
     if annotation.get("iscrowd"):
         return None
-    name, segmentation = categories[annotation["category_id"]], annotation.get("segmentation")
+    name, segmentation = categories[str(annotation["category_id"])], annotation.get("segmentation")
     keypoints = [float(number) for number in annotation.get("keypoints", [])] if task == "pose" else []
     if task in {"segment", "obb"}:
         if isinstance(segmentation, dict):
             raise MaskError
         polygons = [[float(number) for number in polygon] for polygon in segmentation or []]
+        if any(len(polygon) % 2 for polygon in polygons):
+            raise ValueError("a polygon with half a point")
+        polygons = [polygon for polygon in polygons if len(polygon) >= TRIANGLE]
         if polygons:
             return Shape(name, _merged(polygons), is_box=False)
     left, top, width, height = map(float, annotation["bbox"])

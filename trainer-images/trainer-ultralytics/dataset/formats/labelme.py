@@ -17,6 +17,10 @@ SHAPES = "labelme files with shapes that are no box and no polygon"
 CIRCLE_POINTS = 2
 
 
+class ShapeError(ValueError):
+    """A shape is no box and no polygon."""
+
+
 def read(files: Sequence[JsonFile], contents: Contents, task: str) -> Layout:
     """Write the labels of all files; return the dataset. Raises: DatasetInvalidError."""
     if task == "pose":
@@ -33,7 +37,7 @@ def read(files: Sequence[JsonFile], contents: Contents, task: str) -> Layout:
         try:
             of_image = [_shape(one, task) for one in file.data["shapes"]]
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            contents.report.problem(SHAPES, name, str(error) or "not readable")
+            contents.report.problem(SHAPES, name, str(error) if isinstance(error, ShapeError) else "not readable")
             continue
         if size is not None:
             objects[image] = size, of_image
@@ -56,7 +60,7 @@ def _size(data: Mapping[str, Any]) -> shapes.Size | None:
 
 
 def _shape(shape: Mapping[str, Any], task: str) -> Shape:
-    """Return an object. Raises: ValueError, TypeError, KeyError, if it is no box and no polygon."""
+    """Return an object. Raises: ShapeError, if it is no box and no polygon; TypeError, ValueError, KeyError."""
     name, kind = str(shape["label"]), shape.get("shape_type") or "polygon"
     points = [(float(x), float(y)) for x, y in shape["points"]]
     numbers = [number for point in points for number in point]
@@ -64,9 +68,9 @@ def _shape(shape: Mapping[str, Any], task: str) -> Shape:
         (x, y), radius = points[0], ((points[0][0] - points[1][0]) ** 2 + (points[0][1] - points[1][1]) ** 2) ** 0.5
         return Shape(name, [x - radius, y - radius, x + radius, y + radius])
     if kind == "mask" and task == "segment":
-        raise ValueError("a bitmap mask: draw polygons, or train a model to detect (yolo11n)")
+        raise ShapeError("a bitmap mask: draw polygons, or train a model to detect (yolo11n)")
     if kind in {"rectangle", "mask"}:
         return Shape(name, numbers)
     if kind in {"polygon", "rotation"} and len(points) > 2:  # noqa: PLR2004 -- else it has no area
         return Shape(name, numbers, is_box=False)
-    raise ValueError(f"{name} is a {kind}")
+    raise ShapeError(f"{name} is a {kind}")

@@ -68,7 +68,7 @@ def _annotations(paths: list[Path], contents: Contents) -> Iterator[Annotation]:
     for path in paths:
         name = contents.name(path)
         try:
-            root = ElementTree.fromstring(path.read_bytes()[:LIMIT_BYTES])
+            root = ElementTree.fromstring(_text(path))
         except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError, RecursionError) as error:
             contents.report.problem(UNREADABLE, name, str(error) or type(error).__name__)
             continue
@@ -86,6 +86,17 @@ def _annotations(paths: list[Path], contents: Contents) -> Iterator[Annotation]:
         size = _size(root) or shapes.size_of(image)
         if size is not None:
             yield Annotation(path, image, size, objects)
+
+
+def _text(path: Path) -> bytes | str:
+    """Return the content of an XML file; as text if it names an encoding, of which the parser knows few.
+
+    Raises:
+        ValueError, LookupError: it cannot be decoded.
+    """
+    content = path.read_bytes()[:LIMIT_BYTES]
+    encoding = re.match(rb"\s*<\?xml[^>]{0,100}encoding=[\"']([\w.-]+)", content)
+    return content.decode(encoding[1].decode()) if encoding else content
 
 
 def _image(path: Path, root: Any, contents: Contents) -> Path | None:
