@@ -27,6 +27,8 @@ API = (
     jobs.get_job,
     jobs.describe_job,
     jobs.list_job_events,
+    jobs.get_job_metrics,
+    jobs.get_job_log,
     jobs.list_job_artifacts,
     jobs.list_rejected_events,
     jobs.list_frameworks,

@@ -1,24 +1,28 @@
 """jobs: lists and shows jobs, their events and artifacts, and rejected events; changes a job's name, tags and notes."""
 
-from datetime import datetime
+import hashlib
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from functions.api import tokens
 from functions.api.requests import Request
-from functions.api.responses import Response
+from functions.api.responses import Response, reply, tagged
 from functions.api.routes import api, function, route
-from functions.domain import descriptions, names
+from functions.domain import curves, descriptions, names
 from functions.domain.declarations import Declaration, Option
+from functions.domain.errors import unusable_field
 from functions.domain.spec import Name
 from functions.domain.states import State
-from functions.runtime import storage
+from functions.launchers import launching
+from functions.runtime import logfiles, storage
 from functions.runtime.settings import trainers
 from functions.runtime.storage import Artifact
+from functions.store import history, queries, views
 from functions.store import jobs as jobs_store
-from functions.store import queries, views
 from functions.store.views import JobEventView, JobView, RejectedEventView
 
 READ = api("jobs:read", "jobs:write")
@@ -26,6 +30,10 @@ READ = api("jobs:read", "jobs:write")
 Limit = Annotated[int, Meta(ge=1, le=500)]
 Time = Annotated[datetime, Meta(tz=True, description="a time in RFC 3339 notation, such as 2026-11-26T10:00:00Z")]
 Position = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+#: how long after a job's end its log may still grow
+LOG_DELAY = timedelta(seconds=30)
 
 
 class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,6 +78,28 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
     kind: Literal["state", "event", "heartbeat"] | None = None
     after: Position = 0
     limit: Limit = 100
+
+
+class MetricsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """The query parameters of a job's metrics."""
+
+    points: Annotated[int, Meta(ge=2, le=10_000)] = 500
+
+
+class LogQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """The query parameters of a job's log."""
+
+    offset: Annotated[int, Meta(ge=-(2**53), le=2**53)] = 0
+    attempt: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+class ArtifactsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """The query parameters of a job's artifacts."""
+
+    #: of the keys, such as results/
+    prefix: Annotated[str, Meta(max_length=1_024)] = ""
+    after: Annotated[str, Meta(max_length=1_024)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 
 
 class RejectedQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,6 +152,13 @@ class JobEventsPage(msgspec.Struct):
     archive: Archive | UnsetType = UNSET
 
 
+class Metrics(msgspec.Struct):
+    """Columns of the same length, ``rows``: epoch, step, time, and one for each metric."""
+
+    columns: dict[str, list[float | None]]
+    rows: int
+
+
 class RejectedEventsPage(msgspec.Struct):
     """A page of rejected events, oldest first; ``next_after`` is the ``after`` of the next page."""
 
@@ -135,6 +172,8 @@ class Artifacts(msgspec.Struct):
     artifacts: list[Artifact]
     image: str | None
     dataset_etag: str | None
+    #: the ``after`` of the next page
+    next_after: str | None
 
 
 class Framework(msgspec.Struct):
@@ -185,11 +224,55 @@ def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPag
     return JobEventsPage([views.event_json(row) for row in rows], next_after, archive)
 
 
-@route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
-def list_job_artifacts(_: Request, job_id: str) -> Artifacts:
-    """List the objects that a job has stored, with download links."""
+@route("GET", "/v1/jobs/{job_id}/metrics", access=READ)
+def get_job_metrics(request: Request, job_id: str, query: MetricsQuery) -> Metrics | Response:
+    """Return a job's metrics over time as columns, thinned to about ``points`` rows.
+
+    First and last rows and each metric's extremes stay. ``time`` is in seconds since 1970.
+    """
+    tag = hashlib.sha256(f"{history.version(job_id)} {query.points}".encode()).hexdigest()[:32]  # 404, 503
+    known = tagged(Response(200), tag, request.headers.get("if-none-match", ""))
+    if known.status != 200:  # noqa: PLR2004 -- HTTP's OK
+        return known
+    columns = curves.columns(history.metrics(job_id), query.points)  # 503
+    response = reply(Metrics(columns, len(columns["time"])))
+    return response._replace(headers={**response.headers, **known.headers})
+
+
+@route("GET", "/v1/jobs/{job_id}/log", access=READ, media_type="text/plain")
+def get_job_log(_: Request, job_id: str, query: LogQuery) -> Response:
+    """Return a part of the log of a job's attempt (by default the latest), at most 1 MiB, from a byte offset.
+
+    A negative offset counts from the end. The header ``Log-Next-Offset`` is where the next part begins,
+    ``Log-Complete`` whether nothing more will follow, ``Log-Attempt`` the attempt.
+    """
     job = queries.job(job_id)  # 404, 503
-    return Artifacts(storage.artifacts(job.id), job.image, job.dataset_etag)  # 503
+    latest = max(job.attempt, 1)
+    attempt = latest if query.attempt is None else query.attempt
+    if attempt > latest:
+        raise unusable_field("attempt", f"the latest attempt of this job is {latest}")
+    part = logfiles.stored(job_id, attempt, query.offset)  # 503
+    if part is None and (file := launching.local_log(job, attempt)) is not None:
+        part = logfiles.local(file, query.offset)
+    part = part or logfiles.Part(0, b"", 0)
+    # A trainer stores the end of its log after the job's end.
+    is_over = job.finished_at is not None and tokens.now() - job.finished_at > LOG_DELAY
+    next_offset = part.start + len(part.content)
+    headers = {
+        "content-type": "text/plain; charset=utf-8",
+        "log-next-offset": str(next_offset),
+        "log-attempt": str(attempt),
+        "log-complete": str((is_over or attempt < latest) and next_offset >= part.size_bytes).lower(),
+    }
+    return Response(200, part.content.decode("utf-8", "replace").encode(), headers)
+
+
+@route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
+def list_job_artifacts(_: Request, job_id: str, query: ArtifactsQuery) -> Artifacts:
+    """List the objects that a job has stored, by key, with download links."""
+    job = queries.job(job_id)  # 404, 503
+    page, next_after = storage.artifacts(job.id, prefix=query.prefix, after=query.after or "", limit=query.limit)  # 503
+    return Artifacts(page, job.image, job.dataset_etag, next_after)
 
 
 @route("GET", "/v1/rejected-events", access=READ)
@@ -223,6 +306,8 @@ jobs = function(
     get_job,
     describe_job,
     list_job_events,
+    get_job_metrics,
+    get_job_log,
     list_job_artifacts,
     list_rejected_events,
     list_frameworks,

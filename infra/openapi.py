@@ -116,7 +116,8 @@ def _parameters(route: Route, components: Mapping[str, Schema]) -> list[dict[str
         for name, schema in components[route.query.__name__]["properties"].items():
             parameters.append({"name": name, "in": "query", "schema": _portable(_without_null(schema))})
     header = {"in": "header", "schema": _TEXT if route.headers is EVENT else _TEXT | {"minLength": 1, "maxLength": 256}}
-    return parameters + [{"name": name, **header} for name in route.headers]
+    conditional = ["If-None-Match"] if _is_conditional(route) else []
+    return parameters + [{"name": name, **header} for name in (*route.headers, *conditional)]
 
 
 def _without_null(schema: Mapping[str, Any]) -> Schema:
@@ -136,7 +137,13 @@ def _responses(route: Route, schema_of: Mapping[int, Schema]) -> dict[str, Any]:
         if status == 201:  # noqa: PLR2004 -- HTTP's Created
             response["headers"] = {"Location": {"schema": _TEXT}}
         responses[str(status)] = response
+    if _is_conditional(route):
+        responses["304"] = {"description": "Not changed since the response whose ETag is in If-None-Match."}
     return responses | {str(status): _refusal(status) for status in _refusals(route)}
+
+
+def _is_conditional(route: Route) -> bool:
+    return route.method == "GET" and route.media_type == "application/json"
 
 
 def _refusals(route: Route) -> list[int]:

@@ -28,6 +28,15 @@ def reply(value: object, status: int = 200, **headers: str) -> Response:
     return Response(status, msgspec.json.encode(value), {"content-type": "application/json", **headers})
 
 
+def tagged(response: Response, tag: str, if_none_match: str) -> Response:
+    """Return a response with its ETag, or 304 without a body if the caller has it already (RFC 9110, 13.1.2)."""
+    headers = {"etag": f'"{tag}"', "cache-control": "private, no-cache"}
+    known = {one.strip().removeprefix("W/").strip('"') for one in if_none_match.split(",")}
+    if known & {tag, "*"}:
+        return Response(304, b"", headers)
+    return response._replace(headers={**response.headers, **headers})
+
+
 def empty(status: int) -> Response:
     """Return an empty response: a Broker treats a 2xx whose body is not a CloudEvent as an error."""
     return Response(status)

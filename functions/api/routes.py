@@ -10,6 +10,7 @@ encoded. ``infra.openapi`` reads the same declarations. ``function`` combines ro
 functions-framework.
 """
 
+import hashlib
 import inspect
 import logging
 import tempfile
@@ -32,7 +33,7 @@ from starlette.types import Receive, Scope, Send
 
 from functions.api import requests, tokens
 from functions.api.requests import DELIVERY_LIMIT_BYTES, Request
-from functions.api.responses import Response, problem, reply
+from functions.api.responses import Response, problem, reply, tagged
 from functions.domain import errors
 from functions.domain.errors import Busy, ConfigurationError, Refusal
 from functions.runtime import logs, settings
@@ -219,7 +220,13 @@ def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response
     if route.query is not None:
         arguments["query"] = requests.query(request, route.query)
     result = route.handler(request, **arguments)
-    return result if isinstance(result, Response) else reply(result, route.statuses[0])
+    if isinstance(result, Response):
+        return result
+    response = reply(result, route.statuses[0])
+    if route.method != "GET":
+        return response
+    tag = hashlib.sha256(response.content).hexdigest()[:32]
+    return tagged(response, tag, request.headers.get("if-none-match", ""))
 
 
 def _health(_: StarletteRequest) -> StarletteResponse:

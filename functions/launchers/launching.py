@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from functions.api import tokens
@@ -103,6 +104,16 @@ def stop(job_id: str) -> None:
         configured_launcher().stop(job_id)
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job_id)
+
+
+def local_log(job: Job, attempt: int) -> Path | None:
+    """Return the file with the output of an attempt's trainer, if the launcher is local and the file is there."""
+    if settings().launcher != "local":
+        return None
+    from functions.launchers.local import log_of  # noqa: PLC0415 -- imports psutil
+
+    # Each launch has an attempt, once its trainer has claimed the job.
+    return log_of(job.id, max(job.launch - (max(job.attempt, 1) - attempt), 1))
 
 
 def _moved(job: Job, to: State, *, now: datetime, **values: Any) -> Job:

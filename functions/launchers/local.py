@@ -208,6 +208,12 @@ def _log_end(run: Path) -> str:
         return ""
 
 
+def log_of(job_id: str, launch: int) -> Path | None:
+    """Return the file with a launch's output, if it is there."""
+    path = Path(settings().local_runs_dir).absolute() / job_id / str(launch) / "trainer.log"
+    return path if path.is_file() else None
+
+
 def _runs() -> Path:
     runs = Path(settings().local_runs_dir).absolute()
     runs.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -54,19 +54,27 @@ class Artifact(msgspec.Struct):
     url: str
 
 
-def artifacts(job_id: str) -> list[Artifact]:
-    """Return all artifacts of a job, each with a link that is valid for an hour.
+def artifacts(
+    job_id: str, *, prefix: str = "", after: str = "", limit: int = 1_000
+) -> tuple[list[Artifact], str | None]:
+    """Return a page of a job's artifacts by key, each with a link that is valid for an hour, and where to go on.
+
+    ``prefix``: of the keys, such as ``results/``; ``after``: the last key of the page before.
 
     Raises:
         Busy, ConfigurationError: as ``head``.
     """
+    items: list[Any] = []
     with refusals():
-        return [
-            Artifact(item["Key"], item["Size"], public_link(item["Key"]))
-            for prefix in own_prefixes(job_id)
-            for page in s3().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=prefix)
-            for item in page.get("Contents", [])
-        ]
+        for own in sorted(own_prefixes(job_id)):
+            # Both prefixes hold: the longer one, if it begins with the other.
+            wanted = max(own, prefix, key=len)
+            if len(items) <= limit and wanted.startswith(own) and wanted.startswith(prefix):
+                start = {"StartAfter": after} if after else {}
+                found = s3().list_objects_v2(Bucket=bucket(), Prefix=wanted, MaxKeys=limit + 1, **start)  # type: ignore[arg-type]
+                items += found.get("Contents", [])
+    page = [Artifact(item["Key"], item["Size"], public_link(item["Key"])) for item in items[:limit]]
+    return page, page[-1].key if len(items) > limit else None
 
 
 def link(method: Literal["GET", "PUT"], key: str, seconds: int = LINK_SECONDS) -> str:
@@ -149,6 +157,34 @@ def read(key: str, *, limit_bytes: int) -> bytes | None:
         log(logging.WARNING, "an object is too large to be read", key=key, limit_bytes=limit_bytes)
         return None
     return content
+
+
+def size_of(key: str) -> int | None:
+    """Return an object's size in bytes; None if it does not exist.
+
+    Raises:
+        Busy, ConfigurationError: as ``head``.
+    """
+    from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second
+
+    with refusals():
+        try:
+            return s3().head_object(Bucket=bucket(), Key=key)["ContentLength"]
+        except ClientError as error:
+            if status_of(error) == NOT_FOUND:
+                return None
+            raise
+
+
+def read_range(key: str, start: int, end: int) -> bytes:
+    """Return the bytes of an object from ``start`` up to, and without, ``end``.
+
+    Raises:
+        Busy, ConfigurationError: as ``head``.
+    """
+    with refusals(), s3().get_object(Bucket=bucket(), Key=key, Range=f"bytes={start}-{end - 1}")["Body"] as body:
+        content: bytes = body.read()
+        return content
 
 
 def uploads(*, before: datetime, horizon: timedelta) -> list[tuple[str, str, str]]:

@@ -27,22 +27,22 @@ class RejectedEventView(dict[str, Any]):
 
 def job_json(job: Job) -> JobView:
     """Return a job's public representation."""
-    return JobView(_shown(job.model_dump(exclude=JOB_HIDDEN)) | {"tags": job.tags or []})
+    return JobView(_shown(job, JOB_HIDDEN) | {"tags": job.tags or []})
 
 
 def event_json(row: JobEvent) -> JobEventView:
     """Return an event's public representation."""
-    return JobEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
+    return JobEventView(_shown(row, EVENT_HIDDEN))
 
 
 def rejected_json(row: RejectedEvent) -> RejectedEventView:
     """Return a rejected event's public representation."""
-    return RejectedEventView(_shown(row.model_dump(exclude=EVENT_HIDDEN)))
+    return RejectedEventView(_shown(row, EVENT_HIDDEN))
 
 
 def archived_json(row: JobEvent | RejectedEvent) -> dict[str, Any]:
     """Return an event with all columns, for the archive."""
-    return _shown(row.model_dump())
+    return _shown(row, set())
 
 
 def rfc3339(time: datetime) -> str:
@@ -50,5 +50,7 @@ def rfc3339(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in row.items()}
+def _shown(row: Job | JobEvent | RejectedEvent, hidden: set[str]) -> dict[str, Any]:
+    """Return the columns in the table's order, so that the same row is always the same JSON."""
+    columns = {name: getattr(row, name) for name in type(row).model_fields if name not in hidden}
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in columns.items()}

@@ -148,6 +148,9 @@ def test_each_operation_works_with_a_generated_client(  # noqa: PLR0915 -- one c
     (listed,) = call("list_datasets")[1].datasets
     assert (listed.name, listed.bytes_, listed.jobs, type(listed.modified_at)) == ("digits", 3, 3, datetime)
 
+    status, shown = call("get_job_metrics", job_id, points=10)
+    assert (status, shown.rows, shown.columns["loss"]) == (200, 1, [0.5])
+    assert call("get_job_log", job_id, offset=-10) == (200, "")
     (framework,) = call("list_frameworks")[1].frameworks
     assert (framework.framework, framework.models, framework.options) == ("stub", ["stub*"], None)
 

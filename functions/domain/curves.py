@@ -1,0 +1,73 @@
+"""A job's metrics as columns, thinned to so many rows."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+#: rows that are held at a time: more are thinned while they are read
+HELD = 20_000
+_OWN = ("epoch", "step", "time")
+
+
+class Row(NamedTuple):
+    """The metrics of one heartbeat."""
+
+    attempt: int
+    epoch: int | None
+    step: int | None
+    at: datetime
+    metrics: Mapping[str, float]
+
+
+def columns(rows: Iterable[Row], limit: int) -> dict[str, list[float | None]]:
+    """Return ``epoch``, ``step``, ``time`` (seconds since 1970) and each metric as a column of at most ``limit`` rows.
+
+    First and last rows stay, and those with a metric's smallest and largest value, of which there may be more than
+    ``limit``. A metric that a row does not have is None. A metric called ``epoch`` becomes ``metric/epoch``.
+    """
+    chosen = thinned(_held(rows), limit)
+    names = sorted({name for row in chosen for name in row.metrics})
+    own: dict[str, list[float | None]] = {
+        "epoch": [row.epoch for row in chosen],
+        "step": [row.step for row in chosen],
+        "time": [row.at.timestamp() for row in chosen],
+    }
+    return own | {
+        f"metric/{name}" if name in _OWN else name: [row.metrics.get(name) for row in chosen] for name in names
+    }
+
+
+def _held(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows without those that a later attempt has repeated from its checkpoint."""
+    held: list[Row] = []
+    for row in rows:
+        if held and row.attempt > held[-1].attempt:
+            while held and (held[-1].epoch or 0) >= (row.epoch or 0):
+                held.pop()
+        held.append(row)
+        if len(held) > HELD:
+            held = thinned(held, HELD // 2)
+    return held
+
+
+def thinned(rows: list[Row], limit: int) -> list[Row]:
+    """Return at most ``limit`` rows, spread evenly, and the rows with the extremes of each metric."""
+    if len(rows) <= limit:
+        return rows
+    kept = {0, len(rows) - 1} | _extremes(rows)
+    others = [number for number in range(len(rows)) if number not in kept]
+    count = max(limit - len(kept), 0)
+    kept |= {others[number * len(others) // count] for number in range(count)}
+    return [rows[number] for number in sorted(kept)]
+
+
+def _extremes(rows: list[Row]) -> set[int]:
+    lowest: dict[str, int] = {}
+    highest: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        for name, value in row.metrics.items():
+            if name not in lowest or value < rows[lowest[name]].metrics[name]:
+                lowest[name] = number
+            if name not in highest or value > rows[highest[name]].metrics[name]:
+                highest[name] = number
+    return {*lowest.values(), *highest.values()}
