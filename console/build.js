@@ -9,10 +9,8 @@ import { build } from "esbuild";
 
 const target = pathToFileURL(`${resolve(process.argv[2] ?? "built")}/`);
 const assets = new URL("assets/", target);
-await rm(target, { recursive: true, force: true });
-await mkdir(assets, { recursive: true });
 
-const { metafile } = await build({
+const { metafile, outputFiles } = await build({
   absWorkingDir: import.meta.dirname,
   entryPoints: ["src/main.js", "src/style.css"],
   outdir: fileURLToPath(assets),
@@ -23,7 +21,12 @@ const { metafile } = await build({
   target: ["chrome120", "firefox121", "safari17.4"],
   legalComments: "none",
   metafile: true,
+  write: false,
 });
+// Only now: a build that fails leaves the last one as it is.
+await rm(target, { recursive: true, force: true });
+await mkdir(assets, { recursive: true });
+for (const { path, contents } of outputFiles) await writeFile(path, contents);
 
 /** @param {string} entryPoint */
 function output(entryPoint) {

@@ -2,8 +2,10 @@ import { render } from "preact";
 import { outage } from "./api.js";
 import { html } from "./html.js";
 import { Compare } from "./pages/compare.js";
+import { Datasets } from "./pages/datasets.js";
 import { JobPage } from "./pages/job.js";
 import { Jobs } from "./pages/jobs.js";
+import { NewJob } from "./pages/new.js";
 import { SignIn } from "./pages/signin.js";
 import { Link, path } from "./router.js";
 import { claims, signOut, start, token } from "./session.js";
@@ -15,6 +17,7 @@ function Console() {
       <${Link} href="/" class="brand">Stoker<//>
       <nav aria-label="Pages">
         <${Link} href="/" aria-current=${path.value === "/" ? "page" : undefined}>Jobs<//>
+        <${Link} href="/datasets" aria-current=${path.value === "/datasets" ? "page" : undefined}>Datasets<//>
       </nav>
       <div class="who">
         ${claims.value.subject && html`<span title=${expiry()}>${claims.value.subject}</span>`}
@@ -32,6 +35,8 @@ function Page() {
   if (!section) return html`<${Jobs} />`;
   if (section === "jobs" && id) return html`<${JobPage} key=${id} id=${decodeURIComponent(id)} />`;
   if (section === "compare") return html`<${Compare} />`;
+  if (section === "datasets") return html`<${Datasets} />`;
+  if (section === "new") return html`<${NewJob} />`;
   return html`<p class="empty">There is no such page. <${Link} href="/">Show all jobs<//></p>`;
 }
 

@@ -17,6 +17,8 @@ def pages(contents: Contents) -> dict[str, str]:
     """Return the path of each page."""
     return {
         "jobs": "/",
+        "datasets": "/datasets",
+        "new": f"/new?from={contents.succeeded}",
         "job": f"/jobs/{contents.succeeded}",
         "running": f"/jobs/{contents.running}",
         "failed": f"/jobs/{contents.failed}",

@@ -14,7 +14,7 @@ from tests.console.site import Site
 
 pytestmark = pytest.mark.usefixtures("contents")
 AXE = ROOT / "console/node_modules/axe-core/axe.min.js"
-NAMES = ("jobs", "job", "running", "failed", "compare")
+NAMES = ("jobs", "job", "running", "failed", "compare", "datasets", "new")
 SERIOUS = {"serious", "critical"}
 
 

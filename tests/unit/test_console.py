@@ -20,7 +20,7 @@ def client(function: Callable[[str], Any]) -> Any:
     return function("console")
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/job-1", "/compare", "/jobs/job-1/"])
+@pytest.mark.parametrize("path", ["/", "/jobs/job-1", "/compare", "/datasets", "/new", "/jobs/job-1/"])
 def test_every_page_is_the_same_file_and_needs_no_token(client: Any, path: str) -> None:
     response = client.get(path)
 

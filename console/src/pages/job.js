@@ -100,6 +100,7 @@ function Header({ job, refresh }) {
       ${
         allows("jobs:write") &&
         html`<div class="buttons">
+          <${Link} class="button" href=${`/new?from=${job.id}`}>Train again<//>
           <button type="button" onClick=${() => setDialog("edit")}>Edit</button>
           ${isOpen(job) && html`<button type="button" onClick=${() => setDialog("cancel")}>Cancel</button>`}
         </div>`

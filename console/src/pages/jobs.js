@@ -65,7 +65,10 @@ export function Jobs() {
     });
   }, []);
 
-  return html`<div class="heading"><h1>Jobs</h1></div>
+  return html`<div class="heading">
+      <h1>Jobs</h1>
+      ${allows("jobs:write") && html`<${Link} class="button primary" href="/new">New job<//>`}
+    </div>
     <${Rejected} />
     <${Filters} />
     ${error && html`<p class="banner failed" role="alert">${error}</p>`}

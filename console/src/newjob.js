@@ -1,0 +1,143 @@
+// The request for a new job: from what is typed to JSON, and to the equal commands.
+
+/**
+ * A field of a job or a hyperparameter, as a trainer declares it.
+ * @typedef {{
+ *   name: string, type: string | string[], default?: unknown, choices?: (string | number)[] | null, description?: string,
+ *   minimum?: number | null, maximum?: number | null, tasks?: string[]
+ * }} Option
+ */
+/** @typedef {{ name: string, text: string }} Setting */
+/** @typedef {Record<string, any>} Body */
+
+const KINDS = {
+  boolean: "true or false",
+  integer: "a whole number",
+  number: "a number",
+  string: "text",
+  array: "a list in JSON, such as [0.7, 1]",
+  object: "a JSON object",
+};
+
+/**
+ * Returns the value that a text means for an option; an option that nobody declares takes JSON or text.
+ * @param {Pick<Option, "name" | "type">} option
+ * @param {string} text
+ * @returns {unknown}
+ * @throws {Error} the text is no value of the option's types
+ */
+export function parsed(option, text) {
+  const types = [option.type].flat();
+  const value = jsonOf(text);
+  const kind = Array.isArray(value) ? "array" : value === null ? "null" : typeof value;
+  const isDeclared = (/** @type {string} */ type) => types.length === 0 || types.includes(type);
+  if (kind === "number" && (isDeclared("number") || (Number.isInteger(value) && isDeclared("integer")))) return value;
+  if ((kind === "boolean" || kind === "array" || kind === "object") && isDeclared(kind)) return value;
+  if (isDeclared("string")) return text.trim();
+  const kinds = types.map((type) => KINDS[/** @type {keyof typeof KINDS} */ (type)] ?? type);
+  throw new Error(`${option.name}: use ${kinds.join(" or ")}`);
+}
+
+/** @param {string} text */
+function jsonOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Returns the body of a request: only what is typed, so that the trainer's defaults apply to the rest.
+ * @param {{
+ *   dataset: string, framework: string, model: string, name: string, fields: Setting[], hyperparameters: Setting[]
+ * }} typed
+ * @param {Option[]} fields
+ * @param {Option[]} options
+ * @returns {Body}
+ */
+export function bodyOf(
+  { dataset, framework, model, name, fields: ofJob, hyperparameters: ofTrainer },
+  fields,
+  options,
+) {
+  const hyperparameters = valuesOf(ofTrainer, options);
+  return {
+    framework,
+    model_name: model.trim(),
+    dataset_id: dataset.trim(),
+    ...(name.trim() ? { name: name.trim() } : {}),
+    ...valuesOf(ofJob, fields),
+    ...(Object.keys(hyperparameters).length ? { hyperparameters } : {}),
+  };
+}
+
+/**
+ * @param {Setting[]} settings
+ * @param {Option[]} options
+ */
+function valuesOf(settings, options) {
+  const known = new Map(options.map((option) => [option.name, option]));
+  const typed = settings.filter(({ name, text }) => name && text.trim() !== "");
+  return Object.fromEntries(typed.map(({ name, text }) => [name, parsed(known.get(name) ?? { name, type: [] }, text)]));
+}
+
+/**
+ * Returns the command that sends the same request.
+ * @param {Body} body
+ */
+export function stokerCommand(body) {
+  const { dataset_id, model_name, framework, name, hyperparameters = {}, ...fields } = body;
+  const settings = Object.entries({ ...fields, ...hyperparameters }).map(
+    ([key, value]) => `--set ${quoted(`${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`,
+  );
+  const options = [`--model ${quoted(model_name)}`, `--framework ${quoted(framework)}`];
+  if (name) options.push(`--name ${quoted(name)}`);
+  return [`stoker submit ${quoted(dataset_id)}`, ...options, ...settings].join(" \\\n  ");
+}
+
+/**
+ * @param {Body} body
+ * @param {string} origin
+ */
+export function curlCommand(body, origin) {
+  const headers = `-H "Authorization: Bearer $STOKER_TOKEN" -H "Content-Type: application/json"`;
+  return `curl -sX POST ${quoted(`${origin}/v1/jobs`)} ${headers} \\\n  -d ${quoted(JSON.stringify(body))}`;
+}
+
+/**
+ * Quotes a word for a POSIX shell.
+ * @param {string} word
+ */
+export function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+}
+
+/**
+ * Returns what the form shows for a job that is to be trained again: its own settings.
+ * @param {import("./jobs.js").Job} job
+ * @param {Option[]} fields
+ */
+export function typedOf(job, fields) {
+  const { hyperparameters = {}, ...spec } = job.spec ?? {};
+  const text = (/** @type {unknown} */ value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const named = new Set([...fields.map((field) => field.name), "gpus"]);
+  return {
+    dataset: job.dataset_id,
+    framework: job.framework,
+    model: job.model_name,
+    name: job.name ?? "",
+    fields: Object.entries(spec)
+      .filter(([name]) => named.has(name))
+      .map(([name, value]) => ({ name, text: text(value) })),
+    hyperparameters: Object.entries(hyperparameters).map(([name, value]) => ({ name, text: text(value) })),
+  };
+}
+
+/**
+ * Returns the name of a dataset for a file: its own, without the ending.
+ * @param {string} fileName
+ */
+export function datasetName(fileName) {
+  return fileName.replace(/\.(zip|tar|tgz|tar\.(gz|bz2|xz|zst))$/i, "").replace(/^[.\s-]+|[.\s]+$/g, "");
+}

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+import { bodyOf, curlCommand, datasetName, parsed, quoted, stokerCommand, typedOf } from "../src/newjob.js";
+
+const FIELDS = [
+  { name: "epochs", type: "integer" },
+  { name: "learning_rate", type: "number" },
+];
+const OPTIONS = [
+  { name: "optimizer", type: "string" },
+  { name: "scale", type: "array" },
+  { name: "cache", type: ["boolean", "string"] },
+];
+const TYPED = {
+  dataset: " cats (1) ",
+  framework: "timm",
+  model: "resnet18",
+  name: "it's",
+  fields: [
+    { name: "epochs", text: "12" },
+    { name: "learning_rate", text: " " },
+  ],
+  hyperparameters: [
+    { name: "optimizer", text: "AdamW" },
+    { name: "scale", text: "[0.7, 1]" },
+    { name: "", text: "" },
+  ],
+};
+const BODY = {
+  framework: "timm",
+  model_name: "resnet18",
+  dataset_id: "cats (1)",
+  name: "it's",
+  epochs: 12,
+  hyperparameters: { optimizer: "AdamW", scale: [0.7, 1] },
+};
+
+test("a request has only what is typed, with the types that the trainer declares", () => {
+  assert.deepEqual(bodyOf(TYPED, FIELDS, OPTIONS), BODY);
+});
+
+test("a text is a value of one of the declared types, or the message says which they are", () => {
+  assert.equal(parsed({ name: "cache", type: ["boolean", "string"] }, "true"), true);
+  assert.equal(parsed({ name: "cache", type: ["boolean", "string"] }, "ram"), "ram");
+  assert.equal(parsed({ name: "opt", type: "string" }, "5"), "5");
+  assert.deepEqual(parsed({ name: "unknown", type: [] }, "[1]"), [1]);
+  assert.throws(() => parsed({ name: "epochs", type: "integer" }, "1.5"), /epochs: use a whole number/);
+  assert.throws(() => parsed({ name: "scale", type: "array" }, "0.7"), /scale: use a list/);
+});
+
+test("a job that is trained again fills the form with its own settings", () => {
+  const spec = { framework: "timm", epochs: 12, priority: "high", hyperparameters: { scale: [0.7, 1] } };
+  const job = { dataset_id: "cats", framework: "timm", model_name: "resnet18", name: null, spec };
+  assert.deepEqual(typedOf(job, FIELDS), {
+    dataset: "cats",
+    framework: "timm",
+    model: "resnet18",
+    name: "",
+    fields: [{ name: "epochs", text: "12" }],
+    hyperparameters: [{ name: "scale", text: "[0.7,1]" }],
+  });
+});
+
+test("the commands mean the same in a shell", () => {
+  const words = (/** @type {string} */ command) =>
+    execFileSync("sh", ["-c", `printf '%s\\n' ${command}`], { encoding: "utf8" })
+      .trimEnd()
+      .split("\n");
+  assert.deepEqual(words(stokerCommand(BODY)).slice(2), [
+    ...["cats (1)", "--model", "resnet18", "--framework", "timm", "--name", "it's"],
+    ...["--set", "epochs=12", "--set", "optimizer=AdamW", "--set", "scale=[0.7,1]"],
+  ]);
+  assert.deepEqual(JSON.parse(words(curlCommand(BODY, "http://127.0.0.1:8080")).at(-1) ?? ""), BODY);
+  assert.equal(quoted("$(rm -rf /)"), "'$(rm -rf /)'");
+});
+
+test("a dataset is called as its file, without the ending", () => {
+  assert.deepEqual(["cats (1).zip", "a.tar.gz", ".hidden.zip", "v1.2.ZIP"].map(datasetName), [
+    "cats (1)",
+    "a",
+    "hidden",
+    "v1.2",
+  ]);
+});

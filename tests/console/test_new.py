@@ -1,0 +1,101 @@
+"""From zero in the browser: a dataset by drag and drop, and a job by the form."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from infra.local import digits
+from tests.console.conftest import Open
+from tests.console.contents import Contents
+from tests.console.site import Site
+
+expect.set_options(timeout=60_000)
+
+DROP = """
+([name, size]) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([new Uint8Array(size)], name));
+  const zone = document.querySelector(".drop");
+  zone.dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, bubbles: true }));
+  zone.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+}
+"""
+
+
+def test_a_dropped_dataset_is_trained_on_by_the_form(opened: Open, site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "digits (2).zip"
+    digits.write_classes(file)
+    page = opened("/")
+    page.get_by_role("link", name="New job").click()
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_label("Name of a dataset in the bucket")).to_have_value("digits (2)")
+    page.get_by_label("Framework").select_option("softmax")
+    page.get_by_label("Model").fill("softmax")
+    page.get_by_label("epochs").fill("5")
+    expect(page.get_by_text("stoker submit")).to_have_text(
+        "stoker submit 'digits (2)' \\\n  --model softmax \\\n  --framework softmax \\\n  --set epochs=5"
+    )
+    assert site.call("GET", "/v1/jobs", params={"dataset_id": "digits (2)"})["jobs"] == []  # the upload made no job
+    page.get_by_role("button", name="Start the job").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("digits (2) · softmax")
+    expect(page.locator("p.facts")).to_contain_text("Succeeded", timeout=180_000)
+
+
+def test_a_job_is_trained_again_with_changes(opened: Open, contents: Contents, site: Site) -> None:
+    page = opened(f"/jobs/{contents.other}")
+    page.get_by_role("link", name="Train again").click()
+    expect(page.get_by_label("batch_size")).to_have_value("64")
+    page.get_by_label("batch_size").fill("1.5")
+    expect(page.get_by_role("alert")).to_have_text("batch_size: use a whole number")
+    expect(page.get_by_role("button", name="Start the job")).to_be_disabled()
+    page.get_by_label("batch_size").fill("32")
+    page.get_by_label("Hyperparameter").first.fill("planned")
+    page.get_by_label("Value").first.fill("2")
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.get_by_role("button", name="Edit")).to_be_visible()
+
+    job = site.call("GET", f"/v1/jobs/{page.url.rpartition('/')[2]}")
+    assert (job["spec"]["batch_size"], job["spec"]["hyperparameters"]["planned"]) == (32, 2)
+
+
+def test_what_the_functions_refuse_is_shown_and_nothing_typed_is_lost(opened: Open, contents: Contents) -> None:
+    page = opened(f"/new?from={contents.other}")
+    page.get_by_label("Name of a dataset in the bucket").fill("nobody has this")
+    page.get_by_role("button", name="Start the job").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("nobody has this")
+    expect(page.get_by_label("batch_size")).to_have_value("64")
+
+
+def test_a_large_dataset_is_dropped_and_stored_in_parts(opened: Open, site: Site) -> None:
+    size = 33 * 1024 * 1024
+    page = opened("/datasets")
+    page.evaluate(DROP, ["large.zip", size])
+    page.get_by_label("Name of the dataset").fill("Große Daten")
+    page.get_by_role("button", name="Upload 33.0 MiB").click()
+
+    expect(page.get_by_role("row").filter(has_text="Große Daten")).to_contain_text("33.0 MiB", timeout=180_000)
+    (stored,) = [one for one in site.call("GET", "/v1/datasets")["datasets"] if one["name"] == "Große Daten"]
+    assert stored["bytes"] == size
+
+
+def test_a_name_that_cannot_be_used_is_explained(opened: Open) -> None:
+    page = opened("/datasets")
+    page.evaluate(DROP, ["a.zip", 10])
+    page.get_by_label("Name of the dataset").fill("a/b")
+    page.get_by_role("button", name="Upload 10 B").click()
+
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_label("Name of the dataset")).to_have_value("a/b")
+
+
+@pytest.mark.usefixtures("contents")
+def test_a_reader_is_offered_no_upload_and_no_job(opened: Open, reader: str) -> None:
+    page = opened("/datasets", token=reader)
+    expect(page.get_by_role("row").filter(has_text="digits").first).to_be_visible()
+
+    expect(page.get_by_role("button", name="choose a file")).to_have_count(0)
+    expect(page.get_by_role("link", name="New job")).to_have_count(0)
