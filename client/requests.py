@@ -10,6 +10,7 @@ from typing import Any
 from client import fields, job_files
 from client.api import Api, call
 from client.errors import CallError, Json, UnavailableError, invalid
+from client.fields import unknown
 
 _TRIES, _WAIT_SECONDS = 4, 1.0
 
@@ -39,7 +40,31 @@ def _options_of(api: Api, job: Json) -> list[str] | None:
         return None  # an older server
     framework = job.get("framework") or framework_of(known, str(job.get("model_name") or ""))
     declared = next((each for each in known if each["framework"] == framework), None)
-    return [option["name"] for option in declared["options"]] if declared and declared.get("options") else None
+    if not declared or declared.get("options") is None:
+        return None
+    return [option["name"] for option in declared["options"]] + list(declared.get("aliases") or ())
+
+
+def check_trainer(api: Api, job: Json) -> None:
+    """Check before a long upload that the server has one trainer for the job.
+
+    Raises:
+        CallError: it has none, or several.
+    """
+    try:
+        known = frameworks(api)
+    except UnavailableError:
+        raise
+    except CallError:
+        return  # an older server says it itself, once the dataset is there
+    names = [each["framework"] for each in known]
+    wanted, model = job.get("framework"), str(job["model_name"])
+    if wanted and wanted not in names:
+        raise invalid(unknown(str(wanted), names, "trainer"))
+    if not wanted and framework_of(known, model) is None:
+        raise invalid(
+            f"no trainer is the only one that knows the model {model}: choose --framework: {', '.join(names)}"
+        )
 
 
 def frameworks(api: Api) -> list[Json]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from client import home
 from client.__main__ import run
 from client.contexts import LOCAL
 from client.errors import USAGE, CallError, invalid
@@ -91,6 +92,8 @@ def main() -> None:
     """Run the task that the command line names."""
     task, words = sys.argv[1], shlex.split(os.environ.get("TASKW_WORDS", ""))
     os.environ.setdefault("STOKER_CONTEXT", LOCAL)  # a checkout's tasks are for its own stack
+    os.environ.setdefault("STOKER_HOME", str(home.home()))
+    os.chdir(os.environ.get("TASKW_FOLDER", "."))  # paths are relative to where the user is, and Task is not
     try:
         line = command_line(task, [word for word in words if word != task])
     except CallError as error:

@@ -80,6 +80,7 @@ def train(
     if not job.get("model_name"):
         raise invalid("which model? for example --model yolo11n.pt or --model resnet18; stoker models lists them")
     note(local_check.summary(path))
+    requests.check_trainer(api, job)
     if dry_run:
         print_json(job | {"dataset_id": dataset or local_check.dataset_name(path)})
         return

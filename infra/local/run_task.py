@@ -120,7 +120,7 @@ def started(command: Sequence[str]) -> int:
         if why:
             print(f"taskw: {why}", file=sys.stderr)
             return _USAGE
-    os.environ["TASKW_WORDS"] = shlex.join(words)
+    os.environ["TASKW_WORDS"], os.environ["TASKW_FOLDER"] = shlex.join(words), os.getcwd()  # noqa: PTH109 -- a string
     return main(command)
 
 

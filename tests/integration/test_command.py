@@ -6,10 +6,13 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -359,6 +362,59 @@ def test_signing_in_checks_the_token_and_the_server_is_used_from_then_on(laptop:
     assert listed == {"current": "far", "contexts": {"far": url}}
     assert laptop.stoker("contexts", "rm", "far", **other).code == 0
     assert laptop.stoker("jobs", **other).code == 1
+
+
+class Issuer(BaseHTTPRequestHandler):
+    """An OpenID Connect issuer with the device flow: the user confirms at the third question."""
+
+    token = ""
+    asked: ClassVar[list[dict[str, str]]] = []
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.answer({"device_authorization_endpoint": f"{address}/device", "token_endpoint": f"{address}/token"})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        fields = dict(parse_qsl(body))
+        self.asked.append(fields)
+        if self.path == "/device":
+            page = {"user_code": "ABCD-EFGH", "verification_uri": "https://login.example.com/device"}
+            self.answer(page | {"device_code": "d", "expires_in": 60, "interval": 0})
+        elif fields["grant_type"] == "refresh_token":
+            self.answer({"access_token": self.token, "expires_in": 3600})
+        elif len(self.asked) < 4:
+            self.answer({"error": "authorization_pending"}, 400)
+        else:
+            self.answer({"access_token": self.token, "expires_in": 1, "refresh_token": "r"})
+
+    def answer(self, content: dict[str, Any], status: int = 200) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+def test_signing_in_with_a_browser_waits_for_the_user_and_renews_the_token(laptop: Laptop, tmp_path: Path) -> None:
+    other = {"STOKER_HOME": str(tmp_path / "none"), "STOKER_CONFIG": str(tmp_path / "configuration")}
+    variables = laptop.stoker("env", "--json").json
+    Issuer.token = variables["STOKER_TOKEN"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Issuer) as issuer:
+        threading.Thread(target=issuer.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{issuer.server_address[1]}"
+        ran = laptop.stoker("login", variables["STOKER_URL"], "--issuer", address, "--client-id", "me", **other)
+
+        assert ran.code == 0, ran
+        assert "open https://login.example.com/device and confirm the code ABCD-EFGH" in ran.err
+        assert [fields["client_id"] for fields in Issuer.asked] == ["me"] * 4
+        assert laptop.stoker("jobs", **other).code == 0
+        assert Issuer.asked[-1] == {"grant_type": "refresh_token", "refresh_token": "r", "client_id": "me"}
+        issuer.shutdown()
 
 
 def test_open_prints_the_console_s_address_without_the_token(laptop: Laptop) -> None:

@@ -60,6 +60,65 @@ def test_once_installed_it_hands_on_words_and_exit_code_from_any_folder(checkout
     assert result.stderr == ""
 
 
+def taskfiles(checkout: Path) -> None:
+    for name in ("Taskfile.yml", "infra/local/Taskfile.yml", "client/Taskfile.yml", "infra/node/Taskfile.yml"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["demo", "FRAMWORK=timm"], "demo takes no variable FRAMWORK; did you mean FRAMEWORK?"),
+        (["demo", "framework=timm"], "demo takes no variable framework; did you mean FRAMEWORK?"),
+        (["chaos", "JOB=3"], "chaos takes no variable JOB; did you mean JOBS?"),
+        (["lint", "X=1"], "lint takes no variable X; it takes none"),
+        (["up", "TRAINERS=x.json"], "settings of the stack are written before the command: TRAINERS=x.json ./taskw up"),
+        (["submitt", "DATASET=x"], "there is no task submitt; did you mean submit?"),
+    ],
+)
+def test_what_task_would_drop_in_silence_is_refused(checkout: Path, words: list[str], message: str) -> None:
+    installed(checkout)
+    taskfiles(checkout)
+    result = taskw(checkout, *words)
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo", "FRAMEWORK=timm"],
+        ["status", "JSON=1"],
+        ["contract", "TRAINER=timm", "ONLY=resume", "REPORT=r.json", "IMAGE=x"],
+        ["chaos", "JOBS=3", "SEED=1", "MINUTES=2"],
+        ["attack", "TOKENS=1", "SEED=2"],
+        ["serve", "FUNCTION=jobs", "PORT=1"],
+        ["test:cluster", "ONLY=x", "QUICK=1"],
+        ["cluster:trainer", "FRAMEWORK=timm"],
+        ["bench", "ONLY=x", "QUICK=1"],
+        ["token", "SCOPE=x", "SUBJECT=y", "HOURS=1", "JSON=1"],
+        ["submit", "EPOCH=3"],  # an alias, which checks its variables itself
+        ["--list"],
+        [],
+    ],
+)
+def test_what_a_task_takes_is_handed_on(checkout: Path, words: list[str]) -> None:
+    installed(checkout)
+    taskfiles(checkout)
+
+    assert taskw(checkout, *words).stdout.splitlines()[3:] == words
+
+
+def test_the_help_of_a_task_is_the_commands_own(checkout: Path) -> None:
+    installed(checkout)
+    taskfiles(checkout)
+
+    assert taskw(checkout, "jobs", "--help").stdout.splitlines()[3:] == ["help", "NAME=jobs"]
+
+
 #: as Task does: it only prints that it received a signal, and waits for its command
 TASK = """trap 'echo "task: Signal received"' TERM HUP
 "{python}" -c '

@@ -7,12 +7,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from client import task_aliases
+from client.cli import app
 from functions.domain.states import NEXT, Reason, State
 from functions.runtime.settings import Settings
 from tests.conftest import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 TASK = re.compile(r"\./taskw ([a-z][a-z:-]*)")
+#: a command at the beginning of a line of an example, or in code
+COMMAND = re.compile(r"(?:^|`|\$ )stoker ([a-z]+)", re.MULTILINE)
 
 
 def tasks() -> set[str]:
@@ -32,11 +36,29 @@ def test_every_command_in_the_documents_is_a_task(document: Path) -> None:
     assert set(TASK.findall(document.read_text())) <= tasks()
 
 
+def test_the_short_list_of_tasks_names_tasks_only_and_every_alias() -> None:
+    text = (ROOT / "infra/local/tasks.txt").read_text()
+    listed = set(re.findall(r"(?:^  |   )([a-z]+)  +[a-z]", text, re.MULTILINE))
+
+    assert listed <= tasks()
+    assert task_aliases.ALIASES.keys() <= tasks()
+    assert task_aliases.ALIASES.keys() - listed == set()
+    assert max(len(line) for line in text.splitlines()) <= 110
+    assert len(text.splitlines()) <= 30
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_in_the_documents_leads_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
 
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_in_the_documents_exists(document: Path) -> None:
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+
+    assert set(COMMAND.findall(document.read_text())) <= known
 
 
 def test_the_readmes_diagram_is_the_state_machine() -> None:

@@ -1,0 +1,114 @@
+"""Record what the README shows: real commands on the local stack, as a picture of a terminal (``./taskw cast``)."""
+
+import io
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from client.api import call, connect
+from client.home import ROOT, home
+from infra.local import digits, stack
+
+PICTURE = ROOT / "docs/train.svg"
+_COLUMNS, _ROWS = 92, 40
+_TRAIN = "stoker train ./digits --model yolo11n.yaml --epochs 12 --batch-size 16 --image-size 128 --name first"
+#: digits must not be mirrored; the demo has the same settings
+_OPTIONS = (
+    "framework=ultralytics",
+    "fliplr=0",
+    "mosaic=0",
+    "scale=0.2",
+    "optimizer=AdamW",
+    "learning_rate=0.005",
+    "nbs=16",
+    "workers=0",
+)
+_ESCAPE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
+
+
+def main() -> None:
+    """Train, list and download, and write the picture."""
+    stack.ensure_up(lambda line: print(line, flush=True))
+    folder = home() / "cast"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    digits.write_strewn(folder / "digits.zip")
+    with zipfile.ZipFile(folder / "digits.zip") as archive:
+        archive.extractall(folder / "digits")
+    screens = [
+        _recorded(folder, _TRAIN, [f"--set={option}" for option in _OPTIONS]),
+        _recorded(folder, "stoker jobs --limit 3"),
+    ]
+    job = call(connect(), "GET", "/v1/jobs", query={"limit": 1})["jobs"][0]
+    screens.append(_recorded(folder, f"stoker download {job['id'][:8]} best.pt --to ./first"))
+    _write(screens)
+    print(f"{PICTURE} is written")
+
+
+def _recorded(folder: Path, command: str, hidden: Sequence[str] = ()) -> list[str]:
+    """Run a command in a terminal of its own, and return its prompt and what is on the screen at its end.
+
+    ``hidden``: options that the prompt does not show.
+    """
+    print(f"$ {command}", flush=True)
+    words = [sys.executable, "-m", "client", *command.split()[1:], *hidden]
+    environment = os.environ | {"COLUMNS": str(_COLUMNS), "LINES": str(_ROWS), "TERM": "xterm", "PYTHONPATH": str(ROOT)}
+    parent, child = pty.openpty()
+    process = subprocess.Popen(words, cwd=folder, env=environment, stdout=child, stderr=child)  # noqa: S603 -- our own
+    os.close(child)
+    output = b""
+    while chunk := _read(parent):
+        output += chunk
+    os.close(parent)
+    if process.wait():
+        sys.exit(f"{command} exited with {process.returncode}:\n{output.decode(errors='replace')}")
+    return [f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m", *_screen(output.decode(errors="replace")), ""]
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the command has closed its end
+        return b""
+
+
+def _screen(output: str) -> list[str]:
+    """Return the lines of a terminal after this output; of cursor movements, those that the command uses."""
+    lines, row = [""], 0
+    for piece in re.split(r"(\x1b\[\d*[AJK]|\r\n|\r|\n)", output):
+        escape = _ESCAPE.fullmatch(piece)
+        if piece in {"\r\n", "\n"}:
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif piece == "\r":
+            continue
+        elif escape and escape[2] == "A":
+            row -= int(escape[1] or 1)
+        elif escape and escape[2] == "K":
+            lines[row] = ""
+        elif escape and escape[2] == "J":
+            del lines[row + 1 :]
+            lines[row] = ""
+        else:
+            lines[row] += piece
+    return [line for line in lines if line.strip()]
+
+
+def _write(screens: Sequence[Sequence[str]]) -> None:
+    console = Console(record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True)
+    for line in [line for screen in screens for line in screen][:-1]:
+        console.print(Text.from_ansi(line), overflow="fold", highlight=False)
+    PICTURE.write_text(console.export_svg(title="stoker", unique_id="stoker"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
