@@ -113,7 +113,8 @@ def event_line(event: Json) -> str:
     name = event["type"] if event["kind"] != "heartbeat" else "heartbeat"
     epoch = f"epoch {event['epoch']}" if event["epoch"] is not None else ""
     step = f"step {event['step']}" if event["step"] is not None else ""
-    words = [epoch, step, metrics(event["metrics"] or {}), plain(event["message"])]
+    phase = plain(str((event.get("data") or {}).get("phase") or ""))
+    words = [epoch, step, metrics(event["metrics"] or {}), plain(event["message"]) or phase]
     details = "  ".join(word for word in words if word)
     return f"{local_time(event['at'])}  {event['kind']:<9}  {name:<11}  {details}".rstrip()
 

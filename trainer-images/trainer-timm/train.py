@@ -38,9 +38,11 @@ def train(contract: Contract) -> Mapping[str, float]:
     import weights
 
     model.check_name(settings.model_name)
+    contract.phase("fetching the weights")
     is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
     start_from = None if is_resumed else weights.fetch(contract, options)  # exits 78 and says how to get them
     data, _ = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
+    contract.phase("loading the model")
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **settings.hyperparameters})
     try:

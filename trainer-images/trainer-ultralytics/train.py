@@ -68,6 +68,7 @@ def train(contract: Contract) -> Mapping[str, float]:
     options = yolo.options(settings)  # exits 78 and names the option
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     run = Run(contract, tracking, contract.scratch / "run")
+    contract.phase("fetching the weights")
     is_resumed = fetch_checkpoint(run)
     if is_resumed and run.epoch >= settings.epochs:
         log.info("an earlier attempt finished all %d epochs", run.epoch)
@@ -75,6 +76,7 @@ def train(contract: Contract) -> Mapping[str, float]:
 
     model = yolo.load(run.last) if is_resumed else yolo.model(contract)
     data, _ = dataset.fetch(contract, model)  # exits 65 and names the file
+    contract.phase("loading the model")
     options |= {"data": str(data), "save_dir": str(run.folder), "resume": str(run.last) if is_resumed else False}
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **options})
     watch = watching_files if "," in (settings.device or "") else watching_callbacks

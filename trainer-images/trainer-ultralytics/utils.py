@@ -239,6 +239,10 @@ class Contract:
         body = {"type": kind, "message": message[:4_000], "data": data}
         self._send("event", {name: value for name, value in body.items() if value})
 
+    def phase(self, name: str) -> None:
+        """Report what the trainer is doing before its first step, for people who watch the job."""
+        self.event("log", phase=name)
+
     def warn_once(self, message: str) -> None:
         """Log and report a warning, the first time."""
         if message not in self._warned:

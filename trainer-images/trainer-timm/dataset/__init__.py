@@ -54,12 +54,14 @@ def fetch_images(contract: Contract) -> tuple[list[Path], Path]:
 
 def unpacked(contract: Contract, report: Report) -> tuple[Path, Inspections]:
     """Download and unpack the images; return their folder, and what is known of them. Raises: DatasetInvalidError."""
+    contract.phase("downloading and unpacking the dataset")
     folder = contract.scratch / "dataset"
     folder.mkdir(exist_ok=True)
     inspect = partial(images.inspect_unpacked, rules=images.rules())
     with download.opened(contract) as archive:
         known = unpack(archive, folder, images.is_image, report, contract.check, inspect)
     archive.path.unlink()
+    contract.phase("checking the dataset")
     return folder, known
 
 

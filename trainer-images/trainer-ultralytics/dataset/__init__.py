@@ -44,12 +44,14 @@ def fetch_images(contract: Contract) -> dict[Path, str]:
 
 def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool], report: Report) -> tuple[Path, Inspections]:
     """Download and unpack the dataset; return its folder, and what is known of images. Raises: DatasetInvalidError."""
+    contract.phase("downloading and unpacking the dataset")
     folder = contract.scratch / "dataset"
     folder.mkdir(exist_ok=True)
     inspect = partial(images.inspect_unpacked, rules=rules())
     with download.opened(contract) as archive:
         known = unpack(archive, folder, wanted, report, contract.check, inspect)
     archive.path.unlink()
+    contract.phase("checking the dataset")
     return folder, known
 
 
