@@ -58,10 +58,10 @@ def unknown(name: str, known: Iterable[str], what: str = "field") -> str:
     return f"there is no {what} {name}; " + (f"did you mean {near}?" if near else f"use one of {', '.join(known)}")
 
 
-def from_settings(settings: Iterable[str], options: Iterable[str] | None = None) -> Json:
+def from_settings(settings: Iterable[str], options: Mapping[str, str] | None = None) -> Json:
     """Return ``NAME=value`` settings as fields of a job; names that are no field become options of the trainer.
 
-    ``options``: the trainer's options, if known.
+    ``options``: the trainer's names, if known, each with the field that it means, or with nothing for an option.
 
     Raises:
         CallError: a name is unknown or looks like a typo, or a value has the wrong type.
@@ -71,8 +71,8 @@ def from_settings(settings: Iterable[str], options: Iterable[str] | None = None)
         name, separator, text = setting.partition("=")
         if not separator or not name:
             raise invalid(f"{setting}: write NAME=VALUE, such as epochs=20")
-        field = _field_of(name)
-        if field is not None and name not in (options or ()):
+        field = (options or {}).get(name, _field_of(name))
+        if field:
             fields[field] = parsed(field, text)
         else:
             _check_option(name, options)
@@ -87,11 +87,11 @@ def _field_of(name: str) -> str | None:
     return plain if plain in kinds() else None
 
 
-def _check_option(name: str, options: Iterable[str] | None) -> None:
+def _check_option(name: str, options: Mapping[str, str] | None) -> None:
     if options is not None:
-        known = list(options)
-        if name not in known:
-            raise invalid(unknown(name, [*known, *kinds()], "field or trainer option"))
+        if name not in options:
+            known = [option for option, field in options.items() if not field]
+            raise invalid(unknown(name, [*kinds(), *known], "field or option of the trainer"))
     elif near := nearest(name, kinds()):
         raise invalid(unknown(name, [near]))
 

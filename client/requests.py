@@ -32,8 +32,11 @@ def body(options: Mapping[str, Any], settings: Iterable[str], file: Path | None,
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
 
 
-def _options_of(api: Api, job: Json) -> list[str] | None:
-    """Return the names of the trainer's options; None if the server does not tell, or the trainer is not clear."""
+def _options_of(api: Api, job: Json) -> dict[str, str] | None:
+    """Return the trainer's names, each with the field that it means, or with nothing for an option.
+
+    None if the server does not tell, or the trainer is not clear.
+    """
     try:
         known = frameworks(api)
     except CallError:
@@ -42,7 +45,8 @@ def _options_of(api: Api, job: Json) -> list[str] | None:
     declared = next((each for each in known if each["framework"] == framework), None)
     if not declared or declared.get("options") is None:
         return None
-    return [option["name"] for option in declared["options"]] + list(declared.get("aliases") or ())
+    options = {option["name"]: "" for option in declared["options"]}
+    return options | {name: field for name, field in (declared.get("aliases") or {}).items() if field in fields.kinds()}
 
 
 def check_trainer(api: Api, job: Json) -> None:

@@ -1,5 +1,6 @@
 """The commands for what jobs have produced: download, artifacts, compare, predict, models."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from client import references, requests, show
 from client.api import Api, Json, connect
 from client.artifacts import artifacts_of, best_weights
 from client.errors import invalid
+from client.fields import unknown
 from client.options import AsJson, JobRef
 from client.output import Column, note, print_json, print_table
 from client.watching import watch_job
@@ -121,31 +123,57 @@ def _show_predictions(api: Api, job_id: str, to: Path | None, *, as_json: bool) 
 
 
 def models(
-    framework: Annotated[
-        str, typer.Argument(metavar="TRAINER", help="One trainer, with its options.", show_default=False)
+    trainer: Annotated[str, typer.Argument(metavar="TRAINER", help="One trainer.", show_default=False)] = "",
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Its models of this name, or part of a name.", show_default=False)
     ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """List the models that can be trained, or a trainer's options.
 
-    stoker models ultralytics
+    stoker models: the trainers, and some models of each
+
+    stoker models timm: its options, for --set
+
+    stoker models timm resnet: its models whose names contain resnet
     """
     known = requests.frameworks(connect())
-    if framework:
-        known = [each for each in known if each["framework"] == framework] or _no_framework(framework, known)
+    if trainer:
+        known = [each for each in known if each["framework"] == trainer] or _no_trainer(trainer, known)
     if as_json:
         print_json({"frameworks": known})
-        return
-    for each in known:
-        print(f"{each['framework']}: {', '.join(each.get('tasks') or ['train'])}")
-        print(f"  models: {', '.join(each['models'])}")
-        if framework:
-            print_table(_OPTIONS, [_option(option) for option in each.get("options") or []])
-    if not framework:
-        note(f"options of a trainer, for --set: stoker models {known[0]['framework']}")
+    elif pattern:
+        matching = [name for name in known[0]["models"] if fnmatchcase(name, pattern) or pattern in name]
+        print("\n".join(matching) or f"{trainer} has no model {pattern}")
+    elif trainer:
+        print_table(_OPTIONS, [_option(option) for option in known[0].get("options") or []])
+    else:
+        for each in known:
+            tasks = ", ".join(each.get("tasks") or ["train"])
+            print(f"{each['framework']} ({tasks}): {_some(each['models'])}")
+        note("for options: stoker models TRAINER; for models: stoker models TRAINER PART-OF-A-NAME")
 
 
+def _some(models: list[str]) -> str:
+    """Return a few names, those that people know first, and the number of all."""
+    patterns = [name for name in models if "*" in name]
+    usual = [name for name in _USUAL if name in models]
+    shown = (patterns + usual or models)[:_SHOWN]
+    more = len(models) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+
+
+_SHOWN = 8
+_USUAL = (
+    "resnet18",
+    "resnet50",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_small_patch16_224",
+    "yolo11n.yaml",
+    "yolov8n.yaml",
+)
 _OPTIONS = (Column("OPTION"), Column("TYPE"), Column("DEFAULT", is_flexible=True), Column("ABOUT", is_flexible=True))
 
 
@@ -156,8 +184,9 @@ def _option(option: Json) -> list[str]:
     choices = ", ".join(str(each) for each in option.get("choices") or [])
     about = "; ".join(word for word in (option.get("description") or "", bounds, choices) if word)
     default = option.get("default")
-    return [option["name"], option["type"], "" if default is None else str(default), about]
+    kind = option["type"] if isinstance(option["type"], str) else " or ".join(option["type"])
+    return [option["name"], kind, "" if default is None else str(default), about]
 
 
-def _no_framework(name: str, known: list[Json]) -> list[Json]:
-    raise invalid(f"there is no trainer {name}; use one of {', '.join(each['framework'] for each in known)}")
+def _no_trainer(name: str, known: list[Json]) -> list[Json]:
+    raise invalid(unknown(name, [each["framework"] for each in known], "trainer"))

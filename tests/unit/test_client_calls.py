@@ -66,8 +66,14 @@ def test_a_setting_that_cannot_be_used_is_refused_with_what_to_write(setting: st
 
 
 def test_an_option_that_the_trainer_does_not_have_is_refused_with_the_nearest() -> None:
-    with pytest.raises(CallError, match="there is no field or trainer option mosiac; did you mean mosaic"):
-        fields.from_settings(["mosiac=1"], options=["mosaic", "patience"])
+    options = {"mosaic": "", "patience": "", "lr0": "learning_rate"}
+
+    with pytest.raises(CallError, match="there is no field or option of the trainer mosiac; did you mean mosaic"):
+        fields.from_settings(["mosiac=1"], options)
+    assert fields.from_settings(["lr0=0.1", "patience=3"], options) == {
+        "learning_rate": 0.1,
+        "hyperparameters": {"patience": 3},
+    }
 
 
 def test_a_job_file_has_the_fields_of_the_schema(tmp_path: Path) -> None:

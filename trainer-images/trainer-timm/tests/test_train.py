@@ -12,6 +12,13 @@ from fixtures_trainer import TOKEN, Trainer
 from pictures import dataset, flat
 from PIL import Image
 
+PHASES = [
+    "fetching the weights",
+    "downloading and unpacking the dataset",
+    "checking the dataset",
+    "loading the model",
+]
+
 
 def rows(trainer: Trainer, name: str = "metrics.csv") -> list[dict[str, str]]:
     content = trainer.stored(f"results/job-{{id}}/{name}")
@@ -33,6 +40,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
 
     heard = trainer.functions.heard
     assert (heard[0].call, heard[0].body) == ("event", {"type": "started"})
+    phases = [body["data"]["phase"] for body in trainer.functions.bodies("event") if "phase" in body.get("data", {})]
+    assert phases == PHASES
     beats = trainer.functions.bodies("heartbeat")
     assert [beat["epoch"] for beat in beats if "epoch" in beat] == [1, 2]
     assert {"train/loss", "val/loss", "top1", "top5", "lr"} == beats[-1]["metrics"].keys()

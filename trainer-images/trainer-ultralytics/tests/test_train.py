@@ -10,6 +10,13 @@ from fixtures_storage import SECRET_KEY
 from fixtures_trainer import TOKEN, Trainer
 from pictures import dataset, picture
 
+PHASES = [
+    "fetching the weights",
+    "downloading and unpacking the dataset",
+    "checking the dataset",
+    "loading the model",
+]
+
 
 def rows(trainer: Trainer) -> list[dict[str, str]]:
     content = trainer.stored("results/job-{id}/metrics.csv")
@@ -25,6 +32,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
     heard = trainer.functions.heard
     assert heard[0].call == "event"
     assert heard[0].body == {"type": "started"}
+    phases = [body["data"]["phase"] for body in trainer.functions.bodies("event") if "phase" in body.get("data", {})]
+    assert phases == PHASES
     beats = trainer.functions.bodies("heartbeat")
     assert [beat["epoch"] for beat in beats if "epoch" in beat][-1] == 2
     assert {"train/box_loss", "metrics/mAP50(B)"} <= beats[-1]["metrics"].keys()
