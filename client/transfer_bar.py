@@ -11,6 +11,7 @@ from client.output import fit, width
 from client.watch import bar
 
 _DRAW_SECONDS = 0.5
+_BAR_WIDTH = 20
 
 
 class TransferBar:
@@ -53,7 +54,7 @@ class TransferBar:
         left = f"{show.duration((self._total - self._done) / speed)} left" if speed and done < 1 else ""
         words = [
             self._what,
-            bar(min(done, 1.0)),
+            bar(min(done, 1.0), _BAR_WIDTH),
             f"{done:.0%} of {show.size(self._total)}",
             f"{show.size(int(speed))}/s" if speed else "",
             left,

@@ -12,6 +12,8 @@ from client.output import STATE_COLOURS, fit, styled, to_json, width
 from client.progress import Progress, doing, speed
 
 _BAR_WIDTH, _METRICS_LIMIT = 30, 3
+#: terminals of fewer columns get half a bar
+_WIDE = 95
 _FULL, _EMPTY = "━", "┄"
 Watcher = Callable[[Iterable[Update]], Json]
 
@@ -127,7 +129,7 @@ def picture(
     if outage:
         lines_of_job.append(styled(fit("the functions do not answer; waiting", cells - 1), "yellow"))
     elif job["state"] == "RUNNING":
-        lines_of_job.append(fit(_second_line(job, progress, now), cells - 1))
+        lines_of_job.append(fit(_second_line(job, progress, now, cells), cells - 1))
     metrics = show.metrics(job["metrics"], _METRICS_LIMIT)
     best = progress.best
     at_epoch = f" (epoch {best.epoch})" if best and best.epoch else ""
@@ -137,12 +139,12 @@ def picture(
     return lines_of_job
 
 
-def _second_line(job: Json, progress: Progress, now: float | None) -> str:
+def _second_line(job: Json, progress: Progress, now: float | None, cells: int) -> str:
     completed = progress.completed(job)
     elapsed = show.seconds_between(job["started_at"], datetime.now(UTC).isoformat())
     left = progress.left_seconds(now)
     words = [
-        bar(completed) if completed is not None else "",
+        bar(completed, _BAR_WIDTH if cells >= _WIDE else _BAR_WIDTH // 2) if completed is not None else "",
         f"{completed:.0%}" if completed is not None else "",
         f"{show.duration(max(elapsed, 0))} elapsed" if elapsed is not None else "",
         f"{show.duration(left)} left" if left is not None else "",
@@ -151,7 +153,7 @@ def _second_line(job: Json, progress: Progress, now: float | None) -> str:
     return "  ".join(word for word in words if word)
 
 
-def bar(completed: float) -> str:
+def bar(completed: float, cells: int = _BAR_WIDTH) -> str:
     """Return a bar whose done and open parts differ without colours, too."""
-    full = round(completed * _BAR_WIDTH)
-    return _FULL * full + _EMPTY * (_BAR_WIDTH - full)
+    full = round(completed * cells)
+    return _FULL * full + _EMPTY * (cells - full)

@@ -1,6 +1,7 @@
 """Record what the README shows: real commands on the local stack, as a picture of a terminal (``./taskw cast``)."""
 
 import io
+import json
 import os
 import pty
 import re
@@ -17,21 +18,11 @@ from rich.text import Text
 from client.api import call, connect
 from client.home import ROOT, home
 from infra.local import digits, stack
+from infra.local.demos import DEMOS
 
 PICTURE = ROOT / "docs/train.svg"
 _COLUMNS, _ROWS = 92, 40
 _TRAIN = "stoker train ./digits --model yolo11n.yaml --epochs 12 --batch-size 16 --image-size 128 --name first"
-#: digits must not be mirrored; the demo has the same settings
-_OPTIONS = (
-    "framework=ultralytics",
-    "fliplr=0",
-    "mosaic=0",
-    "scale=0.2",
-    "optimizer=AdamW",
-    "learning_rate=0.005",
-    "nbs=16",
-    "workers=0",
-)
 _ESCAPE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
 
 
@@ -45,13 +36,20 @@ def main() -> None:
     with zipfile.ZipFile(folder / "digits.zip") as archive:
         archive.extractall(folder / "digits")
     screens = [
-        _recorded(folder, _TRAIN, [f"--set={option}" for option in _OPTIONS]),
+        _recorded(folder, _TRAIN, _options()),
         _recorded(folder, "stoker jobs --limit 3"),
     ]
     job = call(connect(), "GET", "/v1/jobs", query={"limit": 1})["jobs"][0]
     screens.append(_recorded(folder, f"stoker download {job['id'][:8]} best.pt --to ./first"))
     _write(screens)
     print(f"{PICTURE} is written")
+
+
+def _options() -> list[str]:
+    """Return the demo's settings, with which a few epochs on digits are enough."""
+    metadata = DEMOS["ultralytics"].metadata
+    hyperparameters = json.loads(metadata["hyperparameters"]) | {"learning_rate": metadata["learning-rate"], "workers": 0}
+    return [f"--set={name}={value}" for name, value in hyperparameters.items()]
 
 
 def _recorded(folder: Path, command: str, hidden: Sequence[str] = ()) -> list[str]:

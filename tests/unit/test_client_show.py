@@ -171,11 +171,12 @@ def test_the_picture_shows_step_speed_time_left_and_the_best_metric() -> None:
     lines = watch.picture(job, progress, 80, now=1010.0)
 
     assert lines[0] == "RUNNING  cats  yolo11n.yaml  epoch 3/12  step 120"
-    assert lines[1].startswith("━━━━━━━━┄┄┄")
+    assert lines[1].startswith("━━━━┄┄┄")
     assert "25%" in lines[1]
     assert "51 s left" in lines[1]
     assert "best mAP50-95 0.300 (epoch 2)" in lines[2]
     assert speed(job, progress) == "64 images/s"
+    assert lines[1].endswith("images/s")
     assert all(len(line) < 80 for line in lines)
 
 
