@@ -48,7 +48,10 @@ def main() -> None:
 def _options() -> list[str]:
     """Return the demo's settings, with which a few epochs on digits are enough."""
     metadata = DEMOS["ultralytics"].metadata
-    hyperparameters = json.loads(metadata["hyperparameters"]) | {"learning_rate": metadata["learning-rate"], "workers": 0}
+    hyperparameters = json.loads(metadata["hyperparameters"]) | {
+        "learning_rate": metadata["learning-rate"],
+        "workers": 0,
+    }
     return [f"--set={name}={value}" for name, value in hyperparameters.items()]
 
 

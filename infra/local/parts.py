@@ -88,7 +88,8 @@ def _trainers(known: Mapping[str, str]) -> dict[str, str]:
     own = os.environ.get("TRAINERS", known.get(OWN_TRAINERS, ""))
     if own == known.get("TRAINERS"):  # of a shell that has sourced local.env
         own = known.get(OWN_TRAINERS, "")
-    own = str(Path(own).absolute()) if own else ""
+    folder = Path(os.environ.get("TASKW_FOLDER", "."))  # Task itself runs in the checkout
+    own = str((folder / own).absolute()) if own else ""
     return {"TRAINERS": registry.write(own), **({OWN_TRAINERS: own} if own else {})}
 
 
