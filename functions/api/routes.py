@@ -16,6 +16,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, Any, Literal, NamedTuple, get_args
 
@@ -307,6 +308,9 @@ def function(name: str, *routes: Route, other_methods: Mapping[str, set[str]] | 
     application = _Application(name, routes, other_methods or {})
 
     async def target(_: StarletteRequest) -> Any:
+        if not logs.is_started():  # by functions-framework's own command, which does not run api.server
+            with suppress(ConfigurationError):
+                logs.start(settings.settings().log_format, settings.settings().log_level)
         return application
 
     target.__name__ = name

@@ -67,6 +67,11 @@ class _Line(logging.Formatter):
         return shown.replace("\n", "\n  | ")
 
 
+def is_started() -> bool:
+    """Return whether this process writes log lines anywhere."""
+    return _logger.hasHandlers()
+
+
 def start(log_format: str, level: str) -> None:
     """Send this process's lines to standard error, as ``json`` or ``text``; calling it again changes nothing."""
     if _logger.handlers:

@@ -1,5 +1,6 @@
 """Each function is a target of functions-framework: its own command serves it, as the README says."""
 
+import json
 import os
 import signal
 import subprocess
@@ -34,7 +35,10 @@ def test_the_framework_s_own_command_serves_each_function(name: str) -> None:
         "--port",
         str(port),
     ]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "WORKERS": "1"}, start_new_session=True)
+    environment = {**os.environ, "WORKERS": "1", "LOG_FORMAT": "json"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
     try:
         eventually(lambda: is_up(address), within_seconds=60)
         route = next(one for one in API if name in {one.function, "front"})
@@ -43,7 +47,9 @@ def test_the_framework_s_own_command_serves_each_function(name: str) -> None:
         wrong = httpx.request("PUT", f"{address}{path}", timeout=60)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        _, errors = process.communicate()
 
     assert (refused.status_code, refused.headers["Content-Type"]) == (401, "application/problem+json")
+    lines = [json.loads(line) for line in errors.splitlines() if line.startswith('{"at"')]
+    assert any(line["status"] == 401 and line["trace_id"] for line in lines if "refused" in line["message"])
     assert (wrong.status_code, route.method in wrong.headers["Allow"].split(", ")) == (405, True)
