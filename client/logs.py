@@ -10,6 +10,7 @@ from client.errors import CallError, UnavailableError
 from client.show import FINAL
 
 POLL_SECONDS = 1.0
+_LAST_POLLS = 5
 _PREFIX = re.compile(
     r"^(?P<date>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)\S*(?: \w+)? \[TRACE:\w+\] job(?:_id)?=\w+ ?"
 )
@@ -41,8 +42,9 @@ def _visible(line: str) -> str:
 
 
 def _texts(api: Api, job_id: str, *, attempt: int | None, is_followed: bool) -> Iterator[str]:
-    offset, known_attempt, has_log = 0, attempt, False
+    """Yield a log part by part; of a job that is retried, the log of each further attempt from its start."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be divided between two responses
+    offset, latest, quiet_polls, is_empty = 0, None, 0, True
     while True:
         try:
             is_over = not is_followed or call(api, "GET", f"/v1/jobs/{job_id}")["state"] in FINAL
@@ -53,24 +55,20 @@ def _texts(api: Api, job_id: str, *, attempt: int | None, is_followed: bool) -> 
                 raise
             time.sleep(POLL_SECONDS)
             continue
-        except CallError as error:
-            if error.problem.get("status") != 404 or not is_followed or is_over:  # noqa: PLR2004 -- no log yet
-                raise
-            time.sleep(POLL_SECONDS)
+        number = response.headers["Log-Attempt"]
+        if latest not in {None, number} and offset:
+            offset, latest = 0, number
             continue
-        number = response.headers.get("Log-Attempt")
-        if known_attempt is not None and number and int(number) != known_attempt and offset:
-            offset, known_attempt = 0, int(number)  # another attempt began: its log from the start
-            continue
-        known_attempt = int(number) if number else known_attempt
-        has_log = has_log or bool(response.content)
-        following = int(response.headers.get("Log-Next-Offset", offset + len(response.content)))
+        latest, offset = number, int(response.headers["Log-Next-Offset"])
         yield decoder.decode(response.content)
-        is_complete = following == offset or not response.content
-        offset = following
-        if is_over and is_complete:
+        quiet_polls = 0 if response.content else quiet_polls + 1
+        is_empty = is_empty and not response.content
+        is_complete = response.headers["Log-Complete"] == "true"
+        # A trainer stores the end of its log shortly after the job's end.
+        if is_over and (is_complete or quiet_polls >= (_LAST_POLLS if is_followed else 1)):
             break
-        if is_complete:
+        if not response.content:
             time.sleep(POLL_SECONDS)
-    if not has_log:
-        raise CallError(f"job {job_id} has no log{'' if attempt is None else f' of attempt {attempt}'} yet")
+    if is_empty:
+        of_attempt = "" if attempt is None else f" of attempt {attempt}"
+        raise CallError(f"job {job_id} has no log{of_attempt} yet", {"title": "no log"})

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +21,10 @@ from infra.local import digits, stack
 from infra.local.demos import DEMOS
 
 PICTURE = ROOT / "docs/train.svg"
-_COLUMNS, _ROWS = 92, 40
-_TRAIN = "stoker train ./digits --model yolo11n.yaml --epochs 12 --batch-size 16 --image-size 128 --name first"
+_COLUMNS, _ROWS = 96, 40
+_TRAIN = "stoker train ./digits --model yolo11n.yaml --epochs 12 --batch-size 16 --image-size 128"
+#: the screen that is shown of a training: past its half
+_MIDDLE = re.compile(r"\b[56]\d%.* left")
 _ESCAPE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
 
 
@@ -37,7 +39,7 @@ def main() -> None:
         archive.extractall(folder / "digits")
     screens = [
         _recorded(folder, _TRAIN, _options()),
-        _recorded(folder, "stoker jobs --limit 3"),
+        _recorded(folder, "stoker jobs"),
     ]
     job = call(connect(), "GET", "/v1/jobs", query={"limit": 1})["jobs"][0]
     screens.append(_recorded(folder, f"stoker download {job['id'][:8]} best.pt --to ./first"))
@@ -72,7 +74,17 @@ def _recorded(folder: Path, command: str, hidden: Sequence[str] = ()) -> list[st
     os.close(parent)
     if process.wait():
         sys.exit(f"{command} exited with {process.returncode}:\n{output.decode(errors='replace')}")
-    return [f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m", *_screen(output.decode(errors="replace")), ""]
+    text = output.decode(errors="replace")
+    screens = [screen for screen in _screens(text) if any(_MIDDLE.search(line) for line in screen)]
+    middle = [*screens[-1], "\x1b[90m…\x1b[0m"] if screens else []
+    shown = [*middle, *_last(text, 2)] if middle else _last(text)
+    return [f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m", *shown, ""]
+
+
+def _last(output: str, count: int | None = None) -> list[str]:
+    """Return the last lines of the screen at the end of the output; all of them by default."""
+    *_, screen = _screens(output)
+    return screen if count is None else screen[-count:]
 
 
 def _read(terminal: int) -> bytes:
@@ -82,8 +94,8 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def _screen(output: str) -> list[str]:
-    """Return the lines of a terminal after this output; of cursor movements, those that the command uses."""
+def _screens(output: str) -> Iterator[list[str]]:
+    """Yield the lines of a terminal after each piece of output; of cursor movements, those that the command uses."""
     lines, row = [""], 0
     for piece in re.split(r"(\x1b\[\d*[AJK]|\r\n|\r|\n)", output):
         escape = _ESCAPE.fullmatch(piece)
@@ -99,16 +111,18 @@ def _screen(output: str) -> list[str]:
         elif escape and escape[2] == "J":
             del lines[row + 1 :]
             lines[row] = ""
-        else:
+        elif piece:
             lines[row] += piece
-    return [line for line in lines if line.strip()]
+        yield [line for line in lines if line.strip()]
 
 
 def _write(screens: Sequence[Sequence[str]]) -> None:
     console = Console(record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True)
     for line in [line for screen in screens for line in screen][:-1]:
         console.print(Text.from_ansi(line), overflow="fold", highlight=False)
-    PICTURE.write_text(console.export_svg(title="stoker", unique_id="stoker"), encoding="utf-8")
+    picture = console.export_svg(title="stoker", unique_id="stoker")
+    # Without rich's fonts of another host: the reader's own monospace font does.
+    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -374,7 +374,7 @@ class Issuer(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        address = f"http://{self.headers['Host']}"
         self.answer({"device_authorization_endpoint": f"{address}/device", "token_endpoint": f"{address}/token"})
 
     def do_POST(self) -> None:
@@ -439,3 +439,77 @@ def test_a_dry_run_prints_the_request_and_sends_nothing(laptop: Laptop) -> None:
 
     assert ran.json == {"dataset_id": "cats", "epochs": 4, "framework": "stub", "model_name": "stub-1"}
     assert laptop.stoker("jobs", "--limit", "1", "--json").json == before
+
+
+def test_the_log_of_a_trainer_that_stores_none_is_printed_from_where_it_is(laptop: Laptop) -> None:
+    job = laptop.submitted()
+    laptop.stoker("watch", job["id"])
+    ran = laptop.stoker("logs", job["id"])
+
+    assert ran.code == 0, ran
+    assert '"CALLBACK_TOKEN"' in ran.out
+    assert laptop.stoker("logs", job["id"], "--json").json["lines"] == ran.out.splitlines()
+    assert laptop.stoker("logs", job["id"], "--attempt", "7").code == 1
+
+
+def test_a_followed_log_ends_with_the_job(laptop: Laptop) -> None:
+    job = laptop.submitted("--set", "seconds=600")
+    following = laptop.start("logs", job["id"], "--follow")
+    assert following.stdout is not None
+    assert "CALLBACK_TOKEN" in following.stdout.readline()
+    laptop.stoker("cancel", job["id"])
+
+    assert following.wait(timeout=60) == 0
+    following.communicate()
+
+
+def test_a_job_is_cloned_with_changes_and_resumed_from_its_checkpoint(laptop: Laptop, access: api.Api) -> None:
+    job = laptop.submitted("--epochs", "3")
+    laptop.stoker("watch", job["id"])
+    clone = laptop.stoker("clone", job["id"], "--set", "epochs=5", "--json")
+    assert clone.code == 0, clone
+    assert (clone.json["cloned_from"], clone.json["spec"]["epochs"]) == (job["id"], 5)
+
+    stopped = laptop.submitted("--set", "seconds=600")
+    assert laptop.stoker("resume", stopped["id"]).code == 1
+    laptop.stoker("cancel", stopped["id"])
+    (laptop.folder / "last").write_bytes(b"checkpoint")
+    bucket.upload(laptop.folder / "last", f"checkpoints/job-{stopped['id']}/last.pt", {})
+    resumed = laptop.stoker("resume", stopped["id"], "--set", "epochs=9", "--json")
+    assert resumed.code == 0, resumed
+    assert (resumed.json["resumed_from"], resumed.json["spec"]["epochs"]) == (stopped["id"], 9)
+    laptop.stoker("cancel", resumed.json["id"])
+    assert access.server is not None
+
+
+def test_an_ended_job_is_deleted_after_a_question(laptop: Laptop) -> None:
+    job = laptop.submitted()
+    laptop.stoker("watch", job["id"])
+    unsure = laptop.stoker("rm", job["id"])
+    assert unsure.code == 2
+    assert "add --yes" in unsure.err
+
+    assert laptop.stoker("rm", job["id"], "--yes").code == 0
+    assert laptop.stoker("events", job["id"]).code == 1
+
+
+def test_an_option_that_the_trainer_does_not_have_is_refused_before_anything_is_sent(laptop: Laptop) -> None:
+    frameworks = {each["framework"] for each in laptop.stoker("models", "--json").json["frameworks"]}
+    assert {"stub", "timm", "ultralytics"} <= frameworks
+
+    words = ("submit", "cats", "--framework", "ultralytics", "--model", "yolo11n.yaml")
+    ran = laptop.stoker(*words, "--set", "mosiac=0", "--dry-run")
+    assert ran.code == 2
+    assert "did you mean mosaic?" in ran.err
+    assert laptop.stoker(*words, "--set", "lr0=0.1", "--dry-run").json["learning_rate"] == 0.1
+    assert "mosaic" in laptop.stoker("models", "ultralytics").out
+    assert "resnet18" in laptop.stoker("models", "timm", "resnet").out
+
+
+def test_the_trainer_is_known_before_gigabytes_are_uploaded(laptop: Laptop) -> None:
+    ran = laptop.stoker("train", "cats", "--model", "no-such-model", "--dataset", "never")
+
+    assert ran.code == 2
+    assert "no trainer" in ran.err
+    names = [row["name"] for row in laptop.stoker("datasets", "--json").json["datasets"]]
+    assert "never" not in names
