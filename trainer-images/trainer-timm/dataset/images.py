@@ -187,7 +187,9 @@ def _adapted(path: Path, image: Image.Image, rules: Rules) -> Path:
         return path
     suffix = (".jpg" if image.format in {"JPEG", "MPO"} else f".{str(image.format).lower()}") if is_read else ".png"
     target = path.with_suffix(suffix)
-    if target.exists():  # the name of another image
+    try:
+        target.touch(exist_ok=False)
+    except FileExistsError:  # the name of another image
         target = path.with_name(f"{path.name}{suffix}")
     if is_read:
         return path.rename(target)

@@ -127,6 +127,7 @@ def test_a_large_entry_in_deflate64_is_read_and_its_checksum_is_checked(tmp_path
         (zipped()[:200], "cut off"),
         (gzip.compress(tarred())[:-40], "cut off"),
         (gzip.compress(b"no tar" * 200), "damaged"),
+        (raw_zip([(b"a.jpg", b"x")]).replace(b"\0" * 8 + b"a.jpg", b"\0" * 4 + b"\xff" * 4 + b"a.jpg"), "damaged"),
         (b"PK\x07\x08" + zipped(), "split"),
         (zipped().replace(b"PK\x05\x06\0\0\0\0", b"PK\x05\x06\2\0\2\0"), "split"),
         (raw_zip([(b"a.jpg", b"x")], flags=1), "a.jpg: encrypted: make the archive without a password"),
@@ -138,6 +139,21 @@ def test_a_large_entry_in_deflate64_is_read_and_its_checksum_is_checked(tmp_path
 )
 def test_what_cannot_be_read_is_refused_with_its_kind_and_the_fix(tmp_path: Path, packed: bytes, named: str) -> None:
     assert named in refusal(tmp_path, packed)
+
+
+@pytest.mark.parametrize(
+    ("packed", "found", "changed"),
+    [
+        (zipped(method=zipfile.ZIP_BZIP2), b"BZh9", b"BZx9"),
+        (zipped(method=zipfile.ZIP_STORED), b"a cata cat", b"a cata bat"),
+    ],
+    ids=["bzip2", "checksum"],
+)
+def test_damaged_contents_are_refused(tmp_path: Path, packed: bytes, found: bytes, changed: bytes) -> None:
+    assert packed.count(found)
+
+    with pytest.raises(DatasetInvalidError, match="damaged"):
+        unpacked(tmp_path, packed.replace(found, changed, 1))
 
 
 def test_names_are_decoded_before_backslashes_become_slashes(tmp_path: Path) -> None:

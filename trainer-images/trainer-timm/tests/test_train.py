@@ -4,13 +4,11 @@ import csv
 import io
 import json
 
-import numpy as np
 import pytest
 import torch
 from fixtures_storage import SECRET_KEY
 from fixtures_trainer import TOKEN, Trainer
 from pictures import dataset, flat
-from PIL import Image
 
 PHASES = [
     "fetching the weights",
@@ -191,30 +189,6 @@ def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Train
 
     assert "weights: models/mine.pt" in trainer.output
     assert "the rest is new" in trainer.output
-
-
-def grey(content: bytes, *, wide: bool) -> bytes:
-    """Return an image in greyscale, with 8 or with 16 bits a sample."""
-    values = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
-    file = io.BytesIO()
-    Image.fromarray(values.astype(np.uint16) * 257 if wide else values).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.mark.timeout(400)  # four processes
-def test_images_of_16_bits_train_validate_and_predict_as_their_copies_of_8_bits(trainer: Trainer) -> None:
-    name, results = trainer.job_id, dict[bool, tuple[list[dict[str, str]], bytes | None]]()
-    for wide in (True, False):
-        trainer.job_id = f"{name}-{wide}".lower()
-        trainer.upload({file: grey(content, wide=wide) for file, content in dataset(train=6, val=4).items()})
-        assert trainer.run(EPOCHS="1") == 0, trainer.output
-        key = f"checkpoints/job-{trainer.job_id}/best.pt"
-        predicting = trainer.run({"HYPERPARAMETERS": "{}"}, script="predict.py", TASK="predict", CHECKPOINT_KEY=key)
-        assert predicting == 0, trainer.output
-        metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in rows(trainer)]
-        results[wide] = metrics, trainer.stored("results/job-{id}/predictions.jsonl")
-
-    assert results[True] == results[False]
 
 
 def test_a_prediction_names_the_likeliest_classes_of_each_picture(trainer: Trainer) -> None:

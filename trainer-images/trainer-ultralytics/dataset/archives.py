@@ -77,13 +77,17 @@ def opened(source: Archive, report: Report) -> Iterator[Listing]:
     try:
         if _is_zip(source):
             with zipfile.ZipFile(source) as zipped:
-                yield _of_zip(zipped, source.path, report)
+                yield _of_zip(zipped, source, report)
         else:
             with tarfile.open(fileobj=cast("Any", _Bounded(_unpacked_tar(source))), mode="r:") as tar:
                 yield _of_tar(tar, report)
     except BrokenProcessPool:
         raise
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise DatasetInvalidError(f"the archive is damaged, or its upload was cut off: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # of the file system, and not of gzip or bz2
+            raise
         raise DatasetInvalidError(f"the archive is damaged, or its upload was cut off: {error}") from error
     except UnicodeDecodeError as error:
         raise DatasetInvalidError(
@@ -125,15 +129,17 @@ def _is_zip(source: Archive) -> bool:
 # zip
 
 
-def _of_zip(zipped: zipfile.ZipFile, path: Path, report: Report) -> Listing:
+def _of_zip(zipped: zipfile.ZipFile, source: Archive, report: Report) -> Listing:
     infos = zipped.infolist()
     checked_count(len(infos))
+    if not all(0 <= info.header_offset < source.size for info in infos):
+        raise zipfile.BadZipFile("an entry lies outside of it")
     entries = [
         Entry(name, info.file_size, info.compress_size, info.header_offset, info)
         for info, name in zip(infos, map(names.checked_path, _zip_names(infos, report)), strict=True)
         if not info.is_dir() and not names.is_ignored(name) and _is_readable(info, name)
     ]
-    return Listing(entries, sum(info.file_size for info in infos), partial(_open_entry, zipped, path), zipped)
+    return Listing(entries, sum(info.file_size for info in infos), partial(_open_entry, zipped, source.path), zipped)
 
 
 def _is_readable(info: zipfile.ZipInfo, name: PurePosixPath) -> bool:
