@@ -147,7 +147,7 @@ export function headline(job) {
   return name ? { label: label(name), value: metrics[name] } : undefined;
 }
 
-/** @typedef {{ words: string, at: string, afterSeconds: number | null, message: string, isWarning: boolean }} Entry */
+/** @typedef {{ words: string, at: string, afterSeconds: number | null, message: string, actor: string, isWarning: boolean }} Entry */
 
 /**
  * Returns the timeline in words: what happened, when, and how long after the step before. Of checkpoints that follow
@@ -163,6 +163,7 @@ export function timeline(events) {
     at: event.at,
     afterSeconds: secondsBetween(shown[index - 1]?.at, event.at),
     message: event.message ?? "",
+    actor: event.kind === "state" && event.actor !== "trainer" ? (event.actor ?? "") : "",
     isWarning: event.type === "warning",
   }));
 }

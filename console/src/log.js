@@ -31,14 +31,12 @@ function lastState(line) {
 }
 
 /**
- * Returns the attempts that have a log, with its key's number, the latest first.
+ * Returns the object with an attempt's log; undefined until its trainer has stored it.
  * @template {{ key: string }} T
  * @param {T[]} artifacts
- * @returns {{ attempt: number, artifact: T }[]}
+ * @param {number} attempt
+ * @returns {T | undefined}
  */
-export function attempts(artifacts) {
-  return artifacts
-    .map((artifact) => ({ attempt: Number(/\/attempt-(\d+)\.log$/.exec(artifact.key)?.[1] ?? 0), artifact }))
-    .filter(({ attempt }) => attempt > 0)
-    .sort((a, b) => b.attempt - a.attempt);
+export function storedLog(artifacts, attempt) {
+  return artifacts.find(({ key }) => key.startsWith("logs/") && key.endsWith(`/attempt-${attempt}.log`));
 }

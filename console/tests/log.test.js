@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { attempts, logLines } from "../src/log.js";
+import { logLines, storedLog } from "../src/log.js";
 
 test("a log is lines without colours, and a progress bar is its last state", () => {
   const text = "\u001b[32mstart\u001b[0m\r\n1/3\r2/3\r3/3\r\n\nend\n";
@@ -16,10 +16,9 @@ test("the first line of a part of a log may be incomplete, and is left out", () 
   assert.deepEqual(logLines("f of a line\nwhole", true), ["whole"]);
 });
 
-test("the latest attempt comes first, and other objects are no logs", () => {
-  const keys = ["logs/job-a/attempt-2.log", "logs/job-a/attempt-10.log", "results/job-a/train.log"];
-  assert.deepEqual(
-    attempts(keys.map((key) => ({ key }))).map(({ attempt }) => attempt),
-    [10, 2],
-  );
+test("the log of an attempt is found among the artifacts", () => {
+  const keys = ["logs/job-a/attempt-2.log", "logs/job-a/attempt-12.log", "results/job-a/attempt-1.log"];
+  const artifacts = keys.map((key) => ({ key }));
+  assert.deepEqual(storedLog(artifacts, 2), artifacts[0]);
+  assert.equal(storedLog(artifacts, 1), undefined);
 });

@@ -26,8 +26,7 @@ export function useArtifacts(job) {
   usePoll(
     async (abort) => {
       if (!job) return "ended";
-      const loaded = /** @type {Artifact[]} */ ((await get(`/v1/jobs/${job.id}/artifacts`, abort)).artifacts);
-      const next = loaded.map((artifact) => ({ ...artifact, url: kept(links, artifact) }));
+      const next = (await load(job.id, abort)).map((artifact) => ({ ...artifact, url: kept(links, artifact) }));
       const hasChanged = JSON.stringify(next) !== JSON.stringify(artifacts);
       if (hasChanged) setArtifacts(next);
       setError("");
@@ -39,6 +38,21 @@ export function useArtifacts(job) {
     [job?.id, isRunning],
   );
   return { artifacts, error };
+}
+
+/**
+ * @param {string} id
+ * @param {AbortSignal} abort
+ * @returns {Promise<Artifact[]>}
+ */
+async function load(id, abort) {
+  const loaded = [];
+  for (let after = ""; ; ) {
+    const page = await get(`/v1/jobs/${id}/artifacts?${new URLSearchParams(after ? { after } : {})}`, abort);
+    loaded.push(...page.artifacts);
+    if (!page.next_after) return loaded;
+    after = page.next_after;
+  }
 }
 
 /**

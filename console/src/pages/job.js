@@ -63,7 +63,7 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
     <${Figures} job=${job} events=${events} />
     <${Training} job=${job} events=${events} />
     <${Images} artifacts=${stored.artifacts} id=${id} />
-    <${Log} artifacts=${stored.artifacts} />
+    <${Log} job=${job} artifacts=${stored.artifacts} />
     <div class="columns">
       <div>
         <${Timeline} events=${events} archive=${archive} />
@@ -205,6 +205,7 @@ function Timeline({ events, archive }) {
           <strong>${entry.words}</strong>
           <time datetime=${entry.at} title=${dateTime(entry.at)}>${clock(entry.at)}</time>
           ${entry.afterSeconds !== null && entry.afterSeconds >= SHORT_SECONDS && html`<span class="sub">after ${duration(entry.afterSeconds)}</span>`}
+          ${entry.actor && html`<span class="sub">by ${entry.actor}</span>`}
           ${entry.message && html`<p>${entry.message}</p>`}
         </li>`,
       )}

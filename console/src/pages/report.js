@@ -15,7 +15,7 @@ export function DatasetReport(/** @type {{ artifacts: import("./artifacts.js").A
     if (!stored) return;
     const abort = new AbortController();
     // Where the bucket does not allow it, the report is still among the artifacts.
-    storedText(stored.url, 0, abort.signal)
+    storedText(stored.url, abort.signal)
       .then((text) => setReport(JSON.parse(text)))
       .catch(() => {});
     return () => abort.abort();
