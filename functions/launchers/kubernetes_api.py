@@ -52,7 +52,8 @@ class Api:
 
     def create(self, resource: Resource, body: Object) -> Object:
         """Create an object, and return it with the fields that the API server added."""
-        return self._call("POST", self._path(resource), body=body)
+        # Strict: a misspelt field of TRAINERS is refused instead of dropped.
+        return self._call("POST", self._path(resource), query={"fieldValidation": "Strict"}, body=body)
 
     def get(self, resource: Resource, name: str) -> Object | None:
         """Return an object, or None if it does not exist."""

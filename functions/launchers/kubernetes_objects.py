@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from functions.launchers import base
-from functions.runtime.settings import Trainer, settings
+from functions.runtime.settings import Pod, Trainer, settings
 from functions.store.tables import Job
 
 Object = dict[str, Any]
@@ -110,9 +110,14 @@ def _job(job: Job, pod: Object) -> Object:
                 + _DEADLINE_SPARE_SECONDS
             ),
             "ttlSecondsAfterFinished": _TTL_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": _pod_metadata(job, labels), "spec": pod},
         },
     }
+
+
+def _pod_metadata(job: Job, labels: dict[str, str]) -> Object:
+    extra = base.trainer_of(job).pod
+    return {"labels": extra.labels | labels} | ({"annotations": extra.annotations} if extra.annotations else {})
 
 
 def _disruptions(action: str) -> list[Object]:
@@ -177,7 +182,7 @@ def _pod(job: Job, environment: dict[str, str]) -> Object:
             "secret": {"secretName": name(job), "defaultMode": 0o440, "items": [{"key": "token", "path": "token"}]},
         },
     ]
-    return {
+    return _extra_fields(trainer.pod) | {
         "restartPolicy": "Never",
         "serviceAccountName": "trainer",
         "automountServiceAccountToken": False,
@@ -187,7 +192,7 @@ def _pod(job: Job, environment: dict[str, str]) -> Object:
         "terminationGracePeriodSeconds": math.ceil(settings().stop_grace_seconds),
         "nodeSelector": trainer.node_selector | _gpu_node(job),
         "tolerations": [
-            {"key": settings().gpu_resource, "operator": "Exists", "effect": "NoSchedule"},
+            {"key": _gpu_resource(trainer), "operator": "Exists", "effect": "NoSchedule"},
             *trainer.tolerations,
         ],
         "securityContext": {
@@ -202,6 +207,24 @@ def _pod(job: Job, environment: dict[str, str]) -> Object:
     }
 
 
+def _extra_fields(extra: Pod) -> Object:
+    """Return the fields of a pod that only some clusters need."""
+    fields = {
+        "runtimeClassName": extra.runtime_class,
+        "schedulerName": extra.scheduler,
+        "affinity": extra.affinity,
+        "topologySpreadConstraints": list(extra.topology_spread),
+        "resourceClaims": [
+            {"name": claim.name, "resourceClaimTemplateName": claim.template} for claim in extra.resource_claims
+        ],
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _gpu_resource(trainer: Trainer) -> str:
+    return trainer.gpu_resource or settings().gpu_resource
+
+
 def _gpu_node(job: Job) -> dict[str, str]:
     gpu_type = job.spec.get("gpu_type")
     return {settings().gpu_type_label: gpu_type} if gpu_type else {}
@@ -209,15 +232,20 @@ def _gpu_node(job: Job) -> dict[str, str]:
 
 def _container(job: Job, trainer: Trainer, environment: dict[str, str]) -> dict[str, Any]:
     resources = trainer.resources
-    gpus = {settings().gpu_resource: str(job.spec["gpus"])} if job.spec.get("gpus") else {}
-    limits = {"memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage} | gpus
+    gpus = {_gpu_resource(trainer): str(job.spec["gpus"])} if job.spec.get("gpus") else {}
+    limits = {**resources.extra, "memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage, **gpus}
+    claims = [{"name": claim.name} for claim in trainer.pod.resource_claims]
     return {
         "name": CONTAINER,
         "image": trainer.image,
         "imagePullPolicy": "IfNotPresent",
         "env": _variables(job, environment),
         # No CPU limit: throttling the data loader would idle the GPU.
-        "resources": {"requests": {"cpu": resources.cpu} | limits, "limits": limits},
+        "resources": {
+            "requests": {"cpu": resources.cpu} | limits,
+            "limits": limits,
+            **({"claims": claims} if claims else {}),
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

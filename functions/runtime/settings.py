@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,6 +18,8 @@ from functions.domain.errors import ConfigurationError, Unusable
 #: the scopes of API tokens
 SCOPES = ("jobs:read", "jobs:write", "datasets:notify", "datasets:write", "metrics:read")
 _SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
+#: of labels and annotations that select, own or admit a trainer's objects
+_OWN_PREFIXES = ("stoker.dev", "kubernetes.io", "k8s.io")
 _SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 #: the value of a Kubernetes label
@@ -40,6 +42,27 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: scratch space and all other local storage
     scratch: str = "20Gi"
     ephemeral_storage: str = "24Gi"
+    #: others by name, such as ``rdma/hca``
+    extra: dict[str, str] = {}
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A claim of dynamic resource allocation, made for each pod from a template in the trainers' namespace."""
+
+    name: str
+    template: str
+
+
+class Pod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What else a cluster needs in a trainer's pod; ``affinity`` and ``topology_spread`` are as Kubernetes has them."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    runtime_class: str = ""
+    scheduler: str = ""
+    affinity: dict[str, Any] = {}
+    topology_spread: tuple[dict[str, Any], ...] = ()
+    resource_claims: tuple[Claim, ...] = ()
 
 
 class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +74,9 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: Kubernetes' node selector, and tolerations in addition to the GPU's
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, str | int], ...] = ()
+    #: the resource that a job's ``gpus`` are; empty: the setting GPU_RESOURCE
+    gpu_resource: str = ""
+    pod: Pod = Pod()
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer accepts
     models: tuple[str, ...] = ("*",)
@@ -191,6 +217,9 @@ def _trainer(framework: str, value: object, path: Path) -> Trainer:
         trainer = fields.convert(value, Trainer)
     except Unusable as error:
         raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: {error}") from error
+    for name in [*trainer.pod.labels, *trainer.pod.annotations]:
+        if name.partition("/")[0].endswith(_OWN_PREFIXES):
+            raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: pod: Stoker itself sets {name}")
     for name, text in trainer.env.items():
         if not name or "=" in name or "\0" in name + text:
             raise ConfigurationError(
