@@ -60,8 +60,8 @@ if ! kubectl get secret stoker -n stoker >/dev/null 2>&1; then
 print(json.dumps({"apiVersion": "v1", "kind": "List", "items": secret_objects()}))' | kubectl apply -f -
 fi
 # A Job's template cannot be changed: an upgrade runs a new one.
-kubectl delete job migrate -n stoker --ignore-not-found
+kubectl delete job -l app.kubernetes.io/name=migrate -n stoker --ignore-not-found
 kubectl apply --server-side --force-conflicts -k knative/overlays/kind
-kubectl wait --for=condition=Complete job/migrate -n stoker --timeout=180s
+kubectl wait --for=condition=Complete job -l app.kubernetes.io/name=migrate -n stoker --timeout=180s
 kubectl wait --for=condition=Ready ksvc --all -n stoker --timeout=300s
 echo "kubectl port-forward -n stoker service/front 8080   # then http://127.0.0.1:8080"

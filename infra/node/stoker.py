@@ -9,6 +9,7 @@ from infra.local import parts
 from infra.node.layout import PROJECT, apply, kubectl
 
 NAMESPACE = "stoker"
+MIGRATE = "app.kubernetes.io/name=migrate"
 OVERLAY = PROJECT / "knative/overlays/kind"
 
 
@@ -20,9 +21,9 @@ def start() -> None:
         for secret in secret_objects():
             apply(json.dumps(secret))
     # A Job's template cannot be changed: an upgrade runs a new one.
-    kubectl("delete", "job", "migrate", "-n", NAMESPACE, "--ignore-not-found")
+    kubectl("delete", "job", "-l", MIGRATE, "-n", NAMESPACE, "--ignore-not-found")
     apply(kubectl("kustomize", str(OVERLAY)))
-    kubectl("wait", "--for=condition=Complete", "job/migrate", "-n", NAMESPACE, "--timeout=180s")
+    kubectl("wait", "--for=condition=Complete", "job", "-l", MIGRATE, "-n", NAMESPACE, "--timeout=180s")
     for kinds in ("ksvc", "broker,trigger,pingsource,apiserversource"):
         kubectl("wait", "--for=condition=Ready", kinds, "--all", "-n", NAMESPACE, "--timeout=180s")
 

@@ -146,3 +146,74 @@ def test_the_settings_of_an_overlay_are_settings_that_the_functions_take(
 
     assert settings.settings().launcher == "kubernetes"
     assert all(trainer.image for trainer in settings.trainers().values())
+
+
+def objects_of(manifests: str, kind: str) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(manifests) if one["kind"] == kind]
+
+
+@pytest.mark.parametrize("overlay", ["kind", "production"])
+def test_the_front_is_rolled_by_its_configuration_spread_over_nodes_and_drained(
+    overlay: str, rendered: Callable[..., str]
+) -> None:
+    manifests = rendered(overlay)
+    (front,) = [one for one in objects_of(manifests, "Deployment") if one["metadata"]["name"] == "front"]
+    spec = front["spec"]["template"]["spec"]
+    (configuration,) = [one for one in objects_of(manifests, "ConfigMap") if "envoy.yaml" in one["data"]]
+    name = configuration["metadata"]["name"]
+
+    assert name.startswith("front-")
+    assert [volume["configMap"]["name"] for volume in spec["volumes"]] == [name]
+    assert [one["topologyKey"] for one in spec["topologySpreadConstraints"]] == ["kubernetes.io/hostname"]
+    (container,) = spec["containers"]
+    stays_seconds = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    manager = yaml.safe_load(configuration["data"]["envoy.yaml"])["static_resources"]["listeners"][0]["filter_chains"][
+        0
+    ]
+    options = manager["filters"][0]["typed_config"]
+    longest_call = max(
+        int(route["route"]["timeout"].rstrip("s"))
+        for route in options["route_config"]["virtual_hosts"][0]["routes"]
+        if "route" in route
+    )
+    moves_away = int(options["common_http_protocol_options"]["max_connection_duration"].rstrip("s"))
+    assert moves_away + longest_call < stays_seconds < spec["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_functions_pods_are_found_by_a_label(overlay: str, rendered: Callable[..., str]) -> None:
+    for service in knative_services(rendered(overlay)):
+        assert service["spec"]["template"]["metadata"]["labels"] == {"app.kubernetes.io/part-of": "stoker"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_migration_is_a_job_that_reconcilers_replace_and_policies_find(
+    overlay: str, rendered: Callable[..., str]
+) -> None:
+    manifests = rendered(overlay)
+    (job,) = objects_of(manifests, "Job")
+    assert job["metadata"]["annotations"] == {
+        "argocd.argoproj.io/hook": "Sync",
+        "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+        "kustomize.toolkit.fluxcd.io/force": "enabled",
+    }
+    # A reconciler would create again what has deleted itself.
+    assert "ttlSecondsAfterFinished" not in job["spec"]
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    for policy in objects_of(manifests, "NetworkPolicy"):
+        if policy["metadata"]["name"] == "migrate":
+            assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_releases_have_migrations_of_their_own_names(cluster: Path, rendered: Callable[..., str]) -> None:
+    """A Job's template cannot change, so that the next image would be refused under the same name."""
+    kubectl(cluster, "create", "namespace", "stoker")
+    (job,) = objects_of(rendered("production"), "Job")
+    later = yaml.safe_load(yaml.safe_dump(job).replace("@sha256:0", "@sha256:1"))
+    apply = ("apply", "--server-side", "-f", "-")
+    assert kubectl(cluster, *apply, given=yaml.safe_dump(job)).returncode == 0
+    assert "field is immutable" in kubectl(cluster, *apply, given=yaml.safe_dump(later)).stderr
+
+    later["metadata"]["name"] = "migrate-2"
+    assert kubectl(cluster, *apply, given=yaml.safe_dump(later)).returncode == 0
+    kubectl(cluster, "delete", "job", "-n", "stoker", "-l", "app.kubernetes.io/name=migrate").check_returncode()

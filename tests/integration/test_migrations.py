@@ -1,6 +1,10 @@
 """The migrations create exactly what the tables say."""
 
 import hashlib
+import json
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 from alembic import command
@@ -12,7 +16,7 @@ from sqlmodel import SQLModel
 from functions.domain import identities
 from functions.store import jobs, migrate, queries, views
 from functions.store.session import engine
-from tests.conftest import NOW
+from tests.conftest import NOW, api_headers
 
 OLD_JOB = text(
     "INSERT INTO job (id, identity, state, framework, task, dataset_id, model_name, spec, trace_id, attempt,"
@@ -105,3 +109,40 @@ def test_a_job_of_the_release_before_has_no_description_and_can_get_one() -> Non
         jobs.describe(job_id, {"name": "Night", "tags": ["a"]})
     found, _ = queries.jobs({}, cursor=None, limit=9, search=queries.Search(name="NIGHT", tag="a"))
     assert {job.id for job in found} == {"job1", "job2"}
+
+
+@pytest.mark.usefixtures("database_url")
+def test_an_older_release_says_that_the_schema_is_newer_and_works_with_it(function: Any) -> None:
+    """As after a roll back: the migration of a later release has added a column, an index and a table."""
+    with engine().begin() as connection:
+        connection.execute(text("ALTER TABLE job ADD COLUMN later VARCHAR"))
+        connection.execute(text("CREATE INDEX job_by_later ON job (later)"))
+        connection.execute(text("CREATE TABLE later (id VARCHAR PRIMARY KEY)"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "functions.store.migrate"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (line["schema"], line["severity"]) == ("9999", "WARNING")
+    assert "newer than this release" in line["message"]
+
+    with engine().begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+        connection.execute(OLD_JOB, {"id": "job1", "identity": None, "at": NOW})
+    response = function("cancel").post("/v1/jobs/job1/cancel", headers=api_headers())
+    assert (response.status_code, response.json()["state"]) == (200, "CANCELLED")
+    assert "later" not in response.json()
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_schema_that_no_release_knows_is_an_error() -> None:
+    with engine().begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "functions.store.migrate"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "0000" in done.stderr

@@ -54,7 +54,7 @@ def test_the_one_service_replaces_all_others() -> None:
 
 def front() -> Callable[[str, str], str | None]:
     """Return a function that maps a request to our Envoy's host: the first route that matches."""
-    config = yaml.safe_load(documents("base/front.yaml")[0]["data"]["envoy.yaml"])
+    config = yaml.safe_load((ROOT / "knative/base/envoy.yaml").read_text())
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
@@ -134,7 +134,7 @@ def test_no_path_leads_to_what_only_events_call(entry: str, name: str, method: s
     assert ENTRIES[entry](method, filled(path)) != HOST.format(name)
 
 
-@pytest.mark.parametrize("file", ["base/front.yaml", "components/gateway/routes.yaml"])
+@pytest.mark.parametrize("file", ["base/envoy.yaml", "components/gateway/routes.yaml"])
 def test_every_host_of_an_entry_is_a_function(file: str) -> None:
     hosts = set(re.findall(r"([a-z-]+)\.stoker\.svc\.cluster\.local", (ROOT / "knative" / file).read_text()))
 
