@@ -1,5 +1,5 @@
 #!/bin/sh
-# DEVICE=0|cpu sh tests/gpu/run.sh: measure the trainers on this machine, and write one JSON file ($OUT/gpu.json).
+# DEVICE=0|cpu sh tests/gpu/run.sh [--only WORDS]: measure the trainers on this machine, and write one JSON file ($OUT/gpu.json).
 #
 # Needs no network. What it carries is in .stoker/gpu, made before by `python -m tests.gpu.pack --wheels`: a dataset, and
 # wheels of what the trainers need in addition to torch, timm, opencv, pillow, requests, psutil and their own needs.
@@ -29,4 +29,4 @@ if [ ! -x trainer-images/trainer-timm/.venv/bin/python ] || [ ! -x trainer-image
 fi
 export TIMM_PYTHON ULTRALYTICS_PYTHON PACKAGES="$packages"
 PYTHONPATH="$PWD/tests${packages:+:$packages}" "$TIMM_PYTHON" -m gpu --device "$DEVICE" --digits "$carried/digits.npz" \
-    --work "$work" --report "$OUT/gpu.json"
+    --work "$work" --report "$OUT/gpu.json" "$@"
