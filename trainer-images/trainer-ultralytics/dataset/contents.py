@@ -53,35 +53,40 @@ class Contents:
 
     def __init__(self, root: Path, image_suffixes: Iterable[str], report: Report) -> None:
         self.root, self.report = root, report
+        self._start = len(str(root)) + 1  # of names within paths
         suffixes = tuple(image_suffixes)
         self.images: list[Path] = []
-        self.others: list[Path] = []
-        self._names: dict[Path, str] = {root: ""}
+        self._others: list[str] = []  # by name: a dataset has a file of labels for each image
         self._by_tail = defaultdict[str, list[tuple[str, Path]]](list)
-        for path, name in _files(root):
-            self._names[path] = name
-            (self.images if name.lower().endswith(suffixes) else self.others).append(path)
+        for folder, name in _files(root):
+            if name.lower().endswith(suffixes):
+                self.images.append(Path(folder, name))
+            else:
+                self._others.append(f"{folder}/{name}"[self._start :])
 
     def name(self, path: Path) -> str:
         """Return a file's name as its owner knows it."""
-        return self._names.get(path) or path.relative_to(self.root).as_posix()
+        return str(path)[self._start :]
+
+    def names(self, *suffixes: str) -> list[str]:
+        """Return the names of the files, but no images, that end so, in any case."""
+        return [name for name in self._others if name.lower().endswith(suffixes)]
 
     def named(self, *suffixes: str) -> list[Path]:
         """Return the files, but no images, whose names end so, in any case."""
-        return [path for path in self.others if path.name.lower().endswith(suffixes)]
+        return [self.root / name for name in self.names(*suffixes)]
 
     def in_folder(self, folder: Path) -> list[Path]:
         """Return the images below a folder."""
-        start = "" if folder == self.root else f"{self.name(folder)}/"
-        return [image for image in self.images if self._names[image].startswith(start)]
+        start = f"{folder}/"
+        return [image for image in self.images if str(image).startswith(start)]
 
     @cached_property
     def image_folders(self) -> list[Path]:
         """All folders with images in or below them; the root is the first."""
-        names = {self._names[image].rpartition("/")[0] for image in self.images}
-        return sorted(
-            {self.root / parent for name in names for parent in (PurePosixPath(name), *PurePosixPath(name).parents)}
-        )
+        names = {self.name(image).rpartition("/")[0] for image in self.images}
+        folders = {parent for name in names for parent in (PurePosixPath(name), *PurePosixPath(name).parents)}
+        return sorted(self.root / folder for folder in folders)
 
     @cached_property
     def _images_by_name(self) -> dict[str, list[Path]]:
@@ -100,7 +105,7 @@ class Contents:
 
     @cached_property
     def _others_by_name(self) -> dict[str, list[Path]]:
-        return _by_last_part(self.others)
+        return _by_last_part(self.named(""))
 
     def image(self, name: str, *bases: Path, what: str) -> Path | None:
         """Return the image that a dataset names. Raises: DatasetInvalidError, if two images may be meant."""
@@ -167,13 +172,12 @@ class Contents:
         return matching[0]
 
 
-def _files(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield all files and their names below the root, sorted."""
+def _files(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield the folder and the name of each file, sorted."""
     for folder, folders, names in os.walk(root):
         folders.sort()
-        start = folder.removeprefix(str(root)).lstrip("/")
         for name in sorted(names):
-            yield Path(folder, name), f"{start}/{name}" if start else name
+            yield folder, name
 
 
 def _by_last_part(paths: Iterable[Path]) -> dict[str, list[Path]]:

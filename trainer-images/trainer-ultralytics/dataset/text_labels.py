@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from functools import cache, cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dataset.contents import Contents, normal
 from dataset.report import Report, listed
@@ -17,52 +17,51 @@ class TextLabels:
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self._files = {contents.name(path): path for path in contents.named(".txt")}
-        self._of = {image: self._find(image) for image in contents.images}
+        self._names = set(contents.names(".txt"))
+        self.ambiguous: dict[Path, list[str]] = {}
 
     def of(self, image: Path) -> Path | None:
         """Return the label file of an image, or None."""
-        return self._of.get(image)
+        name = self._name_of(image)
+        return self.contents.root / name if name else None
 
     def source_of(self, image: Path) -> str:
         """Return the name of the label file of an image: the one that it has, or should have."""
-        path = self._of.get(image)
-        return self.contents.name(path) if path else self.expected(image)[0]
+        return self._name_of(image) or self.expected(image)[0]
 
     def expected(self, image: Path) -> list[str]:
         """Return the names that an image's label file may have: below labels/ in place of images/, or beside it."""
         folder, _, file = self.contents.name(image).rpartition("/")
-        file = PurePosixPath(file).with_suffix(".txt").name
+        file = f"{file.rpartition('.')[0] or file}.txt"
         return [f"{place}/{file}" if place else file for place in _label_folders(folder)]
 
-    def label_files(self) -> list[Path]:
-        """Return the text files that hold labels."""
-        return [path for path in self._files.values() if _is_label(path)]
+    def first(self) -> Path | None:
+        """Return a text file that holds labels, or None if there is none."""
+        return next((path for path in map(self.contents.root.joinpath, sorted(self._names)) if _is_label(path)), None)
 
     def unmatched(self) -> list[Path]:
         """Return the label files that belong to no image of the archive."""
-        used = set(self._of.values())
-        return [path for path in self._files.values() if path not in used and _is_label(path)]
+        names = self._names - {self._name_of(image) for image in self.contents.images}
+        return [path for path in map(self.contents.root.joinpath, sorted(names)) if _is_label(path)]
 
     @cached_property
-    def _by_normal_name(self) -> dict[str, list[Path]]:
-        by_name = defaultdict[str, list[Path]](list)
-        for name, path in self._files.items():
-            by_name[normal(name)].append(path)
+    def _by_normal_name(self) -> dict[str, list[str]]:
+        by_name = defaultdict[str, list[str]](list)
+        for name in sorted(self._names):
+            by_name[normal(name)].append(name)
         return by_name
 
-    def _find(self, image: Path) -> Path | None:
+    def _name_of(self, image: Path) -> str | None:
         expected = self.expected(image)
-        exact = next((self._files[name] for name in expected if name in self._files), None)
+        exact = next((name for name in expected if name in self._names), None)
         if exact:
             return exact
         for name in expected:
-            paths = self._by_normal_name.get(normal(name), [])
-            if len(paths) > 1:
-                names = listed([self.contents.name(path) for path in paths])
-                self.contents.report.problem(AMBIGUOUS, self.contents.name(image), names)
-            elif paths:
-                return paths[0]
+            names = self._by_normal_name.get(normal(name), [])
+            if len(names) > 1:
+                self.ambiguous[image] = names
+            elif names:
+                return names[0]
         return None
 
 
@@ -82,10 +81,11 @@ def _is_label(path: Path) -> bool:
 
 def check_unmatched(labels: TextLabels, report: Report) -> None:
     """Report the label files that belong to no image; refuse if their images seem to be there by other names."""
-    unmatched = labels.unmatched()
+    unmatched, contents = labels.unmatched(), labels.contents
+    for image, several in labels.ambiguous.items():
+        report.label_problem(AMBIGUOUS, contents.name(image), listed(several))
     if not unmatched:
         return
-    contents = labels.contents
     without = [image for image in contents.images if labels.of(image) is None]
     names = listed([contents.name(path) for path in unmatched], 3)
     text = f"{len(unmatched)} label files match no image ({names})"

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import yaml
 
@@ -23,11 +22,8 @@ DESCRIBING = (*YAML_SUFFIXES, ".txt", ".json", ".xml", ".names", ".data", ".labe
 OURS = "stoker"  # the folder of what we write for ultralytics
 
 
-class Checked(NamedTuple):
-    """The labels of one image that can be used: how many objects of each class."""
-
-    classes: Mapping[int, int]
-    has_file: bool
+#: the class of each object of an image; None: it has no label file
+Classes = tuple[int, ...] | None
 
 
 def is_wanted(path: PurePosixPath) -> bool:
@@ -94,12 +90,12 @@ def _row_rules(layout: Layout, task: str) -> Rules:
 
 def _check_labels(
     paths: Mapping[Path, Path], layout: Layout, rules: Rules, report: Report, check: Callable[[], None]
-) -> dict[Path, Checked]:
+) -> dict[Path, Classes]:
     """Return the images whose labels can be used; repaired labels are written where ultralytics looks for them.
 
     ``paths`` has the current path of each image: it may have been rewritten in another format.
     """
-    checked: dict[Path, Checked] = {}
+    checked: dict[Path, Classes] = {}
     problems: dict[Path, Problem] = {}
     repairs = defaultdict[str, list[str]](list)
     columns = Counter[int]()
@@ -116,7 +112,7 @@ def _check_labels(
         for kind in found.repairs:
             repairs[kind].append(layout.source_of(image))
         columns.update(len(row) for row in found.rows)
-        checked[image] = Checked(Counter(int(row[0]) for row in found.rows), source is not None)
+        checked[image] = tuple(int(row[0]) for row in found.rows) if source else None
     _report_problems(problems, checked, layout, report)
     for kind, names in repairs.items():
         report.guess("repaired labels", f"{kind}: in {len(names)} label files ({listed(names, 3)})")
@@ -128,9 +124,9 @@ def _check_labels(
 
 
 def _report_problems(
-    problems: Mapping[Path, Problem], checked: Mapping[Path, Checked], layout: Layout, report: Report
+    problems: Mapping[Path, Problem], checked: Mapping[Path, Classes], layout: Layout, report: Report
 ) -> None:
-    seen = {number for one in checked.values() for number in one.classes}
+    seen = {number for classes in checked.values() for number in classes or ()}
     unknown = {problem.reason for problem in problems.values() if problem.kind == labels.UNKNOWN}
     last = f"class {len(layout.names)}; "
     is_from_one = bool(unknown) and 0 not in seen and all(last in reason for reason in unknown)
@@ -139,14 +135,14 @@ def _report_problems(
         report.label_problem(shown, layout.source_of(image), reason)
 
 
-def _count(kept: Splits, checked: Mapping[Path, Checked], layout: Layout, report: Report) -> None:
+def _count(kept: Splits, checked: Mapping[Path, Classes], layout: Layout, report: Report) -> None:
     """Note what each split holds; refuse a train without objects."""
     for split, paths in kept.items():
         classes = Counter[int]()
         for image in paths:
-            classes.update(checked[image].classes)
-        background = [image for image in paths if not checked[image].classes]
-        without = [image for image in background if not checked[image].has_file]
+            classes.update(checked[image] or ())
+        background = [image for image in paths if not checked[image]]
+        without = [image for image in background if checked[image] is None]
         counts = {layout.names[number]: count for number, count in sorted(classes.items())}
         report.splits[split] = Split(len(paths), classes.total(), len(background), counts)
         if paths and not classes and split == "train":

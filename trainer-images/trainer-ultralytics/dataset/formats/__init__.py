@@ -39,8 +39,7 @@ def read(contents: Contents, task: str) -> Layout:
 
 def _read(contents: Contents, task: str) -> Layout:
     described, report = description.find(contents, contents.report), contents.report
-    has_labels = bool(TextLabels(contents).label_files())
-    if described is not None and (has_labels or not contents.named(".json", ".xml")):
+    if described is not None and (not contents.names(".json", ".xml") or TextLabels(contents).first()):
         return _yaml(described, contents)
     if described is None and (files := darknet.find(contents)):
         return _darknet(files, contents)
@@ -88,7 +87,7 @@ def _readers(contents: Contents, task: str) -> dict[str, Reader]:
         readers["labelme JSON"] = lambda: labelme.read(of_labelme, contents, task)
     if of_voc := voc.find(contents):
         readers["Pascal VOC"] = lambda: voc.read(of_voc, contents, task)
-    if (of_names := class_files.find(contents)) and TextLabels(contents).label_files():
+    if (of_names := class_files.find(contents)) and TextLabels(contents).first():
         readers[CLASS_FILES] = lambda: class_files.read(of_names, contents)
     if not readers:
         foreign = [(file.path, file.kind) for file in files] + [(path, CVAT) for path in voc.of_cvat(contents)]
@@ -117,10 +116,10 @@ def _unknown(contents: Contents) -> str:
 
 
 def _what_is_missing(contents: Contents) -> str:
-    labels = TextLabels(contents).label_files()
-    if labels:
+    label = TextLabels(contents).first()
+    if label:
         return (
-            f"it holds labels such as {contents.name(labels[0])}, but nothing names their classes: "
+            f"it holds labels such as {contents.name(label)}, but nothing names their classes: "
             "add data.yaml with names, train and val"
         )
     folders = sorted({contents.name(image.parent) for image in contents.images})

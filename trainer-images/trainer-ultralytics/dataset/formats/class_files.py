@@ -15,8 +15,12 @@ NAMES = ("classes.txt", "obj.names", "predefined_classes.txt", "_darknet.labels"
 
 def find(contents: Contents) -> list[Path]:
     """Return the files that name the classes."""
-    paths = [path for path in contents.others if path.name.lower() in NAMES or path.suffix.lower() == ".names"]
+    paths = [path for path in contents.named(*NAMES, ".names") if _is_list(path)]
     return [path for path in paths if path.suffix.lower() != ".json" or _names(path, contents)]
+
+
+def _is_list(path: Path) -> bool:
+    return path.name.lower() in NAMES or path.suffix.lower() == ".names"
 
 
 def read(paths: list[Path], contents: Contents) -> Layout:
