@@ -57,7 +57,10 @@ def decoded(raw: Sequence[bytes], encoding: str, report: Report) -> list[str]:
             f"names may be {shown} ({best.encoding}) or {_shown(parts, other)} ({other.encoding}): set "
             "DATASET_ENCODING to one of them, or zip with names in UTF-8"
         )
-    report.guess("encoding", f"names are read as {best.encoding}, such as {shown}: DATASET_ENCODING sets another")
+    text = (
+        f"the encoding of names is not marked; they are read as {_LANGUAGES[best.encoding]} ({best.encoding}): {shown}"
+    )
+    report.guess("encoding", f"{text}. Set DATASET_ENCODING if that is wrong")
     return [best.decode(name) for name in raw]
 
 
@@ -170,6 +173,15 @@ def _cased(script: str) -> Callable[[str], bool]:
     return lambda text: is_of_script(text) and is_plausible(text)
 
 
+_LANGUAGES = {
+    "cp949": "Korean",
+    "cp932": "Japanese",
+    "gb18030": "Chinese",
+    "big5": "Chinese of Taiwan",
+    "cp850": "western European",
+    "cp1252": "western European",
+    "cp866": "Russian",
+}
 _SYMBOLS = "°±²³µ·§©®"
 _WESTERN = [(60, "é"), (80, "äöü"), (100, "èàçñáíó"), (150, "êâôîãëïûúß"), (250, "åæøõùìòœ"), (700, "ýþðÿ")]
 #: of scripts with few letters: how rare these are, in lower case

@@ -120,7 +120,11 @@ class Report:
             raise DatasetInvalidError(self.message)
 
     def _is_too_broken(self) -> bool:
-        return len(self._broken) > max(1, int(share("DATASET_BROKEN_SHARE") * self._items))
+        return len(self._broken) > self._tolerated
+
+    @property
+    def _tolerated(self) -> int:
+        return max(1, int(share("DATASET_BROKEN_SHARE") * self._items))
 
     @property
     def _items(self) -> int:
@@ -130,7 +134,7 @@ class Report:
     def message(self) -> str:
         """The refusals, and what was left out by kind, in at most 500 characters."""
         left_out = [problem for problem in self.problems.values() if not problem.refused]
-        broken = f"{len(self._broken)} of {self._items} are broken, more than DATASET_BROKEN_SHARE lets be left out"
+        broken = f"{len(self._broken)} of {self._items} are broken; DATASET_BROKEN_SHARE allows {self._tolerated}"
         first = [*self.refusals, *([broken] if self._is_too_broken() else [])]
         for most in range(NAMED, -1, -1):  # fewer names, rather than fewer kinds
             text = "; ".join([*first, *(problem.described(most) for problem in left_out)])

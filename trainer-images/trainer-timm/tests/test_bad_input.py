@@ -104,6 +104,9 @@ class Quiet:
         self.settings = SimpleNamespace(dataset_id="d", dataset_etag="", seed=0)
         self.report: dict[str, Any] = {}
 
+    def phase(self, _name: str) -> None:
+        pass
+
     def check(self) -> None:
         pass
 

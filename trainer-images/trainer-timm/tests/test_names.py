@@ -64,7 +64,7 @@ def test_the_encoding_of_short_names_is_found_and_said(encoding: str, words: str
     found = decoding.decoded(stored(words, encoding), "", report)
 
     assert found == [name.decode(encoding) for name in stored(words, encoding)]
-    assert f"names are read as {encoding}" in report.guesses[0]["message"]
+    assert f"({encoding}): " in report.guesses[0]["message"]
     assert words.split(maxsplit=1)[0] in report.guesses[0]["message"]
 
 

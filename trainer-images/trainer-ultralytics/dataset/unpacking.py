@@ -116,7 +116,7 @@ def _distinct(entries: Iterable[Entry], report: Report) -> list[Entry]:
             twice.append(str(entry.path))
         files[entry.path] = entry
     if twice:
-        report.guess("names", f"{len(twice)} names are in the archive twice: the last is used ({listed(twice, 3)})")
+        report.guess("names", f"of files with the same name the last is used: {listed(twice, 3)}")
     for folder in {path.parent for path in files}:
         for parent in (folder, *folder.parents):
             _refuse(parent in files, f"{parent}/: the archive holds this folder as a file, too")

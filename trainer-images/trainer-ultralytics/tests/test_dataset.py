@@ -34,6 +34,9 @@ class Quiet:
         self.told: list[str] = []
         self.report: dict[str, Any] = {}
 
+    def phase(self, _name: str) -> None:
+        pass
+
     def check(self) -> None:
         pass
 
