@@ -393,7 +393,7 @@ class Contract:
         """
         span = f"bytes={first}-{'' if last is None else last}" if first or last is not None else None
         headers = {"Accept-Encoding": "identity", "If-Match": f'"{etag}"' if etag else None, "Range": span}
-        response = self._http.get(self._link(key), headers=headers, stream=True, timeout=(5, 60))
+        response = self._http.get(self.link(key), headers=headers, stream=True, timeout=(5, 60))
         code = _code(response)
         is_other = response.ok and etag and etag_of(response) not in {"", etag}
         if is_other or code in {"InvalidRange", "PreconditionFailed"}:
@@ -401,7 +401,7 @@ class Contract:
             raise ChangedError(f"{key} was overwritten")
         return None if code == "NoSuchKey" else _checked(response)
 
-    def _link(self, key: str) -> str:
+    def link(self, key: str) -> str:
         """Return a link to an object: the same for its ranges, until it is old."""
         link, renew_at = self._links.get(key, ("", 0.0))
         if time.monotonic() > renew_at:

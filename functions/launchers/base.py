@@ -10,6 +10,8 @@ from functions.store.tables import Job
 
 #: maximum characters of a status message
 MESSAGE_LENGTH = 500
+#: in a cluster: where a trainer finds the datasets that others on its node have unpacked, and that folder of the node
+DATASET_CACHE = "/var/cache/stoker"
 
 
 class Phase(StrEnum):

@@ -35,6 +35,7 @@ _USER = 10001
 _TOKEN_FOLDER = "/var/run/stoker"  # noqa: S105 -- a path, not a token
 #: the contract's variables that are secret; the token is mounted as a file
 _SECRETS = ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+_DATASETS, _DATASETS_CLAIM = "datasets", "stoker-datasets"
 _TTL_SECONDS = 24 * 3600
 #: added to the cluster's deadline, because sweep enforces the time limits and the deadline is only its fallback
 _DEADLINE_SPARE_SECONDS = 3600
@@ -181,6 +182,7 @@ def _pod(job: Job, environment: dict[str, str]) -> Object:
             "name": "token",
             "secret": {"secretName": name(job), "defaultMode": 0o440, "items": [{"key": "token", "path": "token"}]},
         },
+        *_dataset_cache(),
     ]
     return _extra_fields(trainer.pod) | {
         "restartPolicy": "Never",
@@ -225,6 +227,17 @@ def _gpu_resource(trainer: Trainer) -> str:
     return trainer.gpu_resource or settings().gpu_resource
 
 
+def _dataset_cache() -> list[Object]:
+    """Return the volume of the datasets that trainers share; the admission policy allows these two and no others."""
+    kind = settings().dataset_cache_volume
+    sources = {
+        # kubelet would create a missing folder as root's, in which trainers cannot write.
+        "hostPath": {"path": base.DATASET_CACHE, "type": "Directory"},
+        "persistentVolumeClaim": {"claimName": _DATASETS_CLAIM},
+    }
+    return [{"name": _DATASETS, kind: sources[kind]}] if kind else []
+
+
 def _gpu_node(job: Job) -> dict[str, str]:
     gpu_type = job.spec.get("gpu_type")
     return {settings().gpu_type_label: gpu_type} if gpu_type else {}
@@ -257,6 +270,7 @@ def _container(job: Job, trainer: Trainer, environment: dict[str, str]) -> dict[
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 -- a container's own
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 -- as above
             {"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True},
+            *({"name": volume["name"], "mountPath": base.DATASET_CACHE} for volume in _dataset_cache()),
         ],
     }
 

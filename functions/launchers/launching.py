@@ -160,9 +160,20 @@ def environment(job: Job, *, now: datetime) -> dict[str, str]:
         "HYPERPARAMETERS": hyperparameters_json(spec.get("hyperparameters", {})).decode(),
         "HEARTBEAT_SECONDS": str(base.seconds(job, "heartbeat_seconds")),
         **({"MLFLOW_TRACKING_URI": configured.mlflow_tracking_uri} if configured.mlflow_tracking_uri else {}),
+        **_dataset_cache(),
         **credentials(job, now=now),
         **optional,
     }
+
+
+def _dataset_cache() -> dict[str, str]:
+    """Return where a trainer finds the datasets that others have unpacked; nothing if they share none."""
+    configured = settings()
+    folder = str(Path(configured.dataset_cache_dir).absolute()) if configured.dataset_cache_dir else ""
+    if configured.launcher == "kubernetes":
+        folder = base.DATASET_CACHE if configured.dataset_cache_volume else ""
+    shared = {"DATASET_CACHE_DIR": folder, "DATASET_CACHE_BYTES": str(configured.dataset_cache_bytes)}
+    return shared if folder else {}
 
 
 def _dataset_stem(job: Job) -> str:

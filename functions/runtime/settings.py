@@ -143,6 +143,11 @@ class Settings(msgspec.Struct, frozen=True):
     #: how long image pulls may fail before the job FAILED
     image_pull_seconds: Positive = 300.0
 
+    #: where trainers share unpacked datasets: a folder of this machine, or a volume of the cluster; off by default
+    dataset_cache_dir: str = ""
+    dataset_cache_volume: Literal["", "hostPath", "persistentVolumeClaim"] = ""
+    dataset_cache_bytes: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000_000
+
     #: defaults of a job's time limits
     longest_pending_seconds: Positive = 24 * 3600.0
     longest_running_seconds: Positive = 3 * 24 * 3600.0

@@ -25,6 +25,8 @@ PASSED = (
     "UPLOAD_GRACE_SECONDS",
     "MLFLOW_TRACKING_URI",
     "K_SINK",
+    "DATASET_CACHE_DIR",
+    "DATASET_CACHE_BYTES",
 )
 #: the variable that remembers the user's own registry of trainers
 OWN_TRAINERS = "STOKER_OWN_TRAINERS"

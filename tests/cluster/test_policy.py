@@ -13,7 +13,7 @@ from functions.launchers import kubernetes_objects as objects
 from functions.launchers import launching
 from functions.store import queries
 from tests.cluster.conftest import NAMESPACE, Cluster, kubectl, unlabelled
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, eventually, forget
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
@@ -30,6 +30,7 @@ REFUSED: Mapping[str, tuple[str, Any, str]] = {
     "a second container": ("pod.containers.+", {"name": "miner", "image": "miner"}, "one container"),
     "a container before it": ("pod.initContainers", [{"name": "x", "image": "x"}], "one container"),
     "the host's files": ("pod.volumes.+", {"name": "x", "hostPath": {"path": "/"}}, "only empty folders"),
+    "the host's files below the cache of datasets": ("pod.volumes.+", {"name": "x", "hostPath": {"path": "/var/cache/stoker/.."}}, "only empty folders|must not contain"),
     "another Secret": ("pod.volumes.+", {"name": "x", "secret": {"secretName": "other"}}, "only empty folders"),
     "a ConfigMap": ("pod.volumes.+", {"name": "x", "configMap": {"name": "other"}}, "only empty folders"),
     "a claim": ("pod.volumes.+", {"name": "x", "persistentVolumeClaim": {"claimName": "other"}}, "only empty folders"),
@@ -100,6 +101,20 @@ def test_no_job_gets(attempt: str, kubernetes: Cluster, good: dict[str, Any]) ->
 
     with pytest.raises(ApiException, match=words):
         ask(kubernetes, changed(good, where, value))
+
+
+@pytest.mark.parametrize("kind", ["hostPath", "persistentVolumeClaim"])
+def test_a_job_gets_the_cache_of_datasets_if_it_is_configured(
+    kind: str, kubernetes: Cluster, environment: pytest.MonkeyPatch, a_job: Callable[..., str]
+) -> None:
+    environment.setenv("LAUNCHER", "kubernetes")
+    environment.setenv("DATASET_CACHE_VOLUME", kind)
+    forget()
+    job = queries.job(a_job())
+    variables = launching.environment(job, now=tokens.now())
+    assert variables["DATASET_CACHE_DIR"] == "/var/cache/stoker"
+
+    ask(kubernetes, objects.job_object(job, variables))
 
 
 def test_a_job_keeps_its_installation(kubernetes: Cluster, good: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -393,3 +394,17 @@ def test_two_who_stop_a_job_at_once_do_not_meet(planned: Any) -> None:
 
     assert failed == []
     ended(job)
+
+
+def test_trainers_share_unpacked_datasets_where_the_operator_says(
+    environment: pytest.MonkeyPatch, a_job: Callable[..., str], tmp_path: Path
+) -> None:
+    job = queries.job(a_job())
+    assert not [name for name in launching.environment(job, now=NOW) if "CACHE" in name]
+    environment.setenv("DATASET_CACHE_DIR", os.path.relpath(tmp_path))
+    environment.setenv("DATASET_CACHE_BYTES", "1000")
+    forget()
+
+    shared = {name: value for name, value in launching.environment(job, now=NOW).items() if "CACHE" in name}
+
+    assert shared == {"DATASET_CACHE_DIR": str(tmp_path), "DATASET_CACHE_BYTES": "1000"}

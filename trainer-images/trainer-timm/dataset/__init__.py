@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset import class_folders, download, images
+from dataset import cache, class_folders, images
 from dataset.class_folders import Sample
 from dataset.images import NOTHING, Inspections, Levels
 from dataset.report import Report, reporting
-from dataset.unpacking import unpack
 from utils import Contract
 
-__all__ = ["Data", "Levels", "Report", "Sample", "fetch", "fetch_images", "load", "read", "unpacked"]
+__all__ = ["Data", "Levels", "Report", "Sample", "fetch", "fetch_images", "load", "read"]
 FILE = "samples.json"
 
 
@@ -33,7 +31,7 @@ def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
         DatasetInvalidError: the message names the files or folders.
     """
     with reporting(contract, framework="timm", task="classify") as report:
-        folder, known = unpacked(contract, report)
+        folder, known = cache.unpacked(contract, images.is_image, images.rules(), report)
         seed = contract.settings.seed
         data = read(folder, report, contract.check, val_share=val_share, seed=seed, known=known)
     save(data, contract.scratch / FILE)
@@ -43,26 +41,13 @@ def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
 def fetch_images(contract: Contract) -> tuple[list[Path], Path]:
     """Return all images of a dataset to predict on, and their folder. Raises: DatasetInvalidError."""
     with reporting(contract, framework="timm", task="classify") as report:
-        folder, known = unpacked(contract, report)
+        folder, known = cache.unpacked(contract, images.is_image, images.rules(), report)
         rules = images.rules(known=known)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         checked = images.check_images(paths, folder, rules, report, contract.check)
         if not checked.paths:
             report.refuse("images", "none of its images can be read" if paths else "there are no images in it")
     return list(checked.paths.values()), folder
-
-
-def unpacked(contract: Contract, report: Report) -> tuple[Path, Inspections]:
-    """Download and unpack the images; return their folder, and what is known of them. Raises: DatasetInvalidError."""
-    contract.phase("downloading and unpacking the dataset")
-    folder = contract.scratch / "dataset"
-    folder.mkdir(exist_ok=True)
-    inspect = partial(images.inspect_unpacked, rules=images.rules())
-    with download.opened(contract) as archive:
-        known = unpack(archive, folder, images.is_image, report, contract.check, inspect)
-    archive.path.unlink()
-    contract.phase("checking the dataset")
-    return folder, known
 
 
 def read(  # noqa: PLR0913 -- what is read, and how

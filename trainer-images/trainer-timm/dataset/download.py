@@ -34,7 +34,7 @@ class Download(Archive):
     """
 
     def __init__(self, contract: Contract, key: str, path: Path, etag: str = "") -> None:
-        self._contract, self._key = contract, key
+        self._contract, self.key = contract, key
         self._is_pinned, self.etag = bool(etag), etag
         with self._contract.insist(self._response, f"GET {key}", check=contract.check) as response:
             size, self.etag = int(response.headers["Content-Length"]), etag_of(response)  # all that is needed of it
@@ -45,11 +45,15 @@ class Download(Archive):
         self._waiting, self._missing = [*reversed(starts[:-1]), *starts[-1:]], set(starts)
         self._changed = threading.Condition()
         self._error: BaseException | None = None
-        for _ in range(min(CONNECTIONS, len(starts))):
-            threading.Thread(target=self._work, name="download", daemon=True).start()
+        self._threads = list[threading.Thread]()
 
     def wait_for(self, start: int, stop: int) -> None:
         """Wait, and raise what made the download fail."""
+        if not self._threads:  # nobody wanted anything until now
+            count = min(CONNECTIONS, len(self._missing))
+            self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+            for thread in self._threads:
+                thread.start()
         needed = range(start // RANGE_BYTES * RANGE_BYTES, min(stop, self.size), RANGE_BYTES)
         with self._changed:
             while not self._missing.isdisjoint(needed):
@@ -78,7 +82,7 @@ class Download(Archive):
                 with self.path.open("r+b") as file:  # of its own: this one may be closed
                     file.seek(start)
                     receive = partial(self._receive, file, stop)
-                    self._contract.insist(receive, f"GET {self._key}", check=self._contract.check)
+                    self._contract.insist(receive, f"GET {self.key}", check=self._contract.check)
                 with self._changed:
                     self._missing.remove(start)
                     self._changed.notify_all()
@@ -103,13 +107,13 @@ class Download(Archive):
 
     def _response(self, first: int = 0, last: int | None = None) -> requests.Response:
         try:
-            response = self._contract.get(self._key, self.etag, first, last)
+            response = self._contract.get(self.key, self.etag, first, last)
         except ChangedError as error:
             if self._is_pinned:
-                raise DatasetInvalidError(OVERWRITTEN.format(self._key)) from None
+                raise DatasetInvalidError(OVERWRITTEN.format(self.key)) from None
             raise StorageError(f"{error} while it was downloaded") from None
         if response is None:
-            raise DatasetInvalidError(f"there is no dataset at {self._key}")
+            raise DatasetInvalidError(f"there is no dataset at {self.key}")
         return response
 
 

@@ -12,6 +12,7 @@ DEFAULTS = {
     "DATASET_RATIO_LIMIT": 200,  # unpacked to packed, of a file and of the whole archive
     "DATASET_RATIO_FLOOR_BYTES": 10_000_000,  # smaller files and archives may have any ratio
     "DATASET_PIXEL_LIMIT": 100_000_000,  # of one image
+    "DATASET_CACHE_BYTES": 100_000_000_000,  # of all datasets in DATASET_CACHE_DIR
     "DATASET_BROKEN_SHARE": 0.01,  # of the images: so many may be left out, and always one
 }
 

@@ -5,17 +5,15 @@ beside the labels as a pickle.
 """
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from dataset import class_folders, download, images, yolo
+from dataset import cache, class_folders, images, yolo
 from dataset.images import NOTHING, Inspections
 from dataset.report import Report, reporting
-from dataset.unpacking import unpack
 from utils import Contract
 
-__all__ = ["Report", "fetch", "fetch_images", "read", "rules", "unpacked"]
+__all__ = ["Report", "fetch", "fetch_images", "read", "rules"]
 VAL_SHARE = 0.2  # of the images, if the dataset has no val/
 
 
@@ -27,32 +25,19 @@ def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
     """
     with reporting(contract, framework="ultralytics", task=model.task) as report:
         wanted = images.is_image if model.task == "classify" else yolo.is_wanted
-        folder, known = unpacked(contract, wanted, report)
+        folder, known = cache.unpacked(contract, wanted, rules(), report)
         return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed, known=known), report
 
 
 def fetch_images(contract: Contract) -> dict[Path, str]:
     """Return all images of a dataset to predict on, and their names in it. Raises: DatasetInvalidError."""
     with reporting(contract, framework="ultralytics", task="predict") as report:
-        folder, known = unpacked(contract, images.is_image, report)
+        folder, known = cache.unpacked(contract, images.is_image, rules(), report)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         checked = images.check_images(paths, folder, rules()._replace(known=known), report, contract.check)
         if not checked.paths:
             report.refuse("images", "none of its images can be read" if paths else "there are no images in it")
     return {now: str(before.relative_to(folder)) for before, now in checked.paths.items()}
-
-
-def unpacked(contract: Contract, wanted: Callable[[PurePosixPath], bool], report: Report) -> tuple[Path, Inspections]:
-    """Download and unpack the dataset; return its folder, and what is known of images. Raises: DatasetInvalidError."""
-    contract.phase("downloading and unpacking the dataset")
-    folder = contract.scratch / "dataset"
-    folder.mkdir(exist_ok=True)
-    inspect = partial(images.inspect_unpacked, rules=rules())
-    with download.opened(contract) as archive:
-        known = unpack(archive, folder, wanted, report, contract.check, inspect)
-    archive.path.unlink()
-    contract.phase("checking the dataset")
-    return folder, known
 
 
 def read(  # noqa: PLR0913 -- what is read, and how
