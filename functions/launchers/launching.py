@@ -169,7 +169,7 @@ def environment(job: Job, *, now: datetime) -> dict[str, str]:
 def _dataset_cache() -> dict[str, str]:
     """Return where a trainer finds the datasets that others have unpacked; nothing if they share none."""
     configured = settings()
-    folder = str(Path(configured.dataset_cache_dir).absolute()) if configured.dataset_cache_dir else ""
+    folder = str(Path(configured.dataset_cache_dir).resolve()) if configured.dataset_cache_dir else ""
     if configured.launcher == "kubernetes":
         folder = base.DATASET_CACHE if configured.dataset_cache_volume else ""
     shared = {"DATASET_CACHE_DIR": folder, "DATASET_CACHE_BYTES": str(configured.dataset_cache_bytes)}

@@ -407,4 +407,4 @@ def test_trainers_share_unpacked_datasets_where_the_operator_says(
 
     shared = {name: value for name, value in launching.environment(job, now=NOW).items() if "CACHE" in name}
 
-    assert shared == {"DATASET_CACHE_DIR": str(tmp_path), "DATASET_CACHE_BYTES": "1000"}
+    assert shared == {"DATASET_CACHE_DIR": str(tmp_path.resolve()), "DATASET_CACHE_BYTES": "1000"}
