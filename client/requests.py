@@ -24,7 +24,7 @@ def body(options: Mapping[str, Any], settings: Iterable[str], file: Path | None,
     from_file = job_files.read(file) if file else {}
     given = {name: value for name, value in options.items() if value not in (None, "", [])}
     settings = list(settings)
-    known = _options_of(api, from_file | given) if settings and api else None
+    known = options_of(api, from_file | given) if settings and api else None
     from_settings = fields.from_settings(settings, known)
     merged: Json = from_file | from_settings | given
     parts = [from_file.get("hyperparameters"), from_settings.get("hyperparameters")]
@@ -32,7 +32,7 @@ def body(options: Mapping[str, Any], settings: Iterable[str], file: Path | None,
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
 
 
-def _options_of(api: Api, job: Json) -> dict[str, str] | None:
+def options_of(api: Api, job: Json) -> dict[str, str] | None:
     """Return the trainer's names, each with the field that it means, or with nothing for an option.
 
     None if the server does not tell, or the trainer is not clear.

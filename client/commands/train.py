@@ -165,9 +165,9 @@ def clone(
 
 def _again(reference: str, verb: str, settings: list[str] | None, *, is_watched: bool, as_json: bool) -> None:
     api = connect()
-    job_id = references.job_id(api, reference)
-    changes = fields.from_settings(settings or [])
-    new = call(api, "POST", f"/v1/jobs/{job_id}/{verb}", body=changes, feature=f"{verb} of jobs")
+    job = references.job(api, reference)
+    changes = fields.from_settings(settings, requests.options_of(api, job)) if settings else {}
+    new = call(api, "POST", f"/v1/jobs/{job['id']}/{verb}", body=changes, feature=f"{verb} of jobs")
     _started(api, new, is_watched=is_watched, as_json=as_json)
 
 
