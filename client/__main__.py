@@ -52,7 +52,7 @@ def _usage(error: typer.TyperException, *, as_json: bool) -> int:
         return USAGE
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "stoker"
-    line = f"{message[0].lower()}{message[1:]}{' ' if near else '; '}See {command} --help"
+    line = f"{message[0].lower()}{message[1:]}{' See' if message.endswith('?') else '; see'} {command} --help"
     problem: Json = {"title": "wrong usage", "detail": line}
     print_error(line, problem, as_json=as_json)
     return USAGE

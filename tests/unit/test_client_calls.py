@@ -167,7 +167,7 @@ def test_an_address_without_an_answer_is_a_message_of_one_line(
     [
         (["submit", "cats", "--epoch", "3"], "did you mean --epochs"),
         (["submit", "cats", "--epochs", "three"], "three"),
-        (["sumbit", "cats"], "submit"),
+        (["sumbit", "cats"], "no such command 'sumbit'. Did you mean 'submit'? See stoker --help"),
         (["jobs", "--state", "runing"], "there is no state runing; did you mean running?"),
         (["jobs", "--since", "yesterday"], "--since yesterday: write 2d, 12h, 30min"),
         (["submit", "cats", "-m", "x", "--set", "epochs=three"], "epochs: write a whole number, not three"),
