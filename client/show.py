@@ -93,14 +93,13 @@ def state(job: Json) -> str:
 def job_row(job: Json, *, id_length: int | None = None) -> list[str]:
     """Return a job as a row of the list of jobs."""
     took = duration(seconds_between(job["started_at"], job["finished_at"]))
-    model = " ".join(word for word in (job["framework"], job["model_name"]) if word)
     return [
         job["id"][:id_length],
         plain(job.get("name")),
         state(job),
         job["task"],
         plain(job["dataset_id"]),
-        plain(model),
+        plain(job["model_name"]),
         epochs(job),
         metrics(job["metrics"], _LIST_METRICS),
         local_time(job["created_at"])[:-3],
