@@ -26,6 +26,7 @@ IMAGES = {name: content for name, content in GOOD.items() if name.endswith(".jpg
 
 def unpacked(folder: Path, archive: bytes) -> tuple[Files, Report]:
     report, path, out = Report("cats.zip"), folder / "dataset.zip", folder / "out"
+    folder.mkdir(exist_ok=True)
     path.write_bytes(archive)
     unpack(path, out, lambda name: name.suffix not in {".md", ".zip"}, report, lambda: None)
     return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.is_file()}, report
@@ -154,6 +155,22 @@ def test_damaged_contents_are_refused(tmp_path: Path, packed: bytes, found: byte
 
     with pytest.raises(DatasetInvalidError, match="damaged"):
         unpacked(tmp_path, packed.replace(found, changed, 1))
+
+
+@pytest.mark.parametrize("packed", [zipped, tarred], ids=["zip", "tar"])
+def test_a_hidden_folder_around_all_files_is_read_but_none_among_others(
+    tmp_path: Path, packed: Callable[[Files], bytes]
+) -> None:
+    hidden = {f".cats/{name}": content for name, content in IMAGES.items()}
+
+    assert unpacked(tmp_path / "a", packed(hidden | {".cats/._0.jpg": b"x"}))[0] == hidden
+    assert unpacked(tmp_path / "b", packed(hidden | {"c/0.jpg": b"x"}))[0] == {"c/0.jpg": b"x"}
+
+
+def test_folders_with_a_backslash_are_folders(tmp_path: Path) -> None:
+    packed = raw_zip([(b"train\\", b""), (b"train\\cat\\", b""), (b"train\\cat\\0.jpg", b"x")])
+
+    assert unpacked(tmp_path, packed)[0] == {"train/cat/0.jpg": b"x"}
 
 
 def test_names_are_decoded_before_backslashes_become_slashes(tmp_path: Path) -> None:

@@ -134,22 +134,31 @@ def _of_zip(zipped: zipfile.ZipFile, source: Archive, report: Report) -> Listing
     checked_count(len(infos))
     if not all(0 <= info.header_offset < source.size for info in infos):
         raise zipfile.BadZipFile("an entry lies outside of it")
-    entries = [
-        Entry(name, info.file_size, info.compress_size, info.header_offset, info)
-        for info, name in zip(infos, map(names.checked_path, _zip_names(infos, report)), strict=True)
-        if not info.is_dir() and not names.is_ignored(name) and _is_readable(info, name)
+    found = _zip_names(infos, report)
+    files = [
+        Entry(path, info.file_size, info.compress_size, info.header_offset, info)
+        for info, name, path in zip(infos, found, map(names.checked_path, found), strict=True)
+        if not info.is_dir() and not name.endswith("\\")  # as .NET writes folders
     ]
+    entries = _without_ignored(files)
+    for entry in entries:
+        _check_readable(entry.member, entry.path)
     return Listing(entries, sum(info.file_size for info in infos), partial(_open_entry, zipped, source.path), zipped)
 
 
-def _is_readable(info: zipfile.ZipInfo, name: PurePosixPath) -> bool:
+def _without_ignored(files: list[Entry]) -> list[Entry]:
+    """Return the files that no system or tool wrote for itself; a hidden folder around all files is none of these."""
+    inner = (entry for entry in files if not names.is_ignored(PurePosixPath(*entry.path.parts[1:])))
+    return [entry for entry in files if not names.is_ignored(entry.path)] or list(inner)
+
+
+def _check_readable(info: zipfile.ZipInfo, name: PurePosixPath) -> None:
     if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG}:
         raise DatasetInvalidError(f"{name}: a symbolic link or device: zip the files themselves (zip -r, without -y)")
     if info.flag_bits & _ENCRYPTED or info.compress_type == 99:  # noqa: PLR2004 -- AES
         raise DatasetInvalidError(f"{name}: encrypted: make the archive without a password")
     if info.compress_type not in _METHODS:
         raise DatasetInvalidError(f"{name}: compressed in a way that is not supported: use Deflate, as most tools do")
-    return True
 
 
 def _zip_names(infos: Iterable[zipfile.ZipInfo], report: Report) -> list[str]:
@@ -257,18 +266,17 @@ def _of_tar(tar: tarfile.TarFile, report: Report) -> Listing:
         members.append(member)
     raw = [member.name.encode("utf-8", "surrogateescape") for member in members]
     found = decoding.decoded(raw, encoding(), report)
-    entries = [
-        Entry(name, member.size, None, member.offset, member)
-        for member, name in zip(members, map(names.checked_path, found), strict=True)
-        if not member.isdir() and not names.is_ignored(name) and _is_plain(member, name)
+    files = [
+        Entry(path, member.size, None, member.offset, member)
+        for member, path in zip(members, map(names.checked_path, found), strict=True)
+        if not member.isdir()
     ]
+    entries = _without_ignored(files)
+    for entry in entries:
+        if not entry.member.isreg() or entry.member.issparse():
+            what = "a symbolic link or device: pack the files themselves (tar --dereference)"
+            raise DatasetInvalidError(f"{entry.path}: {what}")
     return Listing(entries, total_bytes, partial(_open_member, tar), None)
-
-
-def _is_plain(member: tarfile.TarInfo, name: PurePosixPath) -> bool:
-    if not member.isreg() or member.issparse():
-        raise DatasetInvalidError(f"{name}: a symbolic link or device: pack the files themselves (tar --dereference)")
-    return True
 
 
 def _open_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
