@@ -1,8 +1,10 @@
 """Download a job's files: several at once, each continued where an earlier download stopped."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -22,7 +24,7 @@ _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 60.0
 #: characters that Windows does not allow in names
 _RESERVED = str.maketrans(dict.fromkeys('<>:"\\|?*', "_"))
-_PARTIAL = 206
+_PARTIAL, _EMPTY_OBJECT = 206, 416
 
 
 def path_of(key: str, job_id: str) -> PurePosixPath:
@@ -106,41 +108,55 @@ def _one(http: "httpx.Client", links: _Links, artifact: Json, path: Path, bar: T
     """Download one object; a failure is tried again from where it stopped."""
     import httpx  # noqa: PLC0415 -- as above
 
-    if path.is_file() and path.stat().st_size == artifact["size_bytes"]:
-        is_same = path.stat().st_mtime >= _stored_at(artifact)
-        if is_same:
-            bar.add(artifact["size_bytes"], is_old=True)
-            return None
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in reversed(range(_TRIES)):
         try:
-            return _receive(http, links.url(artifact["key"], is_new=left < _TRIES - 1), path, artifact, bar)
+            url = links.url(artifact["key"], is_new=left < _TRIES - 1)
+            etag, modified_at = _version(http, url, path)
+            if _is_there(path, artifact["size_bytes"], modified_at):
+                bar.add(artifact["size_bytes"], is_old=True)
+                return
+            part = part_path(path, etag)
+            _receive(http, url, part, artifact["size_bytes"], bar)
+            if not bar.is_stopped:
+                part.replace(path)
+                os.utime(path, (modified_at, modified_at))
         except (httpx.TransportError, UnavailableError) as error:
             if not left or bar.is_stopped:
                 line = f"{path.name} was not downloaded ({error or type(error).__name__}); run the command again"
                 raise UnavailableError(line) from error
             time.sleep(_TRIES - left)
-    return None
+        else:
+            return
 
 
-def _stored_at(artifact: Json) -> float:
-    from datetime import datetime  # noqa: PLC0415
+def _version(http: "httpx.Client", url: str, path: Path) -> tuple[str, float]:
+    """Return an object's ETag and time; a running job replaces its checkpoints, often by one of the same size."""
+    with http.stream("GET", url, headers={"Range": "bytes=0-0"}) as response:
+        if response.status_code != _EMPTY_OBJECT:
+            _check(response, path)
+        modified = response.headers.get("Last-Modified")
+        return response.headers.get("ETag", ""), parsedate_to_datetime(modified).timestamp() if modified else 0.0
 
-    text = artifact.get("modified_at") or artifact.get("last_modified")
-    return datetime.fromisoformat(text).timestamp() if text else 0.0
+
+def _is_there(path: Path, size: int, modified_at: float) -> bool:
+    """Return whether this version was downloaded before: a file has the time of its object."""
+    return path.is_file() and path.stat().st_size == size and int(path.stat().st_mtime) == int(modified_at)
 
 
-def _receive(http: "httpx.Client", url: str, path: Path, artifact: Json, bar: TransferBar) -> None:
-    # The version is in the name: a part of an older version is never continued.
-    version = sha256(f"{artifact['size_bytes']} {artifact.get('etag') or artifact.get('modified_at')}".encode())
-    part = path.with_name(f"{path.name}.{version.hexdigest()[:8]}.part")
+def part_path(path: Path, etag: str) -> Path:
+    """Return the file for an unfinished download of a version: a part of another version is never continued."""
+    return path.with_name(f"{path.name}.{sha256(etag.encode()).hexdigest()[:8]}.part")
+
+
+def _receive(http: "httpx.Client", url: str, part: Path, size: int, bar: TransferBar) -> None:
+    """Append what is missing to a part, or write it from the start."""
     done = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={done}-"} if done else {}
     counted = 0
     try:
-        if done < artifact["size_bytes"] or not artifact["size_bytes"]:
-            with http.stream("GET", url, headers=headers) as response:
-                _check(response, path)
+        if done < size or not size:
+            with http.stream("GET", url, headers={"Range": f"bytes={done}-"} if done else {}) as response:
+                _check(response, part)
                 is_continued = response.status_code == _PARTIAL
                 counted = done if is_continued else 0
                 bar.add(counted, is_old=True)
@@ -151,11 +167,10 @@ def _receive(http: "httpx.Client", url: str, path: Path, artifact: Json, bar: Tr
                         file.write(chunk)
                         bar.add(len(chunk))
                         counted += len(chunk)
-        _require_complete(part, artifact["size_bytes"])
+        _require_complete(part, size)
     except BaseException:
         bar.add(-counted, is_old=True)
         raise
-    part.replace(path)
 
 
 def _require_complete(part: Path, size: int) -> None:

@@ -17,7 +17,8 @@ from urllib.parse import parse_qsl
 import httpx
 import pytest
 
-from client import api, uploads
+from client import api, downloads, uploads
+from client.artifacts import artifacts_of
 from client.home import read_environment
 from infra.local import bucket
 from tests.conftest import ROOT, eventually
@@ -298,6 +299,16 @@ def test_files_are_downloaded_once_and_continued(laptop: Laptop, access: api.Api
     assert laptop.stoker("download", job["id"], "--to", str(to)).code == 0
     assert best.stat().st_mtime_ns == written
     assert (to / "logs/attempt-1.log").exists()
+
+    newer = random.Random(5).randbytes(3 * MIB)  # of the same size, as a running job's next best.pt
+    (laptop.folder / "stored").write_bytes(newer)
+    bucket.upload(laptop.folder / "stored", f"checkpoints/job-{job['id']}/best.pt", {})
+    url = next(row["url"] for row in artifacts_of(access, job["id"]) if row["key"].endswith("best.pt"))
+    part = downloads.part_path(best, httpx.get(url).headers["ETag"])
+    part.write_bytes(newer[:MIB])  # as far as a killed download had come
+    assert laptop.stoker("download", job["id"], "best.pt", "--to", str(to)).code == 0
+    assert best.read_bytes() == newer
+    assert not part.exists()
 
     wrong = laptop.stoker("download", job["id"], "last.pt", "--to", str(to))
     assert wrong.code == 2
