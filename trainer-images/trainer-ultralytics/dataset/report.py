@@ -37,11 +37,12 @@ class Problem:
     refused: bool = False
     files: list[dict[str, str]] = field(default_factory=list)
 
-    def described(self, most: int = NAMED) -> str:
-        """Return the count, the kind and the first few names."""
-        named = [f"{file['file']}: {file['reason']}" for file in self.files[:most]]
+    def described(self, most: int = NAMED, *, is_brief: bool = False) -> str:
+        """Return the count, the kind and the first few names; in brief without reasons and a kind's advice."""
+        named = [file["file"] if is_brief else f"{file['file']}: {file['reason']}" for file in self.files[:most]]
         names = ", ".join(named + ["…"] * (self.count > len(named)))
         kind = self.kind if self.count != 1 else _PLURAL.sub(r"\1", self.kind, count=1)
+        kind = kind.partition(":")[0] if is_brief else kind  # advice follows a colon
         return f"{self.count} {kind} ({names})" if named else f"{self.count} {kind}"
 
 
@@ -136,8 +137,9 @@ class Report:
         left_out = [problem for problem in self.problems.values() if not problem.refused]
         broken = f"{len(self._broken)} of {self._items} are broken; DATASET_BROKEN_SHARE allows {self._tolerated}"
         first = [*self.refusals, *([broken] if self._is_too_broken() else [])]
-        for most in range(NAMED, -1, -1):  # fewer names, rather than fewer kinds
-            text = "; ".join([*first, *(problem.described(most) for problem in left_out)])
+        for most, is_brief in ((NAMED, False), (2, False), (1, False), (1, True), (0, False), (0, True)):
+            # Fewer names, rather than fewer kinds.
+            text = "; ".join([*first, *(problem.described(most, is_brief=is_brief) for problem in left_out)])
             message = f"{self.dataset}: {text}" if text and self.dataset else text
             if len(message) <= MESSAGE_LIMIT:
                 break

@@ -90,11 +90,16 @@ def check_unmatched(labels: TextLabels, report: Report) -> None:
     names = listed([contents.name(path) for path in unmatched], 3)
     text = f"{len(unmatched)} label files match no image ({names})"
     if len(without) > 1 and len(unmatched) > 1 and len(without) * 10 >= len(contents.images):
-        place = labels.expected(without[0])[0]
+        place, stems = labels.expected(without[0])[0], {normal(path.stem) for path in unmatched}
+        advice = (
+            "Rename the folder of the images to images/, and that of the labels to labels/"
+            if any(normal(image.stem) in stems for image in without)
+            else "Give them the image's name, in a folder labels/ beside images/"
+        )
         report.refuse(
             "label files without an image",
             f"{text}, and {len(without)} images have no label file: the labels of {contents.name(without[0])} are "
-            f"looked for at {place}. Give them the image's name, in a folder labels/ beside images/",
+            f"looked for at {place}. {advice}",
         )
         return
     report.guess("label files without an image", f"{text}; they were not used")

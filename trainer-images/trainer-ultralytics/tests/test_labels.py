@@ -118,6 +118,8 @@ def test_all_kinds_of_faults_are_named_at_once(tmp_path: Path) -> None:
 
     message = str(refusal.value)
     assert len(message) <= 500
+    assert "images/train/7.png" in message
+    assert all(f"labels/train/{number}.txt" in message for number in range(6))
     for fault in ("does not name", "outside", "columns", "words", "commas", "pixels", "broken image"):
         assert fault in message, fault
 
@@ -242,7 +244,16 @@ def test_labels_in_another_place_than_ultralytics_looks_are_refused_with_the_pla
     }
     files["data.yaml"] = b"train: train/img\nval: images/val\nnames: [tall, wide]"
 
-    with pytest.raises(DatasetInvalidError, match=r"train/img/0.png are looked for at train/img/0.txt"):
+    with pytest.raises(
+        DatasetInvalidError, match=r"train/img/0.png are looked for at train/img/0.txt. Rename the folder"
+    ):
+        read(tmp_path, files)
+
+
+def test_labels_whose_names_are_not_the_images_are_refused(tmp_path: Path) -> None:
+    files = {name.replace("labels/train/", "labels/train/label_"): content for name, content in good().items()}
+
+    with pytest.raises(DatasetInvalidError, match=r"labels/train/0.txt. Give them the image's name"):
         read(tmp_path, files)
 
 
