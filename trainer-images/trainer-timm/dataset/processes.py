@@ -1,5 +1,6 @@
 """Work on many files by all cores: in processes that are forked, and so have all that this one has read already."""
 
+import gc
 import os
 import threading
 import time
@@ -50,6 +51,7 @@ def _waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
 def _begin(function: Callable[[Any], Any], parent: int) -> None:
     global _function  # noqa: PLW0603 -- a pool's initializer has no other place
     _function = function
+    gc.disable()  # it would write to each object, and so copy all memory that is shared with the parent
     threading.Thread(target=_end_with, args=[parent], daemon=True).start()
 
 
