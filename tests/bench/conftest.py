@@ -6,12 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
 from tests.conftest import ROOT, forget
 
+T = TypeVar("T")
 RESULTS = ROOT / ".stoker/bench.json"
 TABLE = ROOT / ".stoker/bench.md"
 #: a few minutes for a look, instead of what the documents quote
@@ -94,12 +95,12 @@ def markdown(figures: Iterable[Figure]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def by_turns(turns: int, *measures: Callable[[], float]) -> list[list[float]]:
+def by_turns(turns: int, *measures: Callable[[], T]) -> list[list[T]]:
     """Measure one after the other, again and again, so that whatever slows the machine down slows all of them down.
 
     Every other turn goes the other way round: who comes second finds caches warm, and disks busy.
     """
-    rounds: list[list[float]] = []
+    rounds: list[list[T]] = []
     for turn in range(turns):
         order = range(len(measures)) if turn % 2 == 0 else range(len(measures) - 1, -1, -1)
         taken = {place: measures[place]() for place in order}
