@@ -17,7 +17,7 @@ _WRAPPERS = {"images", "image", "imgs", "data", "dataset", "classes"}  # folders
 _PIXELS = {"images", "image", "imgs", "img", "jpegimages"}
 _TARGETS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "groundtruth", "ground_truth"}
 _SPLIT = re.compile(
-    r"(?:.*[\W_])?(?:(?P<train>train(?:ing)?|学習|训练|訓練|학습|훈련)"
+    r"(?P<prefix>.*[\W_])?(?:(?P<train>train(?:ing)?|学習|训练|訓練|학습|훈련)"
     r"|(?P<val>val(?:id(?:at(?:e|ion))?)?|dev|検証|验证|驗證|검증)"
     r"|(?P<test>test(?:ing)?|eval(?:uation)?|holdout|测试|測試|테스트|시험))"
     r"[\W_]*(?:set|data|dataset|images?|imgs?|split)?[\W_]*\d*"
@@ -61,6 +61,8 @@ def arranged(images: Iterable[Path], root: Path, report: Report, *, val_share: f
     classes = sorted(train or ())
     _refuse_masks(classes, report)
     _refuse_folds(classes, train or {}, report)
+    if len(classes) >= FEWEST and all(split_of(name) and not _is_prefixed(name) for name in classes):
+        report.refuse("splits", f"{_folders(classes)} may be splits or classes: {SHAPE}")
     if len(classes) < FEWEST:
         folders = f"only one class folder, {classes[0]}/" if classes else "no class folders with images"
         report.refuse("classes", f"{folders}; {FEWEST} or more are needed: {SHAPE}{_hint(files, report)}")
@@ -81,6 +83,11 @@ def split_of(name: str) -> str | None:
     """Return train, val or test for a folder that is called so, in any case or in the usual variants."""
     match = _SPLIT.fullmatch(_normal(name))
     return match and match.lastgroup
+
+
+def _is_prefixed(name: str) -> bool:
+    match = _SPLIT.fullmatch(_normal(name))
+    return bool(match and match["prefix"])
 
 
 def usable(data: Data, paths: Mapping[Path, Path], report: Report) -> Data:
@@ -136,9 +143,10 @@ def _unwrapped(files: Files, report: Report) -> Files:
     """Remove the folders around all images; images beside the only folder are left out."""
     while files:
         tops = {parts[0] for parts, _ in files if len(parts) > 1}
-        if len(tops) != 1 or split_of(*tops):
-            return files
         inside = [(parts[1:], path) for parts, path in files if len(parts) > 1]
+        has_splits = any(len(parts) > 1 and split_of(parts[0]) == "train" for parts, _ in inside)
+        if len(tops) != 1 or (split_of(*tops) and not has_splits):
+            return files
         if not any(len(parts) > 1 for parts, _ in inside):
             return files  # the only folder is a class
         for _, path in [file for file in files if len(file[0]) == 1]:
@@ -157,9 +165,12 @@ def _splits(files: Files, report: Report) -> Splits:
         kinds[split_of(name) or ""].append(name)
     trains, others = kinds["train"], kinds["val"] + kinds["test"]
     like_splits = trains + others
-    if kinds[""] and not (trains and others) and not any(_has_folders(folders[name]) for name in like_splits):
+    is_any_prefixed = not trains and any(_is_prefixed(name) for name in like_splits)  # blood test/ and rapid test/
+    are_classes = (kinds[""] and not (trains and others)) or is_any_prefixed
+    if are_classes and not any(_has_folders(folders[name]) for name in like_splits):
         if like_splits:  # such as bus/, car/ and train/
-            report.guess("splits", f"{_folders(like_splits)} is taken for a class, like {_folders(kinds[''])}")
+            beside = f", like {_folders(kinds[''])}" if kinds[""] else ""
+            report.guess("splits", f"{_folders(like_splits)}: taken for classes{beside}")
         return _of_flat(files, folders, report)
     if not like_splits:
         return _of_flat(files, folders, report)

@@ -58,6 +58,8 @@ def both(train: str, val: str) -> list[str]:
         ("train", "test", True),
         ("학습", "검증", True),
         ("cats/train", "cats/val", False),
+        ("training_data/train", "training_data/val", False),
+        ("test_set/Train", "test_set/Test", True),
         ("a/b c/train", "a/b c/val", False),
         ("images/train", "images/val", False),
     ],
@@ -134,7 +136,14 @@ def test_a_class_called_train_is_a_class_which_is_said(tmp_path: Path) -> None:
     placed, report = arranged(tmp_path, names_below("bus", "car", "train", count=4))
 
     assert {name.partition("/")[2] for name in placed} == {"bus", "car", "train"}
-    assert "train/ is taken for a class" in report.guesses[0]["message"]
+    assert "train/: taken for classes, like bus/, car/" in report.guesses[0]["message"]
+
+
+def test_classes_whose_names_end_in_test_are_classes_which_is_said(tmp_path: Path) -> None:
+    placed, report = arranged(tmp_path, names_below("blood test", "rapid test", count=4))
+
+    assert {name.partition("/")[2] for name in placed} == {"blood test", "rapid test"}
+    assert "taken for classes" in report.guesses[0]["message"]
 
 
 def test_valid_and_invalid_are_classes(tmp_path: Path) -> None:
@@ -178,6 +187,7 @@ def test_images_in_no_class_are_left_out_and_named(tmp_path: Path) -> None:
     ("names", "skipped", "named"),
     [
         (names_below("valid", "testing"), (), ["testing/, valid/", "Rename one to train/", "classes other names"]),
+        (names_below("train/test", "train/val"), (), ["test/, val/ may be splits or classes"]),
         (names_below("train1/a", "train2/a", "val/a"), (), ["train1/, train2/, val/", "more than one"]),
         (both("train", "val") + names_below("valid/cat"), (), ["val/, valid/ all look like val/"]),
         (names_below("a/train/cat", "b/train/cat"), (), ["a/, b/ each hold a train/", "several datasets"]),
