@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from functions.api import tokens
 from functions.api.requests import Request
-from functions.api.responses import Response, reply, tagged
+from functions.api.responses import Response, empty, reply, tagged
 from functions.api.routes import api, function, route
 from functions.domain import curves, descriptions, names
 from functions.domain.declarations import Declaration, Option
@@ -215,6 +215,18 @@ def describe_job(_: Request, job_id: str, body: Changes) -> JobView:
     return views.job_json(jobs_store.describe(job_id, body.columns()))  # 404, 422, 503
 
 
+@route("DELETE", "/v1/jobs/{job_id}", access=api("jobs:write"), statuses=(204,))
+def delete_job(_: Request, job_id: str) -> Response:
+    """Delete an ended job: its objects in the bucket, and then its rows.
+
+    If the storage is unavailable, nothing is lost: delete it again later. Jobs that were made of it stay.
+    """
+    jobs_store.refuse_open(queries.job(job_id), job_id)  # 404, 409, 503
+    storage.delete_artifacts(job_id)  # 503
+    jobs_store.remove(job_id, now=tokens.now())  # 404, 409, 503
+    return empty(204)
+
+
 @route("GET", "/v1/jobs/{job_id}/events", access=READ)
 def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPage:
     """List a job's timeline (state changes, events and heartbeats), oldest first."""
@@ -305,6 +317,7 @@ jobs = function(
     list_jobs,
     get_job,
     describe_job,
+    delete_job,
     list_job_events,
     get_job_metrics,
     get_job_log,

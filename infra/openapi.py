@@ -44,10 +44,11 @@ _REFUSALS = {
     413: "The body is too large.",
     415: "The body's content type is not JSON.",
     422: "A field, parameter or header cannot be used; `errors` names it.",
+    429: "The caller has created too many jobs: try again later.",
     500: "A defect of Stoker; its log has the details under the trace id.",
     503: "The database, the storage or the cluster is busy or unavailable: try again.",
 }
-_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
+_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
 _SUCCESSES = {
     200: "Done.",
     201: "Created.",
@@ -154,9 +155,10 @@ def _refusals(route: Route) -> list[int]:
     never = {
         403: route.access.scheme == "callback",
         404: not (is_of_job or has_upload),
-        409: not (route.method == "POST" and is_of_job),
+        409: not (route.method in {"POST", "DELETE"} and is_of_job),
         413: not has_body,
         415: not is_parsed,
+        429: route.function != "create_job",
         422: not is_parsed and route.query is None and not has_name,
     }
     return [status for status in _REFUSALS if not never.get(status, False)]

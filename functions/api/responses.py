@@ -51,7 +51,12 @@ def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Respo
         "trace_id": logs.context.get().get("trace_id", ""),
         **refusal.members,
     }
-    of_status = {503: {"retry-after": "5"}, 401: {"www-authenticate": "Bearer"}}.get(refusal.status, {})
+    retry_after = refusal.members.get("retry_after_seconds", 5)
+    of_status = {
+        503: {"retry-after": "5"},
+        429: {"retry-after": str(retry_after)},
+        401: {"www-authenticate": "Bearer"},
+    }.get(refusal.status, {})
     # Not msgspec: a detail may quote lone surrogates, which only json writes as escapes.
     content = json.dumps(members).encode()
     return Response(

@@ -9,6 +9,7 @@ Refusal
 ├── TooLarge            413
 ├── UnsupportedMedia    415
 ├── Unusable            422   names the fields to change
+├── TooMany             429   says when to try again
 └── Busy                503   the store or the storage is unavailable: retry later
 """
 
@@ -86,6 +87,13 @@ class Unusable(Refusal):
 
     status = 422
     title = "the request cannot be used"
+
+
+class TooMany(Refusal):
+    """The caller has reached a limit; ``members["retry_after_seconds"]`` says when to try again."""
+
+    status = 429
+    title = "too many requests"
 
 
 class Busy(Refusal):

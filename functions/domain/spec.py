@@ -81,6 +81,17 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
 DESCRIPTION = ("name", "tags", "notes")
 
 
+#: Any of the fields of another job that a new one is to have differently; null: as if the field were not given.
+SpecChanges = msgspec.defstruct(
+    "SpecChanges",
+    [(field.name, field.type | msgspec.UnsetType | None, msgspec.UNSET) for field in msgspec.structs.fields(Spec)],
+    kw_only=True,
+    forbid_unknown_fields=True,
+    module=__name__,
+    namespace={"__doc__": "What differs from the job that a new one is made of; null takes the default."},
+)
+
+
 class Origin(NamedTuple):
     """Where a job comes from."""
 

@@ -1,13 +1,14 @@
 """Turns received events into jobs: each event creates its job once, or is stored as rejected with the reason."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from functions.api import specs
 from functions.domain import identities, names, spec
-from functions.domain.errors import Busy, Forbidden, Refusal, Unusable, unusable_field
+from functions.domain.errors import Busy, Forbidden, Refusal, TooMany, Unusable, unusable_field
 from functions.domain.spec import Origin, Spec
 from functions.domain.states import State
 from functions.events import cloudevents, notifications
@@ -15,11 +16,13 @@ from functions.events.cloudevents import CloudEvent, Headers
 from functions.events.notifications import Rejected, Upload
 from functions.launchers import launching
 from functions.runtime import logs, storage
+from functions.runtime.settings import settings
 from functions.runtime.storage import StoredObject
 from functions.store import jobs, queries, upkeep
 from functions.store.tables import Job
 
 CREATE = "dev.stoker.job.create"
+_RATE_WINDOW = timedelta(hours=1)
 
 
 class GoneError(Unusable):
@@ -132,6 +135,7 @@ def upload(uploaded: Upload, *, now: datetime) -> None:
     identity = identities.of_upload(uploaded.bucket, dataset.key, dataset.etag)
     if specs.is_without_job(dataset.metadata):
         upkeep.ignore(identity, now=now)
+    if queries.is_ignored(identity):
         return
     with naming(names.printable(dataset.key)):
         requested = specs.from_upload(notifications.dataset_id(dataset.key), dataset.metadata)
@@ -178,35 +182,78 @@ def _is_version(stored: StoredObject, uploaded: Upload) -> bool:
     return not (uploaded.version and stored.version) or stored.version == uploaded.version
 
 
-def request(requested: Spec, identity: str | None, origin: Origin, *, now: datetime) -> tuple[Job, bool]:
+def request(
+    requested: Spec,
+    identity: str | None,
+    origin: Origin,
+    *,
+    now: datetime,
+    prepare: Callable[[str], None] | None = None,
+) -> tuple[Job, bool]:
     """Create a requested job from the current version of the dataset, or return the existing job with this identity.
 
+    ``prepare`` is called with the id of the job before it is created.
+
     Raises:
-        Unusable: the dataset does not exist, or not in the requested version.
+        Unusable: the dataset does not exist, or not in the requested version; or the launcher can never start the job.
+        TooMany: the owner has created too many jobs.
         Busy, ConfigurationError: the store or the storage is unavailable or misconfigured.
     """
     existing = queries.job_of(identity) if identity else None
     if existing is not None:
         return _launched(existing, now=now), False
+    _check_rate(origin, now=now)
     keys = [storage.dataset_key(name) for name in names.forms(requested.dataset_id)]
     dataset = next(filter(None, map(storage.head, keys)), None)
     if dataset is None:
-        raise unusable_field("dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first")
-    return _create(requested, dataset, identity, origin, now=now)
+        hint = f"; leave .zip out of {requested.dataset_id}" if requested.dataset_id.lower().endswith(".zip") else ""
+        raise unusable_field(
+            "dataset_id", f"there is no {keys[0]} in the bucket {storage.bucket()}: upload it first{hint}"
+        )
+    return _create(requested, dataset, identity, origin, now=now, prepare=prepare)
 
 
-def _create(
-    requested: Spec, dataset: StoredObject, identity: str | None, origin: Origin, *, now: datetime
+def _check_rate(origin: Origin, *, now: datetime) -> None:
+    """Refuse a request of an owner who has created JOBS_PER_HOUR jobs. Raises TooMany.
+
+    Replicas share nothing but the database, and requests at the same moment do not see each other's jobs: the limit
+    stops a loop that has gone wild, not the last job too many.
+    """
+    limit = settings().jobs_per_hour
+    if not limit or origin.owner is None:
+        return
+    next_at = queries.next_creation_at(origin.owner, limit=limit, window=_RATE_WINDOW, now=now)
+    if next_at is not None:
+        seconds = max(1, math.ceil((next_at - now).total_seconds()))
+        raise TooMany(
+            f"{names.printable(origin.owner)} has created {limit} jobs in the last hour (JOBS_PER_HOUR)",
+            retry_after_seconds=seconds,
+        )
+
+
+def _create(  # noqa: PLR0913 -- as request
+    requested: Spec,
+    dataset: StoredObject,
+    identity: str | None,
+    origin: Origin,
+    *,
+    now: datetime,
+    prepare: Callable[[str], None] | None = None,
 ) -> tuple[Job, bool]:
     """Create the job, or return the existing one; launch it if it is PENDING. The flag says whether it is new."""
     if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
         raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
+    launching.check(requested)
+    job_id = jobs.new_id(now)
+    if prepare is not None:
+        prepare(job_id)
     job, is_new = jobs.create(
         requested,
         dataset_etag=dataset.etag,
         dataset_key=None if dataset.key == storage.dataset_key(requested.dataset_id) else dataset.key,
         identity=identity,
         origin=origin,
+        job_id=job_id,
         trace_id=logs.context.get()["trace_id"],
         now=now,
     )

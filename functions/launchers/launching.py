@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from functions.api import tokens
-from functions.domain.errors import ConfigurationError, WrongState
-from functions.domain.spec import hyperparameters_json
+from functions.domain.errors import ConfigurationError, WrongState, unusable_field
+from functions.domain.spec import Spec, hyperparameters_json
 from functions.domain.states import FINAL, Reason, State
 from functions.launchers import base
 from functions.runtime import storage
@@ -15,6 +15,19 @@ from functions.runtime.logs import log
 from functions.runtime.settings import settings, storage_environment
 from functions.store import jobs, queries, upkeep
 from functions.store.tables import Job
+
+
+def check(requested: Spec) -> None:
+    """Refuse at once what the launcher could never start.
+
+    Raises:
+        Unusable: a field asks for more than there is.
+    """
+    if settings().launcher == "local" and requested.gpus:
+        available = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        if requested.gpus > available:
+            has = f"this machine has {available} NVIDIA GPUs" if available else "this machine has no NVIDIA GPU"
+            raise unusable_field("gpus", f"{has}; use {f'at most {available}' if available else '0'}")
 
 
 def configured_launcher() -> base.Launcher:

@@ -160,10 +160,12 @@ class Settings(msgspec.Struct, frozen=True):
     #: the age at which sweep treats an upload's notification as lost, and how far back sweep searches
     upload_grace_seconds: Positive = 60.0
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+    #: how many jobs the subject of a token may create by HTTP requests in an hour; 0: any number
+    jobs_per_hour: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     #: the largest dataset that upload links are given for; S3's own limit is 5 TiB
     upload_limit_bytes: Annotated[int, msgspec.Meta(ge=1, le=5 * 1024**4)] = 1024**4
     #: how long after a job's end its events stay in the store before they are archived to the bucket; 0: forever
-    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 90
 
     k_sink: str = ""
     #: a file with the token for the sink

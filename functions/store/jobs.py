@@ -24,7 +24,7 @@ from functions.domain.spec import UNKNOWN, Origin, Spec, as_json
 from functions.domain.states import BEFORE, FINAL, NEXT, Reason, State
 from functions.runtime import logs
 from functions.store.session import log_after_commit, read, write
-from functions.store.tables import Job, JobEvent, JobTag, Moment, Outbox
+from functions.store.tables import IgnoredUpload, Job, JobEvent, JobTag, Moment, Outbox
 from functions.store.views import job_json
 
 #: an additional WHERE condition of an update
@@ -40,6 +40,7 @@ def create(  # noqa: PLR0913 -- the columns of a new job
     dataset_etag: str | None = None,
     dataset_key: str | None = None,
     origin: Origin = UNKNOWN,
+    job_id: str | None = None,
 ) -> tuple[Job, bool]:
     """Create a PENDING job, or return the existing job with this identity; the flag says whether the job is new.
 
@@ -49,8 +50,7 @@ def create(  # noqa: PLR0913 -- the columns of a new job
         IntegrityError: the job has no identity, and its random id exists already.
     """
     job = Job(
-        # Ids begin with the time, so that recent jobs are close together in the indexes.
-        id=f"{int(now.timestamp()):08x}{secrets.token_hex(6)}",
+        id=job_id or new_id(now),
         identity=identity,
         name=spec.name,
         name_key=descriptions.search_key(spec.name) if spec.name else None,
@@ -89,6 +89,11 @@ def create(  # noqa: PLR0913 -- the columns of a new job
         return existing, False
 
 
+def new_id(now: datetime) -> str:
+    """Return a new job's id. It begins with the time, so that recent jobs are close together in the indexes."""
+    return f"{int(now.timestamp()):08x}{secrets.token_hex(6)}"
+
+
 def _add_tags(session: Session, job: Job) -> None:
     session.add_all(JobTag(job_id=job.id, tag=tag, created_at=job.created_at) for tag in job.tags or [])
 
@@ -112,6 +117,40 @@ def describe(job_id: str, changes: Mapping[str, Any]) -> Job:
             session.execute(delete(JobTag).where(col(JobTag.job_id) == job_id))
             _add_tags(session, job)
         return job
+
+
+def remove(job_id: str, *, now: datetime) -> None:
+    """Delete an ended job with its timeline, and tell so by an event. Its upload makes no second job.
+
+    Raises:
+        NotFound: the job does not exist.
+        WrongState: the job has not ended.
+    """
+    with write() as session:
+        job: Job | None = session.scalar(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.state).in_(FINAL))
+            .values(sequence=Job.sequence + 1)
+            .returning(Job)
+        )
+        if job is None:
+            refuse_open(session.get(Job, job_id), job_id)
+            raise NotFound(f"there is no job {job_id}")  # it was deleted in between
+        _add_outbox_row(session, job, "deleted", now=now)
+        if job.identity is not None:
+            session.merge(IgnoredUpload(identity=job.identity, at=now))
+        for table in (JobEvent, JobTag):
+            session.execute(delete(table).where(col(table.job_id) == job_id))
+        session.execute(delete(Job).where(col(Job.id) == job_id))
+        log_change(session, job, "the job is deleted")
+
+
+def refuse_open(job: Job | None, job_id: str) -> None:
+    """Raise WrongState if a job has not ended; NotFound if there is none."""
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    if job.state not in FINAL:
+        raise WrongState(f"job {job_id} is {job.state}: cancel it before you delete it", state=job.state)
 
 
 def move(  # noqa: PLR0913 -- the columns that a change of state writes
@@ -286,19 +325,23 @@ def _add_state_rows(session: Session, job: Job, *, now: datetime, delivery: Deli
             at=now,
         )
     )
+    _add_outbox_row(session, job, job.state.lower(), now=now)
+    session.flush()
+    level = logging.WARNING if job.state == State.FAILED else logging.INFO
+    log_change(session, job, f"the job is {job.state}", level=level, reason=job.reason, detail=job.message)
+
+
+def _add_outbox_row(session: Session, job: Job, event: str, *, now: datetime) -> None:
     session.add(
         Outbox(
             job_id=job.id,
             sequence=job.sequence,
-            type=f"dev.stoker.job.{job.state.lower()}",
-            data=job_json(job) | {"actor": actor},
+            type=f"dev.stoker.job.{event}",
+            data=job_json(job) | {"actor": logs.actor()},
             trace_id=job.trace_id,
             created_at=now,
         )
     )
-    session.flush()
-    level = logging.WARNING if job.state == State.FAILED else logging.INFO
-    log_change(session, job, f"the job is {job.state}", level=level, reason=job.reason, detail=job.message)
 
 
 def log_change(session: Session, job: Job, message: str, *, level: int = logging.INFO, **fields: Any) -> None:

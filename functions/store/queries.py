@@ -1,7 +1,7 @@
 """Read-only queries: one job, pages of jobs, a job's events, rejected events."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -44,6 +44,20 @@ def is_processed(identities: Collection[str]) -> bool:
             session.exec(select(column).where(column.in_(identities)).limit(1)).first() is not None
             for column in (col(Job.identity), col(IgnoredUpload.identity))
         )
+
+
+def is_ignored(identity: str) -> bool:
+    """Return whether an upload makes no job: by its metadata, or because its job was deleted."""
+    with read() as session:
+        return session.get(IgnoredUpload, identity) is not None
+
+
+def next_creation_at(owner: str, *, limit: int, window: timedelta, now: datetime) -> datetime | None:
+    """Return when an owner may create the next job, at ``limit`` jobs in a window; None if at once."""
+    newest = select(Job.created_at).where(Job.owner == owner, col(Job.created_at) > now - window)
+    with read() as session:
+        nth = session.exec(newest.order_by(col(Job.created_at).desc()).offset(limit - 1).limit(1)).first()
+    return None if nth is None else nth + window
 
 
 def count_jobs_of_datasets(dataset_ids: Collection[str], *, limit: int = 1_000) -> dict[str, int]:

@@ -204,7 +204,7 @@ class JobEvent(SQLModel, table=True):
 
 
 class Outbox(SQLModel, table=True):
-    """CloudEvents to deliver: one row per change of state, written in the same transaction."""
+    """CloudEvents to deliver: one row per change of state or deletion, written in the same transaction."""
 
     __table_args__ = (
         UniqueConstraint("job_id", "sequence", name="outbox_in_order"),
@@ -213,7 +213,8 @@ class Outbox(SQLModel, table=True):
     )
 
     id: int | None = _serial()
-    job_id: str = Field(foreign_key="job.id")
+    #: without a foreign key: the event of a deletion outlives the job
+    job_id: str
     sequence: int
     type: str
     data: dict[str, Any] = _json()

@@ -151,6 +151,13 @@ def test_each_operation_works_with_a_generated_client(  # noqa: PLR0915 -- one c
     status, shown = call("get_job_metrics", job_id, points=10)
     assert (status, shown.rows, shown.columns["loss"]) == (200, 1, [0.5])
     assert call("get_job_log", job_id, offset=-10) == (200, "")
+    s3.put_object(Bucket=BUCKET, Key=f"checkpoints/job-{job_id}/last.pt", Body=b"x")
+    status, resumed = call("resume_job", job_id, body=models.SpecChanges(epochs=7))
+    assert (status, resumed.resumed_from, resumed.epochs) == (201, job_id, 7)
+    status, clone = call("clone_job", job_id, body=models.SpecChanges(seed=1), idempotency_key="again")
+    assert (status, clone.cloned_from) == (201, job_id)
+    assert call("delete_job", clone.id)[0] == 409
+    assert call("delete_job", job_id) == (204, None)
     (framework,) = call("list_frameworks")[1].frameworks
     assert (framework.framework, framework.models, framework.options) == ("stub", ["stub*"], None)
 

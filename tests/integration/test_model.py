@@ -276,6 +276,16 @@ class Store(RuleBasedStateMachine):
         else:
             assert got == WrongState
 
+    @rule(job=jobs, name=st.none() | st.sampled_from(["a", "B"]))
+    def describe(self, job: str, name: str | None) -> None:
+        """Change what people wrote, which changes nothing else, whatever the state."""
+        assert store.describe(job, {"name": name, "tags": [name] if name else []}).name == name
+
+    @rule(job=jobs, now=MOMENTS)
+    def delete_an_open_job(self, job: str, now: datetime) -> None:
+        if self.models[job].state not in FINAL:
+            assert outcome(lambda: store.remove(job, now=now)) == WrongState
+
     @rule(target=readings, job=jobs)
     def look(self, job: str) -> tuple[str, Job]:
         return job, queries.job(job)

@@ -75,7 +75,7 @@ def test_an_unknown_path_is_404(front: Any) -> None:
     [
         ("DELETE", "/v1/jobs/job-1/heartbeat", "POST"),
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
-        ("POST", "/v1/jobs/job-1", "GET, HEAD, PATCH"),
+        ("POST", "/v1/jobs/job-1", "DELETE, GET, HEAD, PATCH"),
         ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/v1/sweep", "POST"),
     ],
