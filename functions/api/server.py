@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions.api.limits import REQUEST_SECONDS, Limits
 from functions.domain.errors import ConfigurationError
 from functions.runtime import logs
-from functions.runtime.settings import check, settings
+from functions.runtime.settings import allowed_origins, check, settings
 
 _FUNCTIONS = Path(__file__).parents[1]
 #: the time that requests in progress have after SIGTERM
@@ -81,7 +81,24 @@ def application(target: str) -> ASGIApp:
     """Return a function's application with the limits for clients."""
     source = _FUNCTIONS / f"{target}.py"
     framework = functions_framework.aio.create_asgi_app(target, source, "http")  # type: ignore[no-untyped-call]
-    return _Lifespan(Limits(framework))
+    return _Lifespan(Limits(_with_cors(framework)))
+
+
+def _with_cors(framework: ASGIApp) -> ASGIApp:
+    """Return an application that pages of CORS_ORIGINS may call; callers send a token, never a cookie."""
+    origins = allowed_origins()
+    if not origins:
+        return framework
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 -- only where it is used
+
+    return CORSMiddleware(
+        framework,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
+        expose_headers=["ETag", "Location", "Retry-After", "Log-Next-Offset", "Log-Attempt", "Log-Complete"],
+        max_age=3600,
+    )
 
 
 class _Lifespan:

@@ -116,6 +116,8 @@ def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:
     if spec.task == "predict" and not spec.checkpoint_key:
         example = "checkpoints/job-<id>/best.pt"
         yield Problem("checkpoint_key", f"name the weights to predict with, such as {example}")
+    if len((spec.checkpoint_key or "").encode()) > names.KEY_BYTES:
+        yield Problem("checkpoint_key", f"use a key of at most {names.KEY_BYTES:,} bytes in UTF-8")
     if len(hyperparameters_json(spec.hyperparameters)) > HYPERPARAMETERS_LIMIT_BYTES:
         yield Problem("hyperparameters", f"use at most {HYPERPARAMETERS_LIMIT_BYTES:,} bytes of JSON")
     yield from declarations.problems(declared, spec.framework, spec.task, spec.hyperparameters)

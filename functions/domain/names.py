@@ -5,6 +5,8 @@ import unicodedata
 
 #: the most characters of a name and of a key
 NAME_LENGTH, KEY_LENGTH = 200, 900
+#: S3's limit, in UTF-8
+KEY_BYTES = 1_024
 # Control, format and noncharacters. U+200C and U+200D are allowed: Indic and Persian words and emoji need them.
 HIDDEN = (
     r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ufffe\uffff"

@@ -15,6 +15,8 @@ from functions.domain import fields, json_values
 from functions.domain.declarations import Declaration, accepts
 from functions.domain.errors import ConfigurationError, Unusable
 
+#: functions that never read TRAINERS
+_WITHOUT_TRAINERS = frozenset({"heartbeat", "event", "done", "presign", "uploads", "dead_letter"})
 #: the scopes of API tokens
 SCOPES = ("jobs:read", "jobs:write", "datasets:notify", "datasets:write", "metrics:read")
 _SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
@@ -160,6 +162,8 @@ class Settings(msgspec.Struct, frozen=True):
     #: the age at which sweep treats an upload's notification as lost, and how far back sweep searches
     upload_grace_seconds: Positive = 60.0
     upload_horizon_seconds: Positive = 7 * 24 * 3600.0
+    #: the origins of web pages that may call the functions, separated by commas, or *
+    cors_origins: str = ""
     #: how many jobs the subject of a token may create by HTTP requests in an hour; 0: any number
     jobs_per_hour: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     #: the largest dataset that upload links are given for; S3's own limit is 5 TiB
@@ -301,14 +305,15 @@ def _jwt_secrets(text: str) -> dict[str, str]:
 def check() -> None:
     """Check every setting, so that a process with a mistake in one never becomes ready.
 
-    It opens no connections: an unreachable service is not a mistake in the settings.
+    A mistake in TRAINERS stops only functions that read it: running trainers can still call back. It opens no connections: an unreachable service is not a mistake in the settings.
 
     Raises:
         ConfigurationError: the message names every variable to change, a line each.
     """
     mistakes: list[str] = []
-    checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, trainers, check_defaults, check_storage)
-    for check_part in (*checks, check_database, _check_files, _check_issuer, _check_addresses):
+    of_trainers = () if os.environ.get("FUNCTION_TARGET") in _WITHOUT_TRAINERS else (trainers, check_defaults)
+    checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, *of_trainers, check_storage)
+    for check_part in (*checks, check_database, _check_files, _check_issuer, _check_addresses, _check_origins):
         try:
             check_part()
         except ConfigurationError as error:
@@ -333,6 +338,24 @@ def check_storage() -> None:
         raise ConfigurationError("STORAGE_BUCKET: set it to the bucket's name")
     endpoint, address = next(iter(storage_access().items()))
     _check_address(endpoint, address)
+
+
+def allowed_origins() -> list[str]:
+    """Return the origins in CORS_ORIGINS; none while the settings cannot be read."""
+    try:
+        return [origin.strip().rstrip("/") for origin in settings().cors_origins.split(",") if origin.strip()]
+    except ConfigurationError:  # the responses say so
+        return []
+
+
+def _check_origins() -> None:
+    """Check CORS_ORIGINS. Raises ConfigurationError."""
+    for origin in allowed_origins():
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query):
+            raise ConfigurationError(
+                f"CORS_ORIGINS: use origins such as https://console.example.com, not {origin[:100]!r}"
+            )
 
 
 def check_database() -> None:

@@ -235,3 +235,24 @@ def test_a_defect_that_one_upload_meets_keeps_no_other_from_its_job(
 
     assert {job.dataset_id for job in queries.jobs({}, cursor=None, limit=9)[0]} == {"a", "c"}
     assert queries.rejected_events(after=0, limit=9)[0] == []
+
+
+@pytest.mark.parametrize("target", ["heartbeat", "event", "done", "presign", "uploads", "dead_letter"])
+def test_a_broken_registry_stops_no_function_that_does_not_read_it(
+    environment: pytest.MonkeyPatch, target: str
+) -> None:
+    environment.setenv("TRAINERS", "none.json")
+    environment.setenv("FUNCTION_TARGET", target)
+    forget()
+
+    settings.check()
+
+
+@pytest.mark.parametrize("target", ["create_job", "sweep", "jobs", "datasets", "front"])
+def test_a_broken_registry_stops_the_functions_that_read_it(environment: pytest.MonkeyPatch, target: str) -> None:
+    environment.setenv("TRAINERS", "none.json")
+    environment.setenv("FUNCTION_TARGET", target)
+    forget()
+
+    with pytest.raises(ConfigurationError, match="TRAINERS"):
+        settings.check()

@@ -134,3 +134,11 @@ def test_the_registrys_patterns_narrow_what_a_trainer_declares(tmp_path: Any, en
 
 def test_an_option_without_a_type_takes_anything() -> None:
     assert Option("x").refusal([1]) is None
+
+
+def test_a_key_that_no_storage_takes_is_refused() -> None:
+    key = "models/" + "\N{SNOWMAN}" * 400
+
+    assert refused(model_name="mine-1", checkpoint_key=key) == {
+        "checkpoint_key": "use a key of at most 1,024 bytes in UTF-8"
+    }
