@@ -100,11 +100,11 @@ def test_good_settings_pass() -> None:
 def test_a_server_with_a_mistake_does_not_start_and_says_why(
     environment: pytest.MonkeyPatch, tmp_path: Path, target: str
 ) -> None:
-    environment.setenv("TRAINERS", "nosuch.json")
+    environment.setenv("DATABASE_URL", "nosuch")
     source = ROOT / f"functions/{target}.py"
     with (tmp_path / "log").open("wb") as output, served(source, target, output=output) as (process, _):
         assert process.wait(60) == os.EX_CONFIG
-    assert "TRAINERS: the file" in (tmp_path / "log").read_text()
+    assert "DATABASE_URL: use" in (tmp_path / "log").read_text()
 
 
 def test_a_process_with_a_mistake_is_not_ready(
