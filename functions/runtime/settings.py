@@ -305,7 +305,8 @@ def _jwt_secrets(text: str) -> dict[str, str]:
 def check() -> None:
     """Check every setting, so that a process with a mistake in one never becomes ready.
 
-    A mistake in TRAINERS stops only functions that read it: running trainers can still call back. It opens no connections: an unreachable service is not a mistake in the settings.
+    A mistake in TRAINERS stops only functions that read it: running trainers can still call back. It opens no
+    connections: an unreachable service is not a mistake in the settings.
 
     Raises:
         ConfigurationError: the message names every variable to change, a line each.
