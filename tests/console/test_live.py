@@ -84,6 +84,41 @@ def test_several_jobs_are_cancelled_together(opened: Open, site: Site) -> None:
     assert {site.call("GET", f"/v1/jobs/{job_id}")["state"] for job_id in ids} == {"CANCELLED"}
 
 
+def test_a_cancelled_job_is_resumed_from_its_checkpoint_with_more_epochs(opened: Open, site: Site) -> None:
+    job_id = site.submit(spec={"epochs": 5}, planned=2, of=5, wait=True)
+    site.wait_for(job_id, "RUNNING", epoch=2)
+    site.put(f"checkpoints/job-{job_id}/last.pt", b"weights")
+    site.call("POST", f"/v1/jobs/{job_id}/cancel", json={})
+    page = opened(f"/jobs/{job_id}")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_label("Epochs in all").fill("8")
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+
+    expect(page.get_by_text(f"continues {job_id}")).to_be_visible()
+    resumed = site.call("GET", f"/v1/jobs/{page.url.rpartition('/')[2]}")
+    assert (resumed["resumed_from"], resumed["spec"]["epochs"]) == (job_id, 8)
+    site.call("POST", f"/v1/jobs/{resumed['id']}/cancel", json={})
+
+
+def test_an_ended_job_is_deleted_after_a_question(opened: Open, site: Site) -> None:
+    ids = [site.submit(spec={"tags": ["old"]}, planned=1) for _ in range(3)]
+    for job_id in ids:
+        site.wait_for(job_id, "SUCCEEDED")
+    page = opened(f"/jobs/{ids[0]}")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete the job").click()
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+
+    page.goto(f"{site.address}/?tag=old")
+    page.get_by_label("Select all jobs").check()
+    page.get_by_role("button", name="Delete 2 jobs").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete 2 jobs").click()
+    expect(page.get_by_text("No job matches.")).to_be_visible()
+    assert site.call("GET", "/v1/jobs", params={"tag": "old"})["jobs"] == []
+
+
 def test_name_tags_and_notes_are_changed(opened: Open, site: Site) -> None:
     job_id = site.submit(planned=0)
     page = opened(f"/jobs/{job_id}")

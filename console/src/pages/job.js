@@ -10,10 +10,11 @@ import { Curves } from "../parts/curves.js";
 import { Dialog } from "../parts/dialog.js";
 import { Edit } from "../parts/edit.js";
 import { now } from "../parts/now.js";
+import { Resume } from "../parts/resume.js";
 import { State } from "../parts/state.js";
 import { Tags } from "../parts/tags.js";
 import { JOB_SECONDS, usePoll } from "../polling.js";
-import { Link } from "../router.js";
+import { Link, open } from "../router.js";
 import { best, points } from "../series.js";
 import { allows } from "../session.js";
 import { Artifacts, Images, useArtifacts } from "./artifacts.js";
@@ -57,7 +58,8 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
   if (error && !job) return html`<p class="banner failed" role="alert">${error}</p>`;
   if (!job) return html`<p class="empty">Loading …</p>`;
   return html`<article>
-    <${Header} job=${job} refresh=${() => setTurn(turn + 1)} />
+    <${Header} job=${job} refresh=${() => setTurn(turn + 1)}
+      hasCheckpoint=${stored.artifacts.some(({ key }) => key.endsWith("/last.pt"))} />
     ${error && html`<p class="banner failed" role="alert">${error}</p>`}
     <${Notice} job=${job} />
     <${Figures} job=${job} events=${events} />
@@ -75,13 +77,18 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
   </article>`;
 }
 
-/** @param {{ job: Job, refresh: () => void }} props */
-function Header({ job, refresh }) {
-  const [dialog, setDialog] = useState(/** @type {"" | "cancel" | "edit"} */ (""));
+/** @param {{ job: Job, refresh: () => void, hasCheckpoint: boolean }} props */
+function Header({ job, refresh, hasCheckpoint }) {
+  const [dialog, setDialog] = useState(/** @type {"" | "cancel" | "edit" | "resume" | "delete"} */ (""));
+  const canResume = hasCheckpoint && ["FAILED", "CANCELLED"].includes(job.state);
   const close = () => setDialog("");
   const cancel = async () => {
     await change("POST", `/v1/jobs/${job.id}/cancel`, { message: "cancelled in the console" });
     refresh();
+  };
+  const remove = async () => {
+    await change("DELETE", `/v1/jobs/${job.id}`);
+    open("/");
   };
   return html`<header class="heading">
       <div>
@@ -92,6 +99,8 @@ function Header({ job, refresh }) {
           <span>${[job.task === "train" ? "" : job.task, job.framework].filter(Boolean).join(" · ")}</span>
           <span>dataset <${Link} href=${`/?dataset_id=${encodeURIComponent(job.dataset_id)}`}>${job.dataset_id}<//></span>
           <span>model ${job.model_name}</span>
+          <${Origin} words="continues" id=${job.resumed_from} />
+          <${Origin} words="copy of" id=${job.cloned_from} />
           <span>created <time datetime=${job.created_at} title=${dateTime(job.created_at)}>${ago(job.created_at, now.value)}</time>${job.owner && ` by ${job.owner}`}</span>
         </p>
         <${Tags} tags=${job.tags} />
@@ -100,12 +109,21 @@ function Header({ job, refresh }) {
       ${
         allows("jobs:write") &&
         html`<div class="buttons">
+          ${canResume && html`<button type="button" class="primary" onClick=${() => setDialog("resume")}>Resume</button>`}
           <${Link} class="button" href=${`/new?from=${job.id}`}>Train again<//>
           <button type="button" onClick=${() => setDialog("edit")}>Edit</button>
           ${isOpen(job) && html`<button type="button" onClick=${() => setDialog("cancel")}>Cancel</button>`}
+          ${!isOpen(job) && html`<button type="button" onClick=${() => setDialog("delete")}>Delete</button>`}
         </div>`
       }
     </header>
+    ${dialog === "resume" && html`<${Resume} job=${job} close=${close} />`}
+    ${
+      dialog === "delete" &&
+      html`<${Dialog} title="Delete this job?" dismiss="Keep it" action="Delete the job" act=${remove} close=${close}>
+        <p>Its weights, results and logs are deleted, too. This cannot be undone.</p>
+      <//>`
+    }
     ${dialog === "edit" && html`<${Edit} job=${job} saved=${refresh} close=${close} />`}
     ${
       dialog === "cancel" &&
@@ -113,6 +131,11 @@ function Header({ job, refresh }) {
         <p>Its trainer stores a checkpoint and stops. What it has stored stays.</p>
       <//>`
     }`;
+}
+
+/** The job that a job was made from. */
+function Origin(/** @type {{ words: string, id: string | null | undefined }} */ { words, id }) {
+  return id ? html`<span>${words} <${Link} href=${`/jobs/${id}`}>${id}<//></span>` : null;
 }
 
 /** Why the job does not train: it waits, or has failed. */

@@ -38,6 +38,7 @@ const FILTERS = ["state", "name", "dataset_id", "tag", "owner", "framework"];
 export function Jobs() {
   const [page, setPage] = useState(/** @type {{ jobs: Job[], next_after: string | null } | null} */ (null));
   const [error, setError] = useState("");
+  const [turn, setTurn] = useState(0);
   const [selected, setSelected] = useState(/** @type {Map<string, Job>} */ (new Map()));
   const path = `/v1/jobs?${listQuery(query.value)}`;
 
@@ -50,7 +51,7 @@ export function Jobs() {
     },
     LIST_SECONDS,
     (reason) => setError(String(/** @type {any} */ (reason).message)),
-    [path],
+    [path, turn],
   );
   useEffect(() => {
     document.title = "Jobs · Stoker";
@@ -65,6 +66,10 @@ export function Jobs() {
     });
   }, []);
 
+  const clear = () => {
+    setSelected(new Map());
+    setTurn(turn + 1);
+  };
   return html`<div class="heading">
       <h1>Jobs</h1>
       ${allows("jobs:write") && html`<${Link} class="button primary" href="/new">New job<//>`}
@@ -76,7 +81,7 @@ export function Jobs() {
     ${page && !page.jobs.length && html`<${Nothing} />`}
     ${page && page.jobs.length > 0 && html`<${Table} jobs=${page.jobs} selected=${selected} select=${select} />`}
     ${page && html`<${Pages} next=${page.next_after} />`}
-    ${selected.size > 0 && html`<${Actions} selected=${selected} clear=${() => setSelected(new Map())} />`}`;
+    ${selected.size > 0 && html`<${Actions} selected=${selected} current=${page?.jobs ?? []} clear=${clear} />`}`;
 }
 
 /**
@@ -204,15 +209,22 @@ function Pages({ next }) {
   </nav>`;
 }
 
-/** @param {{ selected: Map<string, Job>, clear: () => void }} props */
-function Actions({ selected, clear }) {
-  const [isAsking, setAsking] = useState(false);
-  const jobs = [...selected.values()];
+/** @param {{ selected: Map<string, Job>, current: Job[], clear: () => void }} props */
+function Actions({ selected, current, clear }) {
+  const [dialog, setDialog] = useState(/** @type {"" | "cancel" | "delete"} */ (""));
+  const close = () => setDialog("");
+  // As they are now, not as they were when they were selected.
+  const jobs = [...selected.values()].map((job) => current.find(({ id }) => id === job.id) ?? job);
   const open = jobs.filter(isOpen);
+  const ended = jobs.filter((job) => !isOpen(job));
   const cancel = async () => {
     await Promise.all(
       open.map((job) => change("POST", `/v1/jobs/${job.id}/cancel`, { message: "cancelled in the console" })),
     );
+    clear();
+  };
+  const remove = async () => {
+    await Promise.all(ended.map((job) => change("DELETE", `/v1/jobs/${job.id}`)));
     clear();
   };
   return html`<div class="actions" role="region" aria-label="Actions for the selected jobs">
@@ -226,13 +238,25 @@ function Actions({ selected, clear }) {
     ${
       open.length > 0 &&
       allows("jobs:write") &&
-      html`<button type="button" onClick=${() => setAsking(true)}>Cancel ${plural(open.length, "job")}</button>`
+      html`<button type="button" onClick=${() => setDialog("cancel")}>Cancel ${plural(open.length, "job")}</button>`
+    }
+    ${
+      ended.length > 0 &&
+      allows("jobs:write") &&
+      html`<button type="button" onClick=${() => setDialog("delete")}>Delete ${plural(ended.length, "job")}</button>`
     }
     <button type="button" onClick=${clear}>Clear</button>
     ${
-      isAsking &&
+      dialog === "delete" &&
+      html`<${Dialog} title=${`Delete ${plural(ended.length, "job")}?`} action=${`Delete ${plural(ended.length, "job")}`}
+        dismiss="Keep them" act=${remove} close=${close}>
+        <p>Their weights, results and logs are deleted, too. This cannot be undone.</p>
+      <//>`
+    }
+    ${
+      dialog === "cancel" &&
       html`<${Dialog} title=${`Cancel ${plural(open.length, "job")}?`} action=${`Cancel ${plural(open.length, "job")}`}
-        dismiss="Keep them" act=${cancel} close=${() => setAsking(false)}>
+        dismiss="Keep them" act=${cancel} close=${close}>
         <p>Their trainers store a checkpoint and stop. What they have stored stays.</p>
       <//>`
     }
