@@ -84,7 +84,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     stub = [sys.executable, str(ROOT / "tests/integration/stub_trainer.py")]
     registry = folder / "trainers.json"
     registry.write_text(json.dumps({"stub": {"command": {"train": stub, "predict": stub}, "models": ["stub*"]}}))
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "STOKER_PORTS") if name in os.environ}
     environment = kept | {
         "STOKER_HOME": str(folder / "home"),
         "STOKER_CONFIG": str(folder / "configuration"),
