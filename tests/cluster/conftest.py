@@ -70,7 +70,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         files = [word for file in ("trainers", "rights", "policy") for word in ("-f", manifest(file))]
         eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files).returncode == 0)
         kubectl(folder, "create", "--validate=false", "-f", "-", given=definitions.manifests()).check_returncode()
-        kubectl(folder, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s").check_returncode()
+        established = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        # Again, because kubectl gives up on a watch that a busy API server closes.
+        eventually(lambda: kubectl(folder, *established).returncode == 0, within_seconds=200)
         yield folder
 
 
