@@ -112,6 +112,7 @@ def fetch_checkpoint(run: Run) -> bool:
         contract.warn_once("last.pt in storage cannot be read; the training starts again")
         run.last.unlink()
         return False
+    yolo.set_epochs(run.last, content, contract.settings.epochs)
     results = content.get("train_results") or {}
     if not contract.download(contract.key("checkpoints", "best.pt"), run.best):
         shutil.copy(run.last, run.best)  # the best checkpoint that there is

@@ -118,6 +118,15 @@ def content(path: Path) -> dict[str, Any] | None:
     return loaded if "epoch" in loaded else None
 
 
+def set_epochs(path: Path, checkpoint: dict[str, Any], epochs: int) -> None:
+    """Let a training that resumes from a checkpoint end after so many epochs: ultralytics takes the checkpoint's."""
+    import torch  # noqa: PLC0415 -- after ``prepare``
+
+    if checkpoint["train_args"].get("epochs") != epochs:
+        checkpoint["train_args"]["epochs"] = epochs
+        torch.save(checkpoint, path)
+
+
 def _known(loaded: "YOLO", name: str) -> "YOLO":
     if loaded.task not in TASKS:
         raise ConfigInvalidError(

@@ -172,3 +172,16 @@ def test_a_missing_dataset_is_named(trainer: Trainer) -> None:
     assert trainer.run() == 65, trainer.output
 
     assert f"datasets/{trainer.job_id}.zip" in trainer.functions.bodies("done")[0]["error"]["message"]
+
+
+@pytest.mark.timeout(300)
+def test_a_resumed_training_goes_on_to_more_epochs_than_it_began_with(trainer: Trainer) -> None:
+    trainer.upload(dataset())
+    first = trainer.start(EPOCHS="3")
+    eventually(lambda: trainer.stored("checkpoints/job-{id}/last.pt"), within_seconds=120)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    assert trainer.start(EPOCHS="4").wait(150) == 0, trainer.output
+
+    assert epochs_heard(trainer)[-1] == 4
