@@ -1,5 +1,6 @@
 """Build the request for a job from options, settings and a job file, and send it."""
 
+import difflib
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -66,9 +67,18 @@ def check_trainer(api: Api, job: Json) -> None:
     if wanted and wanted not in names:
         raise invalid(unknown(str(wanted), names, "trainer"))
     if not wanted and framework_of(known, model) is None:
-        raise invalid(
-            f"no trainer is the only one that knows the model {model}: choose --framework: {', '.join(names)}"
-        )
+        raise invalid(_no_trainer(known, model))
+
+
+def _no_trainer(known: Iterable[Json], model: str) -> str:
+    """Return the message for a model that no trainer knows, or several do."""
+    knowing = [each["framework"] for each in known if any(fnmatchcase(model, pattern) for pattern in each["models"])]
+    if knowing:
+        return f"several trainers know the model {model}: choose --framework: {', '.join(knowing)}"
+    close = difflib.get_close_matches(model, [name for each in known for name in each["models"]], n=1)
+    return f"no trainer knows the model {model}; " + (
+        f"did you mean {close[0]}?" if close else "stoker models lists some; or choose --framework"
+    )
 
 
 def frameworks(api: Api) -> list[Json]:

@@ -128,6 +128,17 @@ def test_the_only_trainer_that_names_a_model_is_its_trainer() -> None:
     assert requests.framework_of([*known, {"framework": "mine", "models": ["yolo11*"]}], "yolo11n.pt") is None
 
 
+def test_a_model_that_no_trainer_knows_is_answered_with_the_nearest() -> None:
+    known: list[dict[str, Any]] = [
+        {"framework": "timm", "models": ["resnet18"]},
+        {"framework": "mine", "models": ["my*"]},
+    ]
+
+    assert requests._no_trainer(known, "resnt18") == "no trainer knows the model resnt18; did you mean resnet18?"
+    assert "stoker models lists some" in requests._no_trainer(known, "x")
+    assert "choose --framework: mine, mine" in requests._no_trainer([*known, known[1]], "my1")
+
+
 def test_a_refusal_is_one_line_with_field_fix_and_trace() -> None:
     problem = {"title": "t", "detail": "d", "trace_id": "abc", "errors": [{"field": "epochs", "detail": "at least 1"}]}
 
