@@ -89,7 +89,7 @@ def _live(updates: Iterable[Update]) -> Json:
                 for event in update.events
                 if event["kind"] == "event" and event["message"]
             ]
-            screen.draw(messages, picture(job, progress, width() or 80, outage=update.outage))
+            screen.draw(messages, view(job, progress, width() or 80, outage=update.outage))
     finally:
         screen.end()
     return job
@@ -102,23 +102,23 @@ class _Screen:
         self._height = 0
         self._last: list[str] = []
 
-    def draw(self, messages: list[str], picture: list[str]) -> None:
-        """Print messages, and below them the picture in place of the previous one."""
-        if not messages and picture == self._last:
+    def draw(self, messages: list[str], view: list[str]) -> None:
+        """Print messages, and below them the view in place of the previous one."""
+        if not messages and view == self._last:
             return
         dim = [styled(message, "bright_black") for message in messages]
         up = f"\x1b[{self._height}A" if self._height else ""
-        text = "".join(f"\x1b[2K{line}\n" for line in [*dim, *picture])
+        text = "".join(f"\x1b[2K{line}\n" for line in [*dim, *view])
         sys.stdout.write(f"{up}\r{text}\x1b[J")
         sys.stdout.flush()
-        self._height, self._last = len(picture), picture
+        self._height, self._last = len(view), view
 
     def end(self) -> None:
-        """Leave the last picture where it is."""
+        """Leave the last view where it is."""
         sys.stdout.flush()
 
 
-def picture(
+def view(
     job: Json, progress: Progress, cells: int, *, outage: str | None = None, now: float | None = None
 ) -> list[str]:
     """Return the lines that show a job: what it does, how far it is, and its metrics."""

@@ -1,4 +1,4 @@
-"""Record what the README shows: real commands on the local stack, as a picture of a terminal (``./taskw cast``)."""
+"""Record what the README shows: real commands on the local stack, as an image of a terminal (``./taskw cast``)."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from client.home import ROOT, home
 from infra.local import digits, stack
 from infra.local.demos import DEMOS
 
-PICTURE = ROOT / "docs/train.svg"
+IMAGE = ROOT / "docs/train.svg"
 _COLUMNS, _ROWS = 96, 40
 _TRAIN = "stoker train ./digits --model yolo11n.yaml --epochs 12 --batch-size 16 --image-size 128"
 #: the screen that is shown of a training: past its half
@@ -29,7 +29,7 @@ _ESCAPE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
 
 
 def main() -> None:
-    """Train, list and download, and write the picture."""
+    """Train, list and download, and write the image."""
     stack.ensure_up(lambda line: print(line, flush=True))
     folder = home() / "cast"
     shutil.rmtree(folder, ignore_errors=True)
@@ -44,7 +44,7 @@ def main() -> None:
     job = call(connect(), "GET", "/v1/jobs", query={"limit": 1})["jobs"][0]
     screens.append(_recorded(folder, f"stoker download {job['id'][:8]} best.pt --to ./first"))
     _write(screens)
-    print(f"{PICTURE} is written")
+    print(f"{IMAGE} is written")
 
 
 def _options() -> list[str]:
@@ -120,9 +120,9 @@ def _write(screens: Sequence[Sequence[str]]) -> None:
     console = Console(record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True)
     for line in [line for screen in screens for line in screen][:-1]:
         console.print(Text.from_ansi(line), overflow="fold", highlight=False)
-    picture = console.export_svg(title="stoker", unique_id="stoker")
+    image = console.export_svg(title="stoker", unique_id="stoker")
     # Without rich's fonts of another host: the reader's own monospace font does.
-    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")
+    IMAGE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", image, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":

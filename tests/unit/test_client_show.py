@@ -168,7 +168,7 @@ def test_the_picture_shows_step_speed_time_left_and_the_best_metric() -> None:
     ]
     progress._eta = (1.0, AT)  # so that it is not the first poll of an old job
     progress.update(job, beats, now=1000.0)
-    lines = watch.picture(job, progress, 80, now=1010.0)
+    lines = watch.view(job, progress, 80, now=1010.0)
 
     assert lines[0] == "RUNNING  cats  yolo11n.yaml  epoch 3/12  step 120"
     assert lines[1].startswith("━━━━┄┄┄")
@@ -189,7 +189,7 @@ def test_within_an_epoch_the_bar_moves_by_steps() -> None:
 
 
 def test_an_outage_is_shown_in_the_picture() -> None:
-    lines = watch.picture(a_job(), Progress(), 80, outage="no response")
+    lines = watch.view(a_job(), Progress(), 80, outage="no response")
 
     assert lines[1] == "the functions do not answer; waiting"
 
