@@ -48,6 +48,7 @@ def test_a_job_is_trained_again_with_changes(opened: Open, contents: Contents, s
     page = opened(f"/jobs/{contents.other}")
     page.get_by_role("link", name="Train again").click()
     expect(page.get_by_label("batch_size")).to_have_value("64")
+    page.get_by_label("name", exact=False).nth(1).fill("Dogs")
     page.get_by_label("batch_size").fill("1.5")
     expect(page.get_by_role("alert")).to_have_text("batch_size: use a whole number")
     expect(page.get_by_role("button", name="Start the job")).to_be_disabled()
