@@ -41,6 +41,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # such as a file that cannot be written
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error), as_json=as_json)
+        return USAGE
     return code if isinstance(code, int) else 0
 
 

@@ -112,15 +112,15 @@ def _one(http: "httpx.Client", links: _Links, artifact: Json, path: Path, bar: T
     for left in reversed(range(_TRIES)):
         try:
             url = links.url(artifact["key"], is_new=left < _TRIES - 1)
-            etag, modified_at = _version(http, url, path)
-            if _is_there(path, artifact["size_bytes"], modified_at):
+            etag, modified_ns = _version(http, url, path)
+            if _is_there(path, artifact["size_bytes"], modified_ns):
                 bar.add(artifact["size_bytes"], is_old=True)
                 return
             part = part_path(path, etag)
             _receive(http, url, part, artifact["size_bytes"], bar)
             if not bar.is_stopped:
                 part.replace(path)
-                os.utime(path, (modified_at, modified_at))
+                os.utime(path, ns=(modified_ns, modified_ns))
         except (httpx.TransportError, UnavailableError) as error:
             if not left or bar.is_stopped:
                 line = f"{path.name} was not downloaded ({error or type(error).__name__}); run the command again"
@@ -130,18 +130,25 @@ def _one(http: "httpx.Client", links: _Links, artifact: Json, path: Path, bar: T
             return
 
 
-def _version(http: "httpx.Client", url: str, path: Path) -> tuple[str, float]:
-    """Return an object's ETag and time; a running job replaces its checkpoints, often by one of the same size."""
+def _version(http: "httpx.Client", url: str, path: Path) -> tuple[str, int]:
+    """Return an object's ETag, and the time in nanoseconds that its file gets.
+
+    A running job replaces its checkpoints, often by one of the same size and in the same second: the fraction of the
+    second, which HTTP's times lack, is made of the ETag.
+    """
     with http.stream("GET", url, headers={"Range": "bytes=0-0"}) as response:
         if response.status_code != _EMPTY_OBJECT:
             _check(response, path)
         modified = response.headers.get("Last-Modified")
-        return response.headers.get("ETag", ""), parsedate_to_datetime(modified).timestamp() if modified else 0.0
+        etag = response.headers.get("ETag", "")
+        seconds = int(parsedate_to_datetime(modified).timestamp()) if modified else 0
+        fraction = int(sha256(etag.encode()).hexdigest(), 16) % 10**7 * 100  # NTFS counts in units of 100 ns
+        return etag, seconds * 10**9 + fraction
 
 
-def _is_there(path: Path, size: int, modified_at: float) -> bool:
+def _is_there(path: Path, size: int, modified_ns: int) -> bool:
     """Return whether this version was downloaded before: a file has the time of its object."""
-    return path.is_file() and path.stat().st_size == size and int(path.stat().st_mtime) == int(modified_at)
+    return path.is_file() and path.stat().st_size == size and path.stat().st_mtime_ns == modified_ns
 
 
 def part_path(path: Path, etag: str) -> Path:

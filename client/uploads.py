@@ -19,7 +19,7 @@ import platformdirs
 
 from client import contexts, local_check, show
 from client.api import Api, Json, call
-from client.errors import CallError, UnavailableError
+from client.errors import CallError, UnavailableError, invalid
 from client.output import note
 from client.transfer_bar import TransferBar
 
@@ -72,6 +72,8 @@ def upload(api: Api, path: Path, dataset: str, *, metadata: Mapping[str, str] = 
     Raises:
         CallError: the dataset cannot be used, or the upload failed; the same command continues it.
     """
+    if "/" in dataset or dataset in {".", ".."}:
+        raise invalid(f"{dataset!r} cannot be a dataset's name: use a name without slashes, such as {path.stem}")
     state_file = _state_file(api, dataset)
     fingerprint = _fingerprint(path, metadata)
     state = _remembered(state_file)

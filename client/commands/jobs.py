@@ -158,7 +158,8 @@ def cancel(
     if as_json:
         print_json(cancelled)
     else:
-        print(f"job {cancelled['id']} is {cancelled['state']}; to go on later: stoker resume {cancelled['id']}")
+        later = f"; to go on later: stoker resume {cancelled['id']}" if cancelled.get("epoch") else ""
+        print(f"job {cancelled['id']} is {cancelled['state']}{later}")
 
 
 def label(

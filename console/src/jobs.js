@@ -184,6 +184,10 @@ const EVENT_WORDS = {
 
 /** @param {any} event */
 function eventWords(event) {
+  const phase = event.data?.phase; // what a trainer does before its first step
+  if (typeof phase === "string") {
+    return phase.charAt(0).toUpperCase() + phase.slice(1);
+  }
   const words = EVENT_WORDS[event.type] ?? event.type;
   return event.type === "started" && event.attempt > 1 ? `${words}, attempt ${event.attempt}` : words;
 }

@@ -59,6 +59,7 @@ test("the timeline has no heartbeats, and of checkpoints in a row only the last"
     { kind: "event", type: "checkpoint", at: at(2), message: "epoch 1" },
     { kind: "event", type: "checkpoint", at: at(3), message: "epoch 2" },
     { kind: "event", type: "started", at: at(4), attempt: 2, message: null },
+    { kind: "event", type: "log", at: at(5), message: null, data: { phase: "fetching the weights" } },
   ];
   assert.deepEqual(
     timeline(events).map(({ words, afterSeconds, message }) => [words, afterSeconds, message]),
@@ -66,6 +67,7 @@ test("the timeline has no heartbeats, and of checkpoints in a row only the last"
       ["Created", null, ""],
       ["Checkpoint stored", 3, "epoch 2"],
       ["Trainer started, attempt 2", 1, ""],
+      ["Fetching the weights", 1, ""],
     ],
   );
 });

@@ -20,7 +20,7 @@ _KILLED_BY_SIGNAL = 128
 _USAGE = 2
 #: where tasks are, by their prefix
 _FILES = {
-    "": ("Taskfile.yml", "infra/local/Taskfile.yml", "client/Taskfile.yml"),
+    "": ("Taskfile.yml", "infra/local/Taskfile.yml", "client/Taskfile.yml", "console/Taskfile.yml"),
     "cluster:": ("infra/node/Taskfile.yml",),
     "kind:": ("infra/kind/Taskfile.yml",),
 }

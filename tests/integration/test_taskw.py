@@ -1,6 +1,7 @@
 """taskw: what it does before Task runs, and around it; the shell is real, nothing is downloaded."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import ports
+from infra.local import ports, run_task
 from tests.conftest import ROOT
 
 TOOLS = ("cat", "dirname", "ln", "mkdir", "mv", "rm")
@@ -171,3 +172,10 @@ def test_when_pip_fails_it_says_so_and_leaves_nothing_behind(checkout: Path) -> 
     assert result.returncode == 1
     assert "pip could not install uv==" in result.stderr
     assert list((checkout / ".stoker").iterdir()) == []
+
+
+def test_it_knows_the_tasks_of_every_taskfile_that_is_included() -> None:
+    included = re.findall(r"^    taskfile: (\S+)$", (ROOT / "Taskfile.yml").read_text(), re.MULTILINE)
+
+    assert {"Taskfile.yml", *included} == {name for names in run_task._FILES.values() for name in names}
+    assert "console" in run_task.task_blocks(ROOT)

@@ -1,6 +1,8 @@
 """What the command sends, how it reports errors, its configuration, and the stack's files."""
 
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -312,3 +314,15 @@ def test_a_variable_that_an_alias_does_not_know_is_refused(task: str, word: str,
 def test_a_short_id_is_never_taken_for_a_path() -> None:
     with pytest.raises(CallError, match="no response"):
         references.job(api.Api("http://127.0.0.1:1", "x"), "../../x")
+
+
+def test_a_file_that_cannot_be_written_is_named_in_one_line(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "one.jpg/checkpoints")
+
+    environment.setattr("client.__main__.app", refuse)
+
+    assert run(["download", "last"]) == 2
+    assert capsys.readouterr().err == "stoker: one.jpg/checkpoints: Not a directory\n"
