@@ -67,7 +67,7 @@ class Stack:
         self.postgresql: Any = get_server(self.home / "postgresql/data", cleanup_mode="stop")
 
     def _environment(self, sink: str) -> dict[str, str]:
-        trainers = self.home / "trainers.json"
+        trainers = self.home / "chaos-trainers.json"  # the local stack writes a trainers.json of its own
         stub = {"command": {"train": _STUB}, "models": ["stub*"], "env": {"CHAOS_HOME": str(self.home)}}
         trainers.write_text(json.dumps({"stub": stub}))
         return parts.environment() | {
