@@ -45,7 +45,7 @@ def test_a_description_is_read_in_the_encodings_of_windows(tmp_path: Path, encod
     result = read(tmp_path, described(text.encode(encoding)))
 
     assert result.names == ["고양이", "강아지"]
-    assert ("read as cp949" in result.guesses) == (encoding == "cp949")
+    assert ("read as Korean (cp949)" in result.guesses) == (encoding == "cp949")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_names_of_classes_are_read_in_the_older_encodings_of_asia(
     result = read(tmp_path, described((DATA + f"names: [{', '.join(names)}]").encode(encoding)))
 
     assert result.names == names
-    assert f"read as {encoding}" in result.guesses
+    assert f"({encoding}): [{names[0]}" in result.guesses
 
 
 def test_a_latin_encoding_is_not_taken_for_an_asian_one(tmp_path: Path) -> None:
