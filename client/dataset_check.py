@@ -98,24 +98,24 @@ def _model(models: list[str]) -> str:
     return next((name for name in models if not set(name) & set("*?[")), "check")
 
 
-def lines(found: Json) -> Iterator[str]:
+def lines(content: Json) -> Iterator[str]:
     """Yield a report as lines for people."""
-    verdict = "can be used" if found.get("usable") else "CANNOT BE USED"
-    name = show.plain(str(found.get("dataset", "")))
-    yield f"{name} {verdict}: {show.plain(found.get('message')).removeprefix(f'{name}: ')}".rstrip(": ")
-    for name, split in (found.get("splits") or {}).items():
+    verdict = "can be used" if content.get("usable") else "CANNOT BE USED"
+    name = show.plain(str(content.get("dataset", "")))
+    yield f"{name} {verdict}: {show.plain(content.get('message')).removeprefix(f'{name}: ')}".rstrip(": ")
+    for name, split in (content.get("splits") or {}).items():
         counts = [f"{split.get('images', 0):,} images"]
         counts += [f"{split['objects']:,} objects"] if split.get("objects") is not None else []
         counts += [f"{split['background']:,} without objects"] if split.get("background") else []
         yield f"  {name}: {', '.join(counts)}"
-    classes = found.get("classes") or []
+    classes = content.get("classes") or []
     if classes:
         more = f" and {len(classes) - _LISTED} more" if len(classes) > _LISTED else ""
         yield f"  {len(classes)} classes: {', '.join(map(str, classes[:_LISTED]))}{more}"
-    for guess in found.get("guesses") or []:
+    for guess in content.get("guesses") or []:
         yield f"  assumed: {show.plain(guess['message'])}"
-    for problem in found.get("problems") or []:
-        if problem.get("refused") and _is_in_message(problem, found.get("message") or ""):
+    for problem in content.get("problems") or []:
+        if problem.get("refused") and _is_in_message(problem, content.get("message") or ""):
             continue
         kind = "refused" if problem.get("refused") else "left out"
         yield f"  {problem['count']:,} {show.plain(problem['kind'])} ({kind})"
@@ -127,11 +127,11 @@ def _is_in_message(problem: Json, message: str) -> bool:
     return all(file["reason"] in message and file["file"] in message for file in problem.get("files") or [])
 
 
-def wrapped(found: Json, columns: int | None) -> Iterator[str]:
+def wrapped(content: Json, columns: int | None) -> Iterator[str]:
     """Yield the lines of a report, none wider than the terminal; what belongs to a line is indented below it."""
     if columns is None:
-        yield from lines(found)
+        yield from lines(content)
         return
-    for line in lines(found):
+    for line in lines(content):
         indent = " " * (len(line) - len(line.lstrip()) + 4)
         yield from textwrap.wrap(line, columns, subsequent_indent=indent, break_on_hyphens=False)

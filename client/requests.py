@@ -23,11 +23,11 @@ def body(options: Mapping[str, Any], settings: Iterable[str], file: Path | None,
         CallError: a field is unknown or has the wrong type.
     """
     from_file = job_files.read(file) if file else {}
-    given = {name: value for name, value in options.items() if value not in (None, "", [])}
+    from_options = {name: value for name, value in options.items() if value not in (None, "", [])}
     settings = list(settings)
-    known = options_of(api, from_file | given) if settings and api else None
+    known = options_of(api, from_file | from_options) if settings and api else None
     from_settings = fields.from_settings(settings, known)
-    merged: Json = from_file | from_settings | given
+    merged: Json = from_file | from_settings | from_options
     parts = [from_file.get("hyperparameters"), from_settings.get("hyperparameters")]
     hyperparameters = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})

@@ -301,12 +301,12 @@ def _complete(http: httpx.Client, links: _Links, etags: Mapping[int, str]) -> st
     )
     body = f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'
     response = http.post(links.plan.complete_url, content=body, headers={"Content-Type": "application/xml"})
-    found = re.search(r"<ETag>(?:&quot;|\"|&#34;)?([^<&\"]+)", response.text)
-    if not response.is_success or not found:  # S3 may report an error under 200
+    match = re.search(r"<ETag>(?:&quot;|\"|&#34;)?([^<&\"]+)", response.text)
+    if not response.is_success or not match:  # S3 may report an error under 200
         raise UnavailableError(f"the storage did not complete the upload: {_reason(response)}; run the command again")
-    return found[1]
+    return match[1]
 
 
 def _reason(response: httpx.Response) -> str:
-    found = re.search(r"<Message>([^<]+)", response.text)
-    return show.plain(found[1] if found else response.text[:200]) or response.reason_phrase
+    match = re.search(r"<Message>([^<]+)", response.text)
+    return show.plain(match[1] if match else response.text[:200]) or response.reason_phrase

@@ -205,16 +205,16 @@ def rm(
     The datasets stay.
     """
     api = connect()
-    found = [references.job(api, each) for each in jobs]
+    rows = [references.job(api, each) for each in jobs]
     if not yes:
         if not sys.stdin.isatty():
             raise invalid("this deletes checkpoints and results for good; add --yes")
-        for job in found:
+        for job in rows:
             print(f"{job['id']}  {show.state(job)}  {job['dataset_id']}  {job['model_name']}")
-        typer.confirm(f"Delete {len(found)} job{'s'[: len(found) > 1]} with their checkpoints and results?", abort=True)
-    for job in found:
+        typer.confirm(f"Delete {len(rows)} job{'s'[: len(rows) > 1]} with their checkpoints and results?", abort=True)
+    for job in rows:
         request(api, "DELETE", f"/v1/jobs/{job['id']}", feature="deletion of jobs")
         if not as_json:
             print(f"job {job['id']} is deleted")
     if as_json:
-        print_json({"deleted": [job["id"] for job in found]})
+        print_json({"deleted": [job["id"] for job in rows]})

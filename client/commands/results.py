@@ -68,14 +68,14 @@ def compare(
     from client import comparing  # noqa: PLC0415 -- only this command needs it
 
     api = connect()
-    found = [references.job(api, each) for each in jobs]
-    if len(found) < 2:  # noqa: PLR2004 -- a pair
+    rows = [references.job(api, each) for each in jobs]
+    if len(rows) < 2:  # noqa: PLR2004 -- a pair
         raise invalid("name two jobs or more")
-    table = comparing.table(api, found, with_same=all_settings)
+    table = comparing.table(api, rows, with_same=all_settings)
     if as_json:
-        print_json({"jobs": [job["id"] for job in found], "rows": table})
+        print_json({"jobs": [job["id"] for job in rows], "rows": table})
         return
-    columns = [Column("", is_flexible=True), *(Column(job["id"][:8], is_flexible=True) for job in found)]
+    columns = [Column("", is_flexible=True), *(Column(job["id"][:8], is_flexible=True) for job in rows)]
     print_table(columns, [[name, *values] for name, values in table.items()])
 
 

@@ -76,7 +76,7 @@ def train(
     from client import local_check, uploads  # noqa: PLC0415 -- only what uploads needs them
 
     api = connect()
-    job = requests.body(_given(locals()), settings or [], file, api)
+    job = requests.body(_job_fields(locals()), settings or [], file, api)
     if not job.get("model_name"):
         raise invalid("which model? for example --model yolo11n.pt or --model resnet18; stoker models lists them")
     note(local_check.summary(path))
@@ -122,9 +122,9 @@ def submit(
     if schema:
         print(fields.SCHEMA_FILE.read_text(encoding="utf-8"), end="")
         return
-    given = _given(locals()) | {"dataset_id": dataset}
+    options = _job_fields(locals()) | {"dataset_id": dataset}
     api = connect()
-    job = requests.body(given, settings or [], file, api)
+    job = requests.body(options, settings or [], file, api)
     if dry_run:
         print_json(job)
         return
@@ -184,7 +184,7 @@ def _started(api: Api, job: Json, *, is_watched: bool, as_json: bool) -> None:
         print(f"watch it: stoker watch {job['id']}")
 
 
-def _given(values: dict[str, Any]) -> Json:
+def _job_fields(values: dict[str, Any]) -> Json:
     """Return a command's options as fields of a job."""
     names = ("framework", "epochs", "batch_size", "image_size", "learning_rate", "device", "gpus", "name", "notes")
     return {name: values[name] for name in names} | {"model_name": values["model"], "tags": values["tag"]}
