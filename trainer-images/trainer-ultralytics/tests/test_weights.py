@@ -1,7 +1,6 @@
 """Where the weights of a job come from: the bucket, ultralytics' releases, or nowhere."""
 
 import io
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,15 +48,6 @@ def publisher(pretrained: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pu
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.01)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    before = dict(os.environ)
-    yolo.prepare(tmp_path_factory.mktemp("scratch"))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture
