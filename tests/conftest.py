@@ -1,4 +1,4 @@
-"""The fixtures are in ``tests/fixtures``, by subject; what tests call themselves can be imported from here."""
+"""Fixtures are in ``tests/fixtures``, by subject; the helpers that tests call can be imported from here."""
 
 import os
 
@@ -43,7 +43,7 @@ pytest_plugins = [
     "tests.fixtures.tokens",
 ]
 
-# Settings of the developer's own must not reach a test, nor the processes that it starts.
+# The developer's own settings must not reach a test or the processes that it starts.
 for name in list(os.environ):
     if name.split("_")[0] in {"STOKER", "DATABASE", "JWT", "MINIO", "R2", "STORAGE", "LOCAL", "OIDC", "K", "TRAINERS"}:
         del os.environ[name]
@@ -51,7 +51,7 @@ os.environ["JWT_SECRETS"] = f"test:{SECRET}"
 
 
 def pytest_configure() -> None:
-    """Take ports that no other worker of pytest-xdist takes; stopped by SIGTERM, tear down as after Ctrl-C."""
+    """Reserve ports for this worker of pytest-xdist; tear down after SIGTERM as after Ctrl-C."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     size = 9_999 // count

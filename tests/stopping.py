@@ -1,4 +1,4 @@
-"""What tests of programs that are stopped by a signal share."""
+"""Shared by tests that stop a program by a signal."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 
 class Program(NamedTuple):
-    """A program, and the folder for temporary files that it was given."""
+    """A program and its folder for temporary files."""
 
     process: "subprocess.Popen[str]"
     folder: Path
@@ -24,7 +24,7 @@ class Program(NamedTuple):
 
 @contextmanager
 def started(*words: str) -> Iterator[Program]:
-    """Start one of the project's programs; whatever it left is killed at the end."""
+    """Start one of the project's programs; kill the processes that it left at the end."""
     # Not pytest's folder: a socket's path must be short.
     with scratch_folder("stopped-") as folder:
         folder.chmod(0o755)
@@ -43,7 +43,7 @@ def started(*words: str) -> Iterator[Program]:
 
 
 def processes_of(folder: Path) -> dict[int, list[str]]:
-    """Return the processes that know of a folder, by their environment or their command line."""
+    """Return the processes with this folder in their environment or command line."""
     results = {}
     for process in psutil.process_iter(["status"]):
         with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
@@ -54,7 +54,7 @@ def processes_of(folder: Path) -> dict[int, list[str]]:
 
 
 def read_until(program: Program, text: str) -> None:
-    """Read what a program prints up to the line that has this text."""
+    """Read a program's output up to the line with this text."""
     output = program.process.stdout
     assert output is not None
     printed = ""
@@ -65,7 +65,7 @@ def read_until(program: Program, text: str) -> None:
 
 
 def stopped(program: Program, number: signal.Signals) -> str:
-    """Send a program a signal, and again, as one who loses patience does; return what it printed after that."""
+    """Send a program a signal twice, like an impatient user; return the rest of its output."""
     program.process.send_signal(number)
     program.process.send_signal(number)
     printed, _ = program.process.communicate(timeout=300)

@@ -1,4 +1,4 @@
-"""A real server to attack: all functions behind one address, as on a laptop, with its log kept."""
+"""The server under attack: all functions behind one address, as on a laptop, with its log."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Server(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        """What its process holds."""
+        """Resident memory of its process."""
         return int(self.process.memory_info().rss)
 
     def logged(self) -> str:
@@ -76,6 +76,6 @@ def _served(settings: dict[str, str], output: IO[bytes]) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Server]:
-    """Give all attacks of a file one server."""
+    """Start one server for all tests of a file."""
     with attacked(tmp_path_factory.mktemp("attacked"), s3_server) as server:
         yield server

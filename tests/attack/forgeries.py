@@ -1,4 +1,4 @@
-"""Authorization headers that must let nobody in: endless, of every kind in turn, the same for the same seed."""
+"""Authorization headers that must be rejected: an endless sequence of every kind, determined by the seed."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ HASHES: dict[str, Callable[..., Any]] = {
     "HS384": hashlib.sha384,
     "HS512": hashlib.sha512,
 }
-#: the secrets that an attacker may hope for
+#: secrets that an attacker may guess
 GUESSES = ["", "secret", SECRET[:-1], SECRET + "\n", SECRET.upper(), "test", f"test:{SECRET}", SECRET[::-1], "0" * 32]
 KIDS: list[Any] = [
     "", "other", "TEST", " test", "test ", "test\x00", "test\n", "tеst", "../../../dev/null", "/dev/null", "file:///etc/passwd",
@@ -29,7 +29,7 @@ ALGORITHMS: list[Any] = [
     "none", "None", "NONE", "nOnE", "", " HS256", "hs256", "HS256 ", "HS384", "HS512", "RS256", "RS512", "ES256", "PS256", "EdDSA", "A128KW",
     "dir", "HS256\x00", "HЅ256", None, 0, True, [], ["HS256"], {"alg": "HS256"}, "../HS256",
 ]  # fmt: skip
-#: claims that do not fit; the signature of each is good, as that of a token of ours that is used where it must not be
+#: invalid claims; they are signed with the right secret
 CLAIMS: list[dict[str, Any]] = [
     {"exp": NOW - 100}, {"exp": 0}, {"exp": -1}, {"exp": 1e300}, {"exp": 10**400}, {"iat": str(NOW - 10)}, {"exp": float("inf")}, {"exp": float("nan")}, {"exp": "never"},
     {"exp": None}, {"exp": []}, {"exp": {}}, {"exp": "9" * 400}, {"iat": NOW + 10_000}, {"iat": "now"}, {"iat": None},
@@ -42,16 +42,16 @@ Header = str
 
 
 class Forgery(NamedTuple):
-    """One header, of a kind that a failing test can name."""
+    """A header and its kind, which a failing test names."""
 
     kind: str
     header: Header
-    #: what it is tried on
+    #: the audiences that must reject it
     gates: tuple[str, ...] = ("callback", "api")
 
 
 def forgeries(seed: int) -> Iterator[Forgery]:
-    """Yield without end."""
+    """Yield forgeries without end."""
     chance = random.Random(seed)
     kinds = (
         algorithm,
@@ -103,13 +103,13 @@ def of_api(scope: Any = "jobs:read jobs:write datasets:notify", **changes: Any) 
     return {"iss": "stoker", "aud": "api", "sub": "x", "scope": scope, "iat": NOW - 10, "exp": NOW + 20_000} | changes
 
 
-def _wanted(chance: random.Random) -> dict[str, Any]:
+def _valid_claims(chance: random.Random) -> dict[str, Any]:
     return chance.choice([of_job(JOB), of_api()])
 
 
 def algorithm(chance: random.Random) -> Iterator[str]:
-    """Another algorithm, unsigned and signed with the secret."""
-    alg, claims = chance.choice(ALGORITHMS), _wanted(chance)
+    """Another algorithm: unsigned, and signed with the secret."""
+    alg, claims = chance.choice(ALGORITHMS), _valid_claims(chance)
     yield f"Bearer {_parts(head(alg=alg), claims)}."
     for name in HASHES:
         if name != alg or name != "HS256":
@@ -117,22 +117,22 @@ def algorithm(chance: random.Random) -> Iterator[str]:
 
 
 def guessed(chance: random.Random) -> Iterator[str]:
-    """Another secret."""
+    """Signed with a guessed secret."""
     guess = chance.choice([*GUESSES, chance.randbytes(16).hex()])
-    yield f"Bearer {signed(head(), _wanted(chance), guess)}"
+    yield f"Bearer {signed(head(), _valid_claims(chance), guess)}"
 
 
 def named(chance: random.Random) -> Iterator[str]:
-    """Another key's name, and none; keys that the token brings along."""
-    yield f"Bearer {signed(head(kid=chance.choice(KIDS)), _wanted(chance))}"
-    yield f"Bearer {signed({'alg': 'HS256'}, _wanted(chance))}"
+    """Another key ID, no key ID, and keys inside the token."""
+    yield f"Bearer {signed(head(kid=chance.choice(KIDS)), _valid_claims(chance))}"
+    yield f"Bearer {signed({'alg': 'HS256'}, _valid_claims(chance))}"
     own = {"jku": "http://127.0.0.1/", "x5u": "http://127.0.0.1/", "jwk": {"kty": "oct", "k": _b64(b"x" * 32)}}
-    yield f"Bearer {signed(head(**own), _wanted(chance), 'x' * 32)}"
+    yield f"Bearer {signed(head(**own), _valid_claims(chance), 'x' * 32)}"
 
 
 def claimed(chance: random.Random) -> Iterator[str]:
-    """Claims that do not fit, well signed; and each claim missing."""
-    wrong, claims = chance.choice(CLAIMS), _wanted(chance)
+    """Invalid claims and missing claims, correctly signed."""
+    wrong, claims = chance.choice(CLAIMS), _valid_claims(chance)
     yield f"Bearer {signed(head(), claims | wrong)}"
     missing = chance.choice(["iss", "aud", "iat", "exp"])
     yield f"Bearer {signed(head(), {name: value for name, value in claims.items() if name != missing})}"
@@ -140,7 +140,7 @@ def claimed(chance: random.Random) -> Iterator[str]:
 
 
 def misused(chance: random.Random) -> Iterator[Forgery]:
-    """Good tokens of ours, for something else; and the right thing in the wrong type."""
+    """Valid tokens for another job or scope, and claims of a wrong type."""
     other = chance.choice(
         [OTHER, JOB.upper(), JOB + " ", JOB + "\x00", f"{JOB}/../{OTHER}", "job-１", "", "*", "%", JOB[:-1], f"{JOB},"]
     )
@@ -168,8 +168,8 @@ def misused(chance: random.Random) -> Iterator[Forgery]:
 
 
 def cut(chance: random.Random) -> Iterator[str]:
-    """Less than a token."""
-    token = signed(head(), _wanted(chance))
+    """Parts of a token."""
+    token = signed(head(), _valid_claims(chance))
     parts = token.split(".")
     yield f"Bearer {token[: chance.randrange(len(token) - 1)]}"
     yield f"Bearer {token[chance.randrange(1, len(token)) :]}"
@@ -180,8 +180,8 @@ def cut(chance: random.Random) -> Iterator[str]:
 
 
 def flipped(chance: random.Random) -> Iterator[str]:
-    """One character is another; not the last, of which some bits mean nothing."""
-    token = signed(head(), _wanted(chance))
+    """One character changed; not the last, some bits of which are unused."""
+    token = signed(head(), _valid_claims(chance))
     place = chance.randrange(len(token) - 1)
     other = chance.choice([char for char in "ABCxyz019-_." if char != token[place]])
     yield f"Bearer {token[:place]}{other}{token[place + 1 :]}"
@@ -192,29 +192,29 @@ def flipped(chance: random.Random) -> Iterator[str]:
 def swapped(chance: random.Random) -> Iterator[str]:
     """One token's claims with another's signature."""
     one, other = (signed(head(), claims).split(".") for claims in (of_job(OTHER), of_api("none")))
-    wanted = _parts(head(), _wanted(chance))
+    wanted = _parts(head(), _valid_claims(chance))
     yield f"Bearer {wanted}.{chance.choice([one, other])[2]}"
     yield f"Bearer {one[0]}.{other[1]}.{one[2]}"
 
 
 def padded(chance: random.Random) -> Iterator[str]:
-    """White space, padding and what base64 would pass over."""
-    token = signed(head(), _wanted(chance))
+    """White space, padding and characters that base64 decoders skip."""
+    token = signed(head(), _valid_claims(chance))
     place = chance.randrange(1, len(token))
     yield f"Bearer {token[:place]}{chance.choice([' ', chr(9), chr(0), '=', '!', '%', '+', '/', chr(0x2028), 'é', ', '])}{token[place:]}"
     yield f"Bearer {token}{chance.choice(['=', '==', '.', '..', '.x', ' x', chr(0), ', Bearer x', ';', '%00'])}"
 
 
 def doubled(chance: random.Random) -> Iterator[str]:
-    """Two at once, as a server joins two headers."""
-    tokens = [signed(head(), of_job(OTHER)), signed(head(), _wanted(chance))]
+    """Two tokens, joined as a server joins two headers."""
+    tokens = [signed(head(), of_job(OTHER)), signed(head(), _valid_claims(chance))]
     chance.shuffle(tokens)
     yield "Bearer " + ", Bearer ".join(tokens)
     yield "Bearer " + ",".join(tokens)
 
 
 def strange(chance: random.Random) -> Iterator[str]:
-    """Anything."""
+    """Random text."""
     text = "".join(
         chr(chance.choice([chance.randrange(32, 127), chance.randrange(160, 256)]))
         for _ in range(chance.randrange(200))
@@ -222,22 +222,22 @@ def strange(chance: random.Random) -> Iterator[str]:
     yield text
     yield f"Bearer {text}"
     yield f"Bearer {_b64(chance.randbytes(20))}.{_b64(chance.randbytes(40))}.{_b64(chance.randbytes(32))}"
-    yield f"Bearer {signed(chance.choice([[], 'x', 1, None, {}, b'{', bytes([255, 254])]), _wanted(chance))}"
+    yield f"Bearer {signed(chance.choice([[], 'x', 1, None, {}, b'{', bytes([255, 254])]), _valid_claims(chance))}"
     yield "Bearer " + "." * chance.randrange(10)
 
 
 def nested(chance: random.Random) -> Iterator[str]:
-    """Deep, long and broken JSON, where a decoder may give up in its own way."""
+    """Deep, long and invalid JSON, for which a decoder may raise other errors."""
     yield f"Bearer {_b64(NESTED)}.{_b64(b'{}')}.{_b64(b'x')}"
-    yield f"Bearer {_parts(head(kid='x' * chance.randrange(10_000)), _wanted(chance))}.x"
+    yield f"Bearer {_parts(head(kid='x' * chance.randrange(10_000)), _valid_claims(chance))}.x"
     yield f"Bearer {_b64(b'{' + b'9' * 5_000)}.e30.x"
     yield f"Bearer {signed(head(), NESTED)}"
-    yield f"Bearer {signed(head(crit=['b64'], b64=False), _wanted(chance))}"
+    yield f"Bearer {signed(head(crit=['b64'], b64=False), _valid_claims(chance))}"
 
 
 def schemed(chance: random.Random) -> Iterator[str]:
-    """Another scheme, and none."""
-    token = signed(head(), _wanted(chance))
+    """Another scheme, and no scheme."""
+    token = signed(head(), _valid_claims(chance))
     scheme = chance.choice(
         [
             "",

@@ -1,7 +1,7 @@
-"""Fuzz the readers of notifications, led by coverage (``python -m tests.attack.fuzz SECONDS SEED``): atheris, libFuzzer.
+"""Coverage-guided fuzzing of the parsers of notifications with atheris: ``python -m tests.attack.fuzz SECONDS SEED``.
 
-An input's first byte picks the headers; the rest is the body. Only ValueError may come out, and what is found must be
-what the functions can go on with. A failing input is left in the folder that is printed.
+The first byte of an input selects the headers; the rest is the body. Parsers may raise only ValueError, and their results
+must be valid. A failing input is kept in the folder that is printed.
 """
 
 import sys
@@ -35,7 +35,7 @@ HEADERS: tuple[dict[str, str], ...] = (
 
 
 def read(data: bytes) -> None:
-    """Read one delivery as create-job does."""
+    """Parse one delivery like create-job."""
     headers, body = HEADERS[data[0] % len(HEADERS)] if data else {}, data[1:]
     is_event = cloudevents.is_event(headers)
     try:
@@ -43,30 +43,34 @@ def read(data: bytes) -> None:
         results = notifications.read(messages)
     except ValueError:
         return
-    assert is_event or notifications.is_notification(messages[0]) or all(isinstance(one, Rejected) for one in results)
-    for one in results:
-        if isinstance(one, Upload):
-            assert one.keys
-            assert all(notifications.dataset_id(key) for key in one.keys)
-            assert len(identities.of_upload(one.bucket, one.keys[0], one.etag)) == 64
+    assert (
+        is_event
+        or notifications.is_notification(messages[0])
+        or all(isinstance(result, Rejected) for result in results)
+    )
+    for result in results:
+        if isinstance(result, Upload):
+            assert result.keys
+            assert all(notifications.dataset_id(key) for key in result.keys)
+            assert len(identities.of_upload(result.bucket, result.keys[0], result.etag)) == 64
         else:
-            one.reason.encode("utf-8", "backslashreplace")
+            result.reason.encode("utf-8", "backslashreplace")
 
 
 def seeds() -> list[bytes]:
-    """Return what real storages send, with each of the headers."""
+    """Return the notifications of real storages, with each of the headers."""
     files = [path.read_bytes() for path in sorted(CORPUS.glob("*.json"))]
     return [bytes([number]) + body for body in files for number in range(len(HEADERS))]
 
 
 def main() -> None:
-    """Fuzz for so long; libFuzzer's own report and exit status: 0 when nothing was found."""
+    """Fuzz; libFuzzer prints the report and sets the exit status, 0 if no input failed."""
     seconds, seed = sys.argv[1], sys.argv[2]
     folder = Path(tempfile.mkdtemp(prefix="stoker-fuzz-"))
     (folder / "corpus").mkdir()
     for number, content in enumerate(seeds()):
         (folder / "corpus" / f"seed-{number}").write_bytes(content)
-    print(f"seed {seed}, {seconds} s, {len(seeds())} inputs to begin with; failures go to {folder}", flush=True)
+    print(f"seed {seed}, {seconds} s, {len(seeds())} initial inputs; failures go to {folder}", flush=True)
     options = [
         f"-max_total_time={seconds}",
         f"-seed={seed}",

@@ -1,4 +1,4 @@
-"""A short run of ``./taskw fuzz``: notifications that coverage leads to, from those of real storages."""
+"""A short run of ``./taskw fuzz``, which starts from the notifications of real storages."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from tests.conftest import ROOT
 
 
-def test_no_notification_breaks_its_readers() -> None:
+def test_no_notification_breaks_the_parsers() -> None:
     command = [sys.executable, "-m", "tests.attack.fuzz", "15", "1"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

@@ -1,4 +1,4 @@
-"""The description is what the functions are; and whatever fits it, or does not, they answer as it says."""
+"""The OpenAPI description matches the functions: routes, models, and responses to valid and invalid requests."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ from tests.attack.conftest import Server, attacked
 from tests.conftest import a_database, api_headers, callback_headers
 
 EXAMPLES = 15
-#: of what is away from this server: the storage, and a Broker
+#: of parts that this server lacks: the storage and a Broker
 AWAY = {"GET /v1/jobs/{job_id}/artifacts", "POST /v1/uploads"}
 CHECKED = ("status_code_conformance", "content_type_conformance", "response_schema_conformance")
 OPERATIONS = {
@@ -33,11 +33,11 @@ OPERATIONS = {
 SCHEMA = schemathesis.openapi.from_dict(json.loads(openapi.text()))
 
 
-def test_the_file_is_what_the_routes_and_models_say() -> None:
+def test_the_file_matches_the_routes_and_models() -> None:
     assert openapi.FILE.read_text() == openapi.text(), "run ./taskw openapi"
 
 
-def test_patterns_are_those_of_ecma_which_json_schema_has() -> None:
+def test_patterns_are_valid_in_javascript() -> None:
     assert re.findall(r'"pattern": ".*\\Z.*"', openapi.text()) == []  # in JavaScript an error, or the letter Z
 
 
@@ -45,14 +45,14 @@ def test_every_route_is_described() -> None:
     assert OPERATIONS.keys() == {f"{one.method} {one.declared_path}" for one in API if one.declared_path != "/"}
 
 
-def test_operations_have_distinct_names_that_a_generator_can_use() -> None:
+def test_operations_have_distinct_names_for_generators() -> None:
     names = [one["operationId"] for path in openapi.description()["paths"].values() for one in path.values()]
 
     assert len(set(names)) == len(names)
     assert all(name.isidentifier() for name in names)
 
 
-def test_no_schema_overwrites_another_and_what_the_server_has_defaults_for_may_be_left_out() -> None:
+def test_no_schema_overwrites_another_and_fields_with_defaults_are_optional() -> None:
     schemas = openapi.description()["components"]["schemas"]
 
     assert schemas["State"]["enum"] == sorted(State)
@@ -63,7 +63,7 @@ def test_no_schema_overwrites_another_and_what_the_server_has_defaults_for_may_b
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve all functions on each database in turn."""
+    """Serve all functions, on each database."""
     with ExitStack() as parts:
         url: dict[str, str] = {}
         if request.param == "postgresql":
@@ -91,13 +91,13 @@ def test_the_description_needs_a_token_and_is_the_file(server: Server) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fitting", "unfitting"])
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
-def test_what_fits_the_description_or_not_is_answered_as_it_says(
+def test_valid_and_invalid_requests_get_the_described_responses(
     server: Server, jobs: list[str], name: str, mode: GenerationMode
 ) -> None:
     path, method = OPERATIONS[name]
     operation, numbers, statuses = SCHEMA[path][method.upper()], itertools.count(), Counter[int]()
     if mode == GenerationMode.NEGATIVE and not (operation.body or operation.query):
-        mode = GenerationMode.POSITIVE  # there is nothing to get wrong but the job's id, which is drawn below
+        mode = GenerationMode.POSITIVE  # only the job's ID can be invalid, and it is drawn below
 
     @settings(
         max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)

@@ -1,4 +1,4 @@
-"""Slow, endless, lying and malformed requests: others are answered all the same, and memory stays bounded."""
+"""Slow, endless, inconsistent and malformed requests: other requests are answered, and memory stays bounded."""
 
 import gzip
 import os
@@ -50,9 +50,9 @@ MALFORMED = {
 
 
 def statuses_of(server: Server, sent: bytes) -> list[int]:
-    """Return the statuses that a server answers to these bytes, until it closes or our side has ended."""
+    """Send these bytes; return the statuses of all responses."""
     with closing(socket.create_connection(server.place, timeout=60)) as connection:
-        with suppress(OSError):  # it has hung up already
+        with suppress(OSError):  # the server has closed the connection
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -66,26 +66,26 @@ def is_answered(server: Server) -> bool:
     return httpx.get(f"{server.address}/v1/jobs", headers=api_headers(), timeout=60).status_code == 200
 
 
-def hold(server: Server, stack: ExitStack, begun: str, count: int) -> list[socket.socket]:
-    """Open so many connections, and send each the beginning of a request only."""
+def hold(server: Server, stack: ExitStack, beginning: str, count: int) -> list[socket.socket]:
+    """Open ``count`` connections, and send the beginning of a request on each."""
     opened = [stack.enter_context(closing(socket.create_connection(server.place, timeout=60))) for _ in range(count)]
-    for one in opened:
-        one.sendall(begun.encode("latin-1"))
+    for connection in opened:
+        connection.sendall(beginning.encode("latin-1"))
     return opened
 
 
-@pytest.mark.parametrize("begun", SLOW.values(), ids=SLOW)
-def test_a_hundred_slow_senders_keep_nobody_out(server: Server, begun: str) -> None:
+@pytest.mark.parametrize("beginning", SLOW.values(), ids=SLOW)
+def test_a_hundred_slow_clients_do_not_block_others(server: Server, beginning: str) -> None:
     with ExitStack() as stack:
-        slow = hold(server, stack, begun, 100)
+        slow = hold(server, stack, beginning, 100)
 
         assert is_answered(server)
-        for one in slow:
-            one.sendall(b"x")
+        for connection in slow:
+            connection.sendall(b"x")
         assert is_answered(server)
 
 
-def test_of_more_slow_senders_than_fit_the_oldest_are_sent_away(server: Server) -> None:
+def test_the_oldest_of_too_many_slow_connections_are_closed(server: Server) -> None:
     with ExitStack() as stack:
         oldest = hold(server, stack, SLOW["in a body's middle"], 100)
         for _ in range(6):
@@ -96,8 +96,8 @@ def test_of_more_slow_senders_than_fit_the_oldest_are_sent_away(server: Server) 
 
 
 @pytest.fixture
-def hasty() -> Iterator[Server]:
-    """Serve a function that gives a sender two seconds."""
+def impatient_server() -> Iterator[Server]:
+    """Serve a function with a time limit of two seconds for a request."""
     port = free_ports(1)[0]
     code = "from functions.api import limits, server; limits.REQUEST_SECONDS = 2.0; server.main()"
     variables = {**os.environ, "FUNCTION_TARGET": "uploads", "HOST": "127.0.0.1", "PORT": str(port)}
@@ -109,12 +109,12 @@ def hasty() -> Iterator[Server]:
         assert process.wait(60) == 0
 
 
-def test_a_sender_that_drips_is_sent_away_in_time(hasty: Server) -> None:
+def test_a_request_sent_byte_by_byte_is_cut_off_in_time(impatient_server: Server) -> None:
     with ExitStack() as stack:
-        (slow,) = hold(hasty, stack, SLOW["in a header's middle"], 1)
+        (slow,) = hold(impatient_server, stack, SLOW["in a header's middle"], 1)
         slow.settimeout(0.2)
 
-        def is_sent_away() -> bool:
+        def is_closed() -> bool:
             try:
                 slow.sendall(b"x")
                 return slow.recv(1) == b""
@@ -123,11 +123,11 @@ def test_a_sender_that_drips_is_sent_away_in_time(hasty: Server) -> None:
             except ConnectionError:
                 return True
 
-        assert eventually(is_sent_away, within_seconds=60)
+        assert eventually(is_closed, within_seconds=60)
 
 
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_malformed_is_refused(server: Server, sent: str) -> None:
+def test_a_malformed_request_is_rejected(server: Server, sent: str) -> None:
     before = server.memory_bytes
     statuses = statuses_of(server, sent.encode("latin-1"))
 
@@ -152,8 +152,8 @@ def test_a_body_without_an_end_is_cut_off(server: Server) -> None:
 def test_many_large_bodies_at_once_stay_in_files(server: Server) -> None:
     before = server.memory_bytes
     with ExitStack() as stack:
-        for one in hold(server, stack, JOB + f"Content-Length: {DELIVERY_LIMIT_BYTES + MIB}\r\n\r\n", 60):
-            one.sendall(b"x" * MIB)
+        for connection in hold(server, stack, JOB + f"Content-Length: {DELIVERY_LIMIT_BYTES + MIB}\r\n\r\n", 60):
+            connection.sendall(b"x" * MIB)
 
         assert is_answered(server)
         assert server.memory_bytes - before < 40 * MIB
@@ -177,7 +177,7 @@ def test_a_body_over_the_limit_is_413(server: Server, size_bytes: int, status: i
     assert is_answered(server)
 
 
-def test_a_sender_that_leaves_in_the_middle_harms_nobody(server: Server) -> None:
+def test_a_client_that_disconnects_in_the_middle_does_not_affect_others(server: Server) -> None:
     for _ in range(50):
         with closing(socket.create_connection(server.place)) as connection:
             connection.sendall((JOB + "Content-Length: 1000\r\n\r\n{").encode())
@@ -185,11 +185,11 @@ def test_a_sender_that_leaves_in_the_middle_harms_nobody(server: Server) -> None
     assert is_answered(server)
 
 
-def test_garbage_after_a_request_is_not_taken_for_its_body_or_another(server: Server) -> None:
+def test_garbage_after_a_request_is_neither_body_nor_request(server: Server) -> None:
     request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
     assert statuses_of(server, (request * 3).encode()) == [200, 200, 200]
-    # uvicorn refuses the garbage as soon as it reads it, before or after the response to what precedes it.
+    # uvicorn rejects the garbage as soon as it reads it, before or after the response to the request before.
     assert statuses_of(server, (request + "garbage\r\n\r\n" + request).encode()) in ([200], [400], [200, 400])
     assert statuses_of(server, (JOB + "Content-Length: 2\r\n\r\n{}garbage\r\n\r\n").encode()) in (
         [422],
@@ -198,7 +198,7 @@ def test_garbage_after_a_request_is_not_taken_for_its_body_or_another(server: Se
     )
 
 
-def test_where_length_and_chunks_disagree_no_second_request_is_smuggled_in(server: Server) -> None:
+def test_contradicting_length_and_chunks_smuggle_in_no_request(server: Server) -> None:
     hidden = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     both = f"{JOB}Content-Length: {4 + len(hidden) + 5}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
 

@@ -1,4 +1,4 @@
-"""Line breaks, escapes, tricks of paths and headers: no 500, no line of a log that is not ours, no secret in an answer."""
+"""Line breaks, escapes, unusual paths and headers: no 500, no forged line in the log, no secret in a response."""
 
 import http.client
 import json
@@ -29,30 +29,30 @@ PATHS = [
 REQUESTED = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits"}
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: str
     body: str
 
 
-def get(server: Server, path: str, headers: dict[str, str], method: str = "GET") -> Answer:
-    """Ask for a path as it is: clients would put it right."""
+def get(server: Server, path: str, headers: dict[str, str], method: str = "GET") -> Response:
+    """Request a path unchanged; HTTP clients would normalise it."""
     with closing(http.client.HTTPConnection(*server.place, timeout=60)) as connection:
         connection.putrequest(method, path, skip_host=True)
         for name, value in {"Host": "x", **headers}.items():
             connection.putheader(name, value.encode("utf-8", "surrogatepass"))
         connection.endheaders()
-        answer = connection.getresponse()
-        return Answer(answer.status, str(answer.headers), answer.read().decode())
+        response = connection.getresponse()
+        return Response(response.status, str(response.headers), response.read().decode())
 
 
 @pytest.fixture
 def job(server: Server) -> str:
-    answer = httpx.post(f"{server.address}/v1/jobs", json=REQUESTED, headers=api_headers(), timeout=60)
-    return str(answer.raise_for_status().json()["id"])
+    response = httpx.post(f"{server.address}/v1/jobs", json=REQUESTED, headers=api_headers(), timeout=60)
+    return str(response.raise_for_status().json()["id"])
 
 
-def assert_lines_are_ours(server: Server) -> None:
+def assert_no_forged_line(server: Server) -> None:
     for line in server.logged().splitlines():
         logged = json.loads(line)
         assert {"at", "severity", "message"} <= logged.keys(), line
@@ -60,7 +60,7 @@ def assert_lines_are_ours(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
-def test_a_trick_of_a_path_lets_nobody_in_and_breaks_nothing(server: Server, path: str) -> None:
+def test_an_unusual_path_needs_a_token_and_breaks_nothing(server: Server, path: str) -> None:
     with_token, without = get(server, path, api_headers()), get(server, path, {})
 
     assert with_token.status < 500
@@ -69,12 +69,12 @@ def test_a_trick_of_a_path_lets_nobody_in_and_breaks_nothing(server: Server, pat
     assert "X-Evil" not in with_token.headers
     assert "root:" not in with_token.body
     assert SECRET not in with_token.body + without.body
-    assert_lines_are_ours(server)
+    assert_no_forged_line(server)
 
 
-@pytest.mark.parametrize("words", BREAKS.values(), ids=BREAKS)
-def test_a_line_break_in_a_body_makes_no_line_of_the_log(server: Server, job: str, words: str) -> None:
-    evil = f"x{words}{FORGED}"
+@pytest.mark.parametrize("text", BREAKS.values(), ids=BREAKS)
+def test_a_line_break_in_a_body_forges_no_line_of_the_log(server: Server, job: str, text: str) -> None:
+    evil = f"x{text}{FORGED}"
     api, own = api_headers(), callback_headers(job)
     tries = [
         ("/v1/jobs", REQUESTED | {"dataset_id": evil}, api),
@@ -88,19 +88,19 @@ def test_a_line_break_in_a_body_makes_no_line_of_the_log(server: Server, job: st
         (f"/v1/jobs/{job}/cancel", {"message": evil}, api),
     ]  # fmt: skip
     for path, body, headers in tries:
-        answer = httpx.post(
+        response = httpx.post(
             f"{server.address}{path}",
             content=json.dumps(body),
             headers={**headers, "Content-Type": "application/json"},
             timeout=60,
         )
-        assert answer.status_code < 500, (path, body, answer.text)
-        assert SECRET not in answer.text
+        assert response.status_code < 500, (path, body, response.text)
+        assert SECRET not in response.text
 
-    assert_lines_are_ours(server)
+    assert_no_forged_line(server)
 
 
-@pytest.mark.parametrize("words", [one for one in BREAKS.values() if not set(one) & set("\r\n\x00")])
+@pytest.mark.parametrize("text", [text for text in BREAKS.values() if not set(text) & set("\r\n\x00")])
 @pytest.mark.parametrize(
     "name",
     [
@@ -114,16 +114,16 @@ def test_a_line_break_in_a_body_makes_no_line_of_the_log(server: Server, job: st
         "Authorization",
     ],
 )
-def test_a_strange_header_breaks_nothing_and_makes_no_line_of_the_log(server: Server, name: str, words: str) -> None:
-    for value in (words, f"00-{words}-{words}-01", f"Bearer {words}", f"{words}{FORGED}"):
-        answer = get(server, "/v1/jobs", api_headers() | {name: value, "Content-Length": "0"}, "POST")
-        assert answer.status < 500
-        assert not re.search("[\x1b\u2028\u202e]", answer.headers + answer.body)
+def test_an_unusual_header_breaks_nothing_and_forges_no_line_of_the_log(server: Server, name: str, text: str) -> None:
+    for value in (text, f"00-{text}-{text}-01", f"Bearer {text}", f"{text}{FORGED}"):
+        response = get(server, "/v1/jobs", api_headers() | {name: value, "Content-Length": "0"}, "POST")
+        assert response.status < 500
+        assert not re.search("[\x1b\u2028\u202e]", response.headers + response.body)
 
-    assert_lines_are_ours(server)
+    assert_no_forged_line(server)
 
 
-def test_two_tokens_are_none(server: Server) -> None:
+def test_a_request_with_two_tokens_is_rejected(server: Server) -> None:
     good = api_headers()["Authorization"]
     with closing(http.client.HTTPConnection(*server.place, timeout=60)) as connection:
         connection.putrequest("GET", "/v1/jobs")
@@ -133,16 +133,16 @@ def test_two_tokens_are_none(server: Server) -> None:
         assert connection.getresponse().status == 401
 
 
-def test_a_header_with_an_underscore_is_not_the_one_with_a_hyphen(server: Server) -> None:
+def test_a_header_with_an_underscore_is_not_authorization(server: Server) -> None:
     assert get(server, "/v1/jobs", {"HTTP_AUTHORIZATION": api_headers()["Authorization"]}).status == 401
 
 
-def test_a_token_is_in_no_answer_and_no_log(server: Server) -> None:
+def test_a_token_is_in_no_response_and_no_log(server: Server) -> None:
     token = api_headers()["Authorization"].removeprefix("Bearer ")
     wrong = token[:-9] + "A" * 9
-    answer = get(server, f"/v1/jobs?cursor={token}", {"Authorization": f"Bearer {wrong}"})
+    response = get(server, f"/v1/jobs?cursor={token}", {"Authorization": f"Bearer {wrong}"})
 
-    assert answer.status == 401
-    assert wrong not in answer.body
+    assert response.status == 401
+    assert wrong not in response.body
     assert token not in server.logged()
     assert wrong not in server.logged()

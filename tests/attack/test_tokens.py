@@ -1,4 +1,4 @@
-"""Forged, expired, swapped, truncated and confused tokens: nobody gets in, and nothing breaks.
+"""Forged, expired, swapped, truncated and misused tokens are rejected, and break nothing.
 
 100,000 by default are for ``./taskw attack``; CI tries fewer, which are the first of the same.
 """
@@ -36,7 +36,7 @@ def outcome(forgery: Forgery, gate: str) -> str:
 
 
 @pytest.mark.timeout(900)
-def test_no_forged_token_gets_in() -> None:
+def test_no_forged_token_is_accepted() -> None:
     outcomes: Counter[tuple[str, str]] = Counter()
     for forgery in itertools.islice(forgeries(SEED), COUNT):
         for gate in forgery.gates:
@@ -48,13 +48,13 @@ def test_no_forged_token_gets_in() -> None:
     assert len({kind for kind, _ in outcomes}) == 13
 
 
-def test_the_tokens_that_forgeries_are_made_of_do_get_in() -> None:
+def test_the_tokens_that_forgeries_derive_from_are_accepted() -> None:
     for gate, claims in {"callback": of_job(JOB), "api": of_api()}.items():
         assert outcome(Forgery("", f"Bearer {signed(head(), claims)}"), gate) == "in"
 
 
 @pytest.mark.timeout(900)
-def test_no_forged_token_gets_in_by_http(server: Server) -> None:
+def test_no_forged_token_is_accepted_over_http(server: Server) -> None:
     sendable = [one for one in itertools.islice(forgeries(SEED), COUNT_BY_HTTP) if _is_sendable(one.header)]
     with ThreadPoolExecutor(8) as pool:
         statuses = Counter(
@@ -84,7 +84,7 @@ def _is_sendable(header: str) -> bool:
         raw = header.encode("latin-1")
     except UnicodeEncodeError:
         return False
-    # White space around a header's value is no part of it (RFC 9110 §5.5): there, a good token would stay good.
+    # White space around a header's value does not belong to it (RFC 9110 §5.5), so the token would stay valid.
     return not set(raw) & set(b"\r\n\0") and raw == raw.strip(b" \t")
 
 

@@ -1,4 +1,4 @@
-"""Cold start: from the process's start to the first answer; for a function, to its first committed write."""
+"""Cold start: from the start of the process to the first response; for a function, to its first committed write."""
 
 import compileall
 import http.client
@@ -23,7 +23,7 @@ Calls = dict[str, Callable[[], tuple[Any, ...]]]
 HELLO = "import functions_framework\n\n\n@functions_framework.http\ndef hello(request):\n    return 'hello'\n"
 
 
-def answers(address: str, method: str, path: str, body: Any, headers: Mapping[str, str]) -> bool:
+def responds(address: str, method: str, path: str, body: Any, headers: Mapping[str, str]) -> bool:
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
     try:
         connection.request(
@@ -44,7 +44,7 @@ def answers(address: str, method: str, path: str, body: Any, headers: Mapping[st
 
 def cold(source: Path, target: str, *request: Any) -> tuple[float, float]:
     with served(source, target) as (process, address):
-        took = seconds_to(lambda: answers(address, *request))
+        took = seconds_to(lambda: responds(address, *request))
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         return took, sum(one.memory_info().rss for one in family) / 2**20
 
@@ -79,7 +79,7 @@ def _done(job_id: str) -> tuple[Any, ...]:
 def bench_cold_start_of_each_function(
     calls: Calls, database_url: str, tmp_path: Path, report: Callable[[Figure], None]
 ) -> None:
-    # As in the image, and the libraries of both: a machine may have been told to write no bytecode.
+    # Compile as in the image, and the libraries of both: PYTHONDONTWRITEBYTECODE may be set here.
     for folder in (ROOT / "functions", Path(sysconfig.get_path("purelib"))):
         compileall.compile_dir(folder, quiet=2, workers=0)
     hello = tmp_path / "hello.py"

@@ -1,4 +1,4 @@
-"""Heartbeats a second through one replica, each durable before its answer, on PostgreSQL."""
+"""Heartbeats per second through one replica on PostgreSQL, each committed before its response."""
 
 import itertools
 import json
@@ -54,9 +54,9 @@ def through_a_replica(jobs: list[str]) -> Iterator[Measure]:
 
 @contextmanager
 def by_psycopg(database_url: str, jobs: list[str]) -> Iterator[Measure]:
-    """The same two statements in a transaction, one connection a thread, and nothing else."""
+    """Run the same two statements in a transaction, with one connection per thread."""
     insert, update = map(heartbeats._psycopg, (heartbeats._INSERT, heartbeats._UPDATE))
-    # PostgreSQL wants to be told, where a parameter is named before it is compared with a column.
+    # PostgreSQL needs the type of a parameter that is not compared with a column at its first use.
     insert = insert.replace("SELECT %(job_id)s", "SELECT %(job_id)s::varchar")
     numbers = itertools.count()
     values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Scale: what a step costs beside a million finished jobs, against the same step where only the open ones are."""
+"""Scale: each step's cost in a store with a million finished jobs, against a store with only the open ones."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ FINISHED = 20_000 if QUICK else 1_000_000
 RUNNING = 1_000 if QUICK else 10_000
 TURNS = 5 if QUICK else 21
 SWEEP_TURNS = 5 if QUICK else 9
-#: of one step in a turn, whose median counts
+#: runs of one step in a turn; their median counts
 TIMES = 50 if QUICK else 200
 PLANS = ROOT / ".stoker/bench-plans.txt"
 SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits", epochs=8)
@@ -41,7 +41,7 @@ Use = Callable[[str], None]
 
 
 class Stores(NamedTuple):
-    """Two stores with the same open jobs, one of them with all that has ended besides."""
+    """Two stores with the same open jobs; the large one also has the finished jobs."""
 
     large: str
     small: str
@@ -54,7 +54,7 @@ def stores(postgresql_server: str) -> Iterator[Stores]:
     now = tokens.now()
     with a_database(postgresql_server) as large, a_database(postgresql_server) as small:
         took = seconds_of(partial(filled.fill, large, finished=FINISHED, running=RUNNING, now=now))
-        print(f"\nfilled with {FINISHED:,} finished jobs, {FINISHED * filled.EVENTS_A_JOB:,} events in {took:.0f} s")
+        print(f"\nfilled with {FINISHED:,} finished jobs, {FINISHED * filled.EVENTS_PER_JOB:,} events in {took:.0f} s")
         filled.fill(small, finished=0, running=RUNNING, now=now)
         with psycopg.connect(small) as connection:
             running = [row[0] for row in connection.execute("SELECT id FROM job ORDER BY id")]
@@ -86,11 +86,11 @@ def median_of(use: Use, url: str, step: Callable[[], object]) -> float:
 @pytest.mark.timeout(3600)
 def bench_each_step_beside_finished_jobs(store_of: Use, stores: Stores, report: Callable[[Figure], None]) -> None:
     for name, step in steps(stores).items():
-        there, alone = by_turns(
+        large, small = by_turns(
             TURNS, partial(median_of, store_of, stores.large, step), partial(median_of, store_of, stores.small, step)
         )
-        report(Figure(f"{name} beside {FINISHED:,} finished jobs", "open jobs only", "s", there, alone, "<= 1.1"))
-    for url in stores.large, stores.small:  # what create has made is no part of the other steps
+        report(Figure(f"{name} beside {FINISHED:,} finished jobs", "open jobs only", "s", large, small, "<= 1.1"))
+    for url in stores.large, stores.small:  # jobs that `create` made do not belong to the other steps
         with psycopg.connect(url) as connection:
             made = "SELECT id FROM job WHERE state = 'PENDING'"
             connection.execute(f"DELETE FROM outbox WHERE job_id IN ({made})".encode())
@@ -107,15 +107,15 @@ def bench_sweep_beside_finished_jobs(store_of: Use, stores: Stores, report: Call
         return seconds_of(lambda: sweeping.run(now=stores.at + timedelta(seconds=30)))
 
     by_turns(1, partial(sweep, stores.large), partial(sweep, stores.small))
-    there, alone = by_turns(SWEEP_TURNS, partial(sweep, stores.large), partial(sweep, stores.small))
+    large, small = by_turns(SWEEP_TURNS, partial(sweep, stores.large), partial(sweep, stores.small))
     name = f"sweep of {RUNNING:,} running beside {FINISHED:,} finished jobs"
-    report(Figure(name, "open jobs only", "s", there, alone, "<= 1.1"))
+    report(Figure(name, "open jobs only", "s", large, small, "<= 1.1"))
 
 
 @pytest.mark.usefixtures("s3", "no_trainer_left")
 @pytest.mark.timeout(600)
 def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
-    """No step reads a table from one end to the other, however many jobs there are."""
+    """Check that no step scans a whole table."""
     statements: dict[str, tuple[str, Any]] = {}
     current = [""]
 
@@ -175,17 +175,17 @@ def bench_plans_of_each_step(store_of: Use, stores: Stores) -> None:
 
 
 def explained(url: str, statement: str, parameters: Any) -> tuple[list[str], int]:
-    """Return a statement's plan, and how many pages it has touched."""
+    """Return a statement's plan and the number of pages it read."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}".encode(), parameters).fetchall()
         connection.rollback()
     plan = [row for (row,) in rows]
-    # Of a statement with others inside, the outermost does not count all of them.
+    # The outermost node of a nested statement does not count all pages of the inner ones.
     doing = plan[: plan.index("Planning:")] if "Planning:" in plan else plan
     return plan, max(sum(map(int, re.findall(r"(?:hit|read)=(\d+)", row))) for row in doing)
 
 
-# As sweep does it, one turn after the other without a pause.
+# Like sweep, but turn after turn without a pause.
 _RETENTION = """
 import sys
 from functions.api import tokens

@@ -1,4 +1,4 @@
-"""From an upload to a trainer's first word, what a create costs, and what the contract costs a training."""
+"""The time from an upload to the trainer's first callback, and the costs of create-job and of the contract."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ from functions.domain.states import State
 from functions.launchers import launching
 from functions.store import queries
 from infra.local import digits
-from tests.bench.bench_cold_start import HELLO, answers
+from tests.bench.bench_cold_start import HELLO, responds
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of, seconds_to
 from tests.conftest import BUCKET, ROOT, api_headers, forget, served, served_and_up
 from tests.integration import test_local_stack as local
@@ -28,37 +28,37 @@ from tests.integration import test_local_stack as local
 TURNS = 3 if QUICK else 11
 TIMES = 5 if QUICK else 30
 TRAINER = ROOT / "trainer-images/trainer-timm"
-#: large enough that an epoch takes seconds, as small ones do in earnest
+#: large enough that an epoch takes seconds, like a small real dataset
 TRAINING = {"MODEL_NAME": "test_resnet", "IMAGE_SIZE": "32", "EPOCHS": "1"} if QUICK else {
     "MODEL_NAME": "resnet18", "IMAGE_SIZE": "64", "EPOCHS": "3"
 }  # fmt: skip
 OVERHEAD_TURNS = 3 if QUICK else 7
 
 
-def asking(address: str, method: str, path: str, body: Any = None) -> Callable[[], None]:
-    """Return what makes a request over a connection of its own, as strangers do."""
+def requester(address: str, method: str, path: str, body: Any = None) -> Callable[[], None]:
+    """Return a function that sends a request over a new connection."""
 
-    def ask() -> None:
+    def send() -> None:
         connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         content = json.dumps(body) if body is not None else None
         connection.request(method, path, content, {"Content-Type": "application/json", **api_headers()})
         assert connection.getresponse().status < 300
         connection.close()
 
-    return ask
+    return send
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.usefixtures("database_url", "dataset", "no_trainer_left")
 @pytest.mark.timeout(900)
 def bench_create_job(tmp_path: Path, report: Callable[[Figure], None]) -> None:
-    """One that waits for a slot: to start a process is the machine's business."""
+    """Measure a job that waits for a slot, so that no process is started."""
     (tmp_path / "hello.py").write_text(HELLO)
     plan = {"calls": False, "seconds": 600}
     requested = {"framework": "stub", "model_name": "stub-1", "dataset_id": "digits", "hyperparameters": plan}
     with served_and_up("create_job") as address, served(tmp_path / "hello.py", "hello") as (_, hello):
-        create, greet = asking(address, "POST", "/v1/jobs", requested), asking(hello, "GET", "/")
-        seconds_to(lambda: answers(hello, "GET", "/", None, {}))
+        create, greet = requester(address, "POST", "/v1/jobs", requested), requester(hello, "GET", "/")
+        seconds_to(lambda: responds(hello, "GET", "/", None, {}))
         create()  # it takes the slot
         measured, baseline = by_turns(
             TURNS,
@@ -82,7 +82,9 @@ def bench_upload_to_trainer_start(stack: Path, report: Callable[[Figure], None])
     alone = partial(subprocess.run, [sys.executable, "-c", "import json, urllib.request"], check=True)
     upload()
     measured, baseline = by_turns(TURNS, upload, lambda: seconds_of(alone))
-    report(Figure("upload to the trainer's first word, local", "the trainer's own imports", "s", measured, baseline))
+    report(
+        Figure("upload to the trainer's first callback, local", "the trainer's own imports", "s", measured, baseline)
+    )
 
 
 @pytest.fixture

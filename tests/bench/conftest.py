@@ -1,4 +1,4 @@
-"""What all benchmarks share: figures as ratios to a baseline of the same run, and one table of them at the end."""
+"""Shared by all benchmarks: figures as ratios to a baseline of the same run, and one table at the end."""
 
 import json
 import os
@@ -15,24 +15,24 @@ from tests.conftest import ROOT, forget
 T = TypeVar("T")
 RESULTS = ROOT / ".stoker/bench.json"
 TABLE = ROOT / ".stoker/bench.md"
-#: a few minutes for a look, instead of what the documents quote
+#: a short run of a few minutes; docs/PERFORMANCE.md has the figures of full runs
 QUICK = bool(os.environ.get("QUICK"))
 
 
 class Figure(NamedTuple):
-    """One thing measured beside its baseline, turn by turn; the same place in both lists is the same turn."""
+    """A measurement and its baseline, turn by turn; equal indexes in both lists are the same turn."""
 
     name: str
     baseline: str
     unit: str
     values: list[float]
     baseline_values: list[float]
-    #: such as "<= 1.1"; empty where there is none
+    #: such as "<= 1.1"; empty if there is none
     goal: str = ""
 
     @property
     def ratios(self) -> list[float]:
-        """Return value over baseline of each turn."""
+        """Return the ratio to the baseline of each turn."""
         return [value / base for value, base in zip(self.values, self.baseline_values, strict=True)]
 
 
@@ -41,13 +41,13 @@ _FIGURES: list[Figure] = []
 
 @pytest.fixture
 def report() -> Callable[[Figure], None]:
-    """Take a figure for the table at the end."""
+    """Return a function that adds a figure to the table at the end."""
     return _FIGURES.append
 
 
 @pytest.fixture
 def store_of(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let this process's store be another one."""
+    """Return a function that switches this process to another store."""
 
     def use(url: str) -> None:
         environment.setenv("DATABASE_URL", url)
@@ -57,14 +57,14 @@ def store_of(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def pytest_terminal_summary() -> None:
-    """Print the table as Markdown, and keep both; figures of earlier runs stay until they are measured again."""
+    """Print the table as Markdown and save it; figures of earlier runs stay until they are measured again."""
     if not _FIGURES:
         return
     kept = {figure.name: figure for figure in _kept()}
     kept |= {figure.name: figure for figure in _FIGURES}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([figure._asdict() for figure in kept.values()], indent=1))
-    # A busy machine shows here: there are as many cores, and so many programs wanted one.
+    # Shows whether the machine was busy: its cores, and the load.
     where = (
         f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f} over the last 15 minutes, {datetime.now(UTC):%Y-%m-%d}"
     )
@@ -77,7 +77,7 @@ def _kept() -> list[Figure]:
 
 
 def markdown(figures: Iterable[Figure]) -> str:
-    """Return figures as a table: ratios are the median of the turns' own, beside the quartiles."""
+    """Return figures as a table; a ratio is the median of the turns, with the quartiles beside it."""
     head = ["what", "median", "baseline", "median", "ratio", "quartiles", "turns", "goal"]
     rows = [head, ["---"] * len(head)]
     for figure in figures:
@@ -109,7 +109,7 @@ def by_turns(turns: int, *measures: Callable[[], T]) -> list[list[T]]:
 
 
 def seconds_to(answer: Callable[[], bool], *, within: float = 60) -> float:
-    """Return how long it takes until an attempt succeeds."""
+    """Return the seconds until an attempt succeeds."""
     began = time.perf_counter()
     while not answer():
         assert time.perf_counter() - began < within, f"no answer within {within} s"
@@ -117,7 +117,7 @@ def seconds_to(answer: Callable[[], bool], *, within: float = 60) -> float:
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """Return how long a call takes."""
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

@@ -1,17 +1,17 @@
-"""Stores as they are after years: filled by the database itself, in minutes."""
+"""Fill stores with years of jobs; the database itself generates the rows, in minutes."""
 
 from datetime import datetime, timedelta
 
 import psycopg
 
-#: of finished and of open jobs alike
-EVENTS_A_JOB = 10
-#: of the finished ones, one in so many has a framework of its own
+#: of finished and of open jobs
+EVENTS_PER_JOB = 10
+#: one of this many finished jobs has a rare framework
 RARE = 20_000
-#: finished jobs are spread over so many days before now
+#: finished jobs are spread over this many days before now
 DAYS = 30
 
-# Ids are as ours: the time, and then chance. State, framework and time follow from the number, so that each filter has its share.
+# IDs consist of the time and random characters. State, framework and time depend on the number, so that each filter selects a share.
 _JOBS = """
 INSERT INTO job (id, identity, state, reason, liveness, framework, task, dataset_id, model_name, spec, trace_id, attempt,
     attempt_limit, launch, sequence, epoch, epochs, metrics, artifacts, created_at, submitted_at, queued_at, started_at,
@@ -35,7 +35,7 @@ _TAGS = """
 INSERT INTO job_tag (job_id, tag, created_at)
 SELECT id, CASE framework WHEN 'rare' THEN 'rare' ELSE 'night' END, created_at FROM job ORDER BY created_at
 """
-# In the order of the indexes, which so grow at their end.
+# In the order of the indexes, so that they grow at their end.
 _EVENTS = """
 INSERT INTO job_event (job_id, kind, type, attempt, epoch, metrics, ce_source, ce_id, at)
 SELECT job.id, 'heartbeat', 'heartbeat', 1, n, '{"loss": 0.25, "mAP50": 0.75, "mAP50-95": 0.5}', '/v1/jobs/' || job.id,
@@ -50,9 +50,9 @@ FROM job WHERE finished_at IS NOT NULL ORDER BY id
 
 
 def fill(url: str, *, finished: int, running: int, now: datetime) -> None:
-    """Fill an empty PostgreSQL store with jobs that ended before ``at`` and jobs that run then, and their events."""
+    """Fill an empty PostgreSQL store with jobs that ended before ``now``, running jobs, and their events."""
     with psycopg.connect(url, autocommit=True) as connection:
-        # Foreign keys are checked row by row, and here they hold by themselves.
+        # Foreign keys are checked row by row; these rows satisfy them by construction.
         connection.execute("SET session_replication_role = replica")
         for count, is_open in ((finished, False), (running, True)):
             days = timedelta(minutes=10) if is_open else timedelta(days=DAYS)
@@ -62,7 +62,7 @@ def fill(url: str, *, finished: int, running: int, now: datetime) -> None:
             }  # fmt: skip
             connection.execute(_JOBS, values)
         connection.execute(_TAGS)
-        connection.execute(_EVENTS, {"events": EVENTS_A_JOB})
+        connection.execute(_EVENTS, {"events": EVENTS_PER_JOB})
         connection.execute(_OUTBOX)
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")

@@ -16,13 +16,13 @@ from typing import Any
 
 
 class Steps:
-    """What the contract takes of a training: the time of its calls from the training, and its threads' CPU."""
+    """The contract's cost: the time of its calls in the training, and the CPU time of its threads."""
 
     def __init__(self) -> None:
         self._held_up = self._of_ended = 0.0
 
     def timed(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the same step, whose time is counted when it is the training that waits for it."""
+        """Wrap a step, and count its time when the training's thread waits for it."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
@@ -35,7 +35,7 @@ class Steps:
         return run
 
     def counted(self, work: Callable[..., None]) -> Callable[..., None]:
-        """Return a thread's same work, whose CPU is still counted when the thread has ended."""
+        """Wrap a thread's function, and count its CPU time at its end."""
 
         def run(*args: Any) -> None:
             try:
@@ -46,14 +46,14 @@ class Steps:
         return run
 
     def seconds(self) -> float:
-        """Return what it has come to so far."""
+        """Return the sum so far, in seconds."""
         others = [one for one in threading.enumerate() if one is not threading.main_thread()]
         clocks = [time.pthread_getcpuclockid(one.ident) for one in others if one.ident is not None]
         return self._held_up + self._of_ended + sum(map(time.clock_gettime, clocks))
 
 
 def main() -> int:
-    """Train ``BENCH_TURNS`` times in each way."""
+    """Train ``BENCH_TURNS`` times with the contract and without."""
     sys.path.insert(0, os.environ["TRAINER"])
     import checkpoints
     import dataset

@@ -1,4 +1,4 @@
-"""Load: the same request again and again, over connections that stay; and what one thread of it is like."""
+"""Load: repeats requests over persistent connections, one thread for each."""
 
 import json
 import socket
@@ -9,26 +9,26 @@ from contextlib import ExitStack
 from functools import partial
 from urllib.parse import urlsplit
 
-#: the connections, and so the trainers, that call at once; a replica's threads are as many
+#: concurrent connections, one for each simulated trainer; equals a replica's threads
 CONNECTIONS = 8
 
 
 def per_second(calls: list[Callable[[], None]], times: int) -> float:
-    """Return how many calls a second there are when each is made over and over, all at once."""
+    """Return the calls per second when each is repeated ``times`` times, all concurrently."""
     gate = threading.Barrier(len(calls) + 1)
     failures: list[BaseException] = []
 
-    def go_on(call: Callable[[], None]) -> None:
+    def repeat(call: Callable[[], None]) -> None:
         try:
-            call()  # its connection, and what the other side prepares
+            call()  # opens its connection, and lets the server prepare its statements
             gate.wait()
             for _ in range(times):
                 call()
-        except BaseException as error:  # noqa: BLE001 -- told by the thread that waits
+        except BaseException as error:  # noqa: BLE001 -- raised by the thread that waits
             failures.append(error)
             gate.abort()
 
-    threads = [threading.Thread(target=go_on, args=(call,)) for call in calls]
+    threads = [threading.Thread(target=repeat, args=(call,)) for call in calls]
     for thread in threads:
         thread.start()
     try:
@@ -45,8 +45,8 @@ def per_second(calls: list[Callable[[], None]], times: int) -> float:
 
 
 def posts_per_second(address: str, requests: Sequence[tuple[str, object, Mapping[str, str]]], times: int) -> float:
-    """Return how many of these requests (path, body, headers) are answered with a 2xx in a second."""
-    # New connections each time: a server closes those that are idle for as long as another turn may take.
+    """Return the 2xx responses per second to these requests (path, body, headers)."""
+    # New connections each time: a server closes those that are idle for as long as a turn.
     place = urlsplit(address)
     with ExitStack() as stack:
         calls: list[Callable[[], None]] = []
@@ -64,15 +64,15 @@ def _post(connection: socket.socket, request: bytes) -> None:
     connection.sendall(request)
     answer = b""
     while b"\r\n\r\n" not in answer:
-        answer += _some(connection)
+        answer += _received(connection)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.split(maxsplit=2)[1].startswith(b"2"), answer[:500]
     length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     while len(body) < length:
-        body += _some(connection)
+        body += _received(connection)
 
 
-def _some(connection: socket.socket) -> bytes:
+def _received(connection: socket.socket) -> bytes:
     some = connection.recv(65536)
     assert some, "the server hung up"
     return some

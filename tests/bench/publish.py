@@ -1,4 +1,4 @@
-"""Put the last run's table into docs/PERFORMANCE.md, and its picture beside it: ``python -m tests.bench.publish``."""
+"""Put the last run's table and chart into docs/PERFORMANCE.md: ``python -m tests.bench.publish``."""
 
 import json
 import statistics
@@ -17,7 +17,7 @@ _ROW_INCHES = 0.28
 
 
 def main() -> None:
-    """Publish what the benchmarks have kept."""
+    """Publish the saved figures."""
     draw(json.loads((ROOT / ".stoker/bench.json").read_text()))
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def draw(figures: list[dict[str, Any]]) -> None:
-    """Draw a row a figure: the median of its turns' ratios, the quartiles, and 1, which is the baseline."""
+    """Draw a row for each figure: median and quartiles of the ratios, and the baseline at 1."""
     fig, axes = plt.subplots(figsize=(10, 1.2 + _ROW_INCHES * len(figures)), layout="constrained")
     for row, figure in enumerate(figures):
         pairs = zip(figure["values"], figure["baseline_values"], strict=True)

@@ -1,4 +1,4 @@
-"""What has to be true after a run, whatever went wrong in it; each check names the jobs that break it."""
+"""Invariants of a run, whatever failed in it; each check names the jobs that violate it."""
 
 import itertools
 from collections import Counter, defaultdict
@@ -15,13 +15,13 @@ from functions.domain.states import FINAL, NEXT, State
 from tests.chaos.plan import Work
 from tests.chaos.requests import dataset_id
 
-#: by the check's name, what breaks it
+#: violations by the name of the check
 Verdict = dict[str, list[str]]
 
 
 @dataclass
-class Seen:
-    """What there is to judge by."""
+class Observations:
+    """The data that the checks read."""
 
     seed: int
     works: list[Work]
@@ -29,7 +29,7 @@ class Seen:
     home: Path
     database_url: str
     delivered: dict[str, list[int]]
-    left: list[str]
+    processes_left: list[str]
 
     def rows(self, query: str) -> list[Any]:
         """Return rows of the store."""
@@ -38,7 +38,7 @@ class Seen:
 
     @cached_property
     def jobs(self) -> dict[str, list[Any]]:
-        """Return the jobs by dataset: one each, if all is well."""
+        """Return the jobs by dataset; each list should have one."""
         grouped = defaultdict(list)
         for job in self.rows("SELECT * FROM job ORDER BY id"):
             grouped[job.dataset_id].append(job)
@@ -46,7 +46,7 @@ class Seen:
 
     @cached_property
     def pairs(self) -> list[tuple[Work, Any]]:
-        """Return each accepted piece of work with its one job."""
+        """Return each accepted plan with its job, if it has exactly one."""
         grouped = ((work, self.jobs.get(dataset_id(self.seed, work), [])) for work in self.works)
         return [(work, jobs[0]) for work, jobs in grouped if work.number in self.accepted and len(jobs) == 1]
 
@@ -60,138 +60,138 @@ class Seen:
 
     @cached_property
     def trainers(self) -> list[list[str]]:
-        """Return what the trainers wrote down: job, launch, what, and details."""
+        """Return the lines of the trainers' log: job, launch, action, details."""
         path = self.home / "trainers.log"
         return [line.split(" ", 3) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-Check = Callable[[Seen], Iterator[str]]
+Check = Callable[[Observations], Iterator[str]]
 
 
-def judge(seen: Seen, checks: Mapping[str, Check]) -> Verdict:
-    """Return what broke which check; nothing anywhere is what a run is for."""
-    return {name: list(check(seen)) for name, check in checks.items()}
+def check_all(run: Observations, checks: Mapping[str, Check]) -> Verdict:
+    """Return the violations of each check."""
+    return {name: list(check(run)) for name, check in checks.items()}
 
 
-def _lost(seen: Seen) -> Iterator[str]:
-    for work in seen.works:
-        jobs = seen.jobs.get(dataset_id(seen.seed, work), [])
-        if work.number not in seen.accepted or not jobs:
-            yield f"{work.kind}: {dataset_id(seen.seed, work)} is no job"
+def _lost(run: Observations) -> Iterator[str]:
+    for work in run.works:
+        jobs = run.jobs.get(dataset_id(run.seed, work), [])
+        if work.number not in run.accepted or not jobs:
+            yield f"{work.kind}: {dataset_id(run.seed, work)} did not become a job"
         yield from (f"{work.kind}: {job.id} is {job.state}" for job in jobs if job.state not in FINAL)
 
 
-def _doubled(seen: Seen) -> Iterator[str]:
-    yield from (f"{name}: {[job.id for job in jobs]}" for name, jobs in seen.jobs.items() if len(jobs) > 1)
+def _duplicated(run: Observations) -> Iterator[str]:
+    yield from (f"{name}: {[job.id for job in jobs]}" for name, jobs in run.jobs.items() if len(jobs) > 1)
 
 
-def _failed(seen: Seen) -> Iterator[str]:
-    for work, job in seen.pairs:
+def _failed(run: Observations) -> Iterator[str]:
+    for work, job in run.pairs:
         if work.ends == State.SUCCEEDED and job.state in FINAL and job.state != work.ends:
             yield f"{work.kind}: {job.id} is {job.state} {job.reason}: {job.message}"
 
 
-def _otherwise(seen: Seen) -> Iterator[str]:
-    for work, job in seen.pairs:
+def _unplanned_end(run: Observations) -> Iterator[str]:
+    for work, job in run.pairs:
         if work.ends != State.SUCCEEDED and (job.state, job.reason) != (work.ends, work.reason):
             yield f"{work.kind}: {job.id} is {job.state} {job.reason}: {job.message}"
 
 
-def _launches(seen: Seen) -> Iterator[str]:
-    for work, job in seen.pairs:
+def _launches(run: Observations) -> Iterator[str]:
+    for work, job in run.pairs:
         if job.launch != work.launches:
             yield f"{work.kind}: {job.id} was launched {job.launch} times, not {work.launches}"
 
 
-def _launched_twice(seen: Seen) -> Iterator[str]:
-    started = Counter((job, launch) for job, launch, what, *_ in seen.trainers if what == "started")
+def _launched_twice(run: Observations) -> Iterator[str]:
+    started = Counter((job, launch) for job, launch, what, *_ in run.trainers if what == "started")
     yield from (f"{job} launch {launch}: {count} processes" for (job, launch), count in started.items() if count > 1)
-    for job, launch, what, *details in seen.trainers:
-        if what == "double":
-            yield f"{job} launch {launch}: another process of the {details[0]} was alive"
+    for job, launch, what, *details in run.trainers:
+        if what == "concurrent":
+            yield f"{job} launch {launch}: another process of this {details[0]} was alive"
 
 
-def _unfenced(seen: Seen) -> Iterator[str]:
-    for work, job in seen.pairs:
+def _unfenced(run: Observations) -> Iterator[str]:
+    for work, job in run.pairs:
         if job.attempt > job.launch:
-            yield f"{work.kind}: {job.id} has {job.attempt} attempts of {job.launch} launches"
+            yield f"{work.kind}: {job.id} has {job.attempt} attempts and {job.launch} launches"
 
 
-def _illegal(seen: Seen) -> Iterator[str]:
-    for _, job in seen.pairs:
-        states = [State(state) for state in seen.states[job.id]]
+def _illegal(run: Observations) -> Iterator[str]:
+    for _, job in run.pairs:
+        states = [State(state) for state in run.states[job.id]]
         moves = itertools.pairwise(states)
         if states[:1] != [State.PENDING] or states[-1] != job.state or any(b not in NEXT[a] for a, b in moves):
-            yield f"{job.id} is {job.state} by {states}"
+            yield f"{job.id} is {job.state}, its timeline is {states}"
 
 
-def _heartbeats(seen: Seen) -> Iterator[str]:
+def _heartbeats(run: Observations) -> Iterator[str]:
     query = (
         "SELECT job_id, attempt, count(*), max(epoch) AS epoch FROM job_event WHERE kind = 'heartbeat' GROUP BY 1, 2"
     )
-    grouped = {(row.job_id, row.attempt): (row.count, row.epoch) for row in seen.rows(query)}
-    for work, job in seen.pairs:
+    grouped = {(row.job_id, row.attempt): (row.count, row.epoch) for row in run.rows(query)}
+    for work, job in run.pairs:
         if job.state == State.SUCCEEDED:
-            wanted = work.plan["epochs"]
-            if grouped.get((job.id, job.attempt)) != (wanted, wanted) or job.epoch != wanted:
-                yield f"{work.kind}: {job.id} has {grouped.get((job.id, job.attempt))}, not {wanted}"
+            expected = work.plan["epochs"]
+            if grouped.get((job.id, job.attempt)) != (expected, expected) or job.epoch != expected:
+                yield f"{work.kind}: {job.id} has {grouped.get((job.id, job.attempt))}, not {expected}"
 
 
-def _outbox(seen: Seen) -> Iterator[str]:
+def _outbox(run: Observations) -> Iterator[str]:
     delivered = defaultdict(list)
-    for row in seen.rows("SELECT job_id, type, sequence FROM outbox ORDER BY job_id, sequence"):
+    for row in run.rows("SELECT job_id, type, sequence FROM outbox ORDER BY job_id, sequence"):
         delivered[row.job_id].append((row.sequence, row.type.removeprefix("dev.stoker.job.").upper()))
-    for _, job in seen.pairs:
-        if delivered[job.id] != list(enumerate(seen.states[job.id], 1)) or job.sequence != len(delivered[job.id]):
-            yield f"{job.id}: {delivered[job.id]}, and the timeline is {seen.states[job.id]}"
+    for _, job in run.pairs:
+        if delivered[job.id] != list(enumerate(run.states[job.id], 1)) or job.sequence != len(delivered[job.id]):
+            yield f"{job.id}: {delivered[job.id]}, and the timeline is {run.states[job.id]}"
 
 
-def _untold(seen: Seen) -> Iterator[str]:
-    for _, job in seen.pairs:
-        missing = set(range(1, job.sequence + 1)) - set(seen.delivered.get(job.id, []))
+def _undelivered(run: Observations) -> Iterator[str]:
+    for _, job in run.pairs:
+        missing = set(range(1, job.sequence + 1)) - set(run.delivered.get(job.id, []))
         if missing:
             yield f"{job.id}: {sorted(missing)}"
 
 
-def _disordered(seen: Seen) -> Iterator[str]:
-    for job_id, numbers in seen.delivered.items():
+def _out_of_order(run: Observations) -> Iterator[str]:
+    for job_id, numbers in run.delivered.items():
         first = list(dict.fromkeys(numbers))
         if first != sorted(first):
             yield f"{job_id}: {numbers}"
 
 
-def _refused(seen: Seen) -> Iterator[str]:
-    cancelled = {job.id for _, job in seen.pairs if job.state == State.CANCELLED}
-    for job, launch, what, *details in seen.trainers:
-        if what in {"refused", "unheard", "unstored", "checkpoint"} or (what == "conflict" and job not in cancelled):
+def _rejected(run: Observations) -> Iterator[str]:
+    cancelled = {job.id for _, job in run.pairs if job.state == State.CANCELLED}
+    for job, launch, what, *details in run.trainers:
+        if what in {"refused", "unanswered", "unstored", "checkpoint"} or (what == "conflict" and job not in cancelled):
             yield f"{job} launch {launch}: {what} {' '.join(details)}"
 
 
-def _errors(seen: Seen) -> Iterator[str]:
-    for path in sorted((seen.home / "logs").glob("*.log")):
+def _errors(run: Observations) -> Iterator[str]:
+    for path in sorted((run.home / "logs").glob("*.log")):
         for line in path.read_text(errors="replace").splitlines():
             if path.stem in {"front-a", "front-b", "sweep"} and " ERROR " in line:
                 yield f"{path.stem}: {line[:300]}"
 
 
-#: what holds at any moment
+#: hold at any moment
 ALWAYS: Mapping[str, Check] = {
-    "jobs made twice": _doubled,
-    "healthy jobs failed": _failed,
+    "jobs created twice": _duplicated,
+    "healthy jobs that failed": _failed,
     "launches that ran twice": _launched_twice,
-    "attempts not fenced": _unfenced,
-    "illegal moves": _illegal,
+    "more attempts than launches": _unfenced,
+    "illegal state changes": _illegal,
     "heartbeats lost or counted twice": _heartbeats,
-    "events that are not the timeline": _outbox,
-    "events delivered out of order": _disordered,
-    "functions' own errors": _errors,
+    "events that differ from the timeline": _outbox,
+    "events delivered out of order": _out_of_order,
+    "errors in the functions' logs": _errors,
 }
-#: what holds once all jobs have ended and all events are delivered
-AT_REST: Mapping[str, Check] = {
+#: hold once all jobs have ended and all events are delivered
+SETTLED: Mapping[str, Check] = {
     "jobs lost": _lost,
-    "jobs that ended otherwise than planned": _otherwise,
-    "launches too many or too few": _launches,
-    "events not delivered": _untold,
-    "processes left": lambda seen: iter(seen.left),
-    "trainers refused or unheard": _refused,
+    "jobs with another end than planned": _unplanned_end,
+    "wrong number of launches": _launches,
+    "events not delivered": _undelivered,
+    "processes left over": lambda run: iter(run.processes_left),
+    "trainers rejected or not answered": _rejected,
 }

@@ -1,4 +1,4 @@
-"""How each fault is brought about."""
+"""Injects each kind of fault."""
 
 import time
 from collections.abc import Callable
@@ -9,35 +9,35 @@ from tests.chaos.stack import Stack
 
 
 class Faults:
-    """Brings faults, one at a time; some last until another of their kind comes."""
+    """Injects faults, one at a time; some last until the next of their kind."""
 
     def __init__(self, stack: Stack, sink: Sink) -> None:
         self.stack, self.sink = stack, sink
 
-    def bring(self, fault: Fault) -> None:
-        """Bring a fault, and return when it is over or has set in."""
+    def inject(self, fault: Fault) -> None:
+        """Inject a fault; return when it is over or, if it lasts, has begun."""
         kinds: dict[str, Callable[[Fault], None]] = {
-            "function killed": lambda it: self.stack.kill(it.target),
-            "function frozen": lambda it: self.stack.freeze(it.target, it.seconds),
+            "function killed": lambda fault: self.stack.kill(fault.target),
+            "function frozen": lambda fault: self.stack.freeze(fault.target, fault.seconds),
             "clock of a function jumps": self._jump,
-            "PostgreSQL frozen": lambda it: self.stack.freeze("postgresql", it.seconds),
+            "PostgreSQL frozen": lambda fault: self.stack.freeze("postgresql", fault.seconds),
             "PostgreSQL restarted": lambda _: self.stack.restart_postgresql(),
-            "S3 server frozen": lambda it: self.stack.freeze("storage", it.seconds),
+            "S3 server frozen": lambda fault: self.stack.freeze("storage", fault.seconds),
             "S3 server killed": lambda _: self._kill_storage(),
-            "sink away": self._away,
-            "sink refuses some jobs": self._refuse,
-            "control plane away for ten minutes": self._outage,
+            "sink unavailable": self._sink_outage,
+            "sink rejects some jobs": self._reject,
+            "control plane down for ten minutes": self._outage,
         }
         kinds[fault.kind](fault)
 
-    def take_back(self) -> None:
-        """End what lasts."""
+    def end_all(self) -> None:
+        """End the faults that last."""
         self.stack.jumps = dict.fromkeys(REPLICAS, 0.0)
         self.stack.write_clocks()
-        self.sink.refused = ""
+        self.sink.rejected = ""
 
     def _jump(self, fault: Fault) -> None:
-        """Set one function's clock wrong, and let that stay until its next jump; each second one is back to right."""
+        """Move one function's clock until its next jump; every second jump sets it right again."""
         now = self.stack.jumps[fault.target]
         self.stack.jumps[fault.target] = 0.0 if now else fault.amount_seconds
         self.stack.write_clocks()
@@ -46,19 +46,19 @@ class Faults:
         self.stack.kill("storage")
         self.stack.start_storage()
 
-    def _away(self, fault: Fault) -> None:
-        self.sink.is_away = True
+    def _sink_outage(self, fault: Fault) -> None:
+        self.sink.is_down = True
         time.sleep(fault.seconds)
-        self.sink.is_away = False
+        self.sink.is_down = False
 
-    def _refuse(self, fault: Fault) -> None:
-        self.sink.refused = "" if self.sink.refused else f"{int(fault.seconds * 1000) % 16:x}"
+    def _reject(self, fault: Fault) -> None:
+        self.sink.rejected = "" if self.sink.rejected else f"{int(fault.seconds * 1000) % 16:x}"
 
     def _outage(self, fault: Fault) -> None:
-        """Stop all functions; when they are back, ten minutes have gone by on all clocks."""
+        """Stop all functions, and start them with all clocks ten minutes later."""
         self.stack.stop_functions()
         time.sleep(fault.seconds)
         self.stack.clock_seconds += OUTAGE_SECONDS
         self.stack.write_clocks()
-        self.stack.is_away.clear()
-        self.stack.mend()
+        self.stack.is_down.clear()
+        self.stack.restart_functions()

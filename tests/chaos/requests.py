@@ -1,4 +1,4 @@
-"""What a user of the stack does: asks for jobs, uploads datasets, cancels; and the timer's sweep. Each until it is heard."""
+"""A user's requests: submit, upload, cancel; and the timer's sweep. Each is repeated until it is answered."""
 
 import http.client
 import json
@@ -13,25 +13,25 @@ from infra.local.minting import mint
 from tests.chaos.plan import Work
 
 _TOKEN_SECONDS = 30 * 24 * 3600
-_AGAIN_SECONDS = 0.3
+_RETRY_SECONDS = 0.3
 _EMPTY_ZIP = b"PK\5\6" + bytes(18)
 
 
-class RefusedError(Exception):
-    """Something that no retry can mend."""
+class RejectedError(Exception):
+    """A request that no retry can make succeed."""
 
 
 def dataset_id(seed: int, work: Work) -> str:
-    """Return a name that no other job's dataset has."""
+    """Return the ID of a job's own dataset."""
     return f"chaos-{seed}-{work.number}"
 
 
-def ask(variables: Mapping[str, str], seed: int, work: Work) -> str:
-    """Ask for a job, or upload its dataset; return the job's id, or nothing where an upload is yet to become one."""
+def submit(variables: Mapping[str, str], seed: int, work: Work) -> str:
+    """Submit a job, or upload its dataset; return the job's ID, or "" for an upload."""
     if work.is_upload:
-        _upload(seed, work, _asked(work))
+        _upload(seed, work, _metadata(work))
         return ""
-    _upload(seed, work, {})  # without metadata it becomes no job
+    _upload(seed, work, {})  # without metadata, an upload creates no job
     body = {
         "framework": "stub",
         "model_name": "stub-1",
@@ -40,10 +40,10 @@ def ask(variables: Mapping[str, str], seed: int, work: Work) -> str:
         "attempt_limit": work.launches,
     }
     headers = {"Idempotency-Key": dataset_id(seed, work)}
-    return str(_heard(variables, "/v1/jobs", body, headers, {200, 201})["id"])
+    return str(_post_until_answered(variables, "/v1/jobs", body, headers, {200, 201})["id"])
 
 
-def _asked(work: Work) -> dict[str, str]:
+def _metadata(work: Work) -> dict[str, str]:
     return {
         "stoker-framework": "stub",
         "stoker-model": "stub-1",
@@ -59,30 +59,30 @@ def _upload(seed: int, work: Work, metadata: Mapping[str, str]) -> None:
         try:
             bucket.upload(path, f"datasets/{dataset_id(seed, work)}.zip", metadata)
         except OSError:
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(_RETRY_SECONDS)
         else:
             return
 
 
 def cancel(variables: Mapping[str, str], job_id: str) -> None:
     """Cancel a job."""
-    _heard(variables, f"/v1/jobs/{job_id}/cancel", {}, {}, {200, 409})
+    _post_until_answered(variables, f"/v1/jobs/{job_id}/cancel", {}, {}, {200, 409})
 
 
-def _heard(
-    variables: Mapping[str, str], path: str, body: Any, headers: dict[str, str], good: set[int]
+def _post_until_answered(
+    variables: Mapping[str, str], path: str, body: Any, headers: dict[str, str], accepted: set[int]
 ) -> dict[str, Any]:
     while True:
-        status, answer = _post(variables["STOKER_URL"], path, json.dumps(body).encode(), _token(variables) | headers)
-        if status in good:
-            return dict(json.loads(answer))
+        status, response = _post(variables["STOKER_URL"], path, json.dumps(body).encode(), _token(variables) | headers)
+        if status in accepted:
+            return dict(json.loads(response))
         if status not in {0, 500, 502, 503}:
-            raise RefusedError(f"{path}: {status} {answer!r}")
-        time.sleep(_AGAIN_SECONDS)
+            raise RejectedError(f"{path}: {status} {response!r}")
+        time.sleep(_RETRY_SECONDS)
 
 
 def sweep(variables: Mapping[str, str], port: int) -> int:
-    """Ask for one sweep; return the status, 0 for none."""
+    """Request one sweep; return the status, 0 if there was no response."""
     return _post(f"http://127.0.0.1:{port}", "/v1/sweep", b"", _token(variables), seconds=60)[0]
 
 
@@ -90,8 +90,8 @@ def _post(address: str, path: str, body: bytes, headers: dict[str, str], seconds
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=seconds)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
         return 0, b""
     finally:

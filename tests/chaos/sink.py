@@ -1,4 +1,4 @@
-"""Where the outbox goes: a Broker that keeps what it is sent, in order, and at times is away or refuses some."""
+"""The outbox's sink: a Broker that records the events it receives, and at times is down or rejects some."""
 
 import threading
 from collections.abc import Iterator
@@ -8,24 +8,24 @@ from typing import Any
 
 
 class Sink(ThreadingHTTPServer):
-    """A real one."""
+    """An HTTP server that records the events of each job."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Recorder)
-        #: by job, the sequence numbers as they came
-        self.taken: dict[str, list[int]] = {}
-        #: away; and what the ids end in of the jobs that are refused
-        self.is_away, self.refused = False, ""
-        self.refusals = 0
-        self.alone = threading.Lock()
+        #: sequence numbers by job, in the order of arrival
+        self.received: dict[str, list[int]] = {}
+        #: whether it is down; the last characters of the IDs of the jobs that it rejects
+        self.is_down, self.rejected = False, ""
+        self.rejections = 0
+        self.lock = threading.Lock()
 
     @property
     def address(self) -> str:
-        """Return what ``K_SINK`` is set to."""
+        """Return the value of ``K_SINK``."""
         return f"http://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of callers that were killed."""
+        """Ignore callers that were killed."""
 
 
 class _Recorder(BaseHTTPRequestHandler):
@@ -35,21 +35,21 @@ class _Recorder(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         job_id = self.headers["ce-subject"]
-        if self.server.is_away:
+        if self.server.is_down:
             self.close_connection = True
             return
-        with self.server.alone:
-            is_refused = bool(self.server.refused) and job_id[-1] in self.server.refused
-            if is_refused:
-                self.server.refusals += 1
+        with self.server.lock:
+            is_rejected = bool(self.server.rejected) and job_id[-1] in self.server.rejected
+            if is_rejected:
+                self.server.rejections += 1
             else:
-                self.server.taken.setdefault(job_id, []).append(int(self.headers["ce-sequence"]))
-        self.send_response(503 if is_refused else 202)
+                self.server.received.setdefault(job_id, []).append(int(self.headers["ce-sequence"]))
+        self.send_response(503 if is_rejected else 202)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class says so
-        """Say nothing."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
+        """Log nothing."""
 
 
 @contextmanager

@@ -19,31 +19,31 @@ from infra.local import bucket, parts, ports
 from tests.chaos import subreaper
 from tests.chaos.plan import REPLICAS
 
-#: simulated time that has to be waited out for a trainer that does not listen
+#: simulated time until a trainer that ignores SIGTERM is killed
 STOP_GRACE_SECONDS = 2
 SLOTS = 40
-#: the functions' clocks run so many times as fast as ours: sweep's turns, silence and delays come into play
+#: how much faster the functions' clocks run, so that leases, silence and delays occur within a run
 CLOCK_RATE = 10
 _READY_SECONDS = 60.0
 _STUB = [sys.executable, "-S", "-E", str(ROOT / "tests/chaos/trainer.py")]
 
 
 class ClosedError(Exception):
-    """The stack has been closed: nothing starts any more."""
+    """The stack is closed: no part can be started."""
 
 
 class Stack:
-    """All that runs, by name; what was killed is started again by ``mend``, as a kubelet would."""
+    """The running parts by name; ``restart_functions`` restarts killed ones, as a kubelet would."""
 
     def __init__(self, home: Path, seed: int, sink: str) -> None:
         self.home, self.seed = home, seed
         os.environ["STOKER_HOME"] = str(home)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        #: wrong by this much: all clocks, and one function's
+        #: error of all clocks, and of each function's own
         self.clock_seconds, self.jumps = 0.0, dict.fromkeys(REPLICAS, 0.0)
         self.began = time.time()
-        self.is_away, self.is_closed = threading.Event(), threading.Event()
-        self.alone = threading.RLock()
+        self.is_down, self.is_closed = threading.Event(), threading.Event()
+        self.lock = threading.RLock()
         for folder in ("locks", "logs"):
             (home / folder).mkdir(parents=True)
         self.ports = {name: ports.free() for name in (*REPLICAS, "proxy")}
@@ -54,11 +54,11 @@ class Stack:
         self._start_rest()
 
     def _start_postgresql(self) -> None:
-        # Whatever anything here writes for a while, such as this server's lock, is in the folder that is removed.
+        # All temporary files, such as the lock of this server, are in the folder that is removed.
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.home)
         (self.home / "run").mkdir(mode=0o700)
         os.environ["XDG_RUNTIME_DIR"] = str(self.home / "run")
-        # Another user's to enter: the server does not run as root.
+        # Another user may enter: the server does not run as root.
         for folder in (self.home, self.home / "postgresql"):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o755)
@@ -90,9 +90,9 @@ class Stack:
         subprocess.run([sys.executable, "-m", "functions.store.migrate"], cwd=ROOT, env=environment, check=True)
         self.start_storage()
         fronts = [str(self.ports[name]) for name in REPLICAS if name != "sweep"]
-        words = [str(self.seed), str(self.ports["proxy"]), str(self.home / "calls.log"), *fronts]
-        self._start("proxy", [sys.executable, "-m", "tests.chaos.proxy", *words], environment)
-        self.mend()
+        arguments = [str(self.seed), str(self.ports["proxy"]), str(self.home / "calls.log"), *fronts]
+        self._start("proxy", [sys.executable, "-m", "tests.chaos.proxy", *arguments], environment)
+        self.restart_functions()
 
     def start_storage(self) -> None:
         """Start the S3 server, and wait until it answers."""
@@ -102,12 +102,12 @@ class Stack:
         while not bucket.exists() and time.monotonic() < end:
             time.sleep(0.1)
 
-    def mend(self) -> None:
+    def restart_functions(self) -> None:
         """Start the functions that do not run."""
-        with self.alone:
+        with self.lock:
             for name in REPLICAS:
                 process = self.running.get(name)
-                if (process is None or process.poll() is not None) and not self.is_away.is_set():
+                if (process is None or process.poll() is not None) and not self.is_down.is_set():
                     self._start_function(name)
 
     def _start_function(self, name: str) -> None:
@@ -119,7 +119,7 @@ class Stack:
         self._start(name, parts.functions(self.variables).command, environment)
 
     def _start(self, name: str, command: list[str], environment: dict[str, str], *, folder: Path = ROOT) -> None:
-        with self.alone, self._log(name) as output:
+        with self.lock, self._log(name) as output:
             if self.is_closed.is_set():
                 raise ClosedError
             self.running[name] = subprocess.Popen(
@@ -130,15 +130,15 @@ class Stack:
         return (self.home / f"logs/{name}.log").open("ab")
 
     def write_clocks(self) -> None:
-        """Tell the functions what time it is."""
+        """Write the files that the functions' clocks read."""
         for name, jump in self.jumps.items():
             path = self.home / f"clock-{name}"
-            # In place and of one length, because the functions keep the file open.
+            # In place and of constant length, because the functions keep the file open.
             with path.open("r+b" if path.exists() else "wb") as clock:
                 clock.write(f"{self.clock_seconds + jump:>40.3f}".encode())
 
     def kill(self, name: str) -> None:
-        """Kill a part, and all of its session."""
+        """Kill all processes of a part."""
         process = self.running[name]
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -149,14 +149,14 @@ class Stack:
         pid = self.postgresql.get_pid() if name == "postgresql" else self.running[name].pid
         try:
             top = psutil.Process(pid)
-            own = top.children(recursive=name == "postgresql")
+            children = top.children(recursive=name == "postgresql")
         except psutil.NoSuchProcess:
             return []
-        # A function's supervisors are sessions of their own, and no part of it.
-        return [pid, *(one.pid for one in own if name == "postgresql" or _group(one.pid) == pid)]
+        # A function's supervisors have sessions of their own and do not belong to it.
+        return [pid, *(child.pid for child in children if name == "postgresql" or _group(child.pid) == pid)]
 
     def freeze(self, name: str, seconds: float) -> None:
-        """Stop a part's processes for a while, as a host without memory or a paused machine does."""
+        """Stop a part's processes for a while, like a paused machine."""
         frozen = self.pids(name)
         for pid in frozen:
             _signal(pid, signal.SIGSTOP)
@@ -165,29 +165,29 @@ class Stack:
             _signal(pid, signal.SIGCONT)
 
     def restart_postgresql(self) -> None:
-        """Have PostgreSQL drop all connections and its memory, and recover from its log."""
+        """Crash PostgreSQL, so that it drops all connections and recovers from its log."""
         pid = self.postgresql.get_pid()
         _signal(pid, signal.SIGQUIT)
         with suppress(psutil.NoSuchProcess):
             postmaster = psutil.Process(pid)
             while postmaster.is_running() and not subreaper.is_zombie(postmaster):
                 time.sleep(0.05)
-        with self.alone:
+        with self.lock:
             if self.is_closed.is_set():
                 raise ClosedError
             self.postgresql.ensure_postgres_running()
 
     def stop_functions(self) -> None:
-        """Kill all functions, and start none until ``is_away`` is cleared."""
-        with self.alone:
-            self.is_away.set()
+        """Kill all functions, and start none until ``is_down`` is cleared."""
+        with self.lock:
+            self.is_down.set()
             for name in REPLICAS:
                 self.kill(name)
 
     def close(self) -> None:
-        """End all parts; the trainers that are left where a run is stopped are no part of it."""
-        self.is_away.set()
-        with self.alone:
+        """Stop all parts, but not the trainers."""
+        self.is_down.set()
+        with self.lock:
             self.is_closed.set()
         for name in reversed(list(self.running)):
             self.kill(name)

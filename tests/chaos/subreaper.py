@@ -1,4 +1,4 @@
-"""Reaps the processes that this one has adopted, so that none stays a zombie, and lists the trainers among them."""
+"""Reaps adopted child processes, so that none stays a zombie, and lists the trainers among them."""
 
 import os
 import threading
@@ -8,14 +8,14 @@ from contextlib import suppress
 import psutil
 
 
-def reaping(own: Callable[[], set[int]], until: threading.Event) -> None:
-    """Start to bury the adopted that have ended; ``own`` are others' to wait for."""
+def start(own: Callable[[], set[int]], until: threading.Event) -> None:
+    """Start a thread that reaps ended children, except ``own()``, until the event is set."""
 
     def run() -> None:
         before: set[int] = set()
         while not until.wait(1):
-            # Not at once: who has started a process may be about to wait for it.
-            with suppress(psutil.Error):  # whom it looks at may end meanwhile
+            # In the second round: the code that started a process may be about to wait for it.
+            with suppress(psutil.Error):  # a process may end meanwhile
                 ended = {child.pid for child in psutil.Process().children() if is_zombie(child)} - own()
                 for pid in ended & before:
                     with suppress(ChildProcessError):
@@ -26,7 +26,7 @@ def reaping(own: Callable[[], set[int]], until: threading.Event) -> None:
 
 
 def is_zombie(process: psutil.Process) -> bool:
-    """Say whether it has ended, and nobody has taken note."""
+    """Return whether the process has ended and has not been waited for."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -34,7 +34,7 @@ def is_zombie(process: psutil.Process) -> bool:
 
 
 def trainers() -> dict[int, str]:
-    """Return the supervisors and trainers that are alive below this process: their command lines by pid."""
+    """Return the command lines of running supervisors and trainers below this process, by PID."""
     results = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):

@@ -1,7 +1,7 @@
-"""Is imported by each function of a chaos run as it starts: gives it a clock that runs fast and jumps, and kills it between two lines.
+"""Imported by each function of a chaos run at its start: gives it a fast, jumping clock, and kills it between two lines.
 
-``CHAOS_HOME`` holds ``clock-{replica}``, by how many seconds this function's clock is wrong, ``lives-{replica}``,
-a byte for each of its processes so far, ``deaths.log``, and ``calm``, once there is to be no more killing.
+``CHAOS_HOME`` holds ``clock-{replica}``, the error of this function's clock in seconds, ``lives-{replica}``, a byte for
+each of its processes so far, ``deaths.log``, and ``calm``, which ends the killing.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from functions.api.responses import Response
 
-#: of the requests, how many are to die, and after how many lines at most
+#: share of the requests that die, and after how many lines at most
 _CHANCE = {"front-a": 1 / 120, "front-b": 1 / 120, "sweep": 1 / 25}
 _LINES = {"front-a": 500, "front-b": 500, "sweep": 20_000}
 
@@ -35,16 +35,16 @@ def _begin(home: Path, seed: str, replica: str) -> None:
     began, rate = float(os.environ["CHAOS_BEGAN"]), float(os.environ["CHAOS_RATE"])
 
     def now() -> datetime:
-        wrong = float(os.pread(clock, 64, 0)) + (rate - 1) * (time.time() - began)
-        return datetime.now(UTC) + timedelta(seconds=wrong)
+        error = float(os.pread(clock, 64, 0)) + (rate - 1) * (time.time() - began)
+        return datetime.now(UTC) + timedelta(seconds=error)
 
     tokens.now = now
-    jwt.api_jwt.datetime = _shifted(now)  # type: ignore[attr-defined]  # it looks at the clock by itself
+    jwt.api_jwt.datetime = _shifted(now)  # type: ignore[attr-defined]  # it reads the clock itself
     code = str(Path(tokens.__file__).parent)
     answer, requests, life = routes.answer, itertools.count(), threading.local()
 
     def life_of_process() -> int:
-        # A worker is a fork: what was counted before is another's.
+        # A worker is a fork: the count before belongs to its parent.
         if getattr(life, "pid", None) != os.getpid():
             with (home / f"lives-{replica}").open("ab") as lives:
                 lives.write(b".")
@@ -64,7 +64,7 @@ def _begin(home: Path, seed: str, replica: str) -> None:
         finally:
             sys.settrace(None)
 
-    routes.answer = call  # type: ignore[assignment]  # its parameters are passed on as they are
+    routes.answer = call  # type: ignore[assignment]  # its parameters are forwarded unchanged
 
 
 def _shifted(now: Callable[[], datetime]) -> type[datetime]:
