@@ -106,10 +106,20 @@ def speed(job: Json, progress: Progress) -> str:
     return f"{show.number(progress.steps_per_second)} steps/s"
 
 
+def place(job: Json) -> str:
+    """Return a waiting job's place in the queue, such as ``3rd of 7 in the queue``; nothing if it is not known."""
+    number = job.get("queue_position")
+    if number is None:
+        return ""
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    ending = "th" if number % 100 in {11, 12, 13} else endings.get(number % 10, "th")
+    return f"{number}{ending} of {job['queue_length']} in the queue"
+
+
 def doing(job: Json, progress: Progress) -> str:
     """Return what a job is doing, in words: why it waits, its phase, or its epoch and step."""
     if job["state"] in _WAITING:
-        return show.plain(job["message"]) or "waiting for a trainer"
+        return "; ".join(word for word in (place(job), show.plain(job["message"]) or "waiting for a trainer") if word)
     if job["state"] != "RUNNING":
         return show.plain(job["message"])
     if job["liveness"] == "waiting":

@@ -205,8 +205,8 @@ def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
 
 @route("GET", "/v1/jobs/{job_id}", access=READ)
 def get_job(_: Request, job_id: str) -> JobView:
-    """Return one job."""
-    return views.job_json(queries.job(job_id))  # 404, 503
+    """Return one job; while it waits, with its place in the queue (1 is next) and how many jobs wait."""
+    return views.placed_json(*queries.job_with_place(job_id))  # 404, 503
 
 
 @route("PATCH", "/v1/jobs/{job_id}", access=api("jobs:write"))

@@ -198,7 +198,8 @@ def _row(table: type[Job | JobEvent | RejectedEvent], hidden: set[str]) -> Schem
     properties = {
         name: _column(schema, enumerations.get(name)) for name, schema in columns.items() if name not in hidden
     }
-    return {"type": "object", "properties": properties, "required": [*properties]}
+    more = {name: {"type": "integer", "minimum": 1} for name in views.JOB_PLACE} if table is Job else {}
+    return {"type": "object", "properties": properties | more, "required": [*properties]}
 
 
 def _column(schema: Mapping[str, Any], enumeration: EnumMeta | None) -> Schema:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 #: rows that are held at a time: more are thinned while they are read
@@ -40,10 +41,11 @@ def columns(rows: Iterable[Row], limit: int) -> dict[str, list[float | None]]:
 def _held(rows: Iterable[Row]) -> list[Row]:
     """Return the rows without those that a later attempt has repeated from its checkpoint."""
     held: list[Row] = []
+    attempt = 0
     for row in rows:
-        if held and row.attempt > held[-1].attempt:
-            while held and (held[-1].epoch or 0) >= (row.epoch or 0):
-                held.pop()
+        if row.epoch is not None and row.attempt > attempt:
+            attempt = row.attempt
+            held = [one for one in held if one.attempt == attempt or (one.epoch or 0) < row.epoch]
         held.append(row)
         if len(held) > HELD:
             held = thinned(held, HELD // 2)
@@ -51,14 +53,25 @@ def _held(rows: Iterable[Row]) -> list[Row]:
 
 
 def thinned(rows: list[Row], limit: int) -> list[Row]:
-    """Return at most ``limit`` rows, spread evenly, and the rows with the extremes of each metric."""
+    """Return at most ``limit`` rows, spread evenly, and the rows with the extremes of each metric.
+
+    Rows of the machine's load alone (``system/``) are thinned apart, so that they displace no epoch.
+    """
     if len(rows) <= limit:
         return rows
+    load = [row for row in rows if _is_load(row)]
+    if 0 < len(load) < len(rows):
+        epochs = [row for row in rows if not _is_load(row)]
+        return sorted([*thinned(epochs, limit), *thinned(load, limit)], key=attrgetter("at"))
     kept = {0, len(rows) - 1} | _extremes(rows)
     others = [number for number in range(len(rows)) if number not in kept]
     count = max(limit - len(kept), 0)
     kept |= {others[number * len(others) // count] for number in range(count)}
     return [rows[number] for number in sorted(kept)]
+
+
+def _is_load(row: Row) -> bool:
+    return all(name.startswith("system/") for name in row.metrics)
 
 
 def _extremes(rows: list[Row]) -> set[int]:

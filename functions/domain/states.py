@@ -23,6 +23,8 @@ class State(StrEnum):
         return cls.__members__.get(str(value).upper())
 
 
+#: no trainer has claimed the job yet
+WAITING = frozenset({State.PENDING, State.QUEUED})
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 NEXT: Mapping[State, frozenset[State]] = {

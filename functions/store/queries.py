@@ -11,6 +11,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from functions.domain import descriptions
 from functions.domain.errors import NotFound, unusable_field
+from functions.domain.states import WAITING
 from functions.store.session import read
 from functions.store.tables import IgnoredUpload, Job, JobEvent, JobTag, RejectedEvent
 from functions.store.views import rfc3339
@@ -29,6 +30,32 @@ def job(job_id: str) -> Job:
     if row is None:
         raise NotFound(f"there is no job {job_id}")
     return row
+
+
+class Place(NamedTuple):
+    """A waiting job's place among all that wait, in the order in which they were made, from 1."""
+
+    number: int
+    of: int
+
+
+def job_with_place(job_id: str) -> tuple[Job, Place | None]:
+    """Return one job, and its place in the queue while it waits; the count reads an index of waiting jobs alone.
+
+    Raises:
+        NotFound: as ``job``.
+    """
+    with read() as session:
+        row = session.get(Job, job_id)
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        if row.state not in WAITING:
+            return row, None
+        older = tuple_(col(Job.created_at), col(Job.id)) <= tuple_(row.created_at, row.id)
+        waiting = col(Job.state).in_(sorted(WAITING))
+        counts = select(func.count(), func.count().filter(older)).select_from(Job).where(waiting)
+        length, number = session.exec(counts).one()
+    return row, Place(number, length)
 
 
 def job_of(identity: str) -> Job | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Update, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from functions.domain.states import FINAL, Reason, State
+from functions.domain.states import FINAL, WAITING, Reason, State
 from functions.runtime import logs
 from functions.store.jobs import log_change, no_activity_since, unchanged
 from functions.store.session import database_now, read, write
@@ -20,8 +20,6 @@ from functions.store.tables import IS_OPEN, IgnoredUpload, Job, JobEvent, Reject
 _CHUNK_SIZE = 5_000
 #: maximum characters of a message
 _MESSAGE_LENGTH = 500
-#: states in which a job's message says what it waits for
-_WAITING = frozenset({State.PENDING, State.QUEUED})
 
 
 class HeldLease(NamedTuple):
@@ -154,7 +152,7 @@ def note_image(job_id: str, launch: int, image: str) -> None:
 
 def note_wait(job: Job, message: str | None, *, now: datetime) -> None:
     """Note what a job waits for, if that has changed; a RUNNING job stops counting its running time."""
-    if job.state in _WAITING and message != job.message:
+    if job.state in WAITING and message != job.message:
         with write() as session:
             session.execute(_update_message(job, message))
     elif job.state == State.RUNNING and (job.waiting_since is None or message != job.message):
@@ -203,7 +201,7 @@ def _waiting_values(job: Job, message: str | None, *, now: datetime) -> dict[str
 
 
 def _update_message(job: Job, message: str | None) -> Update:
-    still = (col(Job.id) == job.id, col(Job.state).in_(_WAITING), unchanged(job, "launch"))
+    still = (col(Job.id) == job.id, col(Job.state).in_(WAITING), unchanged(job, "launch"))
     return update(Job).where(*still).values(message=message)
 
 

@@ -10,6 +10,8 @@ JOB_HIDDEN = {
     *("identity", "name_key", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
     *("token_key", "token_expires_at", "ran_seconds", "running_since"),
 }
+#: what is not a column: of one job that waits
+JOB_PLACE = ("queue_position", "queue_length")
 EVENT_HIDDEN = {"job_id", "ce_source", "ce_id", "identity"}
 
 
@@ -28,6 +30,11 @@ class RejectedEventView(dict[str, Any]):
 def job_json(job: Job) -> JobView:
     """Return a job's public representation."""
     return JobView(_shown(job, JOB_HIDDEN) | {"tags": job.tags or []})
+
+
+def placed_json(job: Job, place: tuple[int, int] | None) -> JobView:
+    """Return a job's public representation, with its place in the queue if it waits."""
+    return JobView(job_json(job) | dict(zip(JOB_PLACE, place or (), strict=False)))
 
 
 def event_json(row: JobEvent) -> JobEventView:

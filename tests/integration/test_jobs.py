@@ -38,6 +38,17 @@ def test_pages_hold_every_job_once_newest_first_while_jobs_are_added(get: Any, a
     assert third.json()["next_cursor"] is None
 
 
+def test_a_waiting_job_has_a_place_among_all_that_wait_in_the_order_in_which_they_were_made(
+    get: Any, a_job: Any
+) -> None:
+    states = (State.QUEUED, State.RUNNING, State.PENDING, State.CANCELLED, State.QUEUED)
+    made = [a_job(state, now=NOW + timedelta(seconds=number)) for number, state in enumerate(states)]
+    shown = [get(f"/v1/jobs/{job_id}").json() for job_id in made]
+
+    places = [(job.get("queue_position"), job.get("queue_length")) for job in shown]
+    assert places == [(1, 3), (None, None), (2, 3), (None, None), (3, 3)]
+
+
 def test_filters_are_equalities_and_hold_together(get: Any, a_job: Any) -> None:
     a_job(State.RUNNING, dataset_id="cats")
     wanted = a_job(State.FAILED, dataset_id="cats")

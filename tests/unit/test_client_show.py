@@ -148,6 +148,15 @@ def test_a_waiting_job_says_why() -> None:
     assert doing(a_job(state="QUEUED", message=message), Progress()) == message
 
 
+@pytest.mark.parametrize(
+    ("number", "words"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")]
+)
+def test_a_waiting_job_has_a_place_in_the_queue(number: int, words: str) -> None:
+    job = a_job(state="QUEUED", message="waits for a free slot", queue_position=number, queue_length=120)
+
+    assert doing(job, Progress()) == f"{words} of 120 in the queue; waits for a free slot"
+
+
 def test_before_the_first_heartbeat_the_trainers_phase_is_shown() -> None:
     progress = Progress()
     progress.update(a_job(epoch=None), [an_event("event", type="log", data={"phase": "downloading"})])

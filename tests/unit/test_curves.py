@@ -51,5 +51,21 @@ def test_epochs_that_a_later_attempt_repeats_are_shown_once() -> None:
     assert curves.columns(rows, 10)["loss"] == [1, 4, 5]
 
 
+def test_the_load_of_the_machine_that_a_new_attempt_reports_first_displaces_nothing() -> None:
+    load = row(0, attempt=2)._replace(epoch=None, step=None, metrics={"system/cpu_percent": 50.0})
+    rows = [row(1, loss=1), row(2, loss=2), row(3, loss=3), load, row(3, attempt=2, loss=5)]
+
+    assert curves.columns(rows, 10)["loss"] == [1, 2, None, 5]
+
+
+def test_the_load_of_the_machine_is_thinned_apart_from_the_epochs() -> None:
+    epochs = [row(number * 100, loss=1.0) for number in range(50)]
+    load = [row(number)._replace(metrics={"system/cpu_percent": 50.0}) for number in range(5_000)]
+    columns = curves.columns(sorted([*epochs, *load], key=lambda one: one.at), 60)
+
+    assert (sum(value is not None for value in columns["loss"]), len(columns["loss"])) == (50, 110)
+    assert columns["time"] == sorted(columns["time"])  # type: ignore[type-var]
+
+
 def test_a_metric_with_the_name_of_a_column_is_renamed() -> None:
     assert curves.columns([row(1, epoch=7, loss=1)], 10).keys() == {"epoch", "step", "time", "metric/epoch", "loss"}
