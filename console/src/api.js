@@ -51,7 +51,7 @@ export async function get(path, abort) {
   const headers = last?.etag ? { "If-None-Match": last.etag } : undefined;
   const response = await send("GET", path, { abort, headers });
   if (response.status === NOT_MODIFIED && last) return last.data;
-  const text = await response.text();
+  const text = await whole(response.text(), abort);
   const data = text === last?.text ? last.data : JSON.parse(text);
   remembered.delete(path);
   remembered.set(path, { etag: response.headers.get("ETag"), text, data });
@@ -70,8 +70,7 @@ export async function get(path, abort) {
  * @returns {Promise<any>}
  */
 export async function change(method, path, body) {
-  const response = await send(method, path, { body });
-  const text = await response.text();
+  const text = await whole((await send(method, path, { body })).text());
   return text ? JSON.parse(text) : undefined;
 }
 
@@ -82,6 +81,7 @@ export async function change(method, path, body) {
  * @returns {Promise<Response>}
  */
 export async function send(method, path, { body, abort, headers } = {}) {
+  const sent = token.value;
   let response;
   try {
     response = await fetch(path, {
@@ -90,7 +90,7 @@ export async function send(method, path, { body, abort, headers } = {}) {
       cache: "no-store",
       headers: {
         ...headers,
-        Authorization: `Bearer ${token.value}`,
+        Authorization: `Bearer ${sent}`,
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
       },
       body: body === undefined ? undefined : JSON.stringify(body),
@@ -102,29 +102,53 @@ export async function send(method, path, { body, abort, headers } = {}) {
   }
   if (TEMPORARY.has(response.status)) {
     const seconds = Number(response.headers.get("Retry-After")) || 0;
-    const error = new Unavailable(await problem(response), response.status, seconds);
+    const error = new Unavailable(await problem(response, abort), response.status, seconds);
     outage.value = error.message;
     throw error;
   }
   outage.value = "";
   if (response.ok || response.status === NOT_MODIFIED) return response;
-  const message = await problem(response);
-  if (response.status === UNAUTHORIZED) signOut(message);
+  const message = await problem(response, abort);
+  // Only of the token that was refused: somebody may have signed in with another one meanwhile.
+  if (response.status === UNAUTHORIZED && token.value === sent) signOut(message);
   throw new ApiError(message, response.status);
+}
+
+/**
+ * Returns what is read of a response. One that is cut off is no response: nothing is decided by half of it.
+ * @template T
+ * @param {Promise<T>} reading
+ * @param {AbortSignal} [abort]
+ * @returns {Promise<T>}
+ * @throws {Unavailable} it was cut off
+ */
+export async function whole(reading, abort) {
+  try {
+    return await reading;
+  } catch (error) {
+    if (abort?.aborted) throw error;
+    outage.value = "the response was cut off";
+    throw new Unavailable("the response was cut off", 0, 0);
+  }
 }
 
 /**
  * Returns the message of a problem+json, with the fields to change.
  * @param {Response} response
+ * @param {AbortSignal} [abort]
  */
-async function problem(response) {
+async function problem(response, abort) {
+  const text = await whole(response.text(), abort);
   try {
-    const { detail, title, errors } = await response.json();
+    const { detail, title, errors } = JSON.parse(text);
     if (Array.isArray(errors) && errors.length) {
       return errors.map((/** @type {any} */ error) => `${error.field}: ${error.detail}`).join("; ");
     }
-    return String(detail ?? title);
+    if (detail || title) return String(detail ?? title);
   } catch {
-    return `the response was HTTP ${response.status}`; // not of Stoker: a proxy's page
+    // Not of Stoker, such as a proxy's page.
   }
+  return response.status === UNAUTHORIZED
+    ? "the token was refused (HTTP 401); sign in with another one"
+    : `the response was HTTP ${response.status}`;
 }

@@ -40,6 +40,7 @@ def opened(site: Site, browser: Browser) -> Iterator[Open]:
 
     def open_at(path: str = "/", token: str = site.token, **options: Any) -> Page:
         context = contexts.enter_context(browser.new_context(**{"reduced_motion": "reduce"} | options))
+        context.set_default_timeout(60_000)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

@@ -37,18 +37,19 @@ def test_a_dropped_dataset_is_trained_on_by_the_form(opened: Open, site: Site, t
     expect(page.get_by_text("stoker submit")).to_have_text(
         "stoker submit 'digits (2)' \\\n  --model softmax \\\n  --framework softmax \\\n  --set epochs=5"
     )
-    assert site.call("GET", "/v1/jobs", params={"dataset_id": "digits (2)"})["jobs"] == []  # the upload made no job
     page.get_by_role("button", name="Start the job").click()
 
     expect(page.get_by_role("heading", level=1)).to_have_text("digits (2) · softmax")
     expect(page.locator("p.facts")).to_contain_text("Succeeded", timeout=180_000)
+    jobs = site.call("GET", "/v1/jobs", params={"dataset_id": "digits (2)"})["jobs"]
+    assert [job["id"] for job in jobs] == [page.url.rpartition("/")[2]]  # the upload made no job
 
 
 def test_a_job_is_trained_again_with_changes(opened: Open, contents: Contents, site: Site) -> None:
     page = opened(f"/jobs/{contents.other}")
     page.get_by_role("link", name="Train again").click()
     expect(page.get_by_label("batch_size")).to_have_value("64")
-    page.get_by_label("name", exact=False).nth(1).fill("Dogs")
+    page.get_by_role("textbox", name="What the job is called in lists").fill("Dogs")
     page.get_by_label("batch_size").fill("1.5")
     expect(page.get_by_role("alert")).to_have_text("batch_size: use a whole number")
     expect(page.get_by_role("button", name="Start the job")).to_be_disabled()

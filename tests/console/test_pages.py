@@ -47,9 +47,11 @@ def test_a_page_is_accessible(opened: Open, contents: Contents, name: str, theme
 def test_sign_in_and_dialogs_are_accessible(opened: Open, contents: Contents, theme: str) -> None:
     page = opened(f"/jobs/{contents.succeeded}", color_scheme=theme)
     page.get_by_role("button", name="Edit").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     assert violations(page) == []
 
     page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("API token").wait_for()
     assert violations(page) == []

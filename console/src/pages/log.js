@@ -1,5 +1,5 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { send } from "../api.js";
+import { send, whole } from "../api.js";
 import { html } from "../html.js";
 import { logLines, storedLog } from "../log.js";
 import { JOB_SECONDS, usePoll } from "../polling.js";
@@ -44,7 +44,7 @@ function Attempt({ id, attempt, download, children }) {
     async (abort) => {
       const offset = log ? log.next : -TAIL_BYTES;
       const response = await send("GET", `/v1/jobs/${id}/log?attempt=${attempt}&offset=${offset}`, { abort });
-      const bytes = await response.arrayBuffer();
+      const bytes = await whole(response.arrayBuffer(), abort);
       const next = Number(response.headers.get("Log-Next-Offset"));
       const added = new TextDecoder().decode(bytes);
       const isPart = log ? log.isPart : next > bytes.byteLength;
