@@ -4,6 +4,7 @@
 #   build.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl: for tests against a real API server
 #   build.sh node            all of that, and what a node with Knative on it needs
 #   build.sh kueue           Kueue's controller, for a node with queues
+#   build.sh collector       the OpenTelemetry Collector with the parts of knative/components/logs
 #
 # What is built is kept by version below ~/.cache/stoker, outside of the checkout: the second call does nothing.
 set -eu
@@ -24,10 +25,10 @@ build() { # folder with the go.mod, folder in the cache, package, name
 }
 
 command -v go >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl" >&2; exit 1; }
-if [ "${1:-}" = kueue ]; then
-    build kueue kueue-v0.19.2 sigs.k8s.io/kueue/cmd/kueue kueue
-    exit 0
-fi
+case "${1:-}" in
+kueue) build kueue kueue-v0.19.2 sigs.k8s.io/kueue/cmd/kueue kueue; exit 0 ;;
+collector) build collector collector-v0.165.1 . collector; exit 0 ;;
+esac
 build etcd "kubernetes-$kubernetes" go.etcd.io/etcd/server/v3 etcd
 for name in kube-apiserver kube-controller-manager kubectl; do
     build kubernetes "kubernetes-$kubernetes" "k8s.io/kubernetes/cmd/$name" "$name"
@@ -38,6 +39,7 @@ for name in kube-scheduler kubelet kube-proxy; do
     build kubernetes "kubernetes-$kubernetes" "k8s.io/kubernetes/cmd/$name" "$name"
 done
 build coredns "kubernetes-$kubernetes" github.com/coredns/coredns coredns
+build collector collector-v0.165.1 . collector
 build kube-router "kubernetes-$kubernetes" github.com/cloudnativelabs/kube-router/v2/cmd/kube-router kube-router
 for folder in knative kourier; do
     # A package is what its image is called in Knative's manifests, after ko://.

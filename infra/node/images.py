@@ -15,6 +15,7 @@ from infra.node.machine import PAUSE
 BASE = "stoker.local/base:bookworm"
 FUNCTIONS = "stoker.local/functions:1"
 DNS = "stoker.local/coredns:1.14"
+COLLECTOR = "stoker.local/collector:0.165.1"
 STUB = "stoker.local/trainer-stub:1"
 ENVOY = "stoker.local/envoy:1.40"
 POSTGRES = "stoker.local/postgres:15"
@@ -30,7 +31,8 @@ def build_all() -> None:
     imported = present()
     if PAUSE not in imported:
         build(PAUSE, HERE / "pause.Dockerfile", programs={"catatonit": Path(shutil.which("catatonit") or "")})
-    for name, program in {DNS: BINARIES / "coredns", **knative_programs()}.items():
+    programs = {DNS: BINARIES / "coredns", COLLECTOR: CACHE / "collector-v0.165.1/collector", **knative_programs()}
+    for name, program in programs.items():
         if name not in imported:
             build(name, HERE / "binary.Dockerfile", programs={"main": program})
     if not known(BASE):

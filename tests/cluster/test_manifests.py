@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(600)
 OVERLAYS = sorted(path.parent.name for path in ROOT.glob("knative/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(path.parent.name for path in ROOT.glob("knative/components/*/kustomization.yaml"))
 #: in the overlays already
-USED = {"broker", "job-changes", "network", "one-service"}
+USED = {"broker", "job-changes", "network", "one-service", "storage-inside"}
 PRODUCTION_AND = sorted(set(COMPONENTS) - USED)
 
 
@@ -44,7 +44,7 @@ def rendered(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def applied(cluster: Path) -> Callable[[str], None]:
     """Have the API server look at manifests as if they were applied; nothing is kept but namespaces."""
-    for namespace in ("kourier-system", "stoker-sources"):
+    for namespace in ("kourier-system", "stoker-sources", "stoker-logs"):
         kubectl(cluster, "create", "namespace", namespace)
 
     def apply(manifests: str) -> None:
