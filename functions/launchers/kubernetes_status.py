@@ -23,7 +23,8 @@ _DISRUPTIONS = {
     "DeletionByDeviceTaintManager": Reason.NODE_LOST,
     "DeletionByPodGC": Reason.NODE_LOST,
 }
-_IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
+#: reasons of the kubelet for a container that waits for its image
+IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
 _DELETED = "its pod was deleted, as by kubectl delete pod"
 _FAILED, _COMPLETE = ("Failed", "FailureTarget"), ("Complete", "SuccessCriteriaMet")
 _ENDS = (*_FAILED, *_COMPLETE)
@@ -72,7 +73,7 @@ def pull_failure_time(event: Object) -> tuple[str, datetime] | None:
 def lacks_image(pod: Object) -> bool:
     """Return whether a pod waits for an image that cannot be pulled."""
     waiting = _waiting(pod)
-    return waiting is not None and waiting[0] in _IMAGE_TROUBLE
+    return waiting is not None and waiting[0] in IMAGE_TROUBLE
 
 
 def of(
@@ -107,7 +108,7 @@ def _of_pod(pod: Object, *, now: datetime, pulls: Pulls) -> Status:
         is_running = phase in {"Running", "Succeeded", "Failed"}
         return Status(Phase.RUNNING) if is_running else Status(Phase.HELD, "waits for its pod")
     reason, message = waiting
-    if reason in _IMAGE_TROUBLE:
+    if reason in IMAGE_TROUBLE:
         since = pulls.failing_since.get(pod["metadata"]["uid"]) or _scheduled_at(pod)
         is_over = now - since > timedelta(seconds=pulls.limit_seconds)
         return Status(Phase.ENDED if is_over else Phase.WAITING, message, Reason.IMAGE_PULL)

@@ -173,13 +173,23 @@ def _settings(overlay: Overlay, secret: Mapping[str, str] | None) -> Iterator[st
         yield f"a setting cannot be used: {line.replace(str(trainers), 'trainers.json')}"
 
 
+def _loki(overlay: Overlay) -> Mapping[str, str]:
+    """Return the collector's addresses; none without the component ``logs``. The ConfigMap's name ends with a hash."""
+    for item in overlay.of("ConfigMap"):
+        if namespace_of(item) == reach.COLLECTOR.namespace and "LOKI_ENDPOINT" in item["data"]:
+            return dict(item["data"])
+    return {}
+
+
 def _addresses(cluster: Cluster, overlay: Overlay, secret: Mapping[str, str] | None) -> Iterator[str]:
     configured = overlay.data("stoker")
     storage = configured.get("MINIO_ENDPOINT") or configured.get("R2_ENDPOINT") or ""
     database = (secret or {}).get("DATABASE_URL", "")
+    loki = _loki(overlay).get("LOKI_ENDPOINT", "")
     for what, url, pods in [
         ("the storage", storage, (reach.FUNCTIONS, reach.TRAINERS)),
         ("the database", database, (reach.FUNCTIONS,)),
+        ("Loki", loki, (reach.COLLECTOR,)),
     ]:
         parts = urlsplit(url)
         if not parts.hostname:
@@ -189,5 +199,5 @@ def _addresses(cluster: Cluster, overlay: Overlay, secret: Mapping[str, str] | N
             if not reach.is_reachable(overlay, pod, target):
                 yield (
                     f"no NetworkPolicy lets {pod.what} reach {what} at {parts.hostname}:{target.port}: "
-                    f"add one to the namespace {pod.namespace}, as in overlays/kind/storage.yaml"
+                    f"add the component storage-inside, or a policy of your own to the namespace {pod.namespace}"
                 )

@@ -31,6 +31,21 @@ class Cluster:
         found: Object | None = json.loads(done.stdout) if done.returncode == 0 else None
         return found
 
+    def list(self, kind: str, selector: str, namespace: str) -> list[Object]:
+        """Return the objects with some labels; none if they may not be read."""
+        done = _kubectl("get", kind, "--selector", selector, "--namespace", namespace, "--output=json")
+        items: list[Object] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
+        return items
+
+    def create(self, item: Object) -> str | None:
+        """Create an object; return why it was refused, None if it was not."""
+        done = _kubectl("create", "-f", "-", given=json.dumps(item))
+        return done.stderr.strip() if done.returncode else None
+
+    def delete(self, kind: str, selector: str, namespace: str) -> None:
+        """Delete the objects with some labels, without waiting."""
+        _kubectl("delete", kind, "--selector", selector, "--namespace", namespace, "--wait=false")
+
     def error(self) -> str | None:
         """Return why the API server cannot be reached; None if it can."""
         done = _kubectl("get", "--raw", "/version")
@@ -78,8 +93,8 @@ def namespace_of(item: Object) -> str:
     return str(item["metadata"].get("namespace", ""))
 
 
-def _kubectl(*words: str) -> subprocess.CompletedProcess[str]:
+def _kubectl(*words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     program = shutil.which("kubectl") or str(BINARIES / "kubectl")
     if not os.access(program, os.X_OK):
         raise SystemExit("kubectl is not in PATH")
-    return subprocess.run([program, *words], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([program, *words], input=given, capture_output=True, text=True, check=False, timeout=60)

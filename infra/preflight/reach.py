@@ -20,6 +20,7 @@ class Pod(NamedTuple):
 
 FUNCTIONS = Pod("functions", "stoker", {"serving.knative.dev/service": "any", "app.kubernetes.io/part-of": "stoker"})
 TRAINERS = Pod("trainers", "stoker-trainers", {"stoker.dev/role": "trainer", "stoker.dev/installation": "stoker"})
+COLLECTOR = Pod("the collector of logs", "stoker-logs", {"app.kubernetes.io/name": "collector"})
 
 
 class Target(NamedTuple):
@@ -36,15 +37,23 @@ def target(cluster: Cluster, host: str, port: int) -> Target:
     service, _, rest = host.partition(".")
     namespace = rest.partition(".")[0] or FUNCTIONS.namespace
     if not rest or rest.endswith((".svc", ".svc.cluster.local")) or cluster.get("namespace", rest):
-        found = cluster.get("service", service, namespace) or {"spec": {}}
-        ports = {one["port"]: one.get("targetPort") for one in found["spec"].get("ports", [])}
-        pod_port = ports.get(port)
-        labels = found["spec"].get("selector") or {}
-        return Target(pod_port if isinstance(pod_port, int) else port, namespace, labels)
+        spec = (cluster.get("service", service, namespace) or {"spec": {}})["spec"]
+        ports = [one for one in spec.get("ports", []) if one["port"] == port]
+        pod_port = _pod_port(cluster, service, namespace, ports[0]) if ports else port
+        return Target(pod_port, namespace, spec.get("selector") or {})
     try:
         return Target(port, addresses=tuple({ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, port)}))
     except OSError:  # known only inside of the cluster
         return Target(port)
+
+
+def _pod_port(cluster: Cluster, service: str, namespace: str, port: Object) -> int:
+    """Return the port of a Service's pods, which it may refer to by the name that it has there."""
+    if isinstance(port["targetPort"], int):
+        return port["targetPort"]
+    slices = cluster.list("endpointslices", f"kubernetes.io/service-name={service}", namespace)
+    numbers = [one["port"] for item in slices for one in item["ports"] or [] if one.get("name") == port.get("name", "")]
+    return int(numbers[0] if numbers else port["port"])
 
 
 def is_reachable(overlay: Overlay, pod: Pod, to: Target) -> bool:

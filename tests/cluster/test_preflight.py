@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from infra.node.layout import BINARIES
-from tests.cluster.conftest import kubectl
+from tests.cluster.conftest import condition, container, kubectl
 from tests.conftest import ROOT, eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -212,30 +213,9 @@ def test_a_storage_and_a_database_that_the_policies_block_are_named(
     assert trainers.startswith("no NetworkPolicy lets trainers reach the storage at storage.infra:8333")
     assert database.startswith("no NetworkPolicy lets functions reach the database at 10.1.2.3:6432")
 
-    policies = [policy(name, pods) for name, pods in (("stoker", FUNCTIONS), ("stoker-trainers", TRAINERS))]
-    (overlay / "storage.yaml").write_text(yaml.safe_dump_all(policies))
-    change(overlay, "kustomization.yaml", "job-events.yaml]", "job-events.yaml, storage.yaml]")
+    change(overlay, "settings.yaml", "http://storage.infra:8333", "http://storage.infra.svc.cluster.local:8333")
+    change(overlay, "kustomization.yaml", "components:\n", "components:\n  - ../../components/storage-inside\n")
     assert preflight() == [database]
-
-
-FUNCTIONS = {"matchExpressions": [{"key": "serving.knative.dev/service", "operator": "Exists"}]}
-TRAINERS = {"matchLabels": {"stoker.dev/role": "trainer"}}
-
-
-def policy(namespace: str, pods: dict[str, Any]) -> dict[str, Any]:
-    to = [
-        {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "infra"}},
-            "podSelector": {"matchLabels": {"app": "minio"}},
-        }
-    ]
-    egress = [{"to": to, "ports": [{"protocol": "TCP", "port": 8333}]}]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": "storage", "namespace": namespace},
-        "spec": {"podSelector": pods, "policyTypes": ["Egress"], "egress": egress},
-    }
 
 
 def test_a_storage_at_a_private_address_is_out_of_the_trainers_reach(
@@ -258,6 +238,68 @@ def test_a_kind_that_the_cluster_lacks_is_named_with_its_version(
 
     (line,) = preflight()
     assert line.startswith("the cluster has no Thing of other.test/v1")
+
+
+def test_a_loki_that_the_collector_cannot_reach_is_named(
+    preflight: Callable[..., list[str]], complete: Any, overlay: Path, cluster: Path
+) -> None:
+    kubectl(cluster, "create", "namespace", "loki")
+    complete(service("loki-gateway", "loki", 80, app="loki"))
+    change(overlay, "kustomization.yaml", "components:\n", "components:\n  - ../../components/logs\n")
+
+    (line,) = preflight()
+    assert line.startswith("no NetworkPolicy lets the collector of logs reach Loki at loki-gateway.loki.svc")
+
+
+@pytest.fixture
+def kubelet(cluster: Path) -> Callable[[str, dict[str, Any]], None]:
+    """Return a function that waits for a trial's pod of an image, and says of it what the kubelet would."""
+
+    def say(image: str, status: dict[str, Any]) -> None:
+        def name() -> str | None:
+            words = ("get", "pods", "-n", "stoker-trainers", "-l", "stoker.dev/preflight", "-o", "json")
+            pods = json.loads(kubectl(cluster, *words).stdout)["items"]
+            names = [pod["metadata"]["name"] for pod in pods if image in pod["spec"]["containers"][0]["image"]]
+            return names[0] if names else None
+
+        words = ("patch", "pod", eventually(name), "-n", "stoker-trainers", "--subresource=status", "--type=merge")
+        kubectl(cluster, *words, "-p", json.dumps({"status": status})).check_returncode()
+
+    return say
+
+
+def waits_for(reason: str, message: str) -> dict[str, Any]:
+    return container(waiting={"reason": reason, "message": message})
+
+
+def test_images_that_cannot_be_pulled_are_named_with_the_kubelets_words(
+    preflight: Callable[..., list[str]], kubelet: Callable[[str, dict[str, Any]], None], cluster: Path
+) -> None:
+    with ThreadPoolExecutor(1) as other:
+        lines = other.submit(preflight, "--images", "--timeout=60")
+        kubelet("trainer-ultralytics", waits_for("ImagePullBackOff", "401 Unauthorized"))
+        kubelet("trainer-timm@", container(terminated={"exitCode": 0}))
+        kubelet("trainer-timm-cpu", waits_for("CreateContainerError", "no such command"))
+
+        (line,) = lines.result()
+    image = f"registry.acme.test/stoker/trainer-ultralytics@{DIGEST}"
+    assert line == f"the image {image} of ultralytics cannot be pulled: 401 Unauthorized"
+    remaining = ("get", "pods", "-n", "stoker-trainers", "-l", "stoker.dev/preflight", "-o", "name")
+    eventually(lambda: not kubectl(cluster, *remaining).stdout)
+
+
+def test_images_that_no_node_can_take_are_named_with_the_schedulers_words(
+    preflight: Callable[..., list[str]], kubelet: Callable[[str, dict[str, Any]], None]
+) -> None:
+    unscheduled = condition("PodScheduled", status="False", message="0/3 nodes are available")
+    with ThreadPoolExecutor(1) as other:
+        lines = other.submit(preflight, "--images", "--timeout=15")
+        kubelet("trainer-ultralytics", container(running={}))
+        kubelet("trainer-timm@", unscheduled)
+        kubelet("trainer-timm-cpu", container(running={}))
+
+        (line,) = lines.result()
+    assert line.endswith("of timm was not pulled within 15 s: 0/3 nodes are available")
 
 
 def test_after_apply_what_nothing_serves_or_what_fails_is_named(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.local.minting import mint
 from infra.node.layout import apply, kubectl
 from tests import conftest
 from tests.node.conftest import FUNCTIONS, STOKER, TRAINERS, ZIP, address_of, eventually, get, report, uploaded
@@ -102,7 +103,9 @@ def test_an_upload_becomes_a_model_from_zero_pods_and_back(
         report(f"{leg}: {seconds:.1f} s")
 
 
-def first_calls(job_id: str, other: str, api: dict[str, str]) -> dict[str, tuple[str, str, Any, dict[str, str]]]:
+def first_calls(
+    job_id: str, other: str, api: dict[str, str], reader: dict[str, str]
+) -> dict[str, tuple[str, str, Any, dict[str, str]]]:
     """Return for each function the first call of its life: method, path, body, headers; most commit a write.
 
     ``job_id`` waits for a GPU that there is not, as ``other`` does; nobody but these calls moves it.
@@ -119,6 +122,9 @@ def first_calls(job_id: str, other: str, api: dict[str, str]) -> dict[str, tuple
         "presign": ("POST", f"{path}/presign", key, callback),
         "done": ("POST", f"{path}/done", {"status": "SUCCEEDED"}, callback),
         "jobs": ("GET", path, None, api),
+        "datasets": ("GET", "/v1/datasets", None, api),
+        "metrics": ("GET", "/v1/metrics", None, reader),
+        "console": ("GET", "/", None, {}),
         "dead-letter": ("POST", "/v1/dead-letters", {"nobody": "took this"}, api),
         "cancel": ("POST", f"/v1/jobs/{other}/cancel", {}, api),
     }
@@ -140,15 +146,16 @@ def cold_start(name: str, method: str, path: str, body: Any, headers: dict[str, 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_each_function_makes_its_first_write_from_zero_beside_a_hello_world(
-    submit: Callable[..., str], api: httpx.Client
+    submit: Callable[..., str], api: httpx.Client, secret: dict[str, str]
 ) -> None:
     apply(HELLO)
     kubectl("wait", "--for=condition=Ready", "ksvc/hello", "-n", STOKER, "--timeout=120s")
     caller = {"Authorization": api.headers["Authorization"]}
+    reader = {"Authorization": f"Bearer {mint(secret['JWT_SECRETS'], 'prometheus', 'metrics:read', 3600)}"}
     # sweep's are the timer's; of the others no one is left out.
     figures: dict[str, list[float]] = {name: [] for name in ("hello", *FUNCTIONS) if name != "sweep"}
     for _ in range(TURNS):
-        calls = first_calls(submit(gpus=1), submit(gpus=1), caller)
+        calls = first_calls(submit(gpus=1), submit(gpus=1), caller, reader)
         # All at zero first, then one after the other: two cores start one pod at a time.
         at_zero()
         for name, call in calls.items():

@@ -12,6 +12,8 @@ how, _, number = os.environ["MODEL_NAME"].partition("-")
 if how == "exit":
     print(f"ends with {number}", flush=True)
     sys.exit(int(number))
+if how == "slow":
+    os.environ["EPOCH_SECONDS"] = number
 if how == "hungry":
     hoard = [b"x" * 2**20 for _ in range(int(number))]
 runpy.run_path(str(Path(__file__).with_name("stub.py")), run_name="__main__")

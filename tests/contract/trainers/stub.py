@@ -144,7 +144,8 @@ def train() -> None:
     if BROKEN == "own-prefixes":
         write_elsewhere()
     for epoch in range(done + 1, int(ENV["EPOCHS"]) + 1):
-        wait = time.monotonic() + (6 if BROKEN == "heartbeat-by-time" and epoch == 2 else 0.1)
+        pause = float(ENV.get("EPOCH_SECONDS", "0.1"))
+        wait = time.monotonic() + (6 if BROKEN == "heartbeat-by-time" and epoch == 2 else pause)
         while time.monotonic() < wait:
             time.sleep(0.02)
             if terminated and BROKEN not in {"sigterm", "sigterm-saves"}:
