@@ -1,64 +1,19 @@
 """The command `stoker` (also ``python -m client``)."""
 
-import io
-import os
 import sys
-from collections.abc import Sequence
 
-import typer
-
-from client.cli import app
-from client.errors import INTERRUPTED, USAGE, CallError, Json
-from client.output import print_error
+_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line of this process, and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a code page of Windows may lack a character
-    if sys.platform == "win32":
-        import colorama  # noqa: PLC0415 -- only there
-
-        colorama.just_fix_windows_console()
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run a command, print an error as one line, or as JSON under ``--json``, and return the exit code."""
-    as_json = "--json" in arguments
+    """Run the command line of this process, and exit; also Ctrl-C before all modules are there ends it in silence."""
     try:
-        code = app(list(arguments), prog_name="stoker", standalone_mode=False)
-        sys.stdout.flush()
-    except CallError as error:
-        print_error(str(error), error.problem, as_json=as_json)
-        return error.exit_code
-    except typer.TyperException as error:
-        return _usage(error, as_json=as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # such as a file that cannot be written
-        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error), as_json=as_json)
-        return USAGE
-    return code if isinstance(code, int) else 0
+        from client import running  # noqa: PLC0415 -- a tenth of a second, in which users press Ctrl-C, too
 
-
-def _usage(error: typer.TyperException, *, as_json: bool) -> int:
-    """Print a usage error as one line, without the box and the usage that click prints."""
-    near = getattr(error, "possibilities", None)  # of an unknown option
-    message = f"{error.message}; did you mean {near[0]}?" if near else error.format_message().strip().rstrip(".")
-    if not message:  # no command at all: click has printed the help
-        return USAGE
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "stoker"
-    line = f"{message[0].lower()}{message[1:]}{' See' if message.endswith('?') else '; see'} {command} --help"
-    problem: Json = {"title": "wrong usage", "detail": line}
-    print_error(line, problem, as_json=as_json)
-    return USAGE
+        code = running.main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

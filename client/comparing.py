@@ -40,7 +40,9 @@ def _flat(spec: Json) -> dict[str, str]:
 
 def _metrics(api: Api, job: Json) -> dict[str, str]:
     """Return the last value of each metric, and the best of those by which models are judged."""
-    shown = {name: show.number(value) for name, value in sorted(job["metrics"].items())}
+    shown = {
+        name: show.number(value) for name, value in sorted(job["metrics"].items()) if not name.startswith(show.SYSTEM)
+    }
     try:
         path = f"/v1/jobs/{job['id']}/metrics"
         columns = call(api, "GET", path, query={"points": _POINTS}, feature="metrics by column")["columns"]

@@ -1,6 +1,7 @@
 """Check a dataset with the trainer's own check: on this machine where the local stack has it, else by a job."""
 
 import json
+import os
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import httpx
 
-from client import contexts, home, local_check, requests, show, uploads
+from client import contexts, fitting, home, local_check, requests, show, uploads
 from client.api import Api, Json, connect
 from client.artifacts import artifacts_of
-from client.errors import CallError, invalid
+from client.errors import CallError, UnavailableError, invalid
 from client.follow import follow
 from client.output import note
 
@@ -21,24 +22,49 @@ _USUAL_MODEL = "yolo11n.yaml"
 _USABLE, _NOT_USABLE = 0, 65
 
 
-def report(path: str, framework: str, *, is_quiet: bool) -> Json:
-    """Return the report (``dataset.json``) on a folder, a zip file, or an uploaded dataset.
+def report(path: str, framework: str, model: str, *, is_quiet: bool) -> Json:
+    """Return the report (``dataset.json``) on a folder, an archive, or an uploaded dataset.
+
+    ``model``: the model to train on it; by default, the dataset is read as what it looks like.
 
     Raises:
-        CallError: it could not be checked.
+        CallError: it could not be checked, or does not fit the model.
     """
     local = Path(path)
+    framework = framework or (_framework_of(model) if model else "")
     if not local.exists():
-        return _by_job(connect(), {"dataset_id": path}, framework or "ultralytics")
+        if local_check.looks_like_path(path):
+            raise local_check.missing(local)
+        api = connect()
+        uploads.require_dataset(api, path)
+        return _by_job(api, {"dataset_id": path}, framework or "ultralytics", model)
     name = framework or local_check.framework_of(local)
+    fitting.check(local, name, model)
     if not is_quiet:
         note(f"checking with the trainer {name}")
     command = _command(name)
     if command:
-        return _here(command, local)
+        task = fitting.task_of(name, model) if name == "ultralytics" else None
+        return _here([*command, *(["--task", task] if task else [])], local)
     api = connect()
     uploaded = uploads.upload(api, local, local_check.dataset_name(local), is_quiet=is_quiet)
-    return _by_job(api, {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}, name)
+    return _by_job(api, {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}, name, model)
+
+
+def _framework_of(model: str) -> str:
+    """Return the server's trainer for a model; without a server, the built-in one that has such names."""
+    try:
+        return requests.trainer(connect(), {"model_name": model}) or _built_in(model)
+    except UnavailableError:
+        return _built_in(model)
+    except CallError as error:
+        if error.problem.get("title") == "no server":
+            return _built_in(model)
+        raise
+
+
+def _built_in(model: str) -> str:
+    return "ultralytics" if model.startswith(("yolo", "rtdetr")) or model.endswith((".pt", ".yaml")) else "timm"
 
 
 def _command(framework: str) -> list[str] | None:
@@ -57,7 +83,7 @@ def _command(framework: str) -> list[str] | None:
         words: list[str] = json.loads(path.read_text(encoding="utf-8"))[framework]["command"]["check"]
     except (OSError, ValueError, KeyError):
         return None
-    return [str((path.parent / word).absolute()) if "/" in word else word for word in words]
+    return [os.path.normpath(path.parent.absolute() / word) if "/" in word else word for word in words]
 
 
 def _here(command: list[str], path: Path) -> Json:
@@ -73,12 +99,12 @@ def _here(command: list[str], path: Path) -> Json:
     return content
 
 
-def _by_job(api: Api, dataset: Json, framework: str) -> Json:
+def _by_job(api: Api, dataset: Json, framework: str, model: str) -> Json:
     """Submit a job with the task ``check``, wait for its end, and return what it has stored."""
     models = {each["framework"]: each["models"] for each in requests.frameworks(api)}
     if framework not in models:
         raise invalid(f"there is no trainer {framework}; use one of {', '.join(models)}")
-    body = dataset | {"task": "check", "framework": framework, "model_name": _model(models[framework])}
+    body = dataset | {"task": "check", "framework": framework, "model_name": model or _model(models[framework])}
     job = requests.submit(api, body)
     note(f"job {job['id']} checks the dataset")
     for update in follow(api, job["id"]):

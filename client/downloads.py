@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,8 @@ _TIMEOUT_SECONDS = 60.0
 #: characters that Windows does not allow in names
 _RESERVED = str.maketrans(dict.fromkeys('<>:"\\|?*', "_"))
 _PARTIAL, _EMPTY_OBJECT = 206, 416
+#: an artifact, and its path below the download folder
+Target = tuple[Json, PurePosixPath]
 
 
 def path_of(key: str, job_id: str) -> PurePosixPath:
@@ -35,22 +38,32 @@ def path_of(key: str, job_id: str) -> PurePosixPath:
     return PurePosixPath(*(part.translate(_RESERVED).rstrip(". ") or "_" for part in parts))
 
 
-def chosen(artifacts: Iterable[Json], job_id: str, patterns: Sequence[str]) -> list[Json]:
+def chosen(artifacts: Iterable[Json], job_id: str, patterns: Sequence[str]) -> list[Target]:
     """Return the artifacts that match one of the patterns: a name, a path, or a shell pattern; all without patterns.
+
+    A file that is chosen by its name goes right into the folder, as with ``cp``. What is chosen by a path or with its
+    folder keeps its path, and so do files of the same name.
 
     Raises:
         CallError: a pattern matches nothing.
     """
-    artifacts = list(artifacts)
-    paths = {artifact["key"]: path_of(artifact["key"], job_id) for artifact in artifacts}
+    paths = [(artifact, path_of(artifact["key"], job_id)) for artifact in artifacts]
     for pattern in patterns:
-        if not any(_matches(path, pattern) for path in paths.values()):
-            known = ", ".join(sorted({path.name for path in paths.values()})[:12]) or "nothing"
+        if not any(_matches(path, pattern) for _, path in paths):
+            known = ", ".join(sorted({path.name for _, path in paths})[:12]) or "nothing"
             raise invalid(f"job {job_id} has stored no {pattern}; it has {known}")
-    wanted = [a for a in artifacts if not patterns or any(_matches(paths[a["key"]], p) for p in patterns)]
+    wanted = [(a, path) for a, path in paths if not patterns or any(_matches(path, p) for p in patterns)]
     if not wanted:
         raise CallError(f"job {job_id} has stored nothing yet")
-    return wanted
+    times = Counter(path.name.casefold() for _, path in wanted)
+    is_flat = [times[path.name.casefold()] == 1 and any(_names(path, p) for p in patterns) for _, path in wanted]
+    return [(a, PurePosixPath(path.name) if flat else path) for (a, path), flat in zip(wanted, is_flat, strict=True)]
+
+
+def _names(path: PurePosixPath, pattern: str) -> bool:
+    """Return whether a pattern is one of names, and matches the file's."""
+    is_of_names = not {"/", "\\"} & set(pattern) and pattern != "*"
+    return is_of_names and (pattern == path.name or fnmatchcase(path.name, pattern))
 
 
 def _matches(path: PurePosixPath, pattern: str) -> bool:
@@ -64,23 +77,23 @@ def _matches(path: PurePosixPath, pattern: str) -> bool:
     )
 
 
-def download(api: Api, job_id: str, artifacts: Sequence[Json], folder: Path, *, is_quiet: bool) -> list[Path]:
-    """Download artifacts into a folder, and return their paths; complete files are left as they are.
+def download(api: Api, job_id: str, targets: Sequence[Target], folder: Path, *, is_quiet: bool) -> list[Path]:
+    """Download artifacts to their paths in a folder, and return these; complete files are left as they are.
 
     Raises:
         CallError: a file could not be downloaded; what is complete stays.
     """
     import httpx  # noqa: PLC0415 -- a fifth of a second, which other commands need not wait for
 
-    targets = [(artifact, folder.joinpath(*path_of(artifact["key"], job_id).parts)) for artifact in artifacts]
-    total = sum(artifact["size_bytes"] for artifact in artifacts)
-    links = _Links(api, job_id, artifacts)
+    files = [(artifact, folder.joinpath(*path.parts)) for artifact, path in targets]
+    total = sum(artifact["size_bytes"] for artifact, _ in files)
+    links = _Links(api, job_id, [artifact for artifact, _ in files])
     with (
         TransferBar("downloading", total, is_quiet=is_quiet) as bar,
         httpx.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True) as http,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        waiting = [pool.submit(_one, http, links, artifact, path, bar) for artifact, path in targets]
+        waiting = [pool.submit(_one, http, links, artifact, path, bar) for artifact, path in files]
         try:
             for future in waiting:
                 future.result()
@@ -88,7 +101,7 @@ def download(api: Api, job_id: str, artifacts: Sequence[Json], folder: Path, *, 
             pool.shutdown(wait=False, cancel_futures=True)
             bar.is_stopped = True
             raise
-    return [path for _, path in targets]
+    return [path for _, path in files]
 
 
 class _Links:

@@ -24,6 +24,8 @@ ALIASES: Mapping[str, str] = {
 }
 #: how similar an unknown name must be to a known one to be taken for a typo
 _SIMILAR = 0.72
+#: so many names are all listed; of more, only the nearest
+_FEW, _NEAREST = 12, 3
 _KINDS = {"integer": "a whole number", "number": "a number", "object": "one JSON object", "array": "a list"}
 
 
@@ -52,10 +54,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(name: str, known: Iterable[str], what: str = "field") -> str:
-    """Return the message for an unknown name, with the nearest known one, or else all of them."""
+    """Return the message for an unknown name: with the nearest known one, or all of them, or the nearest of many."""
     known = list(known)
     near = nearest(name, known)
-    return f"there is no {what} {name}; " + (f"did you mean {near}?" if near else f"use one of {', '.join(known)}")
+    if near:
+        return f"there is no {what} {name}; did you mean {near}?"
+    if len(known) <= _FEW:
+        return f"there is no {what} {name}; use one of {', '.join(known)}"
+    close = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0)
+    return f"there is no {what} {name}; the nearest are {', '.join(close)}"
 
 
 def from_settings(settings: Iterable[str], options: Mapping[str, str] | None = None) -> Json:
@@ -90,8 +97,7 @@ def _field_of(name: str) -> str | None:
 def _check_option(name: str, options: Mapping[str, str] | None) -> None:
     if options is not None:
         if name not in options:
-            known = [option for option, field in options.items() if not field]
-            raise invalid(unknown(name, [*kinds(), *known], "field or option of the trainer"))
+            raise invalid(unknown(name, [*kinds(), *options], "field or option of the trainer"))
     elif near := nearest(name, kinds()):
         raise invalid(unknown(name, [near]))
 
@@ -120,6 +126,22 @@ def parsed(field: str, text: str) -> Any:
     except ValueError:
         pass
     raise invalid(f"{field}: write {_KINDS[kind]}, not {text}")
+
+
+def check_bounds(job: Json) -> None:
+    """Check numbers against the schema, before a long upload.
+
+    Raises:
+        CallError: one is out of its bounds, which the message names.
+    """
+    for name, rule in schema()["properties"].items():
+        value = job.get(ALIASES.get(name, name))
+        low, above, high = (rule.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
+        if not isinstance(value, int | float) or high is None:
+            continue
+        if value > high or (low is not None and value < low) or (above is not None and value <= above):
+            bounds = f"from {low:,} to {high:,}" if low is not None else f"above {above:,} and up to {high:,}"
+            raise invalid(f"{name}: use {_KINDS[rule['type']]} {bounds}, not {value}")
 
 
 def _value(text: str) -> Any:

@@ -5,13 +5,14 @@ The trainer checks a dataset completely (``stoker check``); this only finds what
 
 import os
 import unicodedata
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from client.errors import DATASET, CallError, invalid
+from client import fields
+from client.archives import ANY_SUFFIXES, Listing, listed, refused, stem
+from client.errors import CallError, invalid
 
 IMAGES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".pfm", ".mpo"}
@@ -19,7 +20,6 @@ IMAGES = frozenset(
 #: files that describe objects in images, of some format, and files that say what a dataset is
 _DESCRIBING = frozenset({".txt", ".yaml", ".yml", ".json", ".jsonl", ".xml", ".csv", ".data", ".names"})
 _ABOUT = ("readme", "licen", "changelog")
-_OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 #: what operating systems and tools leave in folders
 _IGNORED_NAMES = frozenset(
     {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".git", "__pycache__", ".ipynb_checkpoints"}
@@ -36,30 +36,81 @@ class Member(NamedTuple):
     modified_ns: int
 
 
+class Content(NamedTuple):
+    """What the names of a dataset's files tell."""
+
+    images: list[PurePosixPath]
+    #: files that may describe objects in images
+    describing: list[PurePosixPath]
+    #: the folders that hold images, but for those of splits
+    folders: list[str]
+    is_complete: bool
+
+
 def dataset_name(path: Path) -> str:
-    """Return the name of a folder's or zip file's dataset: its own name, without ``.zip``."""
+    """Return the name of a folder's or an archive's dataset: its own name, without ``.zip`` or ``.tar.gz``."""
     name = path.resolve().name
-    plain = name[:-4] if name.lower().endswith(".zip") and path.is_file() else name
-    return unicodedata.normalize("NFC", plain)
+    return unicodedata.normalize("NFC", stem(name) if path.is_file() else name)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file is an image, by its name."""
+    return PurePosixPath(name).suffix.lower() in IMAGES
+
+
+def looks_like_path(word: str) -> bool:
+    """Return whether a word that names no file can only have been meant as one, and not as a dataset's name."""
+    return "/" in word or "\\" in word or word.startswith(("~", ".")) or word.lower().endswith((*ANY_SUFFIXES, *IMAGES))
+
+
+def missing(path: Path, hint: str = "") -> CallError:
+    """Return the error for a path that does not exist, with the nearest name in its folder.
+
+    ``hint``: what else the user may have meant, if no name is near.
+    """
+    try:
+        names = {name.casefold(): name for name in os.listdir(path.parent)}  # noqa: PTH208 -- names are enough
+    except OSError:
+        return invalid(f"{path}: there is no folder {path.parent}")
+    near = fields.nearest(path.name.casefold(), names)
+    fix = f"; did you mean {path.parent / names[near]}?" if near else hint
+    return invalid(f"{path}: there is no such folder or file{fix}")
 
 
 def summary(path: Path) -> str:
     """Return what the dataset seems to be, in one line.
 
     Raises:
-        CallError: it does not exist, is no zip file, or has no images; the message says what to do.
+        CallError: it does not exist, is no archive, or has no images; the message says what to do.
     """
-    return f"{path}: {_described(list(names(path)), path)}"
+    found = content(path)
+    count = f"{'' if found.is_complete else 'at least '}{len(found.images):,} images"
+    labels = sum(name.suffix.lower() == ".txt" and "labels" in name.parts for name in found.describing)
+    if labels or any(name.name.lower() in {"data.yaml", "data.yml"} for name in found.describing):
+        return f"{path}: {count} and {labels:,} label files, it seems for detection"
+    some = f" in {len(found.folders):,} folders: {_some(found.folders)}" if found.folders else ""
+    return f"{path}: {count}{some}"
 
 
-def names(path: Path) -> Iterable[str]:
-    """Return the paths of a dataset's files. Raises: as ``summary``."""
+def content(path: Path) -> Content:
+    """Return what the names of the files tell. Raises: as ``summary``."""
     if not path.exists():
-        raise invalid(
-            f"{path}: there is no such folder or file; for a dataset that is uploaded already: "
-            f"stoker submit {path.name} …"
-        )
-    return (member.name for member in members(path)) if path.is_dir() else _names_in_zip(path)
+        name = "" if looks_like_path(path.name) else f"; for a dataset that is uploaded: stoker submit {path.name} …"
+        raise missing(path, name)
+    if path.is_file() and is_image(path.name):
+        raise refused(path, "this is one image: name the folder of all images")
+    listing = Listing([member.name for member in members(path)]) if path.is_dir() else listed(path)
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in listing.names]
+    paths = [each for each in paths if "__MACOSX" not in each.parts]
+    images = [each for each in paths if is_image(each.name)]
+    if not images and listing.is_complete:
+        raise _without_images(path, paths)
+    describing = [each for each in paths if each.suffix.lower() in _DESCRIBING]
+    describing = [each for each in describing if not each.name.lower().startswith(_ABOUT)]
+    folders = {each.parts[-2] for each in images if len(each.parts) > 1}
+    return Content(
+        images, describing, sorted(each for each in folders if each.lower() not in _SPLITS), listing.is_complete
+    )
 
 
 def members(folder: Path) -> Iterator[Member]:
@@ -84,36 +135,12 @@ def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]]) -> Iterator[
                 yield Member(name, Path(entry.path), details.st_size, details.st_mtime_ns)
 
 
-def _names_in_zip(path: Path) -> list[str]:
-    if path.name.lower().endswith(_OTHER_ARCHIVES):
-        raise _refused(path, "this is no zip file: unpack it, and name the folder")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    except zipfile.BadZipFile as error:
-        raise _refused(path, f"this is no complete zip file ({error}): zip it again, or name its folder") from error
-    except OSError as error:
-        raise invalid(f"{path} cannot be read: {error.strerror}") from error
-    if any(entry.flag_bits & 1 for entry in entries):
-        raise _refused(path, "this zip file has a password: zip it again without one")
-    return [entry.filename for entry in entries]
-
-
-def _described(files: list[str], path: Path) -> str:
-    paths = [PurePosixPath(name) for name in files]
-    images = [name for name in paths if name.suffix.lower() in IMAGES and "__MACOSX" not in name.parts]
-    if not images:
-        inner = [name for name in files if name.lower().endswith((".zip", *_OTHER_ARCHIVES))]
-        if inner:
-            raise _refused(path, f"it contains only archives ({inner[0]}): unpack them first")
-        kinds = ", ".join(suffix or "no suffix" for suffix, _ in Counter(p.suffix for p in paths).most_common(3))
-        raise _refused(path, f"there are no images in it{f' (but files with {kinds})' if kinds else ''}")
-    labels = sum(name.suffix.lower() == ".txt" and "labels" in name.parts for name in paths)
-    if labels or any(name.name.lower() in {"data.yaml", "data.yml"} for name in paths):
-        return f"{len(images):,} images and {labels:,} label files, it seems for detection"
-    classes = {name.parts[-2] for name in images if len(name.parts) > 1} - _SPLITS
-    some = f" in {len(classes):,} folders: {_some(sorted(classes))}" if classes else ""
-    return f"{len(images):,} images{some}"
+def _without_images(path: Path, paths: list[PurePosixPath]) -> CallError:
+    inner = [str(each) for each in paths if each.name.lower().endswith(ANY_SUFFIXES)]
+    if inner:
+        return refused(path, f"it contains only archives ({inner[0]}): unpack them first")
+    kinds = ", ".join(suffix or "no suffix" for suffix, _ in Counter(each.suffix for each in paths).most_common(3))
+    return refused(path, f"there are no images in it{f' (but files with {kinds})' if kinds else ''}")
 
 
 def framework_of(path: Path) -> str:
@@ -122,15 +149,8 @@ def framework_of(path: Path) -> str:
     Raises:
         CallError: as ``summary``.
     """
-    summary(path)
-    files = [PurePosixPath(name) for name in names(path)]
-    described = [file for file in files if file.suffix.lower() in _DESCRIBING and "__MACOSX" not in file.parts]
-    return "ultralytics" if any(not file.name.lower().startswith(_ABOUT) for file in described) else "timm"
+    return "ultralytics" if content(path).describing else "timm"
 
 
 def _some(words: list[str], limit: int = 4) -> str:
     return ", ".join(words[:limit]) + (f" and {len(words) - limit} more" if len(words) > limit else "")
-
-
-def _refused(path: Path, why: str) -> CallError:
-    return CallError(f"{path}: {why}", {"title": "dataset invalid"}, exit_code=DATASET)

@@ -1,7 +1,10 @@
-"""Find the job that a word means: its id, the beginning of its id, or its name."""
+"""Find the job that a word means: its id, the beginning of its id, its name, or the dataset's."""
+
+from collections.abc import Callable
 
 from client.api import Api, call
 from client.errors import FAILED, CallError, Json
+from client.output import note
 
 ID_LENGTH = 20
 _SHORTEST_PREFIX = 2
@@ -11,8 +14,10 @@ _PAGE, _PAGES = 500, 10
 _MANY = 5
 
 
-def job(api: Api, reference: str) -> Json:
-    """Return the job.
+def job(api: Api, reference: str, *, is_strict: bool = False, prefers: Callable[[Json], bool] | None = None) -> Json:
+    """Return the job; of several jobs with a name, the newest one, which a remark on stderr tells.
+
+    ``is_strict``: refuse a name that several jobs have. ``prefers``: the jobs that are meant if there are any.
 
     Raises:
         CallError: no job matches, or several do.
@@ -21,10 +26,25 @@ def job(api: Api, reference: str) -> Json:
     if len(word) == ID_LENGTH and set(word) <= _HEX:
         return call(api, "GET", f"/v1/jobs/{word}")
     if word == "last":
-        jobs = call(api, "GET", "/v1/jobs", query={"limit": 1})["jobs"]
-        return _only(jobs, word, "there are no jobs yet")
-    matching = _matching(api, word)
-    return _only(matching, word, f"no job has the id or the name {word}; stoker jobs lists them")
+        jobs = call(api, "GET", "/v1/jobs", query={"limit": _PAGE if prefers else 1})["jobs"]
+        return _only(_preferred(jobs, prefers)[:1], word, "there are no jobs yet")
+    by_id, by_name = _matching(api, word)
+    named = _preferred(by_name, prefers)
+    if not by_id and len(named) > 1 and not is_strict:
+        newest = named[0]
+        what = "have the name" if newest.get("name") == word else "are on the dataset"
+        note(f"{len(named)} jobs {what} {word}; this is the newest: {newest['id']} ({newest['state']})")
+        return newest
+    return _only(by_id or named, word, f"no job has the id or the name {word}; stoker jobs lists them")
+
+
+def _preferred(jobs: list[Json], prefers: Callable[[Json], bool] | None) -> list[Json]:
+    return [row for row in jobs if prefers and prefers(row)] or jobs
+
+
+def is_training(job: Json) -> bool:
+    """Return whether a job trains."""
+    return bool(job["task"] == "train")
 
 
 def job_id(api: Api, reference: str) -> str:
@@ -32,8 +52,8 @@ def job_id(api: Api, reference: str) -> str:
     return str(job(api, reference)["id"])
 
 
-def _matching(api: Api, word: str) -> list[Json]:
-    """Return the jobs whose id begins with the word, or else those whose name it is."""
+def _matching(api: Api, word: str) -> tuple[list[Json], list[Json]]:
+    """Return the jobs whose id begins with the word, and those whose name or else whose dataset it is; newest first."""
     is_prefix = len(word) >= _SHORTEST_PREFIX and set(word.lower()) <= _HEX
     by_id: list[Json] = []
     by_name: list[Json] = []
@@ -46,7 +66,7 @@ def _matching(api: Api, word: str) -> list[Json]:
         if not cursor:
             break
     named = [row for row in by_name if row.get("name") == word]
-    return by_id or named or by_name
+    return by_id, named or by_name
 
 
 def _only(jobs: list[Json], word: str, none: str) -> Json:

@@ -3,33 +3,35 @@
 import difflib
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from client import fields, job_files
 from client.api import Api, call
 from client.errors import CallError, Json, UnavailableError, invalid
 from client.fields import unknown
+from client.job_options import Chosen
 
 _TRIES, _WAIT_SECONDS = 4, 1.0
 
 
-def body(options: Mapping[str, Any], settings: Iterable[str], file: Path | None, api: Api | None) -> Json:
+def body(chosen: Chosen, api: Api | None, base: Json | None = None) -> Json:
     """Return the fields of a request: the file's, then ``--set``, then options, of which the later ones win.
 
+    ``base``: the job whose settings the request changes.
+
     Raises:
-        CallError: a field is unknown or has the wrong type.
+        CallError: a field is unknown, has the wrong type, or is out of its bounds.
     """
-    from_file = job_files.read(file) if file else {}
-    from_options = {name: value for name, value in options.items() if value not in (None, "", [])}
-    settings = list(settings)
-    known = options_of(api, from_file | from_options) if settings and api else None
-    from_settings = fields.from_settings(settings, known)
+    from_file = job_files.read(chosen.file) if chosen.file else {}
+    from_options = {name: value for name, value in chosen.options.items() if value not in (None, "", [])}
+    known = options_of(api, (base or {}) | from_file | from_options) if chosen.settings and api else None
+    from_settings = fields.from_settings(chosen.settings, known)
     merged: Json = from_file | from_settings | from_options
     parts = [from_file.get("hyperparameters"), from_settings.get("hyperparameters")]
     hyperparameters = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+    fields.check_bounds(merged)
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
 
 
@@ -50,24 +52,26 @@ def options_of(api: Api, job: Json) -> dict[str, str] | None:
     return options | {name: field for name, field in (declared.get("aliases") or {}).items() if field in fields.kinds()}
 
 
-def check_trainer(api: Api, job: Json) -> None:
-    """Check before a long upload that the server has one trainer for the job.
+def trainer(api: Api, job: Json) -> str | None:
+    """Return the trainer of a job, before a long upload; None if an older server does not tell.
 
     Raises:
-        CallError: it has none, or several.
+        CallError: the server has none, or several.
     """
     try:
         known = frameworks(api)
     except UnavailableError:
         raise
     except CallError:
-        return  # an older server says it itself, once the dataset is there
+        return None  # it says it itself, once the dataset is there
     names = [each["framework"] for each in known]
     wanted, model = job.get("framework"), str(job["model_name"])
     if wanted and wanted not in names:
         raise invalid(unknown(str(wanted), names, "trainer"))
-    if not wanted and framework_of(known, model) is None:
+    framework = str(wanted) if wanted else framework_of(known, model)
+    if framework is None:
         raise invalid(_no_trainer(known, model))
+    return framework
 
 
 def _no_trainer(known: Iterable[Json], model: str) -> str:
@@ -75,9 +79,9 @@ def _no_trainer(known: Iterable[Json], model: str) -> str:
     knowing = [each["framework"] for each in known if any(fnmatchcase(model, pattern) for pattern in each["models"])]
     if knowing:
         return f"several trainers know the model {model}: choose --framework: {', '.join(knowing)}"
-    close = difflib.get_close_matches(model, [name for each in known for name in each["models"]], n=1)
+    close = sorted(difflib.get_close_matches(model, [name for each in known for name in each["models"]], n=3))
     return f"no trainer knows the model {model}; " + (
-        f"did you mean {close[0]}?" if close else "stoker models lists some; or choose --framework"
+        f"did you mean {', '.join(close)}?" if close else "stoker models lists some; or choose --framework"
     )
 
 

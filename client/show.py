@@ -14,17 +14,42 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "mAP50-95": ("metrics/mAP50-95(B)", "mAP50-95"),
     "top-1": ("val/top1", "metrics/accuracy_top1", "top1"),
 }
+#: what metrics of the machine begin with
+SYSTEM = "system/"
 _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
 _LIST_METRICS = 2
 
 
 def metrics(values: Mapping[str, float], limit: int | None = None) -> str:
-    """Return the main metrics, at most ``limit`` of them; all metrics if none of them is a main one."""
+    """Return the main metrics, at most ``limit`` of them; all metrics of the model if none of them is a main one."""
+    values = {name: value for name, value in values.items() if not name.startswith(SYSTEM)}
     main = {label: values[name] for label, names in METRICS.items() for name in names if name in values}
     if "loss" not in main and (parts := [value for name, value in values.items() if is_training_loss(name)]):
         main = {"loss": sum(parts), **main}
     return "  ".join(f"{name} {number(value)}" for name, value in list((main or values).items())[:limit])
+
+
+def system(values: Mapping[str, float]) -> str:
+    """Return what a training uses of its machine: processors, memory, GPUs, and the time that it waits for data."""
+    own = {name.removeprefix(SYSTEM): value for name, value in values.items() if name.startswith(SYSTEM)}
+    words = []
+    for unit, label in (("cpu", "CPU"), ("ram", "RAM"), *((name, _gpu(name)) for name in _gpus(own))):
+        percent, used = own.get(f"{unit}_percent"), own.get(f"{unit}_memory_bytes", own.get(f"{unit}_bytes"))
+        parts = [f"{percent:.0f}%" if percent is not None else "", size(int(used)) if used is not None else ""]
+        words += [" ".join([label, *filter(None, parts)])] if any(parts) else []
+    waits = own.get("data_wait_percent")
+    return "  ".join([*words, *([f"waits for data {waits:.0f}%"] if waits is not None else [])])
+
+
+def _gpus(names: Mapping[str, float]) -> list[str]:
+    """Return ``gpu``, or ``gpu0``, ``gpu1``, …, as far as there are metrics of them."""
+    return sorted({name.partition("_")[0] for name in names if name.startswith("gpu")}, key=lambda gpu: (len(gpu), gpu))
+
+
+def _gpu(name: str) -> str:
+    number = name.removeprefix("gpu")
+    return f"GPU {number}" if number else "GPU"
 
 
 def is_training_loss(name: str) -> bool:

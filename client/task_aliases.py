@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from client import home
-from client.__main__ import run
 from client.contexts import LOCAL
 from client.errors import USAGE, CallError, invalid
 from client.fields import kinds, unknown
 from client.output import print_error
+from client.running import run
 
 _SWITCHES = {"FOLLOW", "RAW", "WATCH", "ALL", "YES", "JSON"}
 
@@ -45,10 +45,10 @@ ALIASES = {
     "rm": Alias(("ID",), ("YES",)),
     "artifacts": Alias(("ID",)),
     "download": Alias(("ID",), ("TO",)),
-    "predict": Alias(("ID", "DATASET"), ("TO",)),
+    "predict": Alias(("ID", "IMAGES"), ("TO",)),
     "upload": Alias(("FILE",), ("NAME",)),
     "datasets": Alias(),
-    "check": Alias(("ZIP",), ("FRAMEWORK",)),
+    "check": Alias(("ZIP",), ("FRAMEWORK", "MODEL")),
     "env": Alias(),
 }
 

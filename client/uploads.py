@@ -4,8 +4,9 @@ import json
 import os
 import re
 import time
+import unicodedata
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -17,7 +18,7 @@ from xml.sax.saxutils import escape
 import httpx
 import platformdirs
 
-from client import contexts, local_check, show
+from client import contexts, fields, local_check, show
 from client.api import Api, Json, call
 from client.errors import CallError, UnavailableError, invalid
 from client.output import note
@@ -32,6 +33,14 @@ _FEATURE = "upload links"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 #: an upload that makes no job by itself; the caller submits one
 NO_JOB = {"job": "none"}
+
+
+class Source(NamedTuple):
+    """What is uploaded: an archive as it is, or files, which are packed into one."""
+
+    path: Path
+    #: None: an archive
+    members: Sequence[local_check.Member] | None
 
 
 class Uploaded(NamedTuple):
@@ -64,18 +73,26 @@ class Plan:
     stored: dict[int, str] = field(default_factory=dict)
 
 
-def upload(api: Api, path: Path, dataset: str, *, metadata: Mapping[str, str] = NO_JOB, is_quiet: bool) -> Uploaded:
-    """Upload a folder or a zip file, and return the dataset and its version.
+def source(path: Path) -> Source:
+    """Return a folder's files, or an archive."""
+    return Source(path, list(local_check.members(path)) if path.is_dir() else None)
+
+
+def upload(
+    api: Api, path: Path | Source, dataset: str, *, metadata: Mapping[str, str] = NO_JOB, is_quiet: bool
+) -> Uploaded:
+    """Upload a folder, an archive or some files, and return the dataset and its version.
 
     What is in the bucket already is not uploaded again.
 
     Raises:
         CallError: the dataset cannot be used, or the upload failed; the same command continues it.
     """
+    what = path if isinstance(path, Source) else source(path)
     if "/" in dataset or dataset in {".", ".."}:
-        raise invalid(f"{dataset!r} cannot be a dataset's name: use a name without slashes, such as {path.stem}")
+        raise invalid(f"{dataset!r} cannot be a dataset's name: use a name without slashes, such as {what.path.stem}")
     state_file = _state_file(api, dataset)
-    fingerprint = _fingerprint(path, metadata)
+    fingerprint = fingerprint_of(what, metadata)
     state = _remembered(state_file)
     if state.fingerprint != fingerprint:
         state = State(fingerprint)
@@ -83,7 +100,7 @@ def upload(api: Api, path: Path, dataset: str, *, metadata: Mapping[str, str] = 
         if not is_quiet:
             note(f"dataset {dataset} is unchanged since its upload")
         return Uploaded(dataset, state.etag)
-    archive = path if path.is_file() else _zipped(path, fingerprint, is_quiet=is_quiet)
+    archive = what.path if what.members is None else _zipped(what, fingerprint, is_quiet=is_quiet)
     plan = _plan(api, dataset, archive.stat().st_size, state, metadata)
     state.upload_id, state.etag = plan.upload_id, ""
     _remember(state_file, state)
@@ -93,7 +110,7 @@ def upload(api: Api, path: Path, dataset: str, *, metadata: Mapping[str, str] = 
         note("\nthe upload is interrupted; the same command continues it")
         raise
     _remember(state_file, State(fingerprint, "", etag))
-    if archive != path:
+    if archive != what.path:
         archive.unlink(missing_ok=True)
     return Uploaded(dataset, etag)
 
@@ -101,6 +118,19 @@ def upload(api: Api, path: Path, dataset: str, *, metadata: Mapping[str, str] = 
 def _is_in_bucket(api: Api, dataset: str, etag: str) -> bool:
     rows = datasets(api)
     return any(row["name"] == dataset and row["etag"].strip('"') == etag for row in rows)
+
+
+def require_dataset(api: Api, word: str) -> None:
+    """Check that a word that names no file here is a dataset in the bucket.
+
+    Raises:
+        CallError: it is none; the message has the nearest name.
+    """
+    names = [row["name"] for row in datasets(api)]
+    if unicodedata.normalize("NFC", word) not in names:
+        near = fields.nearest(word, [*names, *os.listdir()])  # noqa: PTH208 -- names are enough
+        fix = f"did you mean {near}?" if near else "stoker datasets lists those that are uploaded"
+        raise invalid(f"{word} is neither a folder or file here nor an uploaded dataset; {fix}")
 
 
 def datasets(api: Api) -> list[Json]:
@@ -137,29 +167,28 @@ def _remember(path: Path, state: State) -> None:
     part.replace(path)
 
 
-def _fingerprint(path: Path, metadata: Mapping[str, str]) -> str:
+def fingerprint_of(what: Source, metadata: Mapping[str, str] = NO_JOB) -> str:
     """Return a digest that changes with the names, sizes and times of the files."""
-    digest = sha256(json.dumps([str(path.resolve()), dict(metadata)], sort_keys=True).encode())
-    if path.is_dir():
-        for member in local_check.members(path):
-            digest.update(f"\0{member.name}\0{member.bytes}\0{member.modified_ns}".encode("utf-8", "surrogatepass"))
-    else:
-        details = path.stat()
+    digest = sha256(json.dumps([str(what.path.resolve()), dict(metadata)], sort_keys=True).encode())
+    if what.members is None:
+        details = what.path.stat()
         digest.update(f"{details.st_size} {details.st_mtime_ns}".encode())
+    for member in what.members or ():
+        digest.update(f"\0{member.name}\0{member.bytes}\0{member.modified_ns}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
 
 
 # The archive
 
 
-def _zipped(folder: Path, fingerprint: str, *, is_quiet: bool) -> Path:
-    """Return a zip file of the folder, in the cache; images are stored as they are, since they do not compress."""
+def _zipped(what: Source, fingerprint: str, *, is_quiet: bool) -> Path:
+    """Return a zip file of the files, in the cache; images are stored as they are, since they do not compress."""
     archive = Path(platformdirs.user_cache_path("stoker", appauthor=False)) / "archives" / f"{fingerprint}.zip"
     if archive.exists():
         return archive
     archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_suffix(f".{os.getpid()}.part")
-    members = list(local_check.members(folder))
+    members = what.members or ()
     try:
         with (
             TransferBar("zipping  ", sum(member.bytes for member in members), is_quiet=is_quiet) as bar,
@@ -169,7 +198,7 @@ def _zipped(folder: Path, fingerprint: str, *, is_quiet: bool) -> Path:
                 _add(target, member, bar)
         part.replace(archive)
     except OSError as error:
-        raise CallError(f"{folder} cannot be zipped into {archive.parent}: {error}") from error
+        raise CallError(f"{what.path} cannot be zipped into {archive.parent}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
     return archive

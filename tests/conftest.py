@@ -41,6 +41,7 @@ pytest_plugins = [
     "tests.fixtures.store",
     "tests.fixtures.functions",
     "tests.fixtures.tokens",
+    "tests.fixtures.laptop",
 ]
 
 # The developer's own settings must not reach a test or the processes that it starts.

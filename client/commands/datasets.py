@@ -21,7 +21,9 @@ _COLUMNS = (
 
 
 def upload(
-    path: Annotated[Path, typer.Argument(metavar="FOLDER|ZIP", help="A folder, or a zip file.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="FOLDER|ARCHIVE", help="A folder, or a zip or tar file.", show_default=False)
+    ],
     *,
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="The dataset's name; by default the folder's or the file's.")
@@ -72,9 +74,12 @@ def datasets(*, as_json: AsJson = False) -> None:
 
 def check(
     path: Annotated[
-        str, typer.Argument(metavar="DATASET", help="A folder, a zip file, or an uploaded dataset.", show_default=False)
+        str, typer.Argument(metavar="DATASET", help="A folder, an archive, or an uploaded dataset.", show_default=False)
     ],
     *,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="NAME", help="The model to train; by default any that fits.")
+    ] = "",
     framework: Annotated[
         str, typer.Option(metavar="NAME", help="The trainer that checks; by default what the dataset looks like.")
     ] = "",
@@ -84,11 +89,11 @@ def check(
 
     Exits with 65 if it cannot be used.
 
-    stoker check ./cats.zip
+    stoker check ./cats --model yolo11n.pt
     """
     from client import dataset_check  # noqa: PLC0415 -- only this command needs it
 
-    report = dataset_check.report(path, framework, is_quiet=as_json)
+    report = dataset_check.report(path, framework, model, is_quiet=as_json)
     if as_json:
         print_json(report)
     else:

@@ -7,9 +7,9 @@ import typer
 
 from client import fields, references, show, times
 from client.api import Json, call, connect, request
-from client.errors import invalid
+from client.errors import FAILED, CallError, invalid
 from client.options import AsJson, JobRef
-from client.output import Column, note, print_json, print_table
+from client.output import Column, note, print_error, print_json, print_table
 from client.watching import detached_by_interrupt, watch_job
 
 STATES = ("PENDING", "QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
@@ -153,8 +153,8 @@ def cancel(
 ) -> None:
     """Cancel a job; its trainer stores a checkpoint and stops."""
     api = connect()
-    path = f"/v1/jobs/{references.job_id(api, job)}/cancel"
-    cancelled = call(api, "POST", path, body={"message": message} if message else {})
+    row = references.job(api, job, is_strict=True, prefers=lambda each: each["state"] not in show.FINAL)
+    cancelled = call(api, "POST", f"/v1/jobs/{row['id']}/cancel", body={"message": message} if message else {})
     if as_json:
         print_json(cancelled)
     else:
@@ -205,16 +205,34 @@ def rm(
     The datasets stay.
     """
     api = connect()
-    rows = [references.job(api, each) for each in jobs]
+    rows = list({row["id"]: row for row in (references.job(api, each, is_strict=True) for each in jobs)}.values())
     if not yes:
         if not sys.stdin.isatty():
             raise invalid("this deletes checkpoints and results for good; add --yes")
         for job in rows:
-            print(f"{job['id']}  {show.state(job)}  {job['dataset_id']}  {job['model_name']}")
-        typer.confirm(f"Delete {len(rows)} job{'s'[: len(rows) > 1]} with their checkpoints and results?", abort=True)
+            print("  ".join(word for word in _described(job) if word))
+        whose = "this job with its" if len(rows) == 1 else f"these {len(rows)} jobs with their"
+        if not typer.confirm(f"Delete {whose} checkpoints and results?"):
+            print("nothing is deleted")
+            raise typer.Exit(FAILED)
+    deleted, errors = [], list[CallError]()
     for job in rows:
-        request(api, "DELETE", f"/v1/jobs/{job['id']}", feature="deletion of jobs")
+        try:
+            request(api, "DELETE", f"/v1/jobs/{job['id']}", feature="deletion of jobs")
+        except CallError as error:
+            errors.append(error)
+            print_error(f"job {job['id']} is not deleted: {error}")
+            continue
+        deleted.append(job["id"])
         if not as_json:
             print(f"job {job['id']} is deleted")
     if as_json:
-        print_json({"deleted": [job["id"] for job in rows]})
+        print_json({"deleted": deleted, "errors": [error.problem for error in errors]})
+    if errors:
+        raise typer.Exit(errors[0].exit_code)
+
+
+def _described(job: Json) -> list[str]:
+    """Return what tells a job from others, before it is deleted."""
+    words = (job.get("name"), job["dataset_id"], job["model_name"])
+    return [job["id"], show.state(job), *(show.plain(word) for word in words), show.epochs(job)]

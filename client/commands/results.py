@@ -1,7 +1,8 @@
 """The commands for what jobs have produced: download, artifacts, compare, predict, models."""
 
+import sys
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
@@ -30,6 +31,9 @@ def download(
     Run it again to continue after an interruption.
 
     stoker download 3f2a best.pt --to ./cats-model
+
+    A file that is named goes right into the folder; without names, or by
+    a path (results/plots), files keep their folders.
     """
     from client import downloads  # noqa: PLC0415 -- only this command needs it
 
@@ -81,45 +85,69 @@ def compare(
 
 def predict(
     job: JobRef,
-    dataset: Annotated[
-        str, typer.Argument(metavar="IMAGES", help="A folder, a zip file, or an uploaded dataset.", show_default=False)
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES…", help="Images, folders, one archive, or an uploaded dataset.", show_default=False
+        ),
     ],
     *,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Download the predictions to this folder.")
+        Path | None,
+        typer.Option(
+            "--to", metavar="DIR", help="Save predictions.jsonl and the images with their boxes here; or a .jsonl file."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a trained model (best.pt) on images, and wait for it.
+    """Run a trained model (best.pt) on images, and show what it sees.
 
-    stoker predict 3f2a ./images --to ./predictions
+    stoker predict 3f2a cat.jpg dog.jpg --to ./predictions
     """
-    from client import local_check, uploads  # noqa: PLC0415 -- only what uploads needs them
+    from client import local_check, predicting, uploads  # noqa: PLC0415 -- only what uploads needs them
 
+    paths = [Path(each) for each in images]
+    is_dataset = len(paths) == 1 and not paths[0].exists() and not local_check.looks_like_path(images[0])
+    source = None if is_dataset else predicting.images(paths)
     api = connect()
-    training = references.job(api, job)
-    body = best_weights(api, training)
-    if Path(dataset).exists():
-        uploaded = uploads.upload(api, Path(dataset), local_check.dataset_name(Path(dataset)), is_quiet=as_json)
+    if is_dataset:
+        uploads.require_dataset(api, images[0])
+    body = best_weights(api, references.job(api, job, prefers=references.is_training))
+    if source:
+        uploaded = uploads.upload(api, source, predicting.dataset_name(source), is_quiet=as_json)
         body |= {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}
     else:
-        body |= {"dataset_id": dataset}
+        body |= {"dataset_id": images[0]}
     new = requests.submit(api, body)
     if not as_json:
-        print(f"job {new['id']} is {new['state']}")
-    watch_job(api, new["id"], as_json=as_json)
-    _show_predictions(api, new["id"], to, as_json=as_json)
+        note(f"job {new['id']} is {new['state']}")
+    ended = watch_job(api, new["id"], as_json=as_json, is_quiet=as_json)
+    _show_predictions(api, ended, to, as_json=as_json)
 
 
-def _show_predictions(api: Api, job_id: str, to: Path | None, *, as_json: bool) -> None:
-    from client import downloads  # noqa: PLC0415 -- only this command needs it
+def _show_predictions(api: Api, job: Json, to: Path | None, *, as_json: bool) -> None:
+    from client import downloads, predicting  # noqa: PLC0415 -- only this command needs them
 
+    predictions, artifacts = predicting.stored(api, job["id"])
+    files = list[Path]()
     if to is not None:
-        chosen = downloads.chosen(artifacts_of(api, job_id), job_id, ["results/*"])
-        for path in downloads.download(api, job_id, chosen, to, is_quiet=as_json):
-            note(str(path))
-    elif not as_json:
-        print(f"the predictions: stoker download {job_id} predictions.jsonl")
+        is_table_only = to.suffix == ".jsonl"
+        targets = predicting.targets(predictions, artifacts, job["id"], is_table_only=is_table_only)
+        targets = [(each, PurePosixPath(to.name)) for each, _ in targets] if is_table_only else targets
+        files = downloads.download(api, job["id"], targets, to.parent if is_table_only else to, is_quiet=as_json)
+    if as_json:
+        print_json(job | {"predictions": predictions} | ({"files": list(map(str, files))} if to else {}))
+        return
+    rows = list(predicting.rows(predictions))
+    shown = rows[: _PREDICTIONS if sys.stdout.isatty() else None]
+    if shown:
+        print_table(predicting.COLUMNS, shown)
+    if len(rows) > len(shown):
+        print(f"and {len(rows) - len(shown):,} more")
+    if to is None:
+        note(f"to save them: stoker download {job['id']} --to ./predictions")
+    elif files:
+        note(f"saved in {to}: {len(files):,} file{'s'[: len(files) > 1]}")
 
 
 def models(
@@ -165,6 +193,8 @@ def _some(models: list[str]) -> str:
 
 
 _SHOWN = 8
+#: rows of predictions on a terminal
+_PREDICTIONS = 40
 _USUAL = (
     "resnet18",
     "resnet50",

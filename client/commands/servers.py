@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from client import contexts, home, references
+from client import browser, contexts, home, references
 from client.api import Api, call, connect, http
 from client.contexts import LOCAL, Context
 from client.errors import CallError, invalid
@@ -175,11 +175,14 @@ def open_console(
     if not response.is_success or "text/html" not in response.headers.get("Content-Type", ""):
         raise CallError(f"{api.url} has no web console; stoker jobs and stoker watch show the same in the terminal")
     address = f"{api.url}/{page}"
-    print(address)
-    if not print_only:
-        is_local = api.server is not None and api.server.stack is not None
-        # Browsers never send the fragment; the console moves the token out of it.
-        typer.launch(f"{address}#token={api.token}" if is_local else address)
+    is_local = api.server is not None and api.server.stack is not None
+    # Browsers never send the fragment; the console moves the token out of it.
+    signed_in = f"{address}#token={api.token}" if is_local else address
+    if print_only or browser.show(signed_in):
+        print(address)
+    else:
+        print(signed_in)
+        note("there is no browser here: open this address in one" + (", which is then signed in" if is_local else ""))
 
 
 def completion(

@@ -130,10 +130,10 @@ def _next(job: Json) -> str:
     return f"""
 What next:
   ./taskw download ID={short}     get best.pt, plots and logs
-  ./taskw predict ID={short} DATASET={job["dataset_id"]}
+  ./taskw predict ID={short} IMAGES={job["dataset_id"]}
                                   run the trained model on the dataset's images
   ./taskw train DATA=./cats MODEL={job["model_name"]} EPOCHS=20
-                                  train on your own images: a folder or a zip file
+                                  train on your own images: a folder or an archive
   ./taskw jobs, events, logs      look around; ./taskw lists more
   ./taskw down                    stop the local stack; all data stays"""
 

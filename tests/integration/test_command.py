@@ -1,244 +1,21 @@
-"""The command `stoker` against a real local stack: uploads, jobs, downloads, and what it says."""
+"""The command `stoker` against a real local stack: jobs, servers, and what it prints."""
 
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
 import threading
-import zipfile
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 import httpx
 import pytest
 
-from client import api, downloads, uploads
-from client.artifacts import artifacts_of
+from client import api
 from client.home import read_environment
-from infra.local import bucket
-from tests.conftest import ROOT, eventually
+from tests.fixtures.laptop import Laptop
 
 pytestmark = pytest.mark.timeout(600)
-MIB = 1 << 20
-
-
-class Ran(NamedTuple):
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Laptop(NamedTuple):
-    """A user's machine with a running stack."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "client", *words]
-
-    def stoker(self, *words: str, **environment: str) -> Ran:
-        ended = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def submitted(self, *words: str) -> dict[str, Any]:
-        """Return a new job on the dataset cats."""
-        ran = self.stoker("submit", "cats", "--model", "stub-1", "--framework", "stub", "--json", *words)
-        assert ran.code == 0, ran
-        job: dict[str, Any] = ran.json
-        return job
-
-
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
-    folder = tmp_path_factory.mktemp("a laptop")
-    stub = [sys.executable, str(ROOT / "tests/integration/stub_trainer.py")]
-    registry = folder / "trainers.json"
-    registry.write_text(json.dumps({"stub": {"command": {"train": stub, "predict": stub}, "models": ["stub*"]}}))
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "STOKER_PORTS") if name in os.environ}
-    environment = kept | {
-        "STOKER_HOME": str(folder / "home"),
-        "STOKER_CONFIG": str(folder / "configuration"),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "TRAINERS": str(registry),
-        "STOP_GRACE_SECONDS": "5",
-        "LOCAL_JOB_LIMIT": "8",
-        "PYTHONPATH": str(ROOT),
-    }
-    stack = [sys.executable, "-m", "infra.local.stack"]
-    subprocess.run([*stack, "start"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    machine = Laptop(folder, environment)
-    images(folder / "cats")
-    ran = machine.stoker("upload", "cats")
-    assert ran.code == 0, ran
-    yield machine
-    subprocess.run([*stack, "stop"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-@pytest.fixture
-def access(laptop: Laptop, environment: pytest.MonkeyPatch) -> api.Api:
-    """Let this process use the stack, as the command does."""
-    for name in ("STOKER_HOME", "STOKER_CONFIG"):
-        environment.setenv(name, laptop.environment[name])
-    return api.connect()
-
-
-def images(folder: Path, bytes_of_each: int = 100) -> None:
-    """Write a folder of two classes; the trainer does not look at its images."""
-    noise = random.Random(1)
-    for name in ("tabby/1.jpg", "tabby/2.jpg", "siamese/1.jpg"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(noise.randbytes(bytes_of_each))
-
-
-def test_a_folder_is_trained_on_by_one_command_and_not_uploaded_twice(laptop: Laptop) -> None:
-    images(laptop.folder / "data/größe (1)")
-    words = (
-        "train",
-        "data/größe (1)",
-        "--model",
-        "stub-1",
-        "--framework",
-        "stub",
-        "--epochs",
-        "2",
-        "--set",
-        "epochs=3",
-    )
-    first = laptop.stoker(*words, "--name", "first try", "--tag", "night")
-    again = laptop.stoker(*words)
-
-    assert first.code == 0, first
-    assert "3 images in 2 folders: siamese, tabby" in first.err
-    assert "SUCCEEDED" in first.out
-    assert "unchanged since its upload" not in first.err
-    assert again.code == 0
-    assert "dataset größe (1) is unchanged since its upload" in again.err
-
-    rows = laptop.stoker("jobs", "--dataset", "größe (1)", "--json").json["jobs"]
-    assert len(rows) == 2, "an upload by the command makes no job by itself"
-    assert {row["dataset_etag"] for row in rows} == {rows[0]["dataset_etag"]}
-    assert rows[1]["spec"]["epochs"] == 2
-    assert rows[1]["name"] == "first try"
-    (named,) = laptop.stoker("jobs", "--tag", "night", "--json").json["jobs"]
-    assert named["id"] == rows[1]["id"]
-    assert not list((laptop.folder / "cache").rglob("*.zip"))
-
-
-def test_a_changed_folder_is_uploaded_again(laptop: Laptop) -> None:
-    images(laptop.folder / "changing")
-    before = laptop.stoker("upload", "changing", "--json").json
-    (laptop.folder / "changing/tabby/3.jpg").write_bytes(b"new")
-    after = laptop.stoker("upload", "changing", "--json").json
-
-    assert before["dataset"] == after["dataset"] == "changing"
-    assert before["etag"] != after["etag"]
-    (row,) = [row for row in laptop.stoker("datasets", "--json").json["datasets"] if row["name"] == "changing"]
-    assert row["etag"].strip('"') == after["etag"]
-
-
-def test_the_zip_file_of_a_folder_holds_its_files_and_nothing_of_the_systems(laptop: Laptop, access: api.Api) -> None:
-    images(laptop.folder / "zipped")
-    (laptop.folder / "zipped/.DS_Store").write_bytes(b"x")
-    (laptop.folder / "zipped/tabby/link.jpg").symlink_to(laptop.folder / "zipped/tabby/1.jpg")
-    (laptop.folder / "zipped/loop").symlink_to(laptop.folder / "zipped")
-    archive = uploads._zipped(laptop.folder / "zipped", "0" * 32, is_quiet=True)
-
-    with zipfile.ZipFile(archive) as opened:
-        assert opened.namelist() == ["siamese/1.jpg", "tabby/1.jpg", "tabby/2.jpg", "tabby/link.jpg"]
-        assert opened.testzip() is None
-    archive.unlink()
-    assert access.server is not None
-
-
-def test_an_upload_that_was_killed_continues_where_it_stopped(laptop: Laptop, access: api.Api) -> None:
-    archive = laptop.folder / "large.zip"
-    with zipfile.ZipFile(archive, "w") as target:
-        target.writestr("tabby/1.jpg", random.Random(2).randbytes(70 * MIB))
-    state = uploads.State(uploads._fingerprint(archive, uploads.NO_JOB))
-    plan = uploads._plan(access, "large", archive.stat().st_size, state, uploads.NO_JOB)
-    with archive.open("rb") as file:
-        part = file.read(plan.part_bytes)
-    assert httpx.put(plan.urls[0], content=part, timeout=120).status_code == 200
-    state.upload_id = plan.upload_id
-    uploads._remember(uploads._state_file(access, "large"), state)  # as far as a killed command had come
-
-    ran = laptop.stoker("upload", "large.zip")
-    assert ran.code == 0, ran
-    assert "continuing: 32.0 MiB of 70.0 MiB are uploaded already" in ran.err
-    (row,) = [row for row in laptop.stoker("datasets", "--json").json["datasets"] if row["name"] == "large"]
-    assert row["bytes"] == archive.stat().st_size
-
-
-def test_a_killed_upload_is_completed_by_the_same_command(laptop: Laptop) -> None:
-    archive = laptop.folder / "killed.zip"
-    with zipfile.ZipFile(archive, "w") as target:
-        target.writestr("tabby/1.jpg", random.Random(3).randbytes(100 * MIB))
-    known = set((laptop.folder / "configuration/uploads").iterdir())
-    started = laptop.start("upload", "killed.zip")
-    eventually(lambda: set((laptop.folder / "configuration/uploads").iterdir()) - known or started.poll() is not None)
-    started.kill()
-    started.communicate()
-
-    assert laptop.stoker("upload", "killed.zip").code == 0
-    (row,) = [row for row in laptop.stoker("datasets", "--json").json["datasets"] if row["name"] == "killed"]
-    assert row["bytes"] == archive.stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("notes.zip", {"notes.txt": b"x"}, "there are no images in it (but files with .txt)"),
-        ("nested.zip", {"cats.zip": b"x"}, "it contains only archives (cats.zip): unpack them first"),
-        ("broken.zip", None, "this is no complete zip file"),
-        ("cats.tar.gz", None, "this is no zip file: unpack it, and name the folder"),
-    ],
-)
-def test_what_can_never_be_trained_on_is_refused_before_the_upload(
-    laptop: Laptop, name: str, content: dict[str, bytes] | None, message: str
-) -> None:
-    path = laptop.folder / name
-    if content is None:
-        path.write_bytes(b"PK\3\4 and no more")
-    else:
-        with zipfile.ZipFile(path, "w") as target:
-            for member, data in content.items():
-                target.writestr(member, data)
-    ran = laptop.stoker("train", name, "--model", "stub-1", "--framework", "stub")
-
-    assert ran.code == 65
-    assert ran.err.count("\n") == 1
-    assert message in ran.err
-    assert "Traceback" not in ran.err
 
 
 def test_a_job_is_found_by_the_beginning_of_its_id_by_its_name_and_as_the_last_one(laptop: Laptop) -> None:
@@ -255,6 +32,19 @@ def test_a_job_is_found_by_the_beginning_of_its_id_by_its_name_and_as_the_last_o
     several = laptop.stoker("watch", job["id"][:3])
     assert several.code == 1
     assert "is not unique" in several.err
+
+
+def test_of_jobs_with_a_name_the_newest_is_meant_and_it_is_told(laptop: Laptop) -> None:
+    old = laptop.submitted("--name", "twice")
+    laptop.stoker("watch", old["id"])
+    new = laptop.submitted("--name", "twice", "--set", "seconds=600")
+    ran = laptop.stoker("events", "twice", "--json")
+
+    assert f"2 jobs have the name twice; this is the newest: {new['id']}" in ran.err
+    unsure = laptop.stoker("rm", "twice", "--yes")
+    assert unsure.code == 1
+    assert "twice is not unique" in unsure.err
+    assert f"job {new['id']} is CANCELLED" in laptop.stoker("cancel", "twice").out, "the only one that is open"
 
 
 def test_a_watcher_that_is_interrupted_says_how_to_come_back_and_the_job_goes_on(laptop: Laptop) -> None:
@@ -279,61 +69,6 @@ def test_names_tags_and_notes_are_changed(laptop: Laptop) -> None:
     (named,) = laptop.stoker("jobs", "--name", "BASEL", "--json").json["jobs"]
     assert (named["id"], named["tags"]) == (job["id"], ["a", "b"])
     assert laptop.stoker("label", job["id"]).code == 2
-
-
-def test_files_are_downloaded_once_and_continued(laptop: Laptop, access: api.Api) -> None:
-    job = laptop.submitted()
-    laptop.stoker("watch", job["id"])
-    content = random.Random(4).randbytes(3 * MIB)
-    (laptop.folder / "stored").write_bytes(content)
-    for key in ("checkpoints/job-{}/best.pt", "results/job-{}/plots/a.png", "logs/job-{}/attempt-1.log"):
-        bucket.upload(laptop.folder / "stored", key.format(job["id"]), {})
-    to = laptop.folder / "out"
-    ran = laptop.stoker("download", job["id"], "best.pt", "results", "--to", str(to), "--json")
-
-    assert ran.code == 0, ran
-    assert sorted(ran.json["files"]) == [str(to / "checkpoints/best.pt"), str(to / "results/plots/a.png")]
-    assert (to / "checkpoints/best.pt").read_bytes() == content
-
-    best = to / "checkpoints/best.pt"
-    written = best.stat().st_mtime_ns
-    assert laptop.stoker("download", job["id"], "--to", str(to)).code == 0
-    assert best.stat().st_mtime_ns == written
-    assert (to / "logs/attempt-1.log").exists()
-
-    newer = random.Random(5).randbytes(3 * MIB)  # of the same size, as a running job's next best.pt
-    (laptop.folder / "stored").write_bytes(newer)
-    bucket.upload(laptop.folder / "stored", f"checkpoints/job-{job['id']}/best.pt", {})
-    url = next(row["url"] for row in artifacts_of(access, job["id"]) if row["key"].endswith("best.pt"))
-    part = downloads.part_path(best, httpx.get(url).headers["ETag"])
-    part.write_bytes(newer[:MIB])  # as far as a killed download had come
-    assert laptop.stoker("download", job["id"], "best.pt", "--to", str(to)).code == 0
-    assert best.read_bytes() == newer
-    assert not part.exists()
-
-    wrong = laptop.stoker("download", job["id"], "last.pt", "--to", str(to))
-    assert wrong.code == 2
-    assert "has stored no last.pt; it has a.png, attempt-1.log, best.pt" in wrong.err
-    assert access.server is not None
-
-
-def test_a_prediction_takes_the_settings_and_weights_of_the_training(laptop: Laptop, access: api.Api) -> None:
-    training = laptop.submitted("--image-size", "128", "--device", "cpu", "--epochs", "7")
-    laptop.stoker("watch", training["id"])
-    refused = laptop.stoker("predict", training["id"], "cats")
-    assert refused.code == 2
-    assert "has stored no best.pt" in refused.err
-
-    (laptop.folder / "weights").write_bytes(b"weights")
-    bucket.upload(laptop.folder / "weights", f"checkpoints/job-{training['id']}/best.pt", {})
-    ran = laptop.stoker("predict", training["id"], "cats", "--json")
-    assert ran.code == 0, ran
-    job = json.loads(ran.out.splitlines()[-1])
-    wanted = {"image_size": 128, "device": "cpu", "checkpoint_key": f"checkpoints/job-{training['id']}/best.pt"}
-    assert job["task"] == "predict"
-    assert {name: job["spec"].get(name) for name in wanted} == wanted
-    assert "epochs" not in job["spec"]
-    assert access.server is not None
 
 
 def test_comparing_jobs_shows_what_differs(laptop: Laptop) -> None:
@@ -429,11 +164,15 @@ def test_signing_in_with_a_browser_waits_for_the_user_and_renews_the_token(lapto
         issuer.shutdown()
 
 
-def test_open_prints_the_console_s_address_without_the_token(laptop: Laptop) -> None:
+def test_open_prints_the_console_s_address_with_the_token_only_where_no_browser_can_be_opened(laptop: Laptop) -> None:
     variables = laptop.stoker("env", "--json").json
     ran = laptop.stoker("open", "--print")
 
     assert (ran.code, ran.out.strip()) == (0, f"{variables['STOKER_URL']}/")
+
+    here = laptop.stoker("open")
+    assert (here.code, here.out.strip()) == (0, f"{variables['STOKER_URL']}/#token={variables['STOKER_TOKEN']}")
+    assert "there is no browser here" in here.err
 
 
 def test_a_server_without_a_console_is_named(laptop: Laptop) -> None:
@@ -478,16 +217,20 @@ def test_a_followed_log_ends_with_the_job(laptop: Laptop) -> None:
 def test_a_job_is_cloned_with_changes_and_resumed_from_its_checkpoint(laptop: Laptop, access: api.Api) -> None:
     job = laptop.submitted("--epochs", "3")
     laptop.stoker("watch", job["id"])
-    clone = laptop.stoker("clone", job["id"], "--set", "epochs=5", "--json")
+    clone = laptop.stoker("clone", job["id"], "--epochs", "5", "--batch-size", "4", "--model", "stub-2", "--json")
     assert clone.code == 0, clone
-    assert (clone.json["cloned_from"], clone.json["spec"]["epochs"]) == (job["id"], 5)
+    assert (clone.json["cloned_from"], clone.json["model_name"]) == (job["id"], "stub-2")
+    assert (clone.json["spec"]["epochs"], clone.json["spec"]["batch_size"]) == (5, 4)
+    assert laptop.stoker("clone", job["id"], "--epochs", "6", "--set", "x1=1", "--dry-run").json == {
+        "epochs": 6, "hyperparameters": {"x1": 1},
+    }  # fmt: skip
 
     stopped = laptop.submitted("--set", "seconds=600")
     assert laptop.stoker("resume", stopped["id"]).code == 1
     laptop.stoker("cancel", stopped["id"])
     (laptop.folder / "last").write_bytes(b"checkpoint")
-    bucket.upload(laptop.folder / "last", f"checkpoints/job-{stopped['id']}/last.pt", {})
-    resumed = laptop.stoker("resume", stopped["id"], "--set", "epochs=9", "--json")
+    laptop.put(laptop.folder / "last", f"checkpoints/job-{stopped['id']}/last.pt")
+    resumed = laptop.stoker("resume", stopped["id"], "--epochs", "9", "--json")
     assert resumed.code == 0, resumed
     assert (resumed.json["resumed_from"], resumed.json["spec"]["epochs"]) == (stopped["id"], 9)
     laptop.stoker("cancel", resumed.json["id"])
@@ -505,6 +248,19 @@ def test_an_ended_job_is_deleted_after_a_question(laptop: Laptop) -> None:
     assert laptop.stoker("events", job["id"]).code == 1
 
 
+def test_several_jobs_are_deleted_and_each_is_told(laptop: Laptop) -> None:
+    jobs = [laptop.submitted() for _ in range(2)]
+    for job in jobs:
+        laptop.stoker("watch", job["id"])
+    running = laptop.submitted("--set", "seconds=600")
+    ran = laptop.stoker("rm", "--yes", jobs[0]["id"], running["id"], jobs[0]["id"], jobs[1]["id"])
+
+    assert ran.code == 1
+    assert ran.out == "".join(f"job {job['id']} is deleted\n" for job in jobs)
+    assert f"job {running['id']} is not deleted: " in ran.err
+    laptop.stoker("cancel", running["id"])
+
+
 def test_an_option_that_the_trainer_does_not_have_is_refused_before_anything_is_sent(laptop: Laptop) -> None:
     frameworks = {each["framework"] for each in laptop.stoker("models", "--json").json["frameworks"]}
     assert {"stub", "timm", "ultralytics"} <= frameworks
@@ -516,12 +272,3 @@ def test_an_option_that_the_trainer_does_not_have_is_refused_before_anything_is_
     assert laptop.stoker(*words, "--set", "lr0=0.1", "--dry-run").json["learning_rate"] == 0.1
     assert "mosaic" in laptop.stoker("models", "ultralytics").out
     assert "resnet18" in laptop.stoker("models", "timm", "resnet").out
-
-
-def test_the_trainer_is_known_before_gigabytes_are_uploaded(laptop: Laptop) -> None:
-    ran = laptop.stoker("train", "cats", "--model", "no-such-model", "--dataset", "never")
-
-    assert ran.code == 2
-    assert "no trainer" in ran.err
-    names = [row["name"] for row in laptop.stoker("datasets", "--json").json["datasets"]]
-    assert "never" not in names

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from client import api, contexts, fields, home, job_files, references, requests, task_aliases
-from client.__main__ import run
 from client.errors import CallError
+from client.job_options import Chosen
+from client.running import run
 from infra import job_schema
 from infra.local import minting, ports
 
@@ -78,6 +79,16 @@ def test_an_option_that_the_trainer_does_not_have_is_refused_with_the_nearest() 
     }
 
 
+def test_of_many_names_only_the_nearest_are_listed() -> None:
+    options = {f"option_{number}": "" for number in range(100)} | {"lr0": "learning_rate", "lrf": ""}
+
+    with pytest.raises(CallError, match=r"of the trainer lr00; did you mean lr0\?$"):
+        fields.from_settings(["lr00=3"], options)
+    with pytest.raises(CallError, match="of the trainer lry; the nearest are lrf, lr0, ") as refused:
+        fields.from_settings(["lry=3"], options)
+    assert str(refused.value).count(",") == 2
+
+
 def test_a_job_file_has_the_fields_of_the_schema(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(
@@ -110,7 +121,9 @@ def test_options_win_over_settings_and_settings_over_the_file(tmp_path: Path) ->
     file = tmp_path / "job.yaml"
     file.write_text("model: a\nepochs: 1\nseed: 1\nhyperparameters: {x1: 1, y1: 1}\n")
 
-    assert requests.body({"model_name": "c", "seed": None}, ["epochs=2", "y1=2"], file, None) == {
+    chosen = Chosen({"model_name": "c", "seed": None}, ["epochs=2", "y1=2"], file, is_dry_run=False)
+
+    assert requests.body(chosen, None) == {
         "model_name": "c", "epochs": 2, "seed": 1, "hyperparameters": {"x1": 1, "y1": 2},
     }  # fmt: skip
 
@@ -180,6 +193,15 @@ def test_an_address_without_an_answer_is_a_message_of_one_line(
     [
         (["submit", "cats", "--epoch", "3"], "did you mean --epochs"),
         (["submit", "cats", "--epochs", "three"], "three"),
+        (
+            ["submit", "cats", "--lr", "3"],
+            "there is no option --lr; did you mean --learning-rate? See stoker submit --help",
+        ),
+        (["submit", "cats", "--imgsz", "3"], "did you mean --image-size?"),
+        (["submit", "cats", "--mosaic", "3"], "options of the trainer are written --set NAME=VALUE; see stoker submit"),
+        (["submit", "cats", "--epochs", "0"], "epochs: use a whole number from 1 to 100,000, not 0"),
+        (["submit", "cats", "--set", "lr=0"], "learning_rate: use a number above 0 and up to 1,000, not 0.0"),
+        (["check", "nowhere.zip"], "nowhere.zip: there is no such folder or file"),
         (["sumbit", "cats"], "no such command 'sumbit'. Did you mean 'submit'? See stoker --help"),
         (["jobs", "--state", "runing"], "there is no state runing; did you mean running?"),
         (["jobs", "--since", "yesterday"], "--since yesterday: write 2d, 12h, 30min"),
@@ -283,7 +305,7 @@ def test_chosen_ports_are_free_and_not_chosen_twice() -> None:
         ("submit", ["DATASET=cats", "MODEL=m", "EPOCHS=3", "LEARNING_RATE=", "JSON=1"],
          ["submit", "--model", "m", "--set", "epochs=3", "--json", "--", "cats"]),
         ("logs", ["ID=3f2a", "FOLLOW=1"], ["logs", "--follow", "--", "3f2a"]),
-        ("predict", ["DATASET=new images", "ID=3f2a"], ["predict", "--", "3f2a", "new images"]),
+        ("predict", ["IMAGES=new images", "ID=3f2a"], ["predict", "--", "3f2a", "new images"]),
         ("jobs", ["STATE=running"], ["jobs", "--state", "running", "--"]),
     ],
 )  # fmt: skip
@@ -322,7 +344,7 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "one.jpg/checkpoints")
 
-    environment.setattr("client.__main__.app", refuse)
+    environment.setattr("client.running.app", refuse)
 
     assert run(["download", "last"]) == 2
     assert capsys.readouterr().err == "stoker: one.jpg/checkpoints: Not a directory\n"

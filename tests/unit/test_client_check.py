@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from client import dataset_check, local_check
-from client.__main__ import run
+from client.running import run
 
 REPORT: dict[str, Any] = {
     "dataset": "cats.zip", "usable": False, "message": "cats.zip: data.yaml: names is missing", "classes": ["a", "b"],

@@ -53,12 +53,39 @@ def test_patterns_choose_files_by_name_path_or_folder(pattern: str, names: list[
     artifacts = [{"key": key.format(JOB), "size_bytes": 1, "url": ""} for key in keys]
 
     chosen = downloads.chosen(artifacts, JOB, [pattern])
-    assert sorted(PurePosixPath(artifact["key"]).name for artifact in chosen) == names
+    assert sorted(path.name for _, path in chosen) == names
+
+
+@pytest.mark.parametrize(
+    ("patterns", "paths"),
+    [
+        (["best.pt"], ["best.pt"]),
+        (["*.pt", "results"], ["best.pt", "last.pt", "results/a.png", "results/plots/a.png"]),
+        (["*.png"], ["results/a.png", "results/plots/a.png"]),
+        (["checkpoints/best.pt"], ["checkpoints/best.pt"]),
+        (["*"], ["checkpoints/best.pt", "checkpoints/last.pt", "results/a.png", "results/plots/a.png"]),
+        ([], ["checkpoints/best.pt", "checkpoints/last.pt", "results/a.png", "results/plots/a.png"]),
+    ],
+)
+def test_a_file_that_is_named_leaves_its_folder_unless_two_have_its_name(patterns: list[str], paths: list[str]) -> None:
+    keys = ["checkpoints/job-{}/best.pt", "checkpoints/job-{}/last.pt", "results/job-{}/plots/a.png",
+            "results/job-{}/a.png"]  # fmt: skip
+    artifacts = [{"key": key.format(JOB), "size_bytes": 1, "url": ""} for key in keys]
+
+    assert sorted(str(path) for _, path in downloads.chosen(artifacts, JOB, patterns)) == paths
 
 
 @pytest.mark.parametrize(
     ("name", "dataset"),
-    [("cats.zip", "cats"), ("Cats (1).ZIP", "Cats (1)"), ("cafe\u0301.zip", "caf\u00e9"), ("a.b.zip", "a.b")],
+    [
+        ("cats.tar.gz", "cats"),
+        ("cats.TGZ", "cats"),
+        (".zip", ".zip"),
+        ("cats.zip", "cats"),
+        ("Cats (1).ZIP", "Cats (1)"),
+        ("cafe\u0301.zip", "caf\u00e9"),
+        ("a.b.zip", "a.b"),
+    ],
 )
 def test_a_dataset_is_named_after_its_file_in_composed_form(tmp_path: Path, name: str, dataset: str) -> None:
     (tmp_path / name).write_bytes(b"")
@@ -85,6 +112,7 @@ def test_names_in_an_archive_have_forward_slashes_and_a_fixed_order(tmp_path: Pa
         ),
         (["train/cat/1.jpg", "train/dog/2.PNG", "val/cat/3.webp"], "3 images in 2 folders: cat, dog"),
         (["1.jpg", "2.jpg"], "2 images"),
+        (["train\\cat\\1.jpg", "train\\dog\\2.jpg"], "2 images in 2 folders: cat, dog"),
     ],
 )
 def test_what_a_dataset_seems_to_be_is_said_in_one_line(tmp_path: Path, names: list[str], summary: str) -> None:
@@ -123,6 +151,21 @@ def test_the_list_of_commands_needs_neither_http_nor_yaml() -> None:
     assert subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout == ("set()\n")
+
+
+def test_an_interrupt_before_the_modules_are_there_ends_the_command_in_silence() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'client.running': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from client.__main__ import main\n"
+        "main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 def test_variables_are_quoted_for_each_shell() -> None:

@@ -189,6 +189,18 @@ def test_the_picture_shows_step_speed_time_left_and_the_best_metric() -> None:
     assert all(len(line) < 80 for line in lines)
 
 
+def test_what_a_training_uses_of_its_machine_is_one_short_line() -> None:
+    used = {"system/cpu_percent": 180.4, "system/ram_bytes": 3.5 * 2**30, "system/data_wait_percent": 12.0}
+    gpus = {"system/gpu0_percent": 93.0, "system/gpu0_memory_bytes": 2.0**30, "system/gpu1_percent": 90.0}
+
+    assert show.system(used) == "CPU 180%  RAM 3.5 GiB  waits for data 12%"
+    assert show.system(gpus) == "GPU 0 93% 1.0 GiB  GPU 1 90%"
+    assert show.system({"system/gpu_percent": 5.0}) == "GPU 5%"
+    assert show.system({"loss": 1.0}) == ""
+    assert show.metrics({"score": 1.0, **used}) == "score 1"
+    assert watch.view(a_job(metrics=used), Progress(), 80)[-1] == show.system(used)
+
+
 def test_within_an_epoch_the_bar_moves_by_steps() -> None:
     progress = Progress()
     progress.update(a_job(), [an_event("heartbeat", epoch=3, step=120, metrics={"loss": 1.0})])
