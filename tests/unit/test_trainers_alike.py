@@ -12,6 +12,7 @@ FIRST = TRAINERS[0]
 OF_ALL = ["utils.py"]
 #: all but what puts the parts together
 OF_DATASETS = sorted(path.name for path in (FIRST / "dataset").iterdir() if path.is_file() and path.stem != "__init__")
+OF_REPORTS = sorted(path.name for path in (FIRST / "reports").iterdir() if path.is_file())
 OF_TRAINERS = [
     "checking.py",
     "console_capture.py",
@@ -19,6 +20,7 @@ OF_TRAINERS = [
     "download.py",
     "mlflow_tracking.py",
     *(f"dataset/{name}" for name in OF_DATASETS),
+    *(f"reports/{name}" for name in OF_REPORTS),
     *(f"tests/{path.name}" for path in sorted((FIRST / "tests").glob("fixtures_*.py"))),
 ]
 COPIES = [(trainer, name) for trainer in TRAINERS[1:] for name in (*OF_ALL, *OF_TRAINERS)]

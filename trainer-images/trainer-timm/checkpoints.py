@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+import devices
 from state import Run
 from utils import ConfigInvalidError, Contract
 
@@ -77,6 +78,13 @@ def resume(run: Run, folder: Path, about: dict[str, Any]) -> None:
             _write(best, about | {"state_dict": content["state_dict"], "epoch": run.epoch, "metrics": run.history[-1]})
         run.contract.event("log", f"resuming after epoch {run.epoch}", epoch=run.epoch)
         log.info("resuming after epoch %d", run.epoch)
+
+
+def load_best(run: Run) -> None:
+    """Load the weights of best.pt, which this or an earlier attempt wrote, into the model that is validated."""
+    devices.wait_for_all(run.context)  # rank 0 may still be downloading it
+    model = run.ema.module if run.ema is not None else run.model
+    model.load_state_dict(read(run.context.folder / "best.pt")["state_dict"])
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -147,6 +147,25 @@ def all_reduced(*values: "torch.Tensor", context: DistributedContext) -> tuple["
     return values
 
 
+def wait_for_all(context: DistributedContext) -> None:
+    """Wait until all processes are here."""
+    import torch
+
+    if context.world > 1:
+        torch.distributed.barrier()
+
+
+def gathered(own: "torch.Tensor", context: DistributedContext) -> "torch.Tensor":
+    """Return the columns of all processes; ``own`` has those of this process, and may have more than another's."""
+    import torch
+
+    if context.world == 1:
+        return own
+    parts: list[torch.Tensor | None] = [None] * context.world
+    torch.distributed.all_gather_object(parts, own.cpu())
+    return torch.cat([part for part in parts if part is not None], dim=1)
+
+
 def mean(total: "torch.Tensor", count: int, context: DistributedContext) -> float:
     """Return the mean over all processes; ``total`` and ``count`` are those of this process."""
     import torch

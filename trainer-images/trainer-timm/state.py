@@ -27,3 +27,9 @@ class Run:
         """Whether the last epoch is the best so far: by top-1, of equal ones the earlier."""
         *earlier, last = [row["top1"] for row in self.history]
         return last > max(earlier, default=-1.0)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the best model, from 1."""
+        rows = [row["top1"] for row in self.history]
+        return rows.index(max(rows)) + 1

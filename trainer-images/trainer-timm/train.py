@@ -1,7 +1,8 @@
 """Train a classifier of timm on one dataset, by Stoker's contract (v1).
 
-``train`` sets up, ``fit`` runs the epochs, ``train_epoch`` the batches. The seed, the epoch and the rank determine all
-randomness of an epoch, so that a training that was killed and resumed ends with the same weights as one that was not.
+``train`` sets up, ``fit`` builds what a training needs, ``run_epochs`` and ``train_epoch`` run it, ``finish`` stores
+the results. The seed, the epoch and the rank determine all randomness of an epoch, so that a training that was killed
+and resumed ends with the same weights as one that was not.
 """
 
 import logging
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,20 +36,19 @@ def train(contract: Contract) -> Mapping[str, float]:
     import checkpoints
     import dataset
     import model
-    import report
     import weights
 
     model.check_name(settings.model_name)
     contract.phase("fetching the weights")
     is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
     start_from = None if is_resumed else weights.fetch(contract, options)  # exits 78 and says how to get them
-    data, _ = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
+    data, report = dataset.fetch(contract, val_share=options.val_share)  # exits 65 and names the file
     contract.phase("loading the model")
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **settings.hyperparameters})
     try:
         with devices.followers(contexts, contract):
-            done, confusion = fit(
+            done, answers = fit(
                 contract, settings, options, data, contexts[0], tracking, start_from, is_resumed=is_resumed
             )
     except Stopped:
@@ -57,14 +58,40 @@ def train(contract: Contract) -> Mapping[str, float]:
     except Exception as error:
         tracking.end("FAILED", within_seconds=10)
         raise devices.translated(error) from error
+    return finish(contract, tracking, done, answers, data, report)
+
+
+def finish(
+    contract: Contract, tracking: Tracking, run: Run, answers: Any, data: Any, dataset_report: Any
+) -> Mapping[str, float]:
+    """Store the results; return the best epoch's metrics."""
+    import plots
+    import reports
+    from reports import classification
+
     for path in (contract.scratch / "best.pt", contract.scratch / "last.pt"):
         contract.save_result(path, kind="checkpoints")
-    for path in report.write(contract.scratch / "report", done.history, confusion, data.classes):
+    measured = classification.measured(answers.confidence, answers.predicted, answers.actual, data.classes)
+    paths = plots.write(contract.scratch / "results", run.history, measured["confusion_matrix"])
+    for path in paths:
         contract.save_result(path)
+    best = run.history[run.best_epoch - 1]
+    metrics = {name: best[name] for name in ("top1", "top5", "val/loss", "train/loss")}
+    content = reports.Content(
+        task="classify",
+        epoch=run.best_epoch,
+        epochs=run.epoch,
+        classes=data.classes,
+        metrics=metrics,
+        measured=measured,
+        history=run.history,
+        dataset=dataset_report.as_json(),
+        versions=plots.versions(),
+    )
+    for path in (*paths, *reports.write(contract, content)):
         tracking.artifact(path)
     tracking.end("FINISHED")
-    best = max(done.history, key=lambda row: row["top1"])
-    return {name: best[name] for name in ("top1", "top5", "val/loss", "train/loss")} | {"best_epoch": best["epoch"]}
+    return metrics | {"best_epoch": run.best_epoch}
 
 
 def fit(
@@ -78,13 +105,15 @@ def fit(
     *,
     is_resumed: bool,
 ) -> tuple[Run, Any]:
-    """Run the epochs; return the run, and the confusion matrix of the last validation."""
+    """Build the model and what trains it, and train; return the run, and the best model's answers."""
     import torch
     from timm.utils import ModelEmaV3, NativeScaler
 
     import checkpoints
     import model as models
     import recipe
+    import reports
+    import validation
 
     seed_all(settings.seed, 0, context.rank)
     device = devices.join(context)
@@ -118,32 +147,66 @@ def fit(
     if is_resumed:
         checkpoints.resume(run, context.folder, about)
     wrapped = torch.nn.parallel.DistributedDataParallel(model) if context.world > 1 else model
+    samples = None
+    if contract is not None:
+        source = partial(
+            validation.SampleSource, run, val_loader, data, seed=settings.seed, root=contract.scratch / "dataset"
+        )
+        samples = reports.Samples(contract, source, task="classify", classes=data.classes, epochs=settings.epochs)
     loss = recipe.loss(options).to(device)
+    answers = run_epochs(run, settings, about, wrapped, train_loader, val_loader, loss, tracking, samples)
+    return run, answers
 
-    confusion = None
+
+def run_epochs(
+    run: Run,
+    settings: Any,
+    about: dict[str, Any],
+    model: Any,
+    train_loader: Any,
+    val_loader: Any,
+    loss: Any,
+    tracking: Tracking | None,
+    samples: Any,
+) -> Any:
+    """Run the epochs that are left; return the best model's answers on the validation images.
+
+    ``about`` is what checkpoints say about the model, and ``model`` is the run's, on several devices in its wrapper.
+    """
+    import checkpoints
+    import validation
+
+    options, contract = run.options, run.contract
+    classes, updates = len(about["classes"]), -(-len(train_loader) // options.grad_accum_steps)
+    best = None
     for epoch in range(run.epoch, settings.epochs):
         began = time.monotonic()
-        seed_all(settings.seed, epoch + 1, context.rank)
-        if context.world > 1:
+        seed_all(settings.seed, epoch + 1, run.context.rank)
+        if run.context.world > 1:
             train_loader.sampler.set_epoch(epoch)
         if options.mixup_off_epoch and epoch >= options.mixup_off_epoch:
             train_loader.mixup_enabled = False
-        metrics = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        metrics |= train_epoch(run, wrapped, train_loader, loss, epoch, updates)
-        val_metrics, confusion = validate(run, val_loader, len(data.classes))
+        metrics = {"epoch": epoch + 1, "lr": run.optimizer.param_groups[0]["lr"]}
+        metrics |= train_epoch(run, model, train_loader, loss, epoch, updates)
+        val_metrics, own = validation.validate(run, val_loader, classes)
         metrics |= val_metrics | {"seconds": time.monotonic() - began}
         run.history.append(metrics)
         run.epoch = epoch + 1
+        best = own if run.is_best() else best
         if run.scheduler is not None:
             run.scheduler.step(epoch + 1, metrics["top1"])
-        if context.rank == 0:
+        if run.context.rank == 0:
             checkpoints.write(run, about)
         if contract is not None:
             checkpoints.store(contract)
             report_epoch(contract, tracking, run, settings.epochs)
-    if confusion is None:  # an earlier attempt finished all epochs
-        _, confusion = validate(run, val_loader, len(data.classes))
-    return run, confusion
+            samples.take(run.epoch, is_last=run.epoch == settings.epochs)
+    if best is None:  # it is of an earlier attempt
+        checkpoints.load_best(run)
+        _, best = validation.validate(run, val_loader, classes)
+    if contract is not None:
+        samples.finish()
+    return validation.answers(best, run.context)
 
 
 def train_epoch(run: Run, model: Any, loader: Any, loss_function: Any, epoch: int, updates: int) -> dict[str, float]:
@@ -195,32 +258,6 @@ def train_epoch(run: Run, model: Any, loader: Any, loss_function: Any, epoch: in
             run.contract.check()
             run.contract.progress(epoch * count + number + 1)
     return {"train/loss": devices.mean(total, seen, run.context)}
-
-
-def validate(run: Run, loader: Any, classes: int) -> tuple[dict[str, float], Any]:
-    """Return loss, top-1 and top-5 in percent, and the confusion matrix (rows: labels; columns: predictions)."""
-    import torch
-
-    model = run.ema.module if run.ema is not None else run.model
-    device = run.context.device
-    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    total, top5 = torch.zeros((), device=device), torch.zeros((), device=device)
-    model.eval()
-    with torch.inference_mode():
-        for images, labels in loader:
-            with devices.autocast(run.options, device):
-                scores = model(images)
-            total += torch.nn.functional.cross_entropy(scores.float(), labels, reduction="sum")
-            ranked = scores.topk(min(5, classes), dim=1).indices
-            top5 += (ranked == labels[:, None]).any(dim=1).sum()
-            confusion.index_put_((labels, ranked[:, 0]), torch.ones_like(labels), accumulate=True)
-            if run.contract is not None:
-                run.contract.check()
-    total, top5, confusion = devices.all_reduced(total, top5, confusion, context=run.context)
-    seen = int(confusion.sum())
-    right = int(confusion.diagonal().sum())
-    metrics = {"val/loss": float(total) / seen, "top1": 100 * right / seen, "top5": 100 * float(top5) / seen}
-    return metrics, confusion.cpu().numpy()
 
 
 def report_epoch(contract: Contract, tracking: Tracking | None, run: Run, epochs: int) -> None:

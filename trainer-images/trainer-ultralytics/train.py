@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import platform
 import shutil
 import sys
 import threading
@@ -10,17 +11,21 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 import dataset
+import reports
 import yolo
 from console_capture import capturing
-from dataset.report import plain, shortened
+from dataset.report import Report, plain, shortened
 from mlflow_tracking import Tracking
 from utils import ConfigInvalidError, Contract, Stopped, TrainerError, run
+from validation import Measured, SampleSource
 
 log = logging.getLogger("train")
 
@@ -70,18 +75,19 @@ def train(contract: Contract) -> Mapping[str, float]:
     run = Run(contract, tracking, contract.scratch / "run")
     contract.phase("fetching the weights")
     is_resumed = fetch_checkpoint(run)
-    if is_resumed and run.epoch >= settings.epochs:
+    is_finished = is_resumed and run.epoch >= settings.epochs
+    model = yolo.load(run.best if is_finished else run.last) if is_resumed else yolo.model(contract)
+    data, report = dataset.fetch(contract, model)  # exits 65 and names the file
+    if is_finished:
         log.info("an earlier attempt finished all %d epochs", run.epoch)
-        return finish(run)
-
-    model = yolo.load(run.last) if is_resumed else yolo.model(contract)
-    data, _ = dataset.fetch(contract, model)  # exits 65 and names the file
+        return finish(run, model, report, validated(run, data, options))
     contract.phase("loading the model")
     options |= {"data": str(data), "save_dir": str(run.folder), "resume": str(run.last) if is_resumed else False}
     tracking.params({"model_name": settings.model_name, "dataset_id": settings.dataset_id, **options})
     watch = watching_files if "," in (settings.device or "") else watching_callbacks
+    measured = Measured()
     try:
-        with watch(run, model), out_of_gpu_memory():
+        with watch(run, model, measured), out_of_gpu_memory():
             model.train(**options)
     except Stopped:
         save(run, now=True)
@@ -91,7 +97,7 @@ def train(contract: Contract) -> Mapping[str, float]:
         tracking.end("FAILED", within_seconds=10)
         raise failure(error, contract) from error
     run.metrics = contract.finite(model.trainer.metrics or {}) or run.metrics
-    return finish(run)
+    return finish(run, model, report, measured.content() or validated(run, data, options))
 
 
 def failure(error: Exception, contract: Contract) -> TrainerError:
@@ -127,9 +133,16 @@ def fetch_checkpoint(run: Run) -> bool:
 
 
 @contextmanager
-def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
+def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[None]:
     """Report from callbacks within the training, on one device."""
     contract = run.contract
+    samples: reports.Samples | None = None
+
+    def on_begin(trainer: Any) -> None:
+        nonlocal samples
+        names = [str(name) for _, name in sorted(trainer.data["names"].items())]
+        source = partial(SampleSource, trainer, contract.scratch, contract.settings.seed)
+        samples = reports.Samples(contract, source, task=model.task, classes=names, epochs=contract.settings.epochs)
 
     def on_batch(_trainer: Any) -> None:
         contract.check()
@@ -150,17 +163,23 @@ def watching_callbacks(run: Run, model: Any) -> Iterator[None]:
         if is_best:
             run.metrics = contract.finite(trainer.metrics)
         save(run)
+        if samples is not None and trainer.validator.names is not None:  # None: nothing was validated yet
+            samples.take(run.epoch, is_last=trainer.stop)
 
+    model.add_callback("on_train_start", on_begin)
     model.add_callback("on_train_epoch_start", on_epoch_begin)
     model.add_callback("on_train_batch_end", on_batch)
     model.add_callback("on_val_batch_start", lambda _validator: contract.check())
     model.add_callback("on_fit_epoch_end", on_epoch_end)
+    measured.watch(model)
     yield
+    if samples is not None:
+        samples.finish()
 
 
 @contextmanager
-def watching_files(run: Run, _model: Any) -> Iterator[None]:
-    """Report by the files that the training writes, on several devices with a process each."""
+def watching_files(run: Run, _model: Any, _measured: Measured | None = None) -> Iterator[None]:
+    """Report by the files that the training writes, on several devices with a process each: without samples."""
     ended, began, first = threading.Event(), time.monotonic(), run.epoch
     others = set(psutil.Process().children(recursive=True))
     processes: set[psutil.Process] = set()
@@ -214,21 +233,74 @@ def save(run: Run, *, now: bool = False) -> None:
         run.contract.save_checkpoint(*paths, now=now)
 
 
-def finish(run: Run) -> Mapping[str, float]:
-    """Store the results; return the metrics."""
+def validated(run: Run, data: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a validation of best.pt says, for trainings whose own validation ran in another process.
+
+    A failure is a warning: the training has succeeded.
+    """
+    contract, measured = run.contract, Measured()
+    first, *others = (contract.settings.device or "").split(",")
+    device = {"device": first} if first else {}
+    batch = max(int(options["batch"]) // (1 + len(others)), 1)
+    try:
+        model = yolo.load(run.best)
+        model.add_callback("on_val_batch_start", lambda _validator: contract.check())
+        measured.watch(model)
+        model.val(
+            data=str(data), imgsz=options["imgsz"], batch=batch, workers=options["workers"], plots=False, **device
+        )
+    except Exception as error:
+        log.exception("the best model was not validated again")
+        contract.warn_once(f"the report lacks the best model's validation: {failure(error, contract)}")
+    return measured.content()
+
+
+def finish(run: Run, model: Any, dataset_report: Report, measured: Mapping[str, Any]) -> Mapping[str, float]:
+    """Store the results; return the metrics. ``measured`` is what the best model's validation says."""
     contract = run.contract
-    run.metrics = run.metrics or contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
+    best = contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
+    run.metrics = run.metrics or best
     for path in (run.best, run.last):
         contract.save_result(path, kind="checkpoints")
         run.tracking.artifact(path)
-    metrics = run.folder / "metrics.csv"
+    rows, metrics = read_results(run.folder / "results.csv"), run.folder / "metrics.csv"
     shutil.copy(run.folder / "results.csv", metrics)
     plots = [path for pattern in RESULTS for path in sorted(run.folder.glob(pattern))]
     for path in (metrics, *plots):
         contract.save_result(path)
+    content = reports.Content(
+        task=model.task,
+        epoch=epoch_of(best, rows),
+        epochs=len(rows),
+        classes=[str(name) for _, name in sorted(model.names.items())],
+        metrics=run.metrics,
+        measured=measured,
+        history=[numbers(row) for row in rows],
+        dataset=dataset_report.as_json(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "ultralytics")}},
+    )
+    for path in (metrics, *plots, *reports.write(contract, content)):
         run.tracking.artifact(path)
     run.tracking.end("FINISHED")
     return run.metrics
+
+
+def epoch_of(metrics: Mapping[str, float], rows: list[dict[str, Any]]) -> int:
+    """Return the epoch of best.pt, which does not say it after the training: the last one with its metrics."""
+    wanted = {name: f"{value:.6g}" for name, value in metrics.items()}  # as in results.csv
+    for row in reversed(rows):
+        if all(row[name] == value for name, value in wanted.items() if name in row):
+            return int(row["epoch"])
+    return len(rows)
+
+
+def numbers(row: Mapping[str, str]) -> dict[str, float]:
+    """Return the cells of a row that are numbers."""
+    values = {}
+    for name, cell in row.items():
+        with suppress(ValueError):
+            values[name] = float(cell)
+    return values
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,16 @@ PHASES = [
 ]
 
 
-def rows(trainer: Trainer, name: str = "metrics.csv") -> list[dict[str, str]]:
-    content = trainer.stored(f"results/job-{{id}}/{name}")
+def rows(trainer: Trainer) -> list[dict[str, str]]:
+    content = trainer.stored("results/job-{id}/metrics.csv")
     assert content is not None
     return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def stored_json(trainer: Trainer, name: str) -> Any:
+    content = trainer.stored(f"results/job-{{id}}/{name}")
+    assert content is not None, name
+    return json.loads(content, parse_constant=pytest.fail)
 
 
 def checkpoint(trainer: Trainer, name: str = "last.pt") -> dict[str, object]:
@@ -48,16 +55,42 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
     assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
     assert {"top1", "top5"} <= done.body["metrics"].keys()
     assert [row["epoch"] for row in rows(trainer)] == ["1", "2"]
-    assert [row["class"] for row in rows(trainer, "per_class.csv")] == ["tall", "wide"]
     for key in done.body["artifacts"]:
         assert trainer.stored(key), key
-    stored = {key.rpartition("/")[2] for key in done.body["artifacts"]}
+    stored = {key.partition(f"/job-{trainer.job_id}/")[2] for key in done.body["artifacts"]}
     assert stored == {
-        "best.pt", "last.pt", "dataset.json", "metrics.csv", "per_class.csv", "classes.json", "curves.png",
-        "confusion_matrix.png",
+        "best.pt", "last.pt", "dataset.json", "metrics.csv", "curves.png", "confusion_matrix.png", "report.json",
+        "samples/epoch-0001.json", "samples/epoch-0002.json", *(f"samples/images/{n:03}.jpg" for n in range(6)),
     }  # fmt: skip
     assert checkpoint(trainer, "best.pt")["classes"] == ["tall", "wide"]
     assert "weights: none, from scratch" in trainer.output
+
+
+def test_a_training_leaves_samples_and_a_report_of_its_best_model(trainer: Trainer) -> None:
+    trainer.upload(dataset(train=24))
+
+    assert trainer.run(EPOCHS="3") == 0, trainer.output
+
+    report, history = stored_json(trainer, "report.json"), rows(trainer)
+    best = max(history, key=lambda row: float(row["top1"]))
+    assert (report["version"], report["task"], report["model"]) == (1, "classify", "test_resnet")
+    assert (report["epoch"], report["epochs"]) == (int(best["epoch"]), 3)
+    assert report["metrics"]["top1"] == pytest.approx(float(best["top1"]), rel=1e-4)
+    assert report["confusion_matrix"]["labels"] == report["classes"] == ["tall", "wide"]
+    counts = report["confusion_matrix"]["counts"]
+    assert [sum(row) for row in counts] == [row["images"] for row in report["per_class"]] == [3, 3]
+    assert 100 * (counts[0][0] + counts[1][1]) / 6 == pytest.approx(float(best["top1"]))
+    assert {len(report["curves"][name]) for name in ("confidence", "precision", "recall", "f1")} == {101}
+    assert report["dataset"]["splits"] == {"train": {"images": 24}, "val": {"images": 6}}
+    samples = stored_json(trainer, "samples/epoch-0003.json")
+    assert {image["name"] for image in samples["images"]} == {
+        f"val/{name}/{number}.png" for name, numbers in (("tall", (1000, 1002, 1004)), ("wide", (1001, 1003, 1005)))
+        for number in numbers
+    }  # fmt: skip
+    for image in samples["images"]:
+        assert f"val/{samples['classes'][image['truth'][0]['class']]}/" in image["name"]
+        assert sum(one["confidence"] for one in image["predictions"]) == pytest.approx(1, abs=1e-3)
+        assert trainer.stored(f"results/job-{{id}}/{image['file']}")
 
 
 def test_every_line_has_trace_and_job_and_no_secret_and_the_scratch_is_empty(trainer: Trainer) -> None:
@@ -81,6 +114,8 @@ def test_without_credentials_all_goes_through_presigned_links(trainer: Trainer) 
     assert trainer.run(none, EPOCHS="1", STORAGE_TYPE="presigned") == 0, trainer.output
 
     assert trainer.stored("checkpoints/job-{id}/best.pt")
+    assert trainer.stored("results/job-{id}/samples/epoch-0001.json")
+    assert trainer.stored("results/job-{id}/samples/images/000.jpg")
     assert {body["method"] for body in trainer.functions.bodies("presign")} == {"GET", "PUT"}
 
 
@@ -108,7 +143,7 @@ def test_a_transformer_takes_the_pictures_size_and_one_folder_is_split_by_the_se
 
     assert trainer.run(MODEL_NAME="test_vit", IMAGE_SIZE="64", EPOCHS="1") == 0, trainer.output
 
-    assert [int(row["pictures"]) for row in rows(trainer, "per_class.csv")] == [2, 2]
+    assert [row["images"] for row in stored_json(trainer, "report.json")["per_class"]] == [2, 2]
 
 
 def test_the_same_seed_is_the_same_training_and_another_is_another(trainer: Trainer) -> None:
@@ -148,7 +183,7 @@ def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer:
     variables = {"EPOCHS": "4", "WORKERS": "1", "HYPERPARAMETERS": json.dumps(options)}
     trainer.upload(dataset(train=24))
     assert trainer.run(variables) == 0, trainer.output
-    whole = checkpoint(trainer)
+    whole, report = checkpoint(trainer), stored_json(trainer, "report.json")
     for name in ("last.pt", "best.pt"):
         trainer.bucket.client.delete_object(Bucket="stoker", Key=f"checkpoints/job-{trainer.job_id}/{name}")
     trainer.functions.heard.clear()
@@ -165,6 +200,8 @@ def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer:
     assert checkpoint(trainer)["epoch"] == 4
     assert differing(whole, checkpoint(trainer)) == []
     assert [row["epoch"] for row in rows(trainer)] == ["1", "2", "3", "4"]
+    assert stored_json(trainer, "samples/epoch-0001.json")["epoch"] == 1
+    assert stored_json(trainer, "report.json") == report
 
 
 def test_two_processes_call_back_as_one(trainer: Trainer) -> None:
@@ -175,6 +212,7 @@ def test_two_processes_call_back_as_one(trainer: Trainer) -> None:
     assert [beat["epoch"] for beat in trainer.functions.bodies("heartbeat") if "epoch" in beat] == [1, 2]
     assert [call.call for call in trainer.functions.heard].count("done") == 1
     assert len(rows(trainer)) == 2
+    assert sum(row["images"] for row in stored_json(trainer, "report.json")["per_class"]) == 6  # each process has 3
 
 
 def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Trainer) -> None:

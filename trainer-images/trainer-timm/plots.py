@@ -1,7 +1,9 @@
-"""Write the report of a training: metrics.csv, per_class.csv, classes.json, curves and a confusion matrix."""
+"""Write the results of a training as files for spreadsheets and slides: metrics.csv, curves, a confusion matrix."""
 
 import csv
-import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,19 @@ from matplotlib.figure import Figure
 _NAMED_CLASSES = 40  # a plot with more names is unreadable
 
 
-def write(folder: Path, history: list[dict[str, float]], confusion: Any, classes: list[str]) -> list[Path]:
-    """Write the files; ``confusion`` is (classes, classes): rows are labels, columns are predictions."""
+def write(folder: Path, history: list[dict[str, float]], confusion: Mapping[str, Any]) -> list[Path]:
+    """Write the files; ``confusion`` has labels, and counts whose rows are labels and whose columns are predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = _per_class(np.asarray(confusion), classes)
-    (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False), encoding="utf-8")
     return [
         _table(folder / "metrics.csv", history),
-        _table(folder / "per_class.csv", rows),
-        folder / "classes.json",
         _curves(folder / "curves.png", history),
-        _matrix(folder / "confusion_matrix.png", np.asarray(confusion), classes),
+        _matrix(folder / "confusion_matrix.png", np.asarray(confusion["counts"]), confusion["labels"]),
     ]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}}
 
 
 def _table(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -31,21 +34,6 @@ def _table(path: Path, rows: list[dict[str, Any]]) -> Path:
         table.writeheader()
         table.writerows(rows)
     return path
-
-
-def _per_class(confusion: Any, classes: list[str]) -> list[dict[str, Any]]:
-    """Return precision, recall and F1 of each class; undefined values are empty."""
-    rows = []
-    for number, name in enumerate(classes):
-        correct, predicted, actual = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
-        scores = {
-            "precision": correct / predicted if predicted else None,
-            "recall": correct / actual if actual else None,
-            "f1": 2 * correct / (predicted + actual) if predicted + actual else None,
-        }
-        rounded = {key: None if value is None else round(float(value), 4) for key, value in scores.items()}
-        rows.append({"class": name, **rounded, "pictures": int(actual)})
-    return rows
 
 
 def _curves(path: Path, history: list[dict[str, float]]) -> Path:
