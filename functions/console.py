@@ -73,7 +73,7 @@ def _sent(request: Request, file: _File, headers: dict[str, str]) -> Response:
 
 
 def _policy() -> str:
-    """Return the Content-Security-Policy: our own files, and images and data from the storage."""
+    """Return the Content-Security-Policy: our own files, images and data from the storage, and images of the tab."""
     storage = _origin(settings().storage_public_endpoint or next(iter(storage_access().values())))
     return "; ".join(
         (
@@ -81,7 +81,7 @@ def _policy() -> str:
             "script-src 'self'",
             "style-src 'self'",
             f"connect-src 'self' {storage}".rstrip(),
-            f"img-src 'self' {storage}".rstrip(),
+            f"img-src 'self' blob: {storage}".rstrip(),
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",

@@ -97,6 +97,22 @@ export function plural(count, noun) {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
+/** @param {number} value */
+export function ordinal(value) {
+  const isTeen = value % 100 > 10 && value % 100 < 14;
+  return `${value}${(isTeen ? "" : ["", "st", "nd", "rd"][value % 10]) || "th"}`;
+}
+
+/**
+ * Returns a share as percent, such as `93 %`, or `0.4 %` if it is below one.
+ * @param {number | null | undefined} share
+ */
+export function percent(share) {
+  if (share === null || share === undefined || Number.isNaN(share)) return "";
+  const value = share * 100;
+  return `${value > 0 && value < 0.95 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
 /** @param {unknown} value */
 export function setting(value) {
   if (value === null || value === undefined) return "";

@@ -1,6 +1,6 @@
 // What a job's fields mean, in words.
 
-import { duration, roughly, secondsBetween } from "./format.js";
+import { duration, ordinal, roughly, secondsBetween } from "./format.js";
 import { label, primary } from "./metrics.js";
 
 /** A job as the API shows it. */
@@ -105,6 +105,15 @@ export function waitingReason(job) {
     : "";
 }
 
+/**
+ * Returns a waiting job's place in the queue; empty if it is not known.
+ * @param {Job} job
+ */
+export function queuePlace(job) {
+  const { queue_position: position, queue_length: length } = job;
+  return position ? `${ordinal(position)} of ${length} in the queue` : "";
+}
+
 /** @param {Job} job */
 export function title(job) {
   return job.name || `${job.dataset_id} · ${job.model_name}`;
@@ -159,18 +168,13 @@ export function timeline(events) {
   const steps = events.filter((event) => event.kind === "state" || event.kind === "event");
   const shown = steps.filter((event, index) => event.type !== "checkpoint" || steps[index + 1]?.type !== "checkpoint");
   return shown.map((event, index) => ({
-    words: event.kind === "state" ? moveWords(event.type) : eventWords(event),
+    words: words(event),
     at: event.at,
     afterSeconds: secondsBetween(shown[index - 1]?.at, event.at),
     message: event.message ?? "",
     actor: event.kind === "state" && event.actor !== "trainer" ? (event.actor ?? "") : "",
     isWarning: event.type === "warning",
   }));
-}
-
-/** @param {string} state */
-function moveWords(state) {
-  return state === "PENDING" ? "Created" : stateWord(state);
 }
 
 /** @type {Record<string, string>} */
@@ -183,11 +187,10 @@ const EVENT_WORDS = {
 };
 
 /** @param {any} event */
-function eventWords(event) {
-  const phase = event.data?.phase; // what a trainer does before its first step
-  if (typeof phase === "string") {
-    return phase.charAt(0).toUpperCase() + phase.slice(1);
-  }
-  const words = EVENT_WORDS[event.type] ?? event.type;
-  return event.type === "started" && event.attempt > 1 ? `${words}, attempt ${event.attempt}` : words;
+function words({ kind, type, attempt, data }) {
+  if (kind === "state") return type === "PENDING" ? "Created" : stateWord(type);
+  const phase = data?.phase; // what a trainer does before its first step
+  if (typeof phase === "string") return phase.charAt(0).toUpperCase() + phase.slice(1);
+  const own = EVENT_WORDS[type] ?? type;
+  return type === "started" && attempt > 1 ? `${own}, attempt ${attempt}` : own;
 }

@@ -7,8 +7,10 @@ import { JobPage } from "./pages/job.js";
 import { Jobs } from "./pages/jobs.js";
 import { NewJob } from "./pages/new.js";
 import { SignIn } from "./pages/signin.js";
+import { Help } from "./parts/help.js";
 import { Link, path } from "./router.js";
 import { claims, signOut, start, token } from "./session.js";
+import { startShortcuts } from "./shortcuts.js";
 
 function Console() {
   if (!token.value) return html`<${SignIn} />`;
@@ -27,7 +29,8 @@ function Console() {
     <div role="status">
       ${outage.value && html`<p class="outage">The functions do not answer (${outage.value}); waiting. What you see may be old.</p>`}
     </div>
-    <main id="main" tabindex="-1"><${Page} /></main>`;
+    <main id="main" tabindex="-1"><${Page} /></main>
+    <${Help} />`;
 }
 
 function Page() {
@@ -51,4 +54,5 @@ function skip(/** @type {Event} */ event) {
 }
 
 start();
+startShortcuts();
 render(html`<${Console} />`, document.body);

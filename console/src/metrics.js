@@ -1,13 +1,13 @@
 // What the names of metrics mean: which belong into one chart, which one matters most, and whether more is better.
 
 /** @typedef {{ name: string, label: string, isValidation: boolean }} Line */
-/** @typedef {{ title: string, section: "main" | "loss" | "other" | "rate" | "system", lines: Line[] }} Group */
+/** @typedef {{ title: string, section: "main" | "loss" | "other" | "rate", lines: Line[] }} Group */
 
 const SPLIT = /^(train|training|val|valid|validation|test)[/_](.+)$/i;
 const RATE = /^(lr|learning[-_]?rate)([/_].*)?$/i;
-const SYSTEM = /^system\//;
+const LOAD = /^system\//;
 const LOWER_IS_BETTER = /loss|error|mae|rmse|mse|perplexity/i;
-const SECTIONS = ["main", "loss", "other", "rate", "system"];
+const SECTIONS = ["main", "loss", "other", "rate"];
 
 /** In the order in which they stand for a whole job. */
 const PRIMARY = [
@@ -35,7 +35,15 @@ export function label(name) {
  * @param {string} name
  */
 export function isResult(name) {
-  return !RATE.test(name) && !SYSTEM.test(name);
+  return !RATE.test(name) && !isLoad(name);
+}
+
+/**
+ * Returns whether a metric is the load of the machine, which is no curve of the model.
+ * @param {string} name
+ */
+export function isLoad(name) {
+  return LOAD.test(name);
 }
 
 /** @param {string} name */
@@ -63,15 +71,15 @@ export function primary(names) {
  */
 export function groups(names) {
   /** @type {Map<string, Group>} */
-  const found = new Map();
+  const byKey = new Map();
   const main = primary(names);
   for (const name of names) {
     const [, split, rest = name] = SPLIT.exec(name) ?? [];
     const isRate = RATE.test(name);
     const key = isRate ? "learning rate" : rest;
-    const section = isRate ? "rate" : SYSTEM.test(name) ? "system" : LOWER_IS_BETTER.test(rest) ? "loss" : "other";
-    const group = found.get(key) ?? { title: isRate ? key : label(rest), section, lines: [] };
-    found.set(key, group);
+    const section = isRate ? "rate" : LOWER_IS_BETTER.test(rest) ? "loss" : "other";
+    const group = byKey.get(key) ?? { title: isRate ? key : label(rest), section, lines: [] };
+    byKey.set(key, group);
     if (name === main && !isLowerBetter(name)) group.section = "main";
     group.lines.push({
       name,
@@ -79,6 +87,6 @@ export function groups(names) {
       isValidation: Boolean(split) && !/^train/i.test(split ?? ""),
     });
   }
-  for (const group of found.values()) group.lines.sort((a, b) => Number(a.isValidation) - Number(b.isValidation));
-  return [...found.values()].sort((a, b) => SECTIONS.indexOf(a.section) - SECTIONS.indexOf(b.section));
+  for (const group of byKey.values()) group.lines.sort((a, b) => Number(a.isValidation) - Number(b.isValidation));
+  return [...byKey.values()].sort((a, b) => SECTIONS.indexOf(a.section) - SECTIONS.indexOf(b.section));
 }

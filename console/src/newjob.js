@@ -83,14 +83,68 @@ function valuesOf(settings, options) {
 }
 
 /**
+ * Returns the changes with which a job is cloned: what is typed and differs from the job, and null for what was taken
+ * out of the form. Settings that the form does not show stay as they are, but the dataset's current version is used.
+ * @param {Body} body
+ * @param {import("./jobs.js").Job} job
+ * @param {Option[]} fields
+ * @returns {Body}
+ */
+export function changesOf(body, job, fields) {
+  const shown = typedOf(job, fields);
+  const { hyperparameters: before = {}, ...spec } = job.spec ?? {};
+  const { hyperparameters: after = {}, ...own } = body;
+  const { framework, model_name, dataset_id } = job;
+  const names = shown.fields.map(({ name }) => name);
+  const hyperparameters = differences(before, after, Object.keys(before));
+  return {
+    ...differences({ ...spec, framework, model_name, dataset_id, name: job.name }, own, [
+      ...names,
+      "name",
+      "dataset_etag",
+    ]),
+    ...(Object.keys(hyperparameters).length ? { hyperparameters } : {}),
+  };
+}
+
+/**
+ * @param {Record<string, unknown>} before
+ * @param {Record<string, unknown>} after
+ * @param {string[]} removable
+ */
+function differences(before, after, removable) {
+  const changed = Object.entries(after).filter(
+    ([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]),
+  );
+  const removed = removable.filter((name) => !(name in after) && (before[name] ?? null) !== null);
+  return Object.fromEntries([...changed, ...removed.map((name) => [name, null])]);
+}
+
+/**
+ * Returns the command that clones a job with changes; empty if it cannot: it has no word for "take the default".
+ * @param {string} id
+ * @param {Body} changes
+ */
+export function cloneCommand(id, changes) {
+  const { hyperparameters = {}, ...fields } = changes;
+  const all = { ...fields, ...hyperparameters };
+  return Object.values(all).includes(null) ? "" : [`stoker clone ${id}`, ...settingsOf(all)].join(" \\\n  ");
+}
+
+/** @param {Record<string, unknown>} values */
+function settingsOf(values) {
+  return Object.entries(values).map(
+    ([key, value]) => `--set ${quoted(`${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`,
+  );
+}
+
+/**
  * Returns the command that sends the same request.
  * @param {Body} body
  */
 export function stokerCommand(body) {
   const { dataset_id, model_name, framework, name, hyperparameters = {}, ...fields } = body;
-  const settings = Object.entries({ ...fields, ...hyperparameters }).map(
-    ([key, value]) => `--set ${quoted(`${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`,
-  );
+  const settings = settingsOf({ ...fields, ...hyperparameters });
   const options = [`--model ${quoted(model_name)}`, `--framework ${quoted(framework)}`];
   if (name) options.push(`--name ${quoted(name)}`);
   return [`stoker submit ${quoted(dataset_id)}`, ...options, ...settings].join(" \\\n  ");
@@ -99,10 +153,11 @@ export function stokerCommand(body) {
 /**
  * @param {Body} body
  * @param {string} origin
+ * @param {string} [path]
  */
-export function curlCommand(body, origin) {
+export function curlCommand(body, origin, path = "/v1/jobs") {
   const headers = `-H "Authorization: Bearer $STOKER_TOKEN" -H "Content-Type: application/json"`;
-  return `curl -sX POST ${quoted(`${origin}/v1/jobs`)} ${headers} \\\n  -d ${quoted(JSON.stringify(body))}`;
+  return `curl -sX POST ${quoted(`${origin}${path}`)} ${headers} \\\n  -d ${quoted(JSON.stringify(body))}`;
 }
 
 /**

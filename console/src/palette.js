@@ -16,15 +16,15 @@ export function colours(isDark) {
  */
 export function places(ids) {
   /** @type {Map<string, number>} */
-  const found = new Map();
+  const chosen = new Map();
   const taken = new Set();
   for (const id of ids) {
     let place = hash(id) % LIGHT.length;
     for (let tries = 0; taken.has(place) && tries < LIGHT.length; tries++) place = (place + 1) % LIGHT.length;
     taken.add(place);
-    found.set(id, place);
+    chosen.set(id, place);
   }
-  return found;
+  return chosen;
 }
 
 /** @param {string} text */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, bytes, duration, number, plural, roughly, setting } from "../src/format.js";
+import { ago, bytes, duration, number, ordinal, percent, plural, roughly, setting } from "../src/format.js";
 
 test("numbers have three decimals, or four digits where that says more", () => {
   assert.deepEqual(
@@ -33,4 +33,19 @@ test("sizes, counts and settings", () => {
   assert.deepEqual([0, 512, 6554, 5 * 2 ** 30].map(bytes), ["0 B", "512 B", "6.4 KiB", "5.0 GiB"]);
   assert.deepEqual([plural(1, "job"), plural(2, "job")], ["1 job", "2 jobs"]);
   assert.deepEqual([0, false, "cpu", [0.7, 1], null].map(setting), ["0", "false", "cpu", "[0.7,1]", ""]);
+});
+
+test("places and shares in words", () => {
+  assert.deepEqual([1, 2, 3, 4, 11, 12, 13, 21, 112].map(ordinal), [
+    "1st",
+    "2nd",
+    "3rd",
+    "4th",
+    "11th",
+    "12th",
+    "13th",
+    "21st",
+    "112th",
+  ]);
+  assert.deepEqual([0, 0.004, 0.926, 1, null].map(percent), ["0 %", "0.4 %", "93 %", "100 %", ""]);
 });

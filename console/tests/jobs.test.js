@@ -5,6 +5,7 @@ import {
   failure,
   headline,
   progress,
+  queuePlace,
   STATES,
   stateDetail,
   timeline,
@@ -39,6 +40,11 @@ test("a job that waits says for what", () => {
   assert.match(waitingReason({ ...RUNNING, liveness: "silent" }), /never fails/);
   assert.equal(waitingReason(RUNNING), "");
   assert.equal(waitingReason({ state: "SUCCEEDED" }), "");
+});
+
+test("a waiting job has a place in the queue, if it is known", () => {
+  assert.equal(queuePlace({ state: "QUEUED", queue_position: 3, queue_length: 7 }), "3rd of 7 in the queue");
+  assert.equal(queuePlace({ state: "QUEUED" }), "");
 });
 
 test("progress, time and headline of a running job", () => {

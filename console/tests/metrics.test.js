@@ -1,16 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { groups, isLowerBetter, label, primary } from "../src/metrics.js";
+import { groups, isLoad, isLowerBetter, isResult, label, primary } from "../src/metrics.js";
 
-const YOLO = [
-  "train/box_loss",
-  "lr/pg0",
-  "lr/pg1",
-  "metrics/mAP50(B)",
-  "metrics/mAP50-95(B)",
-  "val/box_loss",
-  "system/gpu_utilisation",
-];
+const YOLO = ["train/box_loss", "lr/pg0", "lr/pg1", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "val/box_loss"];
 
 test("the primary metric is the one that people compare models by", () => {
   assert.equal(primary(YOLO), "metrics/mAP50-95(B)");
@@ -28,7 +20,6 @@ test("training and validation of one loss share a chart, and so do the learning 
     ["box_loss", "loss", ["train/box_loss", "val/box_loss"]],
     ["mAP50", "other", ["metrics/mAP50(B)"]],
     ["learning rate", "rate", ["lr/pg0", "lr/pg1"]],
-    ["gpu_utilisation", "system", ["system/gpu_utilisation"]],
   ]);
   assert.deepEqual(
     groups(["val/loss", "train/loss"])[0]?.lines.map((line) => [line.label, line.isValidation]),
@@ -45,4 +36,9 @@ test("of losses and errors, less is better", () => {
 
 test("labels leave out what every metric of a kind has", () => {
   assert.deepEqual(["metrics/mAP50(B)", "system/ram", "val/top1"].map(label), ["mAP50", "ram", "val/top1"]);
+});
+
+test("the load of the machine is no result of the training", () => {
+  assert.deepEqual(["system/cpu_percent", "val/top1"].map(isLoad), [true, false]);
+  assert.deepEqual(["system/cpu_percent", "lr/pg0", "val/top1"].map(isResult), [false, false, true]);
 });

@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";
-import { bodyOf, curlCommand, datasetName, parsed, quoted, stokerCommand, typedOf } from "../src/newjob.js";
+import {
+  bodyOf,
+  changesOf,
+  cloneCommand,
+  curlCommand,
+  datasetName,
+  parsed,
+  quoted,
+  stokerCommand,
+  typedOf,
+} from "../src/newjob.js";
 
 const FIELDS = [
   { name: "epochs", type: "integer" },
@@ -60,6 +70,36 @@ test("a job that is trained again fills the form with its own settings", () => {
     fields: [{ name: "epochs", text: "12" }],
     hyperparameters: [{ name: "scale", text: "[0.7,1]" }],
   });
+});
+
+test("a clone is sent what differs, and null for what was taken out; what the form does not show stays", () => {
+  const spec = {
+    ...{ framework: "timm", model_name: "resnet18", dataset_id: "cats", dataset_etag: "e1" },
+    ...{ epochs: 12, batch_size: 8, priority: "high", hyperparameters: { scale: [0.7, 1], mixup: 0.1, drop: 0.2 } },
+  };
+  const job = { ...spec, id: "j1", name: "one", spec };
+  const typed = typedOf(job, FIELDS);
+  const same = bodyOf(typed, FIELDS, []);
+  assert.deepEqual(changesOf(same, job, FIELDS), { dataset_etag: null });
+  const changed = {
+    ...typed,
+    name: "",
+    fields: [{ name: "epochs", text: "20" }],
+    hyperparameters: [
+      { name: "scale", text: "[0.7,1]" },
+      { name: "mixup", text: "0.3" },
+    ],
+  };
+  const changes = changesOf(bodyOf(changed, FIELDS, []), job, FIELDS);
+  assert.deepEqual(changes, {
+    ...{ epochs: 20, name: null, dataset_etag: null },
+    hyperparameters: { mixup: 0.3, drop: null },
+  });
+  assert.equal(cloneCommand("j1", changes), "");
+  assert.equal(
+    cloneCommand("j1", { epochs: 20, hyperparameters: { mixup: 0.3 } }).replace(/\s+\\?\s*/g, " "),
+    "stoker clone j1 --set epochs=20 --set mixup=0.3",
+  );
 });
 
 test("the commands mean the same in a shell", () => {

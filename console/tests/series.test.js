@@ -1,57 +1,51 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { axes, best, points, series, smooth } from "../src/series.js";
+import { axes, best, history, series, smooth } from "../src/series.js";
+
+const ALL = () => true;
 
 /**
- * @param {number} epoch
- * @param {Record<string, number>} metrics
+ * @param {(number | null)[]} epoch
+ * @param {Record<string, (number | null)[]>} metrics
+ * @param {(number | null)[]} [step]
  */
-function heartbeat(epoch, metrics, second = epoch) {
-  return { epoch, step: null, at: `2026-01-01T00:00:${String(second).padStart(2, "0")}Z`, metrics };
+function rows(epoch, metrics, step = epoch.map(() => null)) {
+  const time = epoch.map((_, row) => 1000 + row);
+  return history({ columns: { epoch, step, time, ...metrics }, rows: epoch.length });
 }
 
-test("points are the entries of a timeline that have metrics", () => {
-  const events = [{ kind: "state", metrics: null, epoch: null }, heartbeat(1, { loss: 2 }), heartbeat(2, {})];
-  assert.deepEqual(points(events), [heartbeat(1, { loss: 2 })]);
+test("several rows of one epoch are merged, the later values count, and what is missing is a gap", () => {
+  const own = rows([1, 1, 2, 2], { loss: [3, null, 2, 1.9], accuracy: [null, 0.5, null, null] });
+  const { x, columns } = series(own, "epoch", null, ALL);
+  assert.deepEqual(x, [1, 2]);
+  assert.deepEqual(columns.get("loss"), [3, 1.9]);
+  assert.deepEqual(columns.get("accuracy"), [0.5, null]);
 });
 
-test("an epoch that is trained again after a disruption counts with its later values", () => {
-  const all = [
-    heartbeat(1, { loss: 3 }),
-    heartbeat(2, { loss: 2 }),
-    heartbeat(2, { loss: 1.9 }, 9),
-    heartbeat(3, { loss: 1 }, 10),
-  ];
-  assert.deepEqual(series(all, "epoch"), { x: [1, 2, 3], columns: new Map([["loss", [3, 1.9, 1]]]) });
-});
-
-test("several heartbeats of one epoch are merged, and what is missing is a gap", () => {
-  const all = [heartbeat(1, { loss: 3 }), heartbeat(1, { accuracy: 0.5 }), heartbeat(2, { loss: Number.NaN })];
+test("only the chosen metrics have rows, so that the load of the machine adds no epoch", () => {
+  const own = rows([1, 2, null], { loss: [3, null, null], "system/cpu_percent": [null, 50, 60] });
   assert.deepEqual(
-    series(all, "epoch").columns,
-    new Map([
-      ["loss", [3, null]],
-      ["accuracy", [0.5, null]],
-    ]),
+    series(own, "epoch", null, (name) => name === "loss"),
+    { x: [1], columns: new Map([["loss", [3]]]) },
   );
+  const load = series(own, "time", "1970-01-01T00:16:40Z", (name) => name !== "loss");
+  assert.deepEqual(load, { x: [1, 2], columns: new Map([["system/cpu_percent", [50, 60]]]) });
 });
 
 test("the axis of time starts with the job, and steps are offered only if there are any", () => {
-  const all = [heartbeat(1, { loss: 3 }, 5), heartbeat(2, { loss: 2 }, 8)];
-  assert.deepEqual(series(all, "time", "2026-01-01T00:00:00Z").x, [5, 8]);
-  assert.deepEqual(axes(all), ["epoch", "time"]);
-  assert.deepEqual(axes(all.map((point) => ({ ...point, step: point.epoch * 10 }))), ["epoch", "step", "time"]);
+  const own = rows([1, 2], { loss: [3, 2] });
+  assert.deepEqual(series(own, "time", "1970-01-01T00:16:35Z", ALL).x, [5, 6]);
+  assert.deepEqual(series(own, "time", null, ALL).x, [0, 1]);
+  assert.deepEqual(axes([own]), ["epoch", "time"]);
+  assert.deepEqual(axes([own, rows([1, 2], {}, [10, 20])]), ["epoch", "step", "time"]);
 });
 
 test("the best value is the lowest of a loss and the highest of anything else", () => {
-  const all = [
-    heartbeat(1, { loss: 3, top1: 50 }),
-    heartbeat(2, { loss: 1, top1: 70 }),
-    heartbeat(3, { loss: 2, top1: 60 }),
-  ];
-  assert.deepEqual(best(all, "loss"), { name: "loss", value: 1, epoch: 2 });
-  assert.deepEqual(best(all, "top1"), { name: "top1", value: 70, epoch: 2 });
-  assert.equal(best(all, "mAP"), undefined);
+  const own = rows([1, 2, 3], { loss: [3, 1, 2], top1: [50, 70, 60], empty: [null, null, null] });
+  assert.deepEqual(best(own, "loss"), { name: "loss", value: 1, epoch: 2, last: 2 });
+  assert.deepEqual(best(own, "top1"), { name: "top1", value: 70, epoch: 2, last: 60 });
+  assert.equal(best(own, "empty"), undefined);
+  assert.equal(best(own, "mAP"), undefined);
 });
 
 test("smoothing keeps constants, gaps and the first value", () => {

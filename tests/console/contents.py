@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
+from tests.console import results
 from tests.console.site import Site
 
 #: what a stranger may call a job: it must be shown as text
@@ -53,7 +54,7 @@ def fill(site: Site) -> Contents:
         "tags": ["cats", "baseline"],
         "notes": "Images of 640 pixels.\nAs good as it gets.",
     }
-    succeeded = site.submit(spec={"epochs": 60, "batch_size": 16, **names}, planned=60)
+    succeeded = site.submit(spec={"epochs": 60, "batch_size": 16, **names}, planned=60, load=True)
     other = site.submit(spec={"epochs": 40, "batch_size": 64, "name": "Cats, large batch"}, planned=40, bad=0.2)
     failed = site.submit(
         planned=0, fail="3 of 812 label files cannot be read, such as labels/train/0007.txt: line 2 has 4 numbers"
@@ -70,6 +71,11 @@ def fill(site: Site) -> Contents:
     site.call("POST", f"/v1/jobs/{cancelled}/cancel", json={"message": "not needed any more"})
     running = site.submit(spec={"name": "Cats, tonight", "epochs": 60}, planned=25, of=60, wait=True)
     site.wait_for(running, "RUNNING", epoch=25)
+    stored = {succeeded: results.detection(), other: results.detection(epochs=(1, 20, 40), bad=0.2)}
+    for job_id, files in stored.items():
+        for name, content in files:
+            site.put(f"results/job-{job_id}/{name}", content)
+    site.put(f"checkpoints/job-{succeeded}/best.pt", b"weights")
     for name, image in images().items():
         site.put(f"results/job-{succeeded}/{name}", image)
     site.put(f"results/job-{succeeded}/dataset.json", json.dumps(REPORT).encode())

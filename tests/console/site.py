@@ -19,6 +19,9 @@ from tests.fixtures.environment import BUCKET, ROOT, eventually
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
+#: of the trainer `preset`: what is a job's default
+DECLARATION = {"fields": [{"name": "epochs", "type": "integer", "default": 100}]}
+
 
 class Site:
     """A running stack: its address, a token, and ways to make what the console shows."""
@@ -72,8 +75,10 @@ def site_running(home: Path) -> Iterator[Site]:
     trainers = home / "console-trainers.json"
     planned = [sys.executable, str(ROOT / "tests/console/trainer.py")]
     softmax = [sys.executable, str(ROOT / "examples/trainer-softmax/train.py")]
-    commands = {"planned": planned, "softmax": softmax}
-    trainers.write_text(json.dumps({name: {"command": {"train": words}} for name, words in commands.items()}))
+    commands = {"planned": {"train": planned, "predict": planned}, "softmax": {"train": softmax}}
+    registry: dict[str, Any] = {name: {"command": command} for name, command in commands.items()}
+    registry["preset"] = {"command": {"train": planned}, "declaration": DECLARATION}
+    trainers.write_text(json.dumps(registry))
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "STOKER_PORTS") if name in os.environ}
     environment = {
         **kept,

@@ -61,6 +61,7 @@ def test_a_job_is_trained_again_with_changes(opened: Open, contents: Contents, s
 
     job = site.call("GET", f"/v1/jobs/{page.url.rpartition('/')[2]}")
     assert (job["spec"]["batch_size"], job["spec"]["hyperparameters"]["planned"]) == (32, 2)
+    assert (job["cloned_from"], job["name"]) == (contents.other, "Dogs")
 
 
 def test_what_the_functions_refuse_is_shown_and_nothing_typed_is_lost(opened: Open, contents: Contents) -> None:

@@ -89,7 +89,7 @@ def test_a_job_shows_what_it_did_and_stored(opened: Open, contents: Contents) ->
     expect(page.get_by_text("60 of 60")).to_be_visible()
     expect(page.get_by_text("Best mAP50-95")).to_be_visible()
     expect(page.get_by_text("As good as it gets.")).to_be_visible()
-    image = page.get_by_role("img", name="confusion_matrix.png")
+    image = page.get_by_role("button", name="confusion_matrix.png").locator("img")
     image.scroll_into_view_if_needed()
     expect(image).to_have_js_property("naturalWidth", 320)
     expect(page.get_by_role("list").filter(has_text="Created")).to_contain_text("Succeeded")

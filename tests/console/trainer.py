@@ -1,8 +1,10 @@
 """A trainer for the console's tests: reports curves like those of YOLO, as HYPERPARAMETERS plan them.
 
-``planned`` (epochs), ``of`` (how many they are of), ``apart`` (seconds between them), ``wait`` (after them, until it is stopped), ``fail`` (the message of its end), ``bad`` (how much worse than usual).
+``planned`` (epochs), ``of`` (how many they are of), ``apart`` (seconds between them), ``wait`` (after them, until it is stopped), ``fail`` (the message of its end), ``bad`` (how much worse than usual), ``load`` (report the machine's load, too).
+With ``TASK=predict`` it predicts one box for each image of its dataset.
 """
 
+import io
 import json
 import math
 import os
@@ -10,6 +12,7 @@ import signal
 import sys
 import time
 import urllib.request
+import zipfile
 from typing import Any
 
 PLAN: dict[str, Any] = json.loads(os.environ["HYPERPARAMETERS"])
@@ -43,9 +46,47 @@ def metrics(epoch: int, epochs: int) -> dict[str, float]:
     }
 
 
+def load(epoch: int) -> dict[str, float]:
+    """Return the load of a machine with two GPUs."""
+    wave = math.sin(epoch / 4)
+    return {
+        "system/cpu_percent": 62 + 20 * wave,
+        "system/ram_bytes": 9e9 + epoch * 2e7,
+        "system/data_wait_percent": 6 + 4 * wave,
+        "system/gpu0_percent": 91 - 6 * wave,
+        "system/gpu1_percent": 88 + 6 * wave,
+        "system/gpu0_memory_bytes": 21e9,
+        "system/gpu1_memory_bytes": 20.5e9,
+    }
+
+
+def predict() -> int:
+    """Store predictions.jsonl, and return how many images there are."""
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=os.environ["MINIO_ENDPOINT"],
+        aws_access_key_id=os.environ["MINIO_ACCESS_KEY"],
+        aws_secret_access_key=os.environ["MINIO_SECRET_KEY"],
+        region_name="us-east-1",
+    )
+    bucket = os.environ["STORAGE_BUCKET"]
+    dataset = client.get_object(Bucket=bucket, Key=f"datasets/{os.environ['DATASET_ID']}.zip")["Body"].read()
+    box = {"class": 0, "name": "cat", "confidence": 0.87, "xyxy": [32, 24, 160, 120]}
+    with zipfile.ZipFile(io.BytesIO(dataset)) as archive:
+        lines = [json.dumps({"file": name, "width": 320, "height": 240, "boxes": [box]}) for name in archive.namelist()]
+    key = f"results/job-{os.environ['JOB_ID']}/predictions.jsonl"
+    client.put_object(Bucket=bucket, Key=key, Body="\n".join(lines).encode())
+    return len(lines)
+
+
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     attempt = call("event", {"type": "started"})["attempt"]
+    if os.environ["TASK"] == "predict":
+        call("done", {"status": "SUCCEEDED", "metrics": {"images": predict()}, "attempt": attempt})
+        return
     epochs = int(PLAN.get("planned", 0))
     total = int(PLAN.get("of", epochs))
     for epoch in range(1, epochs + 1):
@@ -53,7 +94,7 @@ def main() -> None:
             "epoch": epoch,
             "epochs": total,
             "step": epoch * 20,
-            "metrics": metrics(epoch, total),
+            "metrics": metrics(epoch, total) | (load(epoch) if PLAN.get("load") else {}),
             "attempt": attempt,
         }
         call("heartbeat", beat | {"eta_seconds": (total - epoch) * 2.0})

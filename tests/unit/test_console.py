@@ -72,7 +72,7 @@ def test_the_policy_allows_our_own_files_and_the_storage_only(client: Any) -> No
         "script-src": "'self'",
         "style-src": "'self'",
         "connect-src": "'self' http://127.0.0.1:9",
-        "img-src": "'self' http://127.0.0.1:9",
+        "img-src": "'self' blob: http://127.0.0.1:9",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
@@ -91,4 +91,4 @@ def test_a_public_endpoint_of_the_storage_is_the_one_that_browsers_reach(
     environment.setenv("STORAGE_PUBLIC_ENDPOINT", "https://files.example.com/path")
     forget()
 
-    assert "img-src 'self' https://files.example.com;" in client.get("/").headers["Content-Security-Policy"]
+    assert "img-src 'self' blob: https://files.example.com;" in client.get("/").headers["Content-Security-Policy"]

@@ -3,24 +3,31 @@ import { get } from "../api.js";
 import { bytes } from "../format.js";
 import { html } from "../html.js";
 import { isOpen } from "../jobs.js";
+import { Lightbox } from "../parts/lightbox.js";
 import { usePoll } from "../polling.js";
 
 const SECONDS = 15;
 const IMAGE = /\.(png|jpe?g|webp|gif)$/i;
 /** Links are valid for an hour: until then, an object keeps its link, so that browsers do not load it again. */
 const LINK_MILLISECONDS = 50 * 60 * 1000;
+/** How often new links are asked for at most, because others are refused. */
+const RENEWAL_MILLISECONDS = 30 * 1000;
+/** What has a section of its own. */
+const ELSEWHERE = /\/samples\/images\//;
 
 /** @typedef {{ key: string, size_bytes: number, url: string }} Artifact */
+/** @typedef {{ artifacts: Artifact[], error: string, renew: () => void }} Stored  renew: a link was refused */
 
 /**
  * Follows what a job has stored.
  * @param {import("../jobs.js").Job | null} job
- * @returns {{ artifacts: Artifact[], error: string }}
+ * @returns {Stored}
  */
 export function useArtifacts(job) {
   const [artifacts, setArtifacts] = useState(/** @type {Artifact[]} */ ([]));
   const [links] = useState(/** @type {Map<string, { url: string, at: number }>} */ (new Map()));
   const [error, setError] = useState("");
+  const [renewedAt, setRenewedAt] = useState(0);
   const isRunning = job !== null && isOpen(job);
 
   usePoll(
@@ -35,9 +42,14 @@ export function useArtifacts(job) {
     },
     SECONDS,
     (reason) => setError(String(/** @type {any} */ (reason).message)),
-    [job?.id, isRunning],
+    [job?.id, isRunning, renewedAt],
   );
-  return { artifacts, error };
+  const renew = () => {
+    if (Date.now() - renewedAt < RENEWAL_MILLISECONDS) return;
+    links.clear();
+    setRenewedAt(Date.now());
+  };
+  return { artifacts, error, renew };
 }
 
 /**
@@ -67,20 +79,31 @@ function kept(links, { key, size_bytes, url }) {
   return url;
 }
 
-/** @param {{ artifacts: Artifact[], id: string }} props */
-export function Images({ artifacts, id }) {
-  const images = artifacts.filter((artifact) => IMAGE.test(artifact.key));
+/** @param {{ stored: Stored, id: string }} props */
+export function Images({ stored, id }) {
+  const [open, setOpen] = useState(/** @type {number | null} */ (null));
+  const images = stored.artifacts.filter(({ key }) => IMAGE.test(key) && !ELSEWHERE.test(key));
+  const large = open === null ? undefined : images[open];
   if (!images.length) return null;
   return html`<section>
     <h2>Images</h2>
-    <div class="gallery">
+    <ul class="gallery">
       ${images.map(
-        (image) => html`<figure key=${image.key}>
-          <a href=${image.url} target="_blank" rel="noreferrer"><img src=${image.url} alt=${shortName(image.key, id)} loading="lazy" /></a>
-          <figcaption>${shortName(image.key, id)}</figcaption>
-        </figure>`,
+        (image, index) => html`<li key=${image.key}>
+          <button type="button" onClick=${() => setOpen(index)}>
+            <img src=${image.url} alt="" loading="lazy" onError=${stored.renew} />
+            <span>${shortName(image.key, id)}</span>
+          </button>
+        </li>`,
       )}
-    </div>
+    </ul>
+    ${
+      large &&
+      open !== null &&
+      html`<${Lightbox} title=${shortName(large.key, id)} index=${open} count=${images.length} move=${setOpen} close=${() => setOpen(null)}>
+        <img src=${large.url} alt=${shortName(large.key, id)} onError=${stored.renew} />
+      <//>`
+    }
   </section>`;
 }
 

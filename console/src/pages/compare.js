@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { get } from "../api.js";
-import { eventsAfter } from "../events.js";
+import { Side } from "../compare/side.js";
 import { number, setting } from "../format.js";
 import { html } from "../html.js";
 import { isOpen, timing, title } from "../jobs.js";
@@ -13,10 +13,13 @@ import { State } from "../parts/state.js";
 import { isDark } from "../parts/theme.js";
 import { JOB_SECONDS, usePoll } from "../polling.js";
 import { Link, query } from "../router.js";
-import { best, points } from "../series.js";
+import { best, history } from "../series.js";
 
 /** @typedef {import("../jobs.js").Job} Job */
-/** @typedef {{ job: Job, events: any[] }} Loaded */
+/** @typedef {{ job: Job, columns: any, history: import("../series.js").History }} Loaded */
+
+/** As many rows of metrics of each job as a chart can show. */
+const POINTS = 1000;
 
 /** Several jobs side by side: curves, results, and the settings that differ. */
 export function Compare() {
@@ -34,9 +37,10 @@ export function Compare() {
           const before = last.get(id);
           if (before && !isOpen(before.job)) return before;
           const job = await get(`/v1/jobs/${id}`, abort);
-          const { added } = await eventsAfter(id, before?.events.at(-1)?.id ?? 0, abort);
-          hasChanged ||= job !== before?.job || added.length > 0;
-          return { job, events: [...(before?.events ?? []), ...added] };
+          const columns = await get(`/v1/jobs/${id}/metrics?points=${POINTS}`, abort);
+          if (before && job === before.job && columns === before.columns) return before;
+          hasChanged = true;
+          return { job, columns, history: history(columns) };
         }),
       );
       setError("");
@@ -56,10 +60,10 @@ export function Compare() {
   const place = places(ids);
   const runs = useMemo(
     () =>
-      shown.map(({ job, events }) => ({
+      shown.map(({ job, history: own }) => ({
         label: nameIn(job, shown),
         place: place.get(job.id) ?? 0,
-        points: points(events),
+        history: own,
         startedAt: job.started_at,
       })),
     [loaded, key],
@@ -78,6 +82,7 @@ export function Compare() {
       shown.length > 0 &&
       html`<${Results} shown=${shown} colour=${(/** @type {string} */ id) => palette[place.get(id) ?? 0]} />
         <section><h2>Training</h2><${Curves} runs=${runs} /></section>
+        <${Side} jobs=${shown.map(({ job }) => ({ job, name: nameIn(job, shown), colour: palette[place.get(job.id) ?? 0] ?? "" }))} />
         <${Differences} shown=${shown} />`
     }`;
 }
@@ -93,12 +98,11 @@ function nameIn(job, shown) {
 
 /** @param {{ shown: Loaded[], colour: (id: string) => string | undefined }} props */
 function Results({ shown, colour }) {
-  const all = shown.map(({ events }) => points(events));
-  const names = [...new Set(all.flat().flatMap((point) => Object.keys(point.metrics)))];
-  const rows = names.filter(isResult).map((name) => ({ name, values: all.map((own) => best(own, name)?.value) }));
+  const names = [...new Set(shown.flatMap((one) => [...one.history.metrics.keys()]))];
+  const rows = names.filter(isResult).map((name) => ({ name, tops: shown.map((one) => best(one.history, name)) }));
   return html`<section>
     <h2>Results</h2>
-    <div class="table-box">
+    <div class="table-box" tabindex="0" role="region" aria-label="Results">
       <table class="compared">
         <caption class="hidden">The best value of each metric, by job</caption>
         <thead>
@@ -115,9 +119,14 @@ function Results({ shown, colour }) {
           <tr><th scope="row">state</th>${shown.map(({ job }) => html`<td key=${job.id}><${State} job=${job} /></td>`)}</tr>
           <tr><th scope="row">time</th>${shown.map(({ job }) => html`<td key=${job.id}>${timing(job, now.value)}</td>`)}</tr>
           ${rows.map(
-            ({ name, values }) => html`<tr key=${name}>
+            ({ name, tops }) => html`<tr key=${name}>
               <th scope="row">best ${label(name)}</th>
-              ${values.map((value) => html`<td class=${isBest(name, value, values) ? "best" : undefined}>${number(value)}</td>`)}
+              ${tops.map(
+                (top) => html`<td class=${isBest(name, top, tops) ? "best" : undefined}>
+                  <span>${number(top?.value)}</span>
+                  ${top && top.last !== top.value && html` <span class="sub last">last ${number(top.last)}</span>`}
+                </td>`,
+              )}
             </tr>`,
           )}
         </tbody>
@@ -128,13 +137,13 @@ function Results({ shown, colour }) {
 
 /**
  * @param {string} name
- * @param {number | undefined} value
- * @param {(number | undefined)[]} values
+ * @param {import("../series.js").Best | undefined} top
+ * @param {(import("../series.js").Best | undefined)[]} tops
  */
-function isBest(name, value, values) {
-  const numbers = values.filter((other) => other !== undefined);
-  if (value === undefined || new Set(numbers).size < 2) return false;
-  return value === (isLowerBetter(name) ? Math.min(...numbers) : Math.max(...numbers));
+function isBest(name, top, tops) {
+  const values = tops.flatMap((other) => (other ? [other.value] : []));
+  if (!top || new Set(values).size < 2) return false;
+  return top.value === (isLowerBetter(name) ? Math.min(...values) : Math.max(...values));
 }
 
 /** The settings; only those that differ, unless all are asked for. */
@@ -150,7 +159,7 @@ function Differences(/** @type {{ shown: Loaded[] }} */ { shown }) {
     <label class="check"><input type="checkbox" checked=${areAll} onChange=${() => setAll(!areAll)} /> Also those that are equal</label>
     ${
       visible.length
-        ? html`<div class="table-box">
+        ? html`<div class="table-box" tabindex="0" role="region" aria-label="Settings">
             <table class="compared">
               <thead><tr><td></td>${shown.map(({ job }) => html`<th scope="col" key=${job.id}>${nameIn(job, shown)}</th>`)}</tr></thead>
               <tbody>

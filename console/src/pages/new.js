@@ -2,7 +2,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { change, get } from "../api.js";
 import { setting } from "../format.js";
 import { html } from "../html.js";
-import { bodyOf, curlCommand, stokerCommand, typedOf } from "../newjob.js";
+import { bodyOf, changesOf, cloneCommand, curlCommand, stokerCommand, typedOf } from "../newjob.js";
 import { DropZone } from "../parts/dropzone.js";
 import { Link, open, query } from "../router.js";
 import { allows } from "../session.js";
@@ -34,6 +34,7 @@ export function NewJob() {
   const [typed, setTyped] = useState(/** @type {Parameters<typeof bodyOf>[0]} */ (EMPTY));
   const [error, setError] = useState("");
   const [isBusy, setBusy] = useState(false);
+  const [original, setOriginal] = useState(/** @type {import("../jobs.js").Job | null} */ (null));
   const from = query.value.get("from");
 
   useEffect(() => {
@@ -42,6 +43,7 @@ export function NewJob() {
       setFrameworks(loaded.frameworks);
       setDatasets(loaded.datasets);
       setTyped(loaded.typed);
+      setOriginal(loaded.job);
     }, fail);
   }, [from]);
 
@@ -53,13 +55,16 @@ export function NewJob() {
   const fields = [...fieldsOf(declared), GPUS];
   const options = (declared?.options ?? []).filter(({ tasks }) => !tasks?.length || tasks.includes("train"));
   const { body, mistake } = useMemo(() => attempt(typed, fields, options), [typed, declared]);
+  const changes = body && original ? changesOf(body, original, fields) : null;
 
   async function submit(/** @type {Event} */ event) {
     event.preventDefault();
     setBusy(true);
     setError("");
     try {
-      const job = await change("POST", "/v1/jobs", body);
+      const job = await (original
+        ? change("POST", `/v1/jobs/${original.id}/clone`, changes)
+        : change("POST", "/v1/jobs", body));
       open(`/jobs/${job.id}`);
     } catch (reason) {
       fail(/** @type {Error} */ (reason));
@@ -115,7 +120,7 @@ export function NewJob() {
         ${(mistake || error) && html`<p class="error" role="alert">${mistake || error}</p>`}
         <button type="submit" class="primary" disabled=${isBusy || Boolean(mistake)}>Start the job</button>
       </form>
-      ${body && html`<${Commands} body=${body} />`}
+      ${body && html`<${Commands} body=${body} original=${original} changes=${changes} />`}
     </div>`;
 }
 
@@ -133,7 +138,7 @@ async function load(from, dataset) {
   const frameworks = declared.frameworks;
   const fields = fieldsOf(frameworks.find(({ framework }) => framework === job?.framework));
   const typed = job ? typedOf(job, fields) : { ...EMPTY, dataset, framework: frameworks[0]?.framework ?? "" };
-  return { frameworks, datasets: listed.datasets.map((/** @type {any} */ one) => one.name), typed };
+  return { job, frameworks, datasets: listed.datasets.map((/** @type {any} */ one) => one.name), typed };
 }
 
 /** @param {Framework | undefined} declared */
@@ -208,11 +213,22 @@ function Hyperparameters({ options, settings, change: set }) {
   </div>`;
 }
 
-/** The same request as commands. */
-function Commands(/** @type {{ body: import("../newjob.js").Body }} */ { body }) {
+/**
+ * The same request as commands.
+ * @param {{
+ *   body: import("../newjob.js").Body, original: import("../jobs.js").Job | null,
+ *   changes: import("../newjob.js").Body | null
+ * }} props
+ */
+function Commands({ body, original, changes }) {
+  const isClone = original && changes;
+  const command = isClone ? cloneCommand(original.id, changes) : stokerCommand(body);
+  const curl = isClone
+    ? curlCommand(changes, location.origin, `/v1/jobs/${original.id}/clone`)
+    : curlCommand(body, location.origin);
   return html`<section aria-label="The same as a command">
     <h2>The same as a command</h2>
-    <pre class="command" tabindex="0">${stokerCommand(body)}</pre>
-    <pre class="command" tabindex="0">${curlCommand(body, location.origin)}</pre>
+    ${command && html`<pre class="command" tabindex="0">${command}</pre>`}
+    <pre class="command" tabindex="0">${curl}</pre>
   </section>`;
 }

@@ -1,25 +1,19 @@
-import { useEffect, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { plural } from "../format.js";
 import { html } from "../html.js";
-import { storedText } from "../stored.js";
+import { useStored } from "../stored.js";
 
 /** How many names are shown before the rest is counted. */
 const SHOWN = 12;
 
 /** What the trainer found in the dataset: its splits and classes, what it guessed, and what it left out. */
-export function DatasetReport(/** @type {{ artifacts: import("./artifacts.js").Artifact[] }} */ { artifacts }) {
-  const stored = artifacts.find((artifact) => artifact.key.endsWith("/dataset.json"));
-  const [report, setReport] = useState(/** @type {any} */ (null));
-
-  useEffect(() => {
-    if (!stored) return;
-    const abort = new AbortController();
-    // Where the bucket does not allow it, the report is still among the artifacts.
-    storedText(stored.url, abort.signal)
-      .then((text) => setReport(JSON.parse(text)))
-      .catch(() => {});
-    return () => abort.abort();
-  }, [stored?.url]);
+export function DatasetReport(/** @type {{ stored: import("./artifacts.js").Stored }} */ { stored }) {
+  // Where the bucket does not allow it, the report is still among the artifacts.
+  const text = useStored(
+    stored.artifacts.find(({ key }) => key.endsWith("/dataset.json")),
+    stored.renew,
+  );
+  const report = useMemo(() => (text === null ? null : JSON.parse(text)), [text]);
 
   if (!report) return null;
   const { classes = [], guesses = [], problems = [], duplicate_count: duplicates = 0 } = report;

@@ -3,56 +3,63 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
-import { duration, number } from "../format.js";
+import { PLAIN } from "../axes.js";
 import { html } from "../html.js";
 import { isDark } from "./theme.js";
 
-/** @typedef {import("../series.js").Axis} Axis */
+/** @typedef {import("../axes.js").AxisKind} AxisKind */
+/** @typedef {import("../axes.js").Unit} Unit */
 /** @typedef {{ label: string, values: (number | null)[], raw?: (number | null)[], colour: string, isDashed?: boolean }} Curve */
 /** @typedef {{ from: number, to: number } | null} Zoom */
 
+/** The height of a plot in pixels; the style sheet has the same. */
 const HEIGHT = 200;
+const SMALL_HEIGHT = 120;
 const FONT = "12px system-ui, sans-serif";
 const DASH = [6, 4];
 /** The colour of unsmoothed values: the curve's own, with this alpha. */
 const FAINT = "55";
-/** @type {Record<Axis, string>} */
-const AXIS_WORDS = { epoch: "Epoch", step: "Step", time: "Time" };
 
 /**
  * @param {{
- *   title: string, x: number[], curves: Curve[], axis: Axis, zoom: import("@preact/signals").Signal<Zoom>, isShort: boolean
+ *   title: string, x: number[], curves: Curve[], axis: AxisKind, zoom: import("@preact/signals").Signal<Zoom>,
+ *   unit?: Unit, isShort?: boolean, isSmall?: boolean
  * }} props  isShort: a legend elsewhere names the colours
  */
-export function Chart({ title, x, curves, axis, zoom, isShort }) {
+export function Chart({ title, x, curves, axis, zoom, unit = PLAIN, isShort, isSmall }) {
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const readouts = useRef(/** @type {(HTMLElement | null)[]} */ ([]));
   const plot = useRef(/** @type {uPlot | null} */ (null));
   const latest = useRef(curves);
   latest.current = curves;
   const shape = JSON.stringify([
-    axis,
+    axis.title,
     isDark.value,
     curves.map((curve) => [curve.colour, curve.isDashed, Boolean(curve.raw)]),
   ]);
   const range = zoom.value;
+  const height = isSmall ? SMALL_HEIGHT : HEIGHT;
 
   /** @param {number | null | undefined} index */
   function readOut(index) {
     latest.current.forEach((curve, place) => {
       const value = index === null || index === undefined ? lastOf(curve.values) : curve.values[index];
       const element = readouts.current[place];
-      if (element) element.textContent = number(value) || "–";
+      if (element) element.textContent = unit.format(value) || "–";
     });
   }
 
   useEffect(() => {
     if (!box.current) return;
     const element = box.current;
-    const drawn = new uPlot(options(element.clientWidth, curves, axis, zoom, readOut), data(x, curves), element);
+    const drawn = new uPlot(
+      options({ width: element.clientWidth, height, curves, axis, unit, zoom, readOut }),
+      data(x, curves),
+      element,
+    );
     plot.current = drawn;
     applyZoom(drawn, zoom.value);
-    const resized = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: HEIGHT }));
+    const resized = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height }));
     resized.observe(element);
     return () => {
       resized.disconnect();
@@ -72,7 +79,7 @@ export function Chart({ title, x, curves, axis, zoom, isShort }) {
     if (plot.current) applyZoom(plot.current, range);
   }, [range]);
 
-  return html`<figure class="chart">
+  return html`<figure class=${isSmall ? "chart small" : "chart"}>
     <figcaption>
       <h3>${title}</h3>
       <ul class="readout">
@@ -87,8 +94,8 @@ export function Chart({ title, x, curves, axis, zoom, isShort }) {
         )}
       </ul>
     </figcaption>
-    <div class="plot" ref=${box} role="img" aria-label=${describe(title, curves)} />
-    <${Table} title=${title} x=${x} curves=${curves} axis=${axis} />
+    <div class="plot" ref=${box} role="img" aria-label=${describe(title, curves, unit)} />
+    <${Table} title=${title} x=${x} curves=${curves} axis=${axis} unit=${unit} />
   </figure>`;
 }
 
@@ -99,8 +106,8 @@ export function Swatch({ colour, isDashed }) {
   </svg>`;
 }
 
-/** @param {{ title: string, x: number[], curves: Curve[], axis: Axis }} props */
-function Table({ title, x, curves, axis }) {
+/** @param {{ title: string, x: number[], curves: Curve[], axis: AxisKind, unit: Unit }} props */
+function Table({ title, x, curves, axis, unit }) {
   const [isOpen, setOpen] = useState(false);
   return html`<details class="data" onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}>
     <summary>Table<span class="hidden"> of ${title}</span></summary>
@@ -109,13 +116,13 @@ function Table({ title, x, curves, axis }) {
       html`<div class="scroll" tabindex="0" role="region" aria-label=${`Table of ${title}`}>
         <table>
           <thead>
-            <tr><th scope="col">${AXIS_WORDS[axis]}</th>${curves.map((curve) => html`<th scope="col">${curve.label}</th>`)}</tr>
+            <tr><th scope="col">${axis.title}</th>${curves.map((curve) => html`<th scope="col">${curve.label}</th>`)}</tr>
           </thead>
           <tbody>
             ${x.map(
               (place, row) => html`<tr key=${place}>
-                <th scope="row">${place_(place, axis)}</th>
-                ${curves.map((curve) => html`<td>${number((curve.raw ?? curve.values)[row])}</td>`)}
+                <th scope="row">${axis.format(place)}</th>
+                ${curves.map((curve) => html`<td>${unit.format((curve.raw ?? curve.values)[row])}</td>`)}
               </tr>`,
             )}
           </tbody>
@@ -123,14 +130,6 @@ function Table({ title, x, curves, axis }) {
       </div>`
     }
   </details>`;
-}
-
-/**
- * @param {number} place
- * @param {Axis} axis
- */
-function place_(place, axis) {
-  return axis === "time" ? duration(place) : number(place);
 }
 
 /** @param {(number | null)[]} values */
@@ -141,11 +140,12 @@ function lastOf(values) {
 /**
  * @param {string} title
  * @param {Curve[]} curves
+ * @param {Unit} unit
  */
-function describe(title, curves) {
+function describe(title, curves, unit) {
   const parts = curves.map((curve) => {
     const first = curve.values.find((value) => value !== null);
-    return `${curve.label} from ${number(first)} to ${number(lastOf(curve.values))}`;
+    return `${curve.label} from ${unit.format(first)} to ${unit.format(lastOf(curve.values))}`;
   });
   return `Chart of ${title}: ${parts.join("; ")}. The table below has all values.`;
 }
@@ -171,25 +171,24 @@ function applyZoom(drawn, zoom) {
 }
 
 /**
- * @param {number} width
- * @param {Curve[]} curves
- * @param {Axis} axis
- * @param {import("@preact/signals").Signal<Zoom>} zoom
- * @param {(index: number | null | undefined) => void} readOut
+ * @param {{
+ *   width: number, height: number, curves: Curve[], axis: AxisKind, unit: Unit,
+ *   zoom: import("@preact/signals").Signal<Zoom>, readOut: (index: number | null | undefined) => void
+ * }} parts
  * @returns {uPlot.Options}
  */
-function options(width, curves, axis, zoom, readOut) {
+function options({ width, height, curves, axis, unit, zoom, readOut }) {
   const style = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
   const grid = { stroke: colour("--grid"), width: 1 };
   const common = { stroke: colour("--muted"), font: FONT, grid, ticks: { ...grid, size: 4 } };
   return {
     width,
-    height: HEIGHT,
+    height,
     padding: [8, 12, 0, 0],
     legend: { show: false },
     cursor: {
-      sync: { key: "charts", setSeries: false },
+      sync: { key: axis.sync, setSeries: false },
       drag: { x: true, y: false, setScale: false },
       points: { size: 7 },
       bind: {
@@ -199,21 +198,22 @@ function options(width, curves, axis, zoom, readOut) {
         },
       },
     },
-    scales: { x: { time: false }, y: {} },
+    scales: { x: { time: false }, y: rangeOf(unit) },
     axes: [
       {
         ...common,
-        values: (_, splits) => splits.map((value) => (value === null ? "" : place_(value, axis))),
-        incrs:
-          axis === "time"
-            ? undefined
-            : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7],
+        values: (_, splits) => splits.map((value) => (value === null ? "" : axis.format(value))),
+        incrs: axis.isWhole
+          ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7]
+          : undefined,
         size: 28,
       },
       {
         ...common,
-        size: 56,
-        values: (_, splits) => splits.map((value) => (value === null ? "" : String(Number(value.toPrecision(6))))),
+        incrs: unit.steps,
+        size: unit === PLAIN ? 56 : 68,
+        space: height / 5,
+        values: (_, splits) => splits.map((value) => (value === null ? "" : tick(value, unit))),
       },
     ],
     series: [
@@ -236,4 +236,22 @@ function options(width, curves, axis, zoom, readOut) {
       ],
     },
   };
+}
+
+/**
+ * Returns the limits of the y axis: those of the unit, and wider where values are.
+ * @param {Unit} unit
+ * @returns {uPlot.Scale}
+ */
+function rangeOf({ least, most }) {
+  if (least === undefined) return {};
+  return { range: (_, low, high) => [Math.min(least, low ?? least), Math.max(most ?? (high ?? 1) * 1.05, high ?? 1)] };
+}
+
+/**
+ * @param {number} value
+ * @param {Unit} unit
+ */
+function tick(value, unit) {
+  return unit === PLAIN || unit.most === 1 ? String(Number(value.toPrecision(6))) : unit.format(value);
 }

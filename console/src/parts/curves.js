@@ -2,30 +2,27 @@
 
 import { useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
+import { OF_TRAINING } from "../axes.js";
 import { html } from "../html.js";
-import { groups } from "../metrics.js";
+import { groups, isLoad } from "../metrics.js";
 import { colours } from "../palette.js";
 import { axes, series, smooth } from "../series.js";
 import { Chart, Swatch } from "./chart.js";
 import { isDark } from "./theme.js";
 
 /** @typedef {import("../series.js").Axis} Axis */
-/** @typedef {import("../series.js").Point} Point */
-/** @typedef {{ label: string, place: number, points: Point[], startedAt: string | null }} Run */
-
-const AXIS_WORDS = { epoch: "Epoch", step: "Step", time: "Time" };
+/** @typedef {{ label: string, place: number, history: import("../series.js").History, startedAt: string | null }} Run */
 
 /** @param {{ runs: Run[] }} props */
 export function Curves({ runs }) {
   const axis = useSignal(/** @type {Axis} */ ("epoch"));
   const smoothing = useSignal(0);
   const zoom = useSignal(/** @type {import("./chart.js").Zoom} */ (null));
-  const all = useMemo(() => runs.flatMap((run) => run.points), [runs]);
+  const choices = useMemo(() => axes(runs.map((run) => run.history)), [runs]);
   const charts = useMemo(
     () => chartsOf(runs, axis.value, smoothing.value, colours(isDark.value)),
     [runs, axis.value, smoothing.value, isDark.value],
   );
-  if (!all.length) return null;
 
   const choose = (/** @type {Axis} */ chosen) => {
     axis.value = chosen;
@@ -35,10 +32,10 @@ export function Curves({ runs }) {
     <div class="toolbar">
       <fieldset class="choice">
         <legend>Over</legend>
-        ${axes(all).map(
+        ${choices.map(
           (choice) => html`<label key=${choice}>
             <input type="radio" name="axis" checked=${axis.value === choice} onChange=${() => choose(choice)} />
-            <span>${AXIS_WORDS[choice]}</span>
+            <span>${OF_TRAINING[choice].title}</span>
           </label>`,
         )}
       </fieldset>
@@ -67,15 +64,13 @@ export function Curves({ runs }) {
         )}
       </ul>`
     }
-    ${charts.map(
-      ({ section, charts: own }) => html`<div class="grid" key=${section}>
-        ${own.map(
-          ({ title, x, curves }) =>
-            html`<${Chart} key=${title} title=${title} x=${x} curves=${curves} axis=${axis.value} zoom=${zoom}
-              isShort=${runs.length > 1} />`,
-        )}
-      </div>`,
-    )}
+    <div class="grid">
+      ${charts.map(
+        ({ title, x, curves }) =>
+          html`<${Chart} key=${title} title=${title} x=${x} curves=${curves} axis=${OF_TRAINING[axis.value]} zoom=${zoom}
+            isShort=${runs.length > 1} />`,
+      )}
+    </div>
   </div>`;
 }
 
@@ -86,12 +81,11 @@ export function Curves({ runs }) {
  * @param {string[]} palette
  */
 function chartsOf(runs, axis, smoothing, palette) {
-  const all = runs.map((run) => series(run.points, axis, run.startedAt));
+  const all = runs.map((run) => series(run.history, axis, run.startedAt, (name) => !isLoad(name)));
   const x = [...new Set(all.flatMap((one) => one.x))].sort((a, b) => a - b);
   const columns = all.map((one) => spread(one, x));
   const names = [...new Set(all.flatMap((one) => [...one.columns.keys()]))];
-  const sections = { training: /** @type {any[]} */ ([]), system: /** @type {any[]} */ ([]) };
-  for (const group of groups(names)) {
+  return groups(names).map((group) => {
     const curves = group.lines.flatMap((line, number) =>
       runs.flatMap((run, index) => {
         const values = columns[index]?.get(line.name);
@@ -106,11 +100,8 @@ function chartsOf(runs, axis, smoothing, palette) {
         };
       }),
     );
-    sections[group.section === "system" ? "system" : "training"].push({ title: group.title, x, curves });
-  }
-  return Object.entries(sections)
-    .filter(([, charts]) => charts.length)
-    .map(([section, charts]) => ({ section, charts }));
+    return { title: group.title, x, curves };
+  });
 }
 
 /** @param {import("../metrics.js").Group} group */
