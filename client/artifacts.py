@@ -2,6 +2,7 @@
 
 from client.api import Api, Json, call
 from client.errors import invalid
+from client.show import FINAL
 
 _PAGES = 1000
 
@@ -33,7 +34,8 @@ def best_weights(api: Api, job: Json) -> Json:
         raise invalid(f"job {job['id']} is a {job['task']} job; name a training")
     key = f"checkpoints/job-{job['id']}/best.pt"
     if key not in {artifact["key"] for artifact in artifacts_of(api, job["id"])}:
-        raise invalid(f"job {job['id']} is {job['state']} and has stored no best.pt; name another training")
+        fix = "name another training" if job["state"] in FINAL else f"wait for it: stoker watch {job['id']}"
+        raise invalid(f"job {job['id']} is {job['state']} and has stored no best.pt; {fix}")
     model = {name: job[name] for name in ("framework", "model_name")}
     settings = {name: job["spec"][name] for name in ("image_size", "device", "workers") if name in job["spec"]}
     return model | settings | {"task": "predict", "checkpoint_key": key}

@@ -10,7 +10,7 @@ from typing import Any
 import platformdirs
 
 from client import home
-from client.errors import CallError, invalid
+from client.errors import CallError, invalid, writing
 
 LOCAL = "local"
 #: a token is renewed this long before it expires
@@ -69,7 +69,10 @@ def write(configuration: Configuration) -> None:
     folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     part = folder() / "config.part"
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    with (
+        writing(folder() / "config.json"),
+        os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file,
+    ):
         json.dump(asdict(configuration), file, indent=2, sort_keys=True)
     part.replace(folder() / "config.json")
 

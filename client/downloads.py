@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from client import show
 from client.api import Api, Json
 from client.artifacts import artifacts_of
-from client.errors import CallError, UnavailableError, invalid
+from client.errors import CallError, UnavailableError, invalid, writing
 from client.transfer_bar import TransferBar
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def _one(http: "httpx.Client", links: _Links, artifact: Json, path: Path, bar: T
                 bar.add(artifact["size_bytes"], is_old=True)
                 return
             part = part_path(path, etag)
-            _receive(http, url, part, artifact["size_bytes"], bar)
+            with writing(path):
+                _receive(http, url, part, artifact["size_bytes"], bar)
             if not bar.is_stopped:
                 part.replace(path)
                 os.utime(path, ns=(modified_ns, modified_ns))

@@ -4,6 +4,9 @@ Exit codes: 0 done, 1 refused or the job did not succeed, 2 wrong usage, 65 the 
 does not respond, 77 not permitted, 130 interrupted.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
@@ -25,6 +28,17 @@ class UnavailableError(CallError):
     def __init__(self, line: str, problem: Json | None = None, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(line, problem, exit_code=UNAVAILABLE)
         self.retry_after_seconds = retry_after_seconds
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Give an error of writing, such as a full disk, the name of the file, which the system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def invalid(line: str) -> CallError:

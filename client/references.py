@@ -1,7 +1,9 @@
 """Find the job that a word means: its id, the beginning of its id, its name, or the dataset's."""
 
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 
+from client import fields
 from client.api import Api, call
 from client.errors import FAILED, CallError, Json
 from client.output import note
@@ -22,20 +24,25 @@ def job(api: Api, reference: str, *, is_strict: bool = False, prefers: Callable[
     Raises:
         CallError: no job matches, or several do.
     """
-    word = reference.strip()
+    word = unicodedata.normalize("NFC", reference.strip())
     if len(word) == ID_LENGTH and set(word) <= _HEX:
         return call(api, "GET", f"/v1/jobs/{word}")
     if word == "last":
         jobs = call(api, "GET", "/v1/jobs", query={"limit": _PAGE if prefers else 1})["jobs"]
         return _only(_preferred(jobs, prefers)[:1], word, "there are no jobs yet")
-    by_id, by_name = _matching(api, word)
+    rows = list(_newest(api))
+    is_prefix = len(word) >= _SHORTEST_PREFIX and set(word.lower()) <= _HEX
+    by_id = [row for row in rows if is_prefix and row["id"].startswith(word.lower())]
+    field, by_name = _named(rows, word)
     named = _preferred(by_name, prefers)
     if not by_id and len(named) > 1 and not is_strict:
         newest = named[0]
-        what = "have the name" if newest.get("name") == word else "are on the dataset"
-        note(f"{len(named)} jobs {what} {word}; this is the newest: {newest['id']} ({newest['state']})")
+        what = "have the name" if field == "name" else "are on the dataset"
+        note(f"{len(named)} jobs {what} {newest[field]}; this is the newest: {newest['id']} ({newest['state']})")
         return newest
-    return _only(by_id or named, word, f"no job has the id or the name {word}; stoker jobs lists them")
+    near = fields.nearest(word, [str(row["name"]) for row in rows if row.get("name")])
+    fix = f"did you mean {near}?" if near else "stoker jobs lists them"
+    return _only(by_id or named, word, f"no job has the id or the name {word}; {fix}")
 
 
 def _preferred(jobs: list[Json], prefers: Callable[[Json], bool] | None) -> list[Json]:
@@ -52,21 +59,25 @@ def job_id(api: Api, reference: str) -> str:
     return str(job(api, reference)["id"])
 
 
-def _matching(api: Api, word: str) -> tuple[list[Json], list[Json]]:
-    """Return the jobs whose id begins with the word, and those whose name or else whose dataset it is; newest first."""
-    is_prefix = len(word) >= _SHORTEST_PREFIX and set(word.lower()) <= _HEX
-    by_id: list[Json] = []
-    by_name: list[Json] = []
+def _newest(api: Api) -> Iterator[Json]:
+    """Yield the jobs among which one is looked for, newest first."""
     cursor: str | None = None
     for _ in range(_PAGES):
         page = call(api, "GET", "/v1/jobs", query={"limit": _PAGE, "cursor": cursor})
-        by_id += [row for row in page["jobs"] if is_prefix and row["id"].startswith(word.lower())]
-        by_name += [row for row in page["jobs"] if word in {row.get("name"), row["dataset_id"]}]
+        yield from page["jobs"]
         cursor = page["next_cursor"]
         if not cursor:
             break
-    named = [row for row in by_name if row.get("name") == word]
-    return by_id, named or by_name
+
+
+def _named(rows: Sequence[Json], word: str) -> tuple[str, list[Json]]:
+    """Return the jobs that have the name, or else the dataset; its case counts only if both are there."""
+    for changed in (str, str.casefold):
+        for field in ("name", "dataset_id"):
+            same = [row for row in rows if changed(row.get(field) or "") == changed(word)]
+            if same:
+                return field, same
+    return "", []
 
 
 def _only(jobs: list[Json], word: str, none: str) -> Json:

@@ -1,5 +1,6 @@
 """Run a command line, and turn every error into one line and an exit code."""
 
+import errno
 import io
 import os
 import sys
@@ -9,7 +10,7 @@ import typer
 
 from client import fields
 from client.cli import app
-from client.errors import INTERRUPTED, USAGE, CallError, Json
+from client.errors import FAILED, INTERRUPTED, USAGE, CallError, Json
 from client.output import print_error
 
 
@@ -45,9 +46,17 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # such as a file that cannot be written
-        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error), as_json=as_json)
-        return USAGE
+        return _failed(error, as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _failed(error: OSError, *, as_json: bool) -> int:
+    """Print an error of the system; to stderr also under ``--json`` where the output itself cannot be written."""
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    line = f"{what}; make room, and run the command again" if is_full else what
+    print_error(line, as_json=as_json and not is_full)
+    return FAILED if is_full else USAGE
 
 
 def _usage(error: typer.TyperException, *, as_json: bool) -> int:

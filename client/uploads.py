@@ -20,7 +20,7 @@ import platformdirs
 
 from client import contexts, fields, local_check, show
 from client.api import Api, Json, call
-from client.errors import CallError, UnavailableError, invalid
+from client.errors import CallError, UnavailableError, invalid, writing
 from client.output import note
 from client.transfer_bar import TransferBar
 
@@ -100,11 +100,11 @@ def upload(
         if not is_quiet:
             note(f"dataset {dataset} is unchanged since its upload")
         return Uploaded(dataset, state.etag)
-    archive = what.path if what.members is None else _zipped(what, fingerprint, is_quiet=is_quiet)
-    plan = _plan(api, dataset, archive.stat().st_size, state, metadata)
-    state.upload_id, state.etag = plan.upload_id, ""
-    _remember(state_file, state)
     try:
+        archive = what.path if what.members is None else _zipped(what, fingerprint, is_quiet=is_quiet)
+        plan = _plan(api, dataset, archive.stat().st_size, state, metadata)
+        state.upload_id, state.etag = plan.upload_id, ""
+        _remember(state_file, state)
         etag = _send(api, dataset, archive, plan, is_quiet=is_quiet)
     except KeyboardInterrupt:
         note("\nthe upload is interrupted; the same command continues it")
@@ -163,8 +163,9 @@ def _remembered(path: Path) -> State:
 def _remember(path: Path, state: State) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(asdict(state)), encoding="utf-8")
-    part.replace(path)
+    with writing(path):
+        part.write_text(json.dumps(asdict(state)), encoding="utf-8")
+        part.replace(path)
 
 
 def fingerprint_of(what: Source, metadata: Mapping[str, str] = NO_JOB) -> str:

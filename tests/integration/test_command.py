@@ -29,6 +29,8 @@ def test_a_job_is_found_by_the_beginning_of_its_id_by_its_name_and_as_the_last_o
         1,
         "stoker: no job has the id or the name no such job; stoker jobs lists them\n",
     )
+    assert laptop.stoker("events", "A Name of its own").code == 0
+    assert "did you mean a name of its own?" in laptop.stoker("watch", "a name of his own").err
     several = laptop.stoker("watch", job["id"][:3])
     assert several.code == 1
     assert "is not unique" in several.err

@@ -243,7 +243,7 @@ def demo_with(stack: Path, environment: pytest.MonkeyPatch, *command: str) -> su
     return subprocess.Popen(demo, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def output_of(demo: subprocess.Popen[str], within_seconds: float = 90) -> str:
+def output_of(demo: subprocess.Popen[str], within_seconds: float = 240) -> str:
     """Return what a demo prints until it ends; in time, or not at all."""
     try:
         return demo.communicate(timeout=within_seconds)[0]

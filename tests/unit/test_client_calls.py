@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client import api, contexts, fields, home, job_files, references, requests, task_aliases
+from client import api, contexts, errors, fields, home, job_files, references, requests, task_aliases
 from client.errors import CallError
 from client.job_options import Chosen
 from client.running import run
@@ -348,3 +348,43 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(
 
     assert run(["download", "last"]) == 2
     assert capsys.readouterr().err == "stoker: one.jpg/checkpoints: Not a directory\n"
+
+
+def test_a_full_disk_is_named_with_the_file_and_told_beside_an_output_that_is_full_too(
+    tmp_path: Path, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill(*_: object, **__: object) -> None:
+        with errors.writing(tmp_path / "best.pt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    environment.setattr("client.running.app", fill)
+
+    for words in (["download", "last"], ["download", "last", "--json"]):
+        assert run(words) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err == (
+            f"stoker: {tmp_path / 'best.pt'}: No space left on device; make room, and run the command again\n"
+        )
+
+
+def test_a_job_is_kept_unless_the_user_agrees(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "id": "1" * 20,
+        "state": "FAILED",
+        "reason": "lost",
+        "liveness": None,
+        "dataset_id": "cats",
+        "model_name": "m",
+        "epoch": 3,
+        "epochs": 9,
+    }
+    environment.setattr("client.commands.jobs.connect", lambda: api.Api("http://127.0.0.1:1", "x"))
+    environment.setattr("client.references.job", lambda *_, **__: row)
+    environment.setattr("sys.stdin.isatty", lambda: True)
+    environment.setattr("typer.confirm", lambda _question: False)
+
+    assert run(["rm", "1111"]) == 1
+    assert capsys.readouterr().out == f"{row['id']}  FAILED (lost)  cats  m  3/9\nnothing is deleted\n"
