@@ -198,7 +198,10 @@ def _row(table: type[Job | JobEvent | RejectedEvent], hidden: set[str]) -> Schem
     properties = {
         name: _column(schema, enumerations.get(name)) for name, schema in columns.items() if name not in hidden
     }
-    more = {name: {"type": "integer", "minimum": 1} for name in views.JOB_PLACE} if table is Job else {}
+    more: dict[str, Schema] = {}
+    if table is Job:
+        properties["system_metrics"] = properties["metrics"]
+        more = {name: {"type": "integer", "minimum": 1} for name in views.JOB_PLACE}
     return {"type": "object", "properties": properties | more, "required": [*properties]}
 
 

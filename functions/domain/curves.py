@@ -1,4 +1,4 @@
-"""A job's metrics as columns, thinned to so many rows."""
+"""A job's metrics as columns, thinned to so many rows. Those of its machine have names that start with ``system/``."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -6,8 +6,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 #: rows that are held at a time: more are thinned while they are read
-HELD = 20_000
+HELD = 40_000
 _OWN = ("epoch", "step", "time")
+_SYSTEM = "system/"
 
 
 class Row(NamedTuple):
@@ -18,6 +19,12 @@ class Row(NamedTuple):
     step: int | None
     at: datetime
     metrics: Mapping[str, float]
+
+
+def split(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the metrics of the model, and those of the machine."""
+    system = {name: value for name, value in metrics.items() if name.startswith(_SYSTEM)}
+    return {name: value for name, value in metrics.items() if name not in system}, system
 
 
 def columns(rows: Iterable[Row], limit: int) -> dict[str, list[float | None]]:
@@ -39,16 +46,16 @@ def columns(rows: Iterable[Row], limit: int) -> dict[str, list[float | None]]:
 
 
 def _held(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows without those that a later attempt has repeated from its checkpoint."""
+    """Return the rows without the model's metrics that a later attempt has repeated from its checkpoint."""
     held: list[Row] = []
     attempt = 0
     for row in rows:
-        if row.epoch is not None and row.attempt > attempt:
+        if row.epoch is not None and row.attempt > attempt and not _is_load(row):
             attempt = row.attempt
-            held = [one for one in held if one.attempt == attempt or (one.epoch or 0) < row.epoch]
+            held = [one for one in held if _is_load(one) or (one.epoch or 0) < row.epoch]
         held.append(row)
         if len(held) > HELD:
-            held = thinned(held, HELD // 2)
+            held = thinned(held, HELD // 4)  # of each kind
     return held
 
 
@@ -71,7 +78,7 @@ def thinned(rows: list[Row], limit: int) -> list[Row]:
 
 
 def _is_load(row: Row) -> bool:
-    return all(name.startswith("system/") for name in row.metrics)
+    return all(name.startswith(_SYSTEM) for name in row.metrics)
 
 
 def _extremes(rows: list[Row]) -> set[int]:

@@ -17,6 +17,11 @@ from functions.domain.states import State
 from functions.store import jobs
 from functions.store.session import is_sqlite, statements
 
+#: of a job's metrics as JSON: a heartbeat after that replaces them, so that new names cannot fill the row without end
+_LIMIT_CHARACTERS = 64 * 1024
+_KNOWN = f"CASE WHEN length(CAST(metrics AS TEXT)) > {_LIMIT_CHARACTERS} THEN '{{}}' ELSE metrics END"
+_MERGED = f"json_patch({_KNOWN}, :metrics)"
+_MERGED_BY_POSTGRESQL = f"CAST(CAST({_KNOWN} AS JSONB) || CAST(:metrics AS JSONB) AS JSON)"
 _IS_CURRENT = "attempt = coalesce(:attempt, attempt) AND launch <= coalesce(:launch, launch)"
 _OF_JOB = f"id = :job_id AND state = 'RUNNING' AND {_IS_CURRENT}"
 _SET = """
@@ -32,7 +37,7 @@ _SET = """
     step = CASE WHEN coalesce(:step, -1) > coalesce(step, -1) THEN :step ELSE step END,
     epochs = coalesce(:epochs, epochs),
     eta_seconds = coalesce(:eta_seconds, eta_seconds),
-    metrics = coalesce(:metrics, metrics)
+    metrics = coalesce({merged}, metrics)
 """
 # ruff: disable[S608] -- constants of ours only
 _COLUMNS = "job_id, kind, type, attempt, epoch, step, metrics, ce_source, ce_id, at"
@@ -42,20 +47,23 @@ _ONCE = "ON CONFLICT (job_id, ce_source, ce_id) DO NOTHING"
 # A call that was recorded before changes nothing the second time: the update is only of what was inserted.
 _IS_THERE = f"SELECT 1 FROM job WHERE {_OF_JOB}"
 _INSERT = f"INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM job WHERE {_OF_JOB} {_ONCE}"
-_UPDATE = f"UPDATE job SET {_SET} WHERE {_OF_JOB}"
+_UPDATE = f"UPDATE job SET {_SET.format(merged=_MERGED)} WHERE {_OF_JOB}"
 
 # The same in one round trip, and so one transaction of its own; the row is locked first, for a move may be under way.
 _AT_ONCE = f"""
 WITH beating AS (SELECT attempt FROM job WHERE {_OF_JOB} FOR NO KEY UPDATE),
 recorded AS (INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM beating {_ONCE} RETURNING attempt),
-beaten AS (UPDATE job SET {_SET} WHERE id = :job_id AND EXISTS (SELECT FROM recorded))
+beaten AS (UPDATE job SET {_SET.format(merged=_MERGED_BY_POSTGRESQL)} WHERE id = :job_id AND EXISTS (SELECT FROM recorded))
 SELECT 1 FROM beating
 """
 # ruff: enable[S608]
 
 
 class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
-    """A heartbeat's body. JSON has no NaN: a trainer leaves such a metric out."""
+    """A heartbeat's body. JSON has no NaN: a trainer leaves such a metric out.
+
+    Metrics are merged by name into the job's latest; those of the machine have names that start with ``system/``.
+    """
 
     epoch: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None

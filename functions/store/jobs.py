@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, literal, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from functions.domain import descriptions
+from functions.domain import curves, descriptions
 from functions.domain.callbacks import Callback, Delivery, TrainerEvent
 from functions.domain.errors import NotFound, Unusable, WrongState, unusable_field
 from functions.domain.spec import UNKNOWN, Origin, Spec, as_json
@@ -319,7 +319,7 @@ def _add_state_rows(session: Session, job: Job, *, now: datetime, delivery: Deli
             message=job.message,
             actor=actor,
             data=data,
-            metrics=job.metrics if job.state in FINAL else None,
+            metrics=curves.split(job.metrics)[0] if job.state in FINAL else None,
             ce_source=source,
             ce_id=id_,
             at=now,

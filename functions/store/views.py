@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from functions.domain import curves
 from functions.store.tables import Job, JobEvent, RejectedEvent
 
 #: internal columns, which the API and CloudEvents do not show
@@ -28,8 +29,9 @@ class RejectedEventView(dict[str, Any]):
 
 
 def job_json(job: Job) -> JobView:
-    """Return a job's public representation."""
-    return JobView(_shown(job, JOB_HIDDEN) | {"tags": job.tags or []})
+    """Return a job's public representation: the metrics of its machine are apart from those of its model."""
+    metrics, system = curves.split(job.metrics or {})
+    return JobView(_shown(job, JOB_HIDDEN) | {"tags": job.tags or [], "metrics": metrics, "system_metrics": system})
 
 
 def placed_json(job: Job, place: tuple[int, int] | None) -> JobView:

@@ -3,6 +3,7 @@
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -225,6 +226,44 @@ def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None
     assert (job.state, job.epoch, job.metrics, job.liveness) == (State.RUNNING, 1, {"loss": 0.5}, "live")
     assert timeline(job_id)[-2:] == ["RUNNING", "heartbeat"]
     assert outbox(job_id)[-1][1] == "dev.stoker.job.running"
+
+
+def test_metrics_of_heartbeats_are_merged_by_name(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    for metrics in ({"loss": 0.5, "acc": 1e-7}, {"system/cpu_percent": 93.5}, None, {"loss": 0.25, "é/x(B)": 5.0}):
+        heartbeats.record(call(job_id), Heartbeat(epoch=1, metrics=metrics), now=NOW)
+
+    assert queries.job(job_id).metrics == {"loss": 0.25, "acc": 1e-7, "é/x(B)": 5.0, "system/cpu_percent": 93.5}
+
+
+def test_metrics_with_ever_new_names_do_not_fill_the_row_without_end(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    for number in range(12):
+        metrics = {f"{number}/{name}/{'x' * 100}": 0.5 for name in range(200)}
+        heartbeats.record(call(job_id), Heartbeat(metrics=metrics), now=NOW)
+
+    job = queries.job(job_id)
+    assert metrics.items() <= job.metrics.items()
+    assert len(job.metrics) < 1_000
+
+
+def test_what_a_name_of_a_metric_cannot_hold_is_refused(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    with suppress(Unusable):  # PostgreSQL's text has no NUL
+        heartbeats.record(call(job_id), Heartbeat(metrics={"lo\0ss": 0.5}), now=NOW)
+
+    assert heartbeats.record(call(job_id), Heartbeat(metrics={"loss": 0.25}), now=NOW) == State.RUNNING
+
+
+def test_a_job_shows_the_metrics_of_its_machine_apart_from_those_of_its_model(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    heartbeats.record(call(job_id), Heartbeat(metrics={"loss": 0.5, "system/gpu_percent": 93.0}), now=NOW)
+
+    shown = views.job_json(queries.job(job_id))
+    assert (shown["metrics"], shown["system_metrics"]) == ({"loss": 0.5}, {"system/gpu_percent": 93.0})
+
+    jobs.move(job_id, State.FAILED, reason=Reason.LOST, now=NOW)
+    assert queries.events(job_id, kind="state", after=0, limit=9)[0][-1].metrics == {"loss": 0.5}
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))

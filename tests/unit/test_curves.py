@@ -51,6 +51,22 @@ def test_epochs_that_a_later_attempt_repeats_are_shown_once() -> None:
     assert curves.columns(rows, 10)["loss"] == [1, 4, 5]
 
 
+def test_rows_about_the_machine_stay_beside_epochs_that_are_shown_once() -> None:
+    load = {"system/cpu_percent": 50.0}
+    rows = [
+        row(1, loss=1),
+        row(2, loss=2),
+        Row(1, 2, 25, NOW + timedelta(seconds=3), load),
+        Row(2, None, None, NOW + timedelta(seconds=4), load),  # the next attempt, before its first epoch
+        Row(2, 1, None, NOW + timedelta(seconds=5), load),
+        row(2, attempt=2, loss=4),
+    ]
+    columns = curves.columns(rows, 10)
+
+    assert columns["loss"] == [1, None, None, None, 4]
+    assert columns["system/cpu_percent"] == [None, 50, 50, 50, None]
+
+
 def test_the_load_of_the_machine_that_a_new_attempt_reports_first_displaces_nothing() -> None:
     load = row(0, attempt=2)._replace(epoch=None, step=None, metrics={"system/cpu_percent": 50.0})
     rows = [row(1, loss=1), row(2, loss=2), row(3, loss=3), load, row(3, attempt=2, loss=5)]

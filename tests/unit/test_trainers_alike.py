@@ -19,6 +19,7 @@ OF_TRAINERS = [
     "declaration.py",
     "download.py",
     "mlflow_tracking.py",
+    "system_metrics.py",
     *(f"dataset/{name}" for name in OF_DATASETS),
     *(f"reports/{name}" for name in OF_REPORTS),
     *(f"tests/{path.name}" for path in sorted((FIRST / "tests").glob("fixtures_*.py"))),

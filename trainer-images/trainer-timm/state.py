@@ -1,5 +1,6 @@
 """The state of a training, which ``train`` changes and ``checkpoints`` writes and reads."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Run:
     scaler: Any
     epoch: int = 0  #: the number of finished epochs
     history: list[dict[str, float]] = field(default_factory=list)
+    batches: Callable[[Any], Iterator[Any]] = iter  #: yields a loader's batches; in rank 0, measures the wait for them
 
     def is_best(self) -> bool:
         """Whether the last epoch is the best so far: by top-1, of equal ones the earlier."""

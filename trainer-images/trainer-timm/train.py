@@ -21,6 +21,7 @@ import options as read_options
 from console_capture import capturing
 from mlflow_tracking import Tracking
 from state import Run
+from system_metrics import SystemMetrics
 from utils import ConfigInvalidError, Contract, Stopped, run
 
 log = logging.getLogger("train")
@@ -38,6 +39,8 @@ def train(contract: Contract) -> Mapping[str, float]:
     import model
     import weights
 
+    system = SystemMetrics(settings.device)
+    contract.measure = system.take
     model.check_name(settings.model_name)
     contract.phase("fetching the weights")
     is_resumed = contract.download(contract.key("checkpoints", "last.pt"), contract.scratch / "last.pt")
@@ -49,7 +52,7 @@ def train(contract: Contract) -> Mapping[str, float]:
     try:
         with devices.followers(contexts, contract):
             done, answers = fit(
-                contract, settings, options, data, contexts[0], tracking, start_from, is_resumed=is_resumed
+                contract, settings, options, data, contexts[0], tracking, start_from, system, is_resumed=is_resumed
             )
     except Stopped:
         checkpoints.store(contract, now=True)
@@ -102,6 +105,7 @@ def fit(
     context: devices.DistributedContext,
     tracking: Tracking | None = None,
     start_from: Any = None,
+    system: SystemMetrics | None = None,
     *,
     is_resumed: bool,
 ) -> tuple[Run, Any]:
@@ -141,6 +145,7 @@ def fit(
         optimizer,
         recipe.scheduler(optimizer, options, epochs=settings.epochs, updates=updates),
         NativeScaler(device.type) if has_scaler else None,
+        batches=system.data_wait.of if system else iter,
     )
     about = {"model_name": settings.model_name, "model_kwargs": kwargs, "classes": data.classes, "data_config": config}
     about["levels"] = list(data.levels)
@@ -221,7 +226,7 @@ def train_epoch(run: Run, model: Any, loader: Any, loss_function: Any, epoch: in
     total, seen = torch.zeros((), device=device), 0
     model.train()
     optimizer.zero_grad()
-    for number, (images, labels) in enumerate(loader):
+    for number, (images, labels) in enumerate(run.batches(loader)):
         if options.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)  # noqa: PLW2901 -- the same values in another layout
         is_update = (number + 1) % accum == 0 or number + 1 == count

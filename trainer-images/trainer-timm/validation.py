@@ -39,7 +39,7 @@ def validate(run: Run, loader: Any, classes: int) -> tuple[dict[str, float], Any
     parts = []
     model.eval()
     with torch.inference_mode():
-        for images, labels in loader:
+        for images, labels in run.batches(loader):
             with devices.autocast(run.options, device):
                 scores = model(images)
             total += torch.nn.functional.cross_entropy(scores.float(), labels, reduction="sum")

@@ -24,6 +24,7 @@ import yolo
 from console_capture import capturing
 from dataset.report import Report, plain, shortened
 from mlflow_tracking import Tracking
+from system_metrics import DataWait, SystemMetrics
 from utils import ConfigInvalidError, Contract, Stopped, TrainerError, run
 from validation import Measured, SampleSource
 
@@ -47,6 +48,7 @@ class Run:
     contract: Contract
     tracking: Tracking
     folder: Path
+    data_wait: DataWait = field(default_factory=DataWait)
     #: of the best epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
     epoch: int = 0  # finished
@@ -72,7 +74,9 @@ def train(contract: Contract) -> Mapping[str, float]:
         raise ConfigInvalidError(f"TASK={settings.task} is not for this script: start {settings.task}.py")
     options = yolo.options(settings)  # exits 78 and names the option
     tracking = Tracking(settings.mlflow_tracking_uri, experiment=settings.dataset_id, job_id=contract.settings.job_id)
-    run = Run(contract, tracking, contract.scratch / "run")
+    system = SystemMetrics(settings.device)
+    contract.measure = system.take
+    run = Run(contract, tracking, contract.scratch / "run", system.data_wait)
     contract.phase("fetching the weights")
     is_resumed = fetch_checkpoint(run)
     is_finished = is_resumed and run.epoch >= settings.epochs
@@ -135,7 +139,7 @@ def fetch_checkpoint(run: Run) -> bool:
 @contextmanager
 def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[None]:
     """Report from callbacks within the training, on one device."""
-    contract = run.contract
+    contract, data_wait = run.contract, run.data_wait
     samples: reports.Samples | None = None
 
     def on_begin(trainer: Any) -> None:
@@ -145,12 +149,14 @@ def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[Non
         samples = reports.Samples(contract, source, task=model.task, classes=names, epochs=contract.settings.epochs)
 
     def on_batch(_trainer: Any) -> None:
+        data_wait.begin()
         contract.check()
         run.step += 1
         contract.progress(run.step)
 
     def on_epoch_begin(trainer: Any) -> None:
         run.is_in_epoch, run.step = True, trainer.epoch * len(trainer.train_loader)
+        data_wait.begin()
 
     def on_epoch_end(trainer: Any) -> None:
         if not run.is_in_epoch:  # ultralytics also calls this for the best model, after the last epoch
@@ -168,7 +174,9 @@ def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[Non
 
     model.add_callback("on_train_start", on_begin)
     model.add_callback("on_train_epoch_start", on_epoch_begin)
+    model.add_callback("on_train_batch_start", lambda _trainer: data_wait.end())
     model.add_callback("on_train_batch_end", on_batch)
+    model.add_callback("on_train_epoch_end", lambda _trainer: data_wait.leave())
     model.add_callback("on_val_batch_start", lambda _validator: contract.check())
     model.add_callback("on_fit_epoch_end", on_epoch_end)
     measured.watch(model)

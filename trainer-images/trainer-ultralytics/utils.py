@@ -204,7 +204,8 @@ class Contract:
         secrets = [value for name, value in os.environ.items() if SECRET_NAME.fullmatch(name)]
         prefix = f"[TRACE:{settings.trace_id}] job_id={settings.job_id}"
         self.console = Console(scratch / "trainer.log", prefix, [self._token, *secrets])
-        self._changed, self._calls, self._last_heartbeat = threading.Condition(), list[Call](), dict[str, Any]()
+        self._changed, self._calls, self._progress = threading.Condition(), list[Call](), dict[str, Any]()
+        self.measure: Callable[[], Mapping[str, Any]] = dict  # metrics that each heartbeat adds, such as system/…
         self._artifacts, self._warned = dict[str, None](), set[str]()
         self._stored, self._storing = dict[str, Version](), dict[str, Version]()
         self._stored_at, self._thread, self._outdated = -math.inf, threading.Thread(), threading.Event()
@@ -227,12 +228,19 @@ class Contract:
 
     def heartbeat(self, *, metrics: Mapping[str, Any] | None = None, **progress: Any) -> None:
         """Report epoch (the last one finished), epochs, step, eta_seconds; replaces a heartbeat still in the queue."""
-        body = self.finite(progress)
-        self._send("heartbeat", body | ({"metrics": self._sendable(metrics)} if metrics else {}))
+        self._progress = self.finite(progress)
+        self._beat(metrics or {})
 
     def progress(self, step: Any) -> None:
         """Note the step for the next heartbeat; cheap enough for each batch."""
-        self._last_heartbeat = self._last_heartbeat | self.finite({"step": step})
+        self._progress = self._progress | self.finite({"step": step})
+
+    def _beat(self, metrics: Mapping[str, Any]) -> None:
+        measured: Mapping[str, Any] = {}
+        with self._changed, suppress(Exception):  # whatever cannot be measured, the training goes on
+            measured = self.measure()
+        sendable = self._sendable({**metrics, **measured})
+        self._send("heartbeat", self._progress | ({"metrics": sendable} if sendable else {}))
 
     def event(self, kind: str, message: str = "", **data: Any) -> None:
         """Report an event: ``checkpoint``, ``warning`` or ``log``."""
@@ -281,7 +289,6 @@ class Contract:
         call = name, json.loads(plain), {"ce-id": str(uuid.uuid4()), "ce-time": _now()}
         with self._changed:
             if name == "heartbeat":
-                self._last_heartbeat = call[1]
                 self._calls = [waiting for waiting in self._calls if waiting[0] != name]
             if not self._is_over and (len(self._calls) < CALL_LIMIT or name == "done"):
                 self._calls.append(call)
@@ -296,7 +303,7 @@ class Contract:
         while not self._is_over:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._calls, self.settings.heartbeat_seconds):
-                    self._send("heartbeat", self._last_heartbeat)  # nothing new: report that this process is alive
+                    self._beat({})  # nothing new: report that this process is alive
                 call = self._calls[0]
             failures = 0 if self._is_settled(call, failures) else failures + 1
             with self._changed:

@@ -4,10 +4,11 @@ import csv
 import io
 import json
 import socket
+from pathlib import Path
 
 import pytest
 from fixtures_storage import SECRET_KEY
-from fixtures_trainer import TOKEN, Trainer
+from fixtures_trainer import ROOT, TOKEN, Trainer
 from pictures import dataset, picture
 
 PHASES = [
@@ -36,8 +37,9 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
     assert phases == PHASES
     beats = trainer.functions.bodies("heartbeat")
     assert [beat["epoch"] for beat in beats if "epoch" in beat][-1] == 2
-    assert {"train/box_loss", "metrics/mAP50(B)"} <= beats[-1]["metrics"].keys()
-    assert beats[-1]["attempt"] == 1
+    last = trainer.functions.bodies("heartbeat", epoch=2)[0]
+    assert {"train/box_loss", "metrics/mAP50(B)"} <= last["metrics"].keys()
+    assert last["attempt"] == 1
     done = heard[-1]
     assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
     assert "metrics/mAP50(B)" in done.body["metrics"]
@@ -158,3 +160,31 @@ def test_a_prediction_without_weights_says_what_is_missing(trainer: Trainer) -> 
     assert trainer.run(TASK="predict", script="predict.py", HYPERPARAMETERS="{}") == 78
 
     assert "CHECKPOINT_KEY" in trainer.functions.bodies("done")[0]["error"]["message"]
+
+
+def test_a_training_reports_its_machine_between_its_epochs_and_apart_from_its_results(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    script = tmp_path / "often.py"
+    script.write_text(
+        "import runpy, system_metrics\n"
+        "system_metrics.PERIOD_SECONDS = 0.5\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    )
+    trainer.upload(dataset())
+
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT), HEARTBEAT_SECONDS="0.5") == 0, trainer.output
+
+    beats = [beat for beat in trainer.functions.bodies("heartbeat") if "metrics" in beat]
+    assert [beat for beat in beats if "epoch" not in beat and "system/cpu_percent" in beat["metrics"]]
+    assert [beat for beat in beats if beat.get("epoch") == 1 and not {"train/box_loss"} & beat["metrics"].keys()]
+    values: dict[str, list[float]] = {}
+    for beat in beats:
+        for name, value in beat["metrics"].items():
+            values.setdefault(name, []).append(value)
+    system = {name: column for name, column in values.items() if name.startswith("system/")}
+    assert {"system/cpu_percent", "system/ram_bytes", "system/data_wait_percent"} == system.keys()
+    assert 0 < max(system["system/cpu_percent"]) <= 100
+    assert max(system["system/ram_bytes"]) > 100_000_000
+    assert all(0 <= percent <= 100 for percent in system["system/data_wait_percent"])
+    assert not [name for name in trainer.functions.bodies("done")[0]["metrics"] if name.startswith("system/")]
