@@ -86,7 +86,7 @@ class Progress:
             self.steps_per_second = (step - self._step) / (at - self._step_at).total_seconds()
         if step and step > self._step:
             self._step, self._step_at = step, at
-        metrics = event["metrics"] or {}
+        metrics = {name: value for name, value in (event["metrics"] or {}).items() if not name.startswith(show.SYSTEM)}
         if event["epoch"] and metrics and step:
             self.steps_per_epoch = step / event["epoch"]
         judged = next(

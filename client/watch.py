@@ -136,7 +136,7 @@ def view(
     words = [metrics, f"best {best.label} {show.number(best.value)}{at_epoch}" if best else ""]
     if any(words):
         lines_of_job.append(fit("  ".join(word for word in words if word), cells - 1))
-    machine = show.system(job["metrics"]) if job["state"] == "RUNNING" else ""
+    machine = show.system(job.get("system_metrics") or {}) if job["state"] == "RUNNING" else ""
     if machine:
         lines_of_job.append(fit(machine, cells - 1))
     return lines_of_job

@@ -21,7 +21,7 @@ from functions.store.session import is_sqlite, statements
 _LIMIT_CHARACTERS = 64 * 1024
 _KNOWN = f"CASE WHEN length(CAST(metrics AS TEXT)) > {_LIMIT_CHARACTERS} THEN '{{}}' ELSE metrics END"
 _MERGED = f"json_patch({_KNOWN}, :metrics)"
-_MERGED_BY_POSTGRESQL = f"CAST(CAST({_KNOWN} AS JSONB) || CAST(:metrics AS JSONB) AS JSON)"
+_MERGED_AT_ONCE = f"CAST(CAST({_KNOWN} AS JSONB) || CAST(:metrics AS JSONB) AS JSON)"
 _IS_CURRENT = "attempt = coalesce(:attempt, attempt) AND launch <= coalesce(:launch, launch)"
 _OF_JOB = f"id = :job_id AND state = 'RUNNING' AND {_IS_CURRENT}"
 _SET = """
@@ -53,7 +53,9 @@ _UPDATE = f"UPDATE job SET {_SET.format(merged=_MERGED)} WHERE {_OF_JOB}"
 _AT_ONCE = f"""
 WITH beating AS (SELECT attempt FROM job WHERE {_OF_JOB} FOR NO KEY UPDATE),
 recorded AS (INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM beating {_ONCE} RETURNING attempt),
-beaten AS (UPDATE job SET {_SET.format(merged=_MERGED_BY_POSTGRESQL)} WHERE id = :job_id AND EXISTS (SELECT FROM recorded))
+beaten AS (
+    UPDATE job SET {_SET.format(merged=_MERGED_AT_ONCE)} WHERE id = :job_id AND EXISTS (SELECT FROM recorded)
+)
 SELECT 1 FROM beating
 """
 # ruff: enable[S608]

@@ -41,6 +41,7 @@ def an_event(kind: str, **fields: Any) -> dict[str, Any]:
         ({"train/box_loss": 1.25, "train/cls_loss": 2.0}, "loss 3.250"),
         ({"train/loss": 0.5, "train/aux_loss": 9.0, "val/top1": 0.75}, "loss 0.500  top-1 0.750"),
         ({"images": 300, "objects": 625}, "images 300  objects 625"),
+        ({"score": 1.5, "system/cpu_percent": 50.0}, "score 1.500"),
         ({}, ""),
     ],
 )
@@ -198,7 +199,7 @@ def test_what_a_training_uses_of_its_machine_is_one_short_line() -> None:
     assert show.system({"system/gpu_percent": 5.0}) == "GPU 5%"
     assert show.system({"loss": 1.0}) == ""
     assert show.metrics({"score": 1.0, **used}) == "score 1"
-    assert watch.view(a_job(metrics=used), Progress(), 80)[-1] == show.system(used)
+    assert watch.view(a_job(system_metrics=used), Progress(), 80)[-1] == show.system(used)
 
 
 def test_within_an_epoch_the_bar_moves_by_steps() -> None:
@@ -235,3 +236,14 @@ def test_points_in_time_are_read_as_people_write_them(text: str, expected: str) 
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
     assert times.moment(text, "--since", now) == expected
+
+
+def test_the_load_of_the_machine_is_a_line_while_the_job_runs_and_changes_no_speed() -> None:
+    load = {"system/cpu_percent": 45.2, "system/gpu_memory_bytes": 3 << 30, "system/data_wait_percent": 3.0}
+    job, progress = a_job(epoch=1, step=150, system_metrics=load), Progress()
+    beats = [("2026-01-01T00:00:10Z", 100, {"loss": 0.5}), ("2026-01-01T00:00:20Z", 150, load)]
+    progress.update(job, [an_event("heartbeat", at=at, epoch=1, step=n, metrics=values) for at, n, values in beats])
+
+    assert progress.steps_per_epoch == 100
+    assert watch.view(job, progress, 80)[-1].endswith("CPU 45%  GPU 3.0 GiB  waits for data 3%")
+    assert "CPU" not in str(watch.view(job | {"state": "SUCCEEDED"}, progress, 80))
