@@ -56,6 +56,11 @@ class Run:
     is_in_epoch: bool = False
 
     @property
+    def kept(self) -> Path:
+        """The folder of the last complete copies: ultralytics overwrites its files in place."""
+        return self.folder / "kept"
+
+    @property
     def last(self) -> Path:
         """The checkpoint to resume from."""
         return self.folder / "weights" / "last.pt"
@@ -173,6 +178,7 @@ def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[Non
             samples.take(run.epoch, is_last=trainer.stop)
 
     model.add_callback("on_train_start", on_begin)
+    model.add_callback("on_model_save", lambda _trainer: keep(run))
     model.add_callback("on_train_epoch_start", on_epoch_begin)
     model.add_callback("on_train_batch_start", lambda _trainer: data_wait.end())
     model.add_callback("on_train_batch_end", on_batch)
@@ -193,7 +199,7 @@ def watching_files(run: Run, _model: Any, _measured: Measured | None = None) -> 
     processes: set[psutil.Process] = set()
 
     def report_new(rows: list[dict[str, Any]]) -> None:
-        if len(rows) > run.epoch:
+        if keep(run) and len(rows) > run.epoch:
             run.epoch = len(rows)
             report(run, rows[-1], epoch_seconds=(time.monotonic() - began) / (run.epoch - first), step=None)
             save(run)
@@ -208,14 +214,17 @@ def watching_files(run: Run, _model: Any, _measured: Measured | None = None) -> 
 
     watcher = threading.Thread(target=watch, name="watch", daemon=True)
     watcher.start()
+    is_complete = False
     try:
         yield
         run.contract.check()
+        is_complete = True
     finally:
         ended.set()
         watcher.join()
         stop(processes)  # torch's launcher, when killed, does not stop its processes
-        report_new(read_results(run.folder / "results.csv"))
+        rows = read_results(run.folder / "results.csv")
+        report_new(rows if is_complete else rows[:-1])
 
 
 def stop(processes: set[psutil.Process]) -> None:
@@ -233,11 +242,42 @@ def report(run: Run, metrics: Mapping[str, Any], *, epoch_seconds: float, step: 
     run.tracking.metrics(finite, run.epoch)
 
 
+def keep(run: Run) -> bool:
+    """Copy the checkpoints if they are complete and have changed; return whether the copies are those of now.
+
+    A stop may interrupt ultralytics while it overwrites last.pt or best.pt: the copies stay.
+    """
+    run.kept.mkdir(parents=True, exist_ok=True)
+    try:
+        return all(_is_kept(path, run.kept / path.name) for path in (run.best, run.last) if path.exists())
+    except OSError as error:  # such as no room: then the files themselves are stored, when they are complete
+        log.warning("the checkpoints are not copied: %s", error)
+        shutil.rmtree(run.kept, ignore_errors=True)
+        return True
+
+
+def _is_kept(path: Path, copy: Path) -> bool:
+    version = _version(path)
+    if copy.exists() and version == _version(copy):
+        return True
+    part = copy.with_suffix(".part")
+    shutil.copy2(path, part)
+    if version != _version(path) or not zipfile.is_zipfile(part):
+        return False  # it is being written
+    part.replace(copy)
+    return True
+
+
+def _version(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 def save(run: Run, *, now: bool = False) -> None:
     """Store the checkpoints; best.pt first, since last.pt refers to it."""
-    paths = [path for path in (run.best, run.last) if path.exists()]
-    # A file that is being written, or that SIGTERM interrupted, is not a complete archive: do not store it.
-    if run.last in paths and all(map(zipfile.is_zipfile, paths)):
+    folder = run.kept if (run.kept / run.last.name).exists() else run.last.parent
+    paths = [path for path in (folder / run.best.name, folder / run.last.name) if path.exists()]
+    if folder / run.last.name in paths and all(map(zipfile.is_zipfile, paths)):
         run.contract.save_checkpoint(*paths, now=now)
 
 

@@ -1,7 +1,9 @@
 """What needs a GPU, or several, as far as it can be tried without."""
 
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,18 +17,23 @@ from mlflow_tracking import Tracking
 
 
 class Noted:
-    """A contract that notes what it is told."""
+    """A contract that records what it gets."""
 
     def __init__(self) -> None:
         self.settings = SimpleNamespace(epochs=3)
         self.is_stopped = False
         self.epochs: list[int] = []
+        self.saved: list[Path] = []
 
     def check(self) -> None:
         pass
 
     def heartbeat(self, *, epoch: int, **_more: Any) -> None:
         self.epochs.append(epoch)
+
+    def save_checkpoint(self, *paths: Path, now: bool) -> None:
+        assert not now
+        self.saved += paths
 
     def finite(self, metrics: dict[str, Any]) -> dict[str, float]:
         return {name: float(value) for name, value in metrics.items()}
@@ -79,3 +86,45 @@ def test_a_stopped_training_leaves_none_of_its_processes(tmp_path: Path, monkeyp
         contract.is_stopped = True
 
         assert process.wait(10) == -9
+
+
+def archive(path: Path, content: str) -> bytes:
+    """Write a checkpoint, which is a zip archive; return its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("data", content)
+    return path.read_bytes()
+
+
+def test_of_several_processes_the_last_complete_checkpoint_is_stored(tmp_path: Path) -> None:
+    contract: Any = Noted()
+    run = train.Run(contract, Tracking(None, experiment="e", job_id="j"), tmp_path)
+    best, last = archive(run.best, "1"), archive(run.last, "1")
+    assert train.keep(run)
+    second = archive(run.last, "of epoch 2")
+    run.last.write_bytes(second[: len(second) // 2])  # it is being written
+
+    assert not train.keep(run)
+    assert [(run.kept / name).read_bytes() for name in ("best.pt", "last.pt")] == [best, last]
+
+    run.last.write_bytes(second)
+    assert train.keep(run)
+    assert (run.kept / "last.pt").read_bytes() == second
+
+
+def test_without_room_for_a_copy_the_checkpoints_themselves_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _copy: Path) -> None:
+        raise OSError("No space left on device")
+
+    contract: Any = Noted()
+    run = train.Run(contract, Tracking(None, experiment="e", job_id="j"), tmp_path)
+    archive(run.best, "1")
+    archive(run.last, "1")
+    monkeypatch.setattr(shutil, "copy2", full)
+
+    assert train.keep(run)
+    train.save(run)
+
+    assert contract.saved == [run.best, run.last]

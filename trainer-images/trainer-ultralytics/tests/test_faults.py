@@ -5,12 +5,14 @@ import io
 import json
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fixtures_functions import Answer
 from fixtures_storage import eventually
-from fixtures_trainer import Trainer
+from fixtures_trainer import ROOT, Trainer
 from pictures import dataset
 
 UNHURRIED: dict[str, str | None] = {"EPOCHS": "500", "HEARTBEAT_SECONDS": "1"}
@@ -52,6 +54,33 @@ def test_a_job_whose_epochs_are_all_done_only_ends(trainer: Trainer) -> None:
     assert not any(
         heard.body.get("epoch") == 1 for heard in trainer.functions.heard[before:] if heard.call == "heartbeat"
     )
+
+
+def test_sigterm_while_a_checkpoint_is_written_stores_the_one_before(trainer: Trainer, tmp_path: Path) -> None:
+    script = tmp_path / "cut.py"
+    script.write_text(f"""
+import os, pathlib, runpy, signal
+write_bytes, written = pathlib.Path.write_bytes, []
+def cut(path, content):
+    written.append(path.name)
+    if written.count("last.pt") < 3:
+        return write_bytes(path, content)
+    with path.open("wb") as file:
+        file.write(content[: len(content) // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGTERM)
+pathlib.Path.write_bytes = cut
+runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+""")
+    trainer.upload(dataset())
+
+    assert trainer.run(UNHURRIED, script=str(script), PYTHONPATH=str(ROOT)) == 143, trainer.output
+
+    assert epochs_heard(trainer)[-1] == 2
+    content = trainer.stored("checkpoints/job-{id}/last.pt")
+    assert content is not None
+    assert torch.load(io.BytesIO(content), weights_only=False)["epoch"] == 1  # counted from 0
+    assert trainer.stored("checkpoints/job-{id}/best.pt")
 
 
 def test_sigterm_within_an_epoch_stores_the_checkpoint_and_says_interrupted(trainer: Trainer) -> None:
