@@ -17,7 +17,7 @@ Batch = TypeVar("Batch")
 Values = dict[str, float]
 log = logging.getLogger("system")
 PERIOD_SECONDS, GPU_SECONDS = 10.0, 1.0
-SAMPLE_LIMIT = 3_600  # while the functions do not answer
+SAMPLE_LIMIT = 3_600  # while the functions do not respond
 CGROUPS = Path("/sys/fs/cgroup")
 
 

@@ -71,7 +71,7 @@ class StorageError(TrainerError):  # the job stays open: another attempt may suc
 
 
 class ChangedError(Exception):
-    """An object in storage is not the version that was asked for."""
+    """An object in storage is not the requested version."""
 
 
 class RefusedError(Exception):
@@ -396,7 +396,7 @@ class Contract:
 
         Raises:
             ChangedError: the object has another ETag, or ends before the range.
-            Exception: the storage refuses (RefusedError), or does not answer.
+            Exception: the storage refuses (RefusedError), or does not respond.
         """
         span = f"bytes={first}-{'' if last is None else last}" if first or last is not None else None
         headers = {"Accept-Encoding": "identity", "If-Match": f'"{etag}"' if etag else None, "Range": span}

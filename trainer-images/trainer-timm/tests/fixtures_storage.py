@@ -20,7 +20,7 @@ SECRET_KEY = "storage-key-that-is-secret"
 BUCKET = "stoker"
 
 
-def eventually(condition: Callable[[], Any], *, within_seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], *, within_seconds: float = 240) -> Any:
     """Wait until the condition holds; return what it returned."""
     deadline = time.monotonic() + within_seconds
     while not (value := condition()):
@@ -68,8 +68,8 @@ class Bucket:
             return None
 
     def keys(self, prefix: str) -> list[str]:
-        found = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
-        return sorted(one["Key"] for one in found)
+        objects = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+        return sorted(one["Key"] for one in objects)
 
     def etag(self, key: str) -> str:
         return str(self.client.head_object(Bucket=BUCKET, Key=key)["ETag"]).strip('"')
@@ -115,13 +115,13 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
         region_name="us-east-1",
         config=Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"total_max_attempts": 1}),
     )
-    eventually(lambda: _answers(client), within_seconds=30)
+    eventually(lambda: _is_up(client), within_seconds=30)
     yield Bucket(endpoint, client)
     process.terminate()
     process.wait(20)
 
 
-def _answers(client: Any) -> bool:
+def _is_up(client: Any) -> bool:
     try:
         client.put_object(Bucket=BUCKET, Key="probe", Body=b"x")
     except Exception:  # noqa: BLE001 -- not there yet

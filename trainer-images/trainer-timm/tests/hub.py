@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Hub:
-    """The files by repository and name, how to answer, and the requests so far."""
+    """The files by repository and name, the responses to come, and the requests so far."""
 
     files: dict[str, bytes]
     #: of each coming GET: the number of bytes after which its connection breaks
     breaks: list[int] = field(default_factory=list)
-    #: of each coming request: a status to answer with
+    #: of each coming request: the status of its response
     statuses: list[int] = field(default_factory=list)
     #: sent in place of the SHA-256 of a file
     digest: str | None = None
@@ -30,12 +30,12 @@ def hub_with(files: dict[str, bytes]) -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            self.answer()
+            self.respond()
 
         def do_GET(self) -> None:
-            self.answer()
+            self.respond()
 
-        def answer(self) -> None:
+        def respond(self) -> None:
             wanted = self.headers.get("range", "")
             hub.requests.append((self.command, self.path, wanted))
             content = hub.files.get(self.path.strip("/").replace("/resolve/main/", "/"))

@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 
 @pytest.mark.parametrize(
-    ("hyperparameters", "said"),
+    ("hyperparameters", "message"),
     [
         ({"weight_decy": 0.1}, "weight_decay?"),
         ({"opt": "adamwx"}, "opt: timm has no adamwx; adamw?"),
@@ -38,16 +38,16 @@ Files = dict[str, bytes]
     ],
     ids=str,
 )
-def test_an_option_that_cannot_be_used_is_named(hyperparameters: dict[str, Any], said: str) -> None:
+def test_an_option_that_cannot_be_used_is_named(hyperparameters: dict[str, Any], message: str) -> None:
     settings: Any = SimpleNamespace(hyperparameters=hyperparameters)
 
     with pytest.raises(ConfigInvalidError) as refused:
         options.read(settings)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"MODEL_NAME": "resnt18"}, "resnet18?"),
         ({"MODEL_NAME": "test_resnet.nothing"}, "no weights 'nothing'"),
@@ -60,15 +60,15 @@ def test_an_option_that_cannot_be_used_is_named(hyperparameters: dict[str, Any],
     ids=str,
 )
 def test_a_setting_that_cannot_be_used_ends_with_78_and_its_name(
-    trainer: Trainer, variables: dict[str, str], said: str
+    trainer: Trainer, variables: dict[str, str], message: str
 ) -> None:
     trainer.upload(good())
 
     assert trainer.run(variables) == 78, trainer.output
 
-    error = trainer.functions.heard[-1].body["error"]
+    error = trainer.functions.calls[-1].body["error"]
     assert error["reason"] == "config_invalid"
-    assert said in error["message"]
+    assert message in error["message"]
 
 
 def test_a_pickle_that_would_run_code_is_refused(trainer: Trainer) -> None:
@@ -137,11 +137,11 @@ def fetch(folder: Path, archive: Path) -> dataset.Data:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_dataset_that_cannot_be_used_names_the_file(tmp_path: Path, name: str) -> None:
-    files, said = DATASETS[name]
+    files, message = DATASETS[name]
 
     with pytest.raises(DatasetInvalidError) as refused:
-        fetch(tmp_path, zipped(files(), tmp_path / "given.zip"))
-    assert said in str(refused.value)
+        fetch(tmp_path, zipped(files(), tmp_path / "dataset.zip"))
+    assert message in str(refused.value)
 
 
 def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
@@ -166,7 +166,7 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
 def test_a_hostile_archive_is_refused_before_anything_is_written(
     tmp_path: Path, info: zipfile.ZipInfo, content: bytes
 ) -> None:
-    archive = zipped(good(), tmp_path / "given.zip")
+    archive = zipped(good(), tmp_path / "dataset.zip")
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as more:
         more.writestr(info, content, zipfile.ZIP_DEFLATED)
     (tmp_path / "scratch").mkdir()
@@ -177,7 +177,7 @@ def test_a_hostile_archive_is_refused_before_anything_is_written(
 
 
 def test_too_many_files_or_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = zipped(good(), tmp_path / "given.zip")
+    archive = zipped(good(), tmp_path / "dataset.zip")
     for name, limit in (("DATASET_FILE_LIMIT", "5"), ("DATASET_BYTES_LIMIT", "1000")):
         monkeypatch.setenv(name, limit)
         with pytest.raises(DatasetInvalidError):
@@ -189,7 +189,7 @@ def test_names_in_any_writing_are_classes_and_a_zip_in_the_zip_is_left_out(tmp_p
     files = {f"{name}/{n}.png": picture(n, 0) for name in ("猫", "собака", "$x^2$") for n in range(3)}
     files["nested.zip"] = zipped(good(), tmp_path / "inner.zip").read_bytes()
 
-    assert set(fetch(tmp_path, zipped(files, tmp_path / "given.zip")).classes) == {"猫", "собака", "$x^2$"}
+    assert set(fetch(tmp_path, zipped(files, tmp_path / "dataset.zip")).classes) == {"猫", "собака", "$x^2$"}
 
 
 def test_a_bad_dataset_ends_with_65_and_leaves_no_scratch(trainer: Trainer) -> None:
@@ -197,7 +197,7 @@ def test_a_bad_dataset_ends_with_65_and_leaves_no_scratch(trainer: Trainer) -> N
 
     assert trainer.run() == 65, trainer.output
 
-    error = trainer.functions.heard[-1].body["error"]
+    error = trainer.functions.calls[-1].body["error"]
     assert (error["reason"], "train/tall/x.png" in error["message"]) == ("dataset_invalid", True)
     assert not list((trainer.folder / "scratch").iterdir())
     report = json.loads(trainer.stored("results/job-{id}/dataset.json") or b"{}")

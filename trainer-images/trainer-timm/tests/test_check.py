@@ -19,8 +19,8 @@ def test_a_check_stores_the_report_and_nothing_else_and_succeeds(trainer: Traine
 
     assert trainer.run(script="check.py", TASK="check", DEVICE=None) == 0, trainer.output
 
-    done = trainer.functions.heard[-1]
-    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    done = trainer.functions.calls[-1]
+    assert (done.name, done.body["status"]) == ("done", "SUCCEEDED")
     assert done.body["metrics"] == {"images/train": 12, "images/val": 6}
     assert done.body["artifacts"] == [f"results/job-{trainer.job_id}/dataset.json"]
     report = json.loads(trainer.stored("results/job-{id}/dataset.json") or b"")
@@ -32,7 +32,7 @@ def test_a_check_finds_an_option_that_the_training_would_refuse(trainer: Trainer
 
     assert trainer.run(script="check.py", TASK="check", HYPERPARAMETERS='{"optt": "sgd"}') == 78, trainer.output
 
-    assert "optt" in trainer.functions.heard[-1].body["error"]["message"]
+    assert "optt" in trainer.functions.calls[-1].body["error"]["message"]
 
 
 def test_a_check_of_a_dataset_that_cannot_be_used_fails_with_the_report(trainer: Trainer) -> None:
@@ -40,7 +40,7 @@ def test_a_check_of_a_dataset_that_cannot_be_used_fails_with_the_report(trainer:
 
     assert trainer.run(script="check.py", TASK="check") == 65, trainer.output
 
-    error = trainer.functions.heard[-1].body["error"]
+    error = trainer.functions.calls[-1].body["error"]
     assert error["reason"] == "dataset_invalid"
     report = json.loads(trainer.stored("results/job-{id}/dataset.json") or b"")
     assert (report["usable"], report["message"]) == (False, error["message"])

@@ -44,8 +44,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
 
     assert trainer.run() == 0, trainer.output
 
-    heard = trainer.functions.heard
-    assert (heard[0].call, heard[0].body) == ("event", {"type": "started"})
+    calls = trainer.functions.calls
+    assert (calls[0].name, calls[0].body) == ("event", {"type": "started"})
     phases = [body["data"]["phase"] for body in trainer.functions.bodies("event") if "phase" in body.get("data", {})]
     assert phases == PHASES
     beats = trainer.functions.bodies("heartbeat")
@@ -53,8 +53,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
     last = trainer.functions.bodies("heartbeat", epoch=2)[0]
     assert {"train/loss", "val/loss", "top1", "top5", "lr"} <= last["metrics"].keys()
     assert last["attempt"] == 1
-    done = heard[-1]
-    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    done = calls[-1]
+    assert (done.name, done.body["status"]) == ("done", "SUCCEEDED")
     assert {"top1", "top5"} <= done.body["metrics"].keys()
     assert [row["epoch"] for row in rows(trainer)] == ["1", "2"]
     for key in done.body["artifacts"]:
@@ -188,7 +188,7 @@ def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer:
     whole, report = checkpoint(trainer), stored_json(trainer, "report.json")
     for name in ("last.pt", "best.pt"):
         trainer.bucket.client.delete_object(Bucket="stoker", Key=f"checkpoints/job-{trainer.job_id}/{name}")
-    trainer.functions.heard.clear()
+    trainer.functions.calls.clear()
 
     killed = trainer.start(variables)
     eventually(lambda: any(beat.get("epoch") == 2 for beat in trainer.functions.bodies("heartbeat")))
@@ -212,7 +212,7 @@ def test_two_processes_call_back_as_one(trainer: Trainer) -> None:
     assert trainer.run(DEVICE="cpu,cpu") == 0, trainer.output
 
     assert [beat["epoch"] for beat in trainer.functions.bodies("heartbeat") if "epoch" in beat] == [1, 2]
-    assert [call.call for call in trainer.functions.heard].count("done") == 1
+    assert [call.name for call in trainer.functions.calls].count("done") == 1
     assert len(rows(trainer)) == 2
     assert sum(row["images"] for row in stored_json(trainer, "report.json")["per_class"]) == 6  # each process has 3
 
@@ -248,7 +248,7 @@ def test_a_prediction_names_the_likeliest_classes_of_each_picture(trainer: Train
     for line in lines:
         assert {one["class"] for one in line["top"]} == {"tall", "wide", "square"}
         assert sum(one["probability"] for one in line["top"]) == pytest.approx(1, abs=1e-4)
-    assert trainer.functions.heard[-1].body["metrics"] == {"images": 6}
+    assert trainer.functions.calls[-1].body["metrics"] == {"images": 6}
 
 
 def test_a_training_reports_its_machine_between_its_epochs_and_apart_from_its_results(

@@ -77,7 +77,7 @@ def test_weights_of_the_hub_are_trained_on(trainer: Trainer, hub: Hub) -> None:
 def test_pretrained_weights_that_are_nowhere_end_the_job_before_its_dataset_is_read(trainer: Trainer) -> None:
     assert trainer.run(HYPERPARAMETERS="{}", MODEL_DOWNLOAD="false") == 78, trainer.output
 
-    error = trainer.functions.heard[-1].body["error"]
+    error = trainer.functions.calls[-1].body["error"]
     assert error["reason"] == "config_invalid"
     for words in ("./taskw model PUT=test_resnet.safetensors", "pretrained=false"):
         assert words in error["message"]

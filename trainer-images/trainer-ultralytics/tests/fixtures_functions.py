@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from fixtures_storage import Bucket
 
-Answer = tuple[int, dict[str, Any]]
+Response = tuple[int, dict[str, Any]]
 
 
 @dataclass
-class Heard:
-    """One callback."""
+class Call:
+    """A callback that was received."""
 
-    call: str
+    name: str
     body: dict[str, Any]
     headers: dict[str, str]
     status: int
@@ -27,21 +27,21 @@ class Heard:
 
 @dataclass
 class Functions:
-    """What was heard, and how to answer."""
+    """The callbacks so far, and the responses to them."""
 
     links: Callable[..., dict[str, Any]]
-    heard: list[Heard] = field(default_factory=list)
-    #: returns how to answer a call, or None for the usual; a status of 0 hangs up
-    answer: Callable[[str, dict[str, Any]], Answer | None] = lambda _call, _body: None
+    calls: list[Call] = field(default_factory=list)
+    #: returns the response to a callback, or None for the usual one; a status of 0 closes the connection
+    respond: Callable[[str, dict[str, Any]], Response | None] = lambda _name, _body: None
     url: str = ""
 
-    def bodies(self, call: str, **having: Any) -> list[dict[str, Any]]:
-        """Return the bodies of what was answered with 200."""
-        bodies = [heard.body for heard in self.heard if heard.call == call and heard.status == 200]
+    def bodies(self, name: str, **having: Any) -> list[dict[str, Any]]:
+        """Return the bodies of the callbacks that got 200."""
+        bodies = [call.body for call in self.calls if call.name == name and call.status == 200]
         return [body for body in bodies if having.items() <= body.items()]
 
-    def usual(self, call: str, body: dict[str, Any]) -> Answer:
-        if call == "presign":
+    def usual(self, name: str, body: dict[str, Any]) -> Response:
+        if name == "presign":
             return 200, {**self.links(**body), "expires_at": "2100-01-01T00:00:00Z"}
         return 200, {"state": "RUNNING", "attempt": 1}
 
@@ -52,19 +52,19 @@ def serve(functions: Functions) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])), parse_constant=_refuse)
-            call = self.path.rsplit("/", 1)[-1]
-            status, said = functions.answer(call, body) or functions.usual(call, body)
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            functions.heard.append(Heard(call, body, headers, status, time.monotonic()))
+            name = self.path.rsplit("/", 1)[-1]
+            status, response = functions.respond(name, body) or functions.usual(name, body)
+            headers = {header.lower(): value for header, value in self.headers.items()}
+            functions.calls.append(Call(name, body, headers, status, time.monotonic()))
             if status == 0:
                 self.close_connection = True
                 return
-            content = json.dumps(said).encode()
+            content = json.dumps(response).encode()
             self.send_response(status)
             usual = "application/json" if status == 200 else "application/problem+json"
-            self.send_header("content-type", said.get("content-type", usual))
-            if "retry-after" in said:
-                self.send_header("retry-after", said["retry-after"])
+            self.send_header("content-type", response.get("content-type", usual))
+            if "retry-after" in response:
+                self.send_header("retry-after", response["retry-after"])
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

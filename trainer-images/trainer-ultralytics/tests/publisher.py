@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Publisher:
-    """The published files by name, how to answer, and the requests so far."""
+    """The published files by name, the responses to come, and the requests so far."""
 
     files: dict[str, bytes]
     #: of each coming response: the number of bytes after which its connection breaks
     breaks: list[int] = field(default_factory=list)
-    #: of each coming response: a status to answer with
+    #: of each coming request: the status of its response
     statuses: list[int] = field(default_factory=list)
     #: sent in place of the digest of the file
     digest: str | None = None

@@ -1,4 +1,4 @@
-"""Callbacks that a gateway answers, and values that a framework passes."""
+"""Callbacks to which a gateway responds, and values that a framework passes."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures_functions import Answer
+from fixtures_functions import Response
 from fixtures_trainer import ROOT, Trainer
 
 from utils import Console
@@ -20,16 +20,16 @@ PATHS = {"PYTHONPATH": str(ROOT)}
     [(404, "text/html"), (404, "application/json; charset=utf-8")]
     + [(status, "application/json") for status in (400, 401, 403, 404, 405, 409, 413, 415, 422, 451)],
 )
-def test_what_a_gateway_answers_ends_no_training_and_loses_nothing(
+def test_a_response_of_a_gateway_ends_no_training_and_loses_nothing(
     trainer: Trainer, status: int, content_type: str
 ) -> None:
     is_gateways = cycle([True, False])
 
-    def answer(_call: str, _body: dict[str, Any]) -> Answer | None:
+    def respond(_call: str, _body: dict[str, Any]) -> Response | None:
         refusal = {"content-type": content_type, "message": "no Route matched with those values"}
         return (status, refusal) if next(is_gateways) else None
 
-    trainer.functions.answer = answer
+    trainer.functions.respond = respond
 
     assert trainer.run(PATHS, script="tests/tiny.py") == 0, trainer.output
 

@@ -25,8 +25,8 @@ def test_a_check_stores_the_report_and_nothing_else_and_succeeds(trainer: Traine
 
     assert trainer.run(script="check.py", TASK="check", DEVICE=None) == 0, trainer.output
 
-    done = trainer.functions.heard[-1]
-    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    done = trainer.functions.calls[-1]
+    assert (done.name, done.body["status"]) == ("done", "SUCCEEDED")
     assert done.body["metrics"] == {"images/train": 8, "images/val": 4}
     assert done.body["artifacts"] == [f"results/job-{trainer.job_id}/dataset.json"]
     report = json.loads(trainer.stored("results/job-{id}/dataset.json") or b"")
@@ -39,7 +39,7 @@ def test_a_check_of_a_dataset_that_cannot_be_used_fails_with_the_report(trainer:
 
     assert trainer.run(script="check.py", TASK="check", MODEL_NAME="yolo11n-seg.pt", MODEL_DOWNLOAD="false") == 65
 
-    error = trainer.functions.heard[-1].body["error"]
+    error = trainer.functions.calls[-1].body["error"]
     assert error["reason"] == "dataset_invalid"
     report = json.loads(trainer.stored("results/job-{id}/dataset.json") or b"")
     assert (report["usable"], report["task"], report["message"]) == (False, "segment", error["message"])

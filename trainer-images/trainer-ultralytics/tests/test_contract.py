@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from fixtures_functions import Answer
+from fixtures_functions import Response
 from fixtures_storage import Bucket, eventually
 from fixtures_trainer import GOOD, ROOT, TOKEN, Trainer
 
@@ -25,16 +25,16 @@ def run_tiny(trainer: Trainer, **variables: str | None) -> int:
 def test_callbacks_are_cloudevents_with_trace_and_attempt(trainer: Trainer) -> None:
     assert run_tiny(trainer) == 0, trainer.output
 
-    for heard in trainer.functions.heard:
-        headers = heard.headers
+    for call in trainer.functions.calls:
+        headers = call.headers
         assert headers["authorization"] == f"Bearer {TOKEN}"
         assert headers["ce-specversion"] == "1.0"
-        assert headers["ce-type"] == f"dev.stoker.trainer.{heard.call}"
+        assert headers["ce-type"] == f"dev.stoker.trainer.{call.name}"
         assert re.fullmatch(rf"/trainers/{trainer.job_id}/[0-9a-f-]{{36}}", headers["ce-source"])
         assert headers["ce-subject"] == trainer.job_id
         assert re.fullmatch(rf"00-{trainer.trace_id}-[0-9a-f]{{16}}-01", headers["traceparent"])
-    assert len({heard.headers["ce-id"] for heard in trainer.functions.heard}) == len(trainer.functions.heard)
-    assert all(heard.body["attempt"] == 1 for heard in trainer.functions.heard[1:])
+    assert len({call.headers["ce-id"] for call in trainer.functions.calls}) == len(trainer.functions.calls)
+    assert all(call.body["attempt"] == 1 for call in trainer.functions.calls[1:])
 
 
 def test_what_is_not_finite_is_left_out_with_one_warning(trainer: Trainer) -> None:
@@ -51,77 +51,77 @@ def test_what_is_not_finite_is_left_out_with_one_warning(trainer: Trainer) -> No
 
 
 def test_a_trainer_with_nothing_new_still_beats(trainer: Trainer) -> None:
-    trainer.functions.answer = lambda call, _body: (503, {}) if call == "presign" else None
+    trainer.functions.respond = lambda call, _body: (503, {}) if call == "presign" else None
     trainer.start(PATHS, script="tests/tiny.py", STORAGE_TYPE="presigned", HEARTBEAT_SECONDS="0.2", EPOCHS="1000")
 
-    beats = eventually(lambda: len(found := trainer.functions.bodies("heartbeat", epoch=1)) > 2 and found)
+    beats = eventually(lambda: len(beats := trainer.functions.bodies("heartbeat", epoch=1)) > 2 and beats)
 
-    ids = [heard.headers["ce-id"] for heard in trainer.functions.heard if heard.body.get("epoch") == 1]
+    ids = [call.headers["ce-id"] for call in trainer.functions.calls if call.body.get("epoch") == 1]
     assert len(set(ids)) == len(ids) >= len(beats)
 
 
-def test_a_new_token_in_a_heartbeats_answer_is_used_from_then_on(trainer: Trainer) -> None:
+def test_a_new_token_in_a_heartbeats_response_is_used_from_then_on(trainer: Trainer) -> None:
     fresh = "token-number-two-that-is-secret"
-    given = {"state": "RUNNING", "token": fresh}
-    trainer.functions.answer = lambda call, _body: (200, given) if call == "heartbeat" else None
+    response = {"state": "RUNNING", "token": fresh}
+    trainer.functions.respond = lambda call, _body: (200, response) if call == "heartbeat" else None
 
     assert run_tiny(trainer, EPOCHS="3") == 0, trainer.output
 
-    assert trainer.functions.heard[-1].headers["authorization"] == f"Bearer {fresh}"
+    assert trainer.functions.calls[-1].headers["authorization"] == f"Bearer {fresh}"
 
 
 def test_a_token_file_is_read_again_after_401(trainer: Trainer, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("old")
 
-    def answer(_call: str, _body: dict[str, Any]) -> Answer | None:
+    def respond(_call: str, _body: dict[str, Any]) -> Response | None:
         if file.read_text() == "old":
             file.write_text("renewed")
             return 401, {}
         return None
 
-    trainer.functions.answer = answer
+    trainer.functions.respond = respond
 
     assert run_tiny(trainer, CALLBACK_TOKEN=None, CALLBACK_TOKEN_FILE=str(file)) == 0, trainer.output
 
-    assert trainer.functions.heard[0].headers["authorization"] == "Bearer old"
-    assert trainer.functions.heard[-1].headers["authorization"] == "Bearer renewed"
+    assert trainer.functions.calls[0].headers["authorization"] == "Bearer old"
+    assert trainer.functions.calls[-1].headers["authorization"] == "Bearer renewed"
 
 
 def test_a_retry_waits_as_long_as_the_functions_ask(trainer: Trainer) -> None:
     refusals = iter([429, 503])
     asked_seconds = 2
 
-    def answer(_call: str, body: dict[str, Any]) -> Answer | None:
+    def respond(_call: str, body: dict[str, Any]) -> Response | None:
         status = next(refusals, None) if body.get("type") == "started" else None
         return (status, {"retry-after": str(asked_seconds)}) if status else None
 
-    trainer.functions.answer = answer
+    trainer.functions.respond = respond
 
     assert run_tiny(trainer) == 0, trainer.output
 
-    started = [heard for heard in trainer.functions.heard if heard.body.get("type") == "started"]
-    assert [heard.status for heard in started] == [429, 503, 200]
+    started = [call for call in trainer.functions.calls if call.body.get("type") == "started"]
+    assert [call.status for call in started] == [429, 503, 200]
     assert all(later.at - before.at >= asked_seconds for before, later in pairwise(started))
-    assert len({heard.headers["ce-id"] for heard in started}) == 1
+    assert len({call.headers["ce-id"] for call in started}) == 1
 
 
 def test_an_event_that_the_functions_cannot_digest_is_dropped(trainer: Trainer) -> None:
-    trainer.functions.answer = lambda _call, body: (422, {}) if body.get("type") == "checkpoint" else None
+    trainer.functions.respond = lambda _call, body: (422, {}) if body.get("type") == "checkpoint" else None
 
     assert run_tiny(trainer) == 0, trainer.output
 
-    assert trainer.functions.heard[-1].call == "done"
+    assert trainer.functions.calls[-1].name == "done"
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_a_warning_and_tried_again(trainer: Trainer) -> None:
     refusals = iter([422])
 
-    def answer(call: str, body: dict[str, Any]) -> Answer | None:
+    def respond(call: str, body: dict[str, Any]) -> Response | None:
         status = next(refusals, None) if call == "presign" and body["method"] == "PUT" else None
         return (status, {}) if status else None
 
-    trainer.functions.answer = answer
+    trainer.functions.respond = respond
 
     assert run_tiny(trainer, STORAGE_TYPE="presigned") == 0, trainer.output
 
@@ -144,12 +144,12 @@ def test_a_storage_that_takes_its_time_holds_up_no_epoch(trainer: Trainer, tmp_p
         "sys.exit(run(train))\n"
     )
 
-    def answer(call: str, body: dict[str, Any]) -> Answer | None:
+    def respond(call: str, body: dict[str, Any]) -> Response | None:
         if call == "presign" and body["key"].endswith("last.pt"):
             eventually(lambda: trainer.functions.bodies("heartbeat", epoch=3), within_seconds=20)
         return None
 
-    trainer.functions.answer = answer
+    trainer.functions.respond = respond
 
     assert trainer.run(script=str(script), PYTHONPATH=str(ROOT), STORAGE_TYPE="presigned") == 0, trainer.output
 
@@ -160,7 +160,7 @@ def test_a_storage_that_takes_its_time_holds_up_no_epoch(trainer: Trainer, tmp_p
 
 @pytest.mark.parametrize("status", [503, 422])
 def test_done_that_nobody_takes_ends_the_process_in_the_end(trainer: Trainer, status: int) -> None:
-    trainer.functions.answer = lambda call, _body: (status, {}) if call == "done" else None
+    trainer.functions.respond = lambda call, _body: (status, {}) if call == "done" else None
 
     assert run_tiny(trainer, DONE_RETRY_SECONDS="1") == 1, trainer.output
 
@@ -168,11 +168,11 @@ def test_done_that_nobody_takes_ends_the_process_in_the_end(trainer: Trainer, st
 
 
 def test_a_job_that_is_over_is_not_begun(trainer: Trainer) -> None:
-    trainer.functions.answer = lambda _call, _body: (409, {"state": "CANCELLED"})
+    trainer.functions.respond = lambda _call, _body: (409, {"state": "CANCELLED"})
 
     assert run_tiny(trainer) == 0, trainer.output
 
-    assert [heard.call for heard in trainer.functions.heard] == ["event"]
+    assert [call.name for call in trainer.functions.calls] == ["event"]
     assert trainer.stored("checkpoints/job-{id}/last.pt") is None
 
 
@@ -182,7 +182,7 @@ def test_an_exception_fails_the_job_in_words(trainer: Trainer, tmp_path: Path) -
 
     assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 70, trainer.output
 
-    assert trainer.functions.heard[-1].body["error"] == {"reason": "trainer_error", "message": "KeyError: 'missing'"}
+    assert trainer.functions.calls[-1].body["error"] == {"reason": "trainer_error", "message": "KeyError: 'missing'"}
     assert b"Traceback" in (trainer.stored("logs/job-{id}/attempt-1.log") or b"")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures_functions import Answer
+from fixtures_functions import Response
 from fixtures_storage import eventually
 from fixtures_trainer import ROOT, Trainer
 from pictures import dataset
@@ -18,7 +18,7 @@ from pictures import dataset
 UNHURRIED: dict[str, str | None] = {"EPOCHS": "500", "HEARTBEAT_SECONDS": "1"}
 
 
-def epochs_heard(trainer: Trainer) -> list[int]:
+def reported_epochs(trainer: Trainer) -> list[int]:
     return [beat["epoch"] for beat in trainer.functions.bodies("heartbeat") if "epoch" in beat]
 
 
@@ -28,12 +28,12 @@ def test_after_sigkill_a_second_process_goes_on_from_the_last_checkpoint(trainer
     eventually(lambda: trainer.stored("checkpoints/job-{id}/last.pt"))
     first.send_signal(signal.SIGKILL)
     first.wait()
-    before = len(trainer.functions.heard)
+    before = len(trainer.functions.calls)
 
     assert trainer.run(EPOCHS="3") == 0, trainer.output
 
     assert "Resuming training" in trainer.output
-    later = [heard.body["epoch"] for heard in trainer.functions.heard[before:] if "epoch" in heard.body]
+    later = [call.body["epoch"] for call in trainer.functions.calls[before:] if "epoch" in call.body]
     assert later[0] > 1
     assert later[-1] == 3
     table = trainer.stored("results/job-{id}/metrics.csv")
@@ -44,16 +44,14 @@ def test_after_sigkill_a_second_process_goes_on_from_the_last_checkpoint(trainer
 def test_a_job_whose_epochs_are_all_done_only_ends(trainer: Trainer) -> None:
     trainer.upload(dataset())
     assert trainer.run() == 0, trainer.output
-    before = len(trainer.functions.heard)
+    before = len(trainer.functions.calls)
 
     assert trainer.run() == 0, trainer.output
 
-    done = trainer.functions.heard[-1]
-    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    done = trainer.functions.calls[-1]
+    assert (done.name, done.body["status"]) == ("done", "SUCCEEDED")
     assert "metrics/mAP50(B)" in done.body["metrics"]
-    assert not any(
-        heard.body.get("epoch") == 1 for heard in trainer.functions.heard[before:] if heard.call == "heartbeat"
-    )
+    assert not any(call.body.get("epoch") == 1 for call in trainer.functions.calls[before:] if call.name == "heartbeat")
 
 
 def test_sigterm_while_a_checkpoint_is_written_stores_the_one_before(trainer: Trainer, tmp_path: Path) -> None:
@@ -76,7 +74,7 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 
     assert trainer.run(UNHURRIED, script=str(script), PYTHONPATH=str(ROOT)) == 143, trainer.output
 
-    assert epochs_heard(trainer)[-1] == 2
+    assert reported_epochs(trainer)[-1] == 2
     content = trainer.stored("checkpoints/job-{id}/last.pt")
     assert content is not None
     assert torch.load(io.BytesIO(content), weights_only=False)["epoch"] == 1  # counted from 0
@@ -86,7 +84,7 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 def test_sigterm_within_an_epoch_stores_the_checkpoint_and_says_interrupted(trainer: Trainer) -> None:
     trainer.upload(dataset())
     process = trainer.start(UNHURRIED)
-    eventually(lambda: 2 in epochs_heard(trainer))
+    eventually(lambda: 2 in reported_epochs(trainer))
 
     process.send_signal(signal.SIGTERM)
 
@@ -111,22 +109,24 @@ def test_sigterm_before_the_training_ends_it_as_well(trainer: Trainer) -> None:
 def test_functions_that_are_away_for_a_while_miss_nothing_that_counts(trainer: Trainer) -> None:
     trainer.upload(dataset())
     away = threading.Event()
-    answers: list[Answer] = [(500, {}), (503, {}), (0, {}), (429, {})]
-    trainer.functions.answer = lambda _call, _body: answers[len(trainer.functions.heard) % 4] if away.is_set() else None
+    responses: list[Response] = [(500, {}), (503, {}), (0, {}), (429, {})]
+    trainer.functions.respond = lambda _call, _body: (
+        responses[len(trainer.functions.calls) % 4] if away.is_set() else None
+    )
     process = trainer.start(EPOCHS="4")
     eventually(lambda: trainer.functions.bodies("event", type="started"))
     away.set()
-    eventually(lambda: sum(heard.status != 200 for heard in trainer.functions.heard) >= 4)
+    eventually(lambda: sum(call.status != 200 for call in trainer.functions.calls) >= 4)
     away.clear()
 
     assert process.wait(90) == 0, trainer.output
 
     assert trainer.functions.bodies("event", type="checkpoint")
-    assert epochs_heard(trainer)[-1] == 4
+    assert reported_epochs(trainer)[-1] == 4
     assert trainer.functions.bodies("done", status="SUCCEEDED")
     ids: dict[str, set[str]] = {}
-    for heard in trainer.functions.heard:
-        ids.setdefault(heard.headers["ce-id"], set()).add(str(heard.body))
+    for call in trainer.functions.calls:
+        ids.setdefault(call.headers["ce-id"], set()).add(str(call.body))
     assert all(len(bodies) == 1 for bodies in ids.values())  # tried again with the same id, it is the same call
 
 
@@ -134,10 +134,10 @@ def test_functions_that_are_away_for_a_while_miss_nothing_that_counts(trainer: T
 def test_a_refused_heartbeat_stops_the_training_without_done(trainer: Trainer, status: int) -> None:
     trainer.upload(dataset())
 
-    def refuse(call: str, body: dict[str, Any]) -> Answer | None:
+    def refuse(call: str, body: dict[str, Any]) -> Response | None:
         return (status, {"state": "CANCELLED"}) if call == "heartbeat" and body.get("epoch") else None
 
-    trainer.functions.answer = refuse
+    trainer.functions.respond = refuse
 
     assert trainer.run(UNHURRIED) == 0, trainer.output
 
@@ -175,7 +175,7 @@ def test_without_a_job_to_report_to_only_the_exit_code_tells(trainer: Trainer) -
     assert trainer.run(JOB_ID=None) == 78
 
     assert "JOB_ID" in trainer.output
-    assert not trainer.functions.heard
+    assert not trainer.functions.calls
 
 
 @pytest.mark.parametrize(
@@ -213,4 +213,4 @@ def test_a_resumed_training_goes_on_to_more_epochs_than_it_began_with(trainer: T
 
     assert trainer.start(EPOCHS="4").wait(150) == 0, trainer.output
 
-    assert epochs_heard(trainer)[-1] == 4
+    assert reported_epochs(trainer)[-1] == 4

@@ -1,4 +1,4 @@
-"""Objects in a real storage: the version that was asked for, large ones in parts, and what stands in front of it."""
+"""Objects in a real storage: the version that was requested, large ones in parts, and what stands in front of it."""
 
 import json
 import threading
@@ -93,7 +93,7 @@ def test_an_object_that_changes_while_it_is_downloaded_is_fetched_anew(
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Answers 404 in HTML, as a proxy that has lost its storage does."""
+    """Responds with 404 in HTML, as a proxy that has lost its storage does."""
 
     def do_GET(self) -> None:
         self.send_response(404)
@@ -133,7 +133,7 @@ def test_a_job_that_gets_no_more_links_has_ended_and_is_not_failed(trainer: Trai
         "    return {}\n"
         "sys.exit(utils.run(train))\n"
     )
-    trainer.functions.answer = lambda name, body: (
+    trainer.functions.respond = lambda name, body: (
         (409, {"state": "CANCELLED"}) if name == "presign" and body["method"] == call else None
     )
 
@@ -260,19 +260,19 @@ def test_a_marker_in_storage_says_what_done_says(trainer: Trainer, tmp_path: Pat
         "    return {f'm{number}': number for number in range(501)}\n"
         "sys.exit(utils.run(train))\n"
     )
-    trainer.functions.answer = lambda call, _body: (503, {}) if call == "done" else None
+    trainer.functions.respond = lambda call, _body: (503, {}) if call == "done" else None
 
     trainer.run(PATHS, script=str(script), DONE_RETRY_SECONDS="1")
 
     marker = json.loads(trainer.stored("results/job-{id}/done.json") or b"{}")
-    heard = next(call.body for call in trainer.functions.heard if call.call == "done")
-    assert marker == heard
+    body = next(call.body for call in trainer.functions.calls if call.name == "done")
+    assert marker == body
     assert (marker["status"], marker["attempt"]) == (status, 1)
     assert marker["artifacts"] == [f"results/job-{trainer.job_id}/table.csv"]
 
 
 def test_a_job_that_was_cancelled_leaves_no_marker(trainer: Trainer) -> None:
-    trainer.functions.answer = lambda call, body: (
+    trainer.functions.respond = lambda call, body: (
         (409, {"state": "CANCELLED"}) if call == "heartbeat" and body.get("epoch") else None
     )
 

@@ -30,9 +30,9 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
 
     assert trainer.run() == 0, trainer.output
 
-    heard = trainer.functions.heard
-    assert heard[0].call == "event"
-    assert heard[0].body == {"type": "started"}
+    calls = trainer.functions.calls
+    assert calls[0].name == "event"
+    assert calls[0].body == {"type": "started"}
     phases = [body["data"]["phase"] for body in trainer.functions.bodies("event") if "phase" in body.get("data", {})]
     assert phases == PHASES
     beats = trainer.functions.bodies("heartbeat")
@@ -40,8 +40,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
     last = trainer.functions.bodies("heartbeat", epoch=2)[0]
     assert {"train/box_loss", "metrics/mAP50(B)"} <= last["metrics"].keys()
     assert last["attempt"] == 1
-    done = heard[-1]
-    assert (done.call, done.body["status"]) == ("done", "SUCCEEDED")
+    done = calls[-1]
+    assert (done.name, done.body["status"]) == ("done", "SUCCEEDED")
     assert "metrics/mAP50(B)" in done.body["metrics"]
     assert [row["epoch"].strip() for row in rows(trainer)] == ["1", "2"]
     for key in done.body["artifacts"]:
@@ -90,7 +90,7 @@ def test_other_tasks_train_too(trainer: Trainer, task: str, model: str, metric: 
 
     assert trainer.run(EPOCHS="1", MODEL_NAME=model) == 0, trainer.output
 
-    assert metric in trainer.functions.heard[-1].body["metrics"]
+    assert metric in trainer.functions.calls[-1].body["metrics"]
 
 
 def test_a_training_can_start_from_weights_in_storage(trainer: Trainer) -> None:
@@ -126,7 +126,7 @@ def test_mlflow_gets_params_metrics_and_artifacts(trainer: Trainer, mlflow_serve
 
 def test_an_mlflow_that_hangs_or_refuses_is_not_felt(trainer: Trainer) -> None:
     trainer.upload(dataset())
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never responds
         assert trainer.run(EPOCHS="1", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{silent.getsockname()[1]}") == 0
 
     assert trainer.functions.bodies("done", status="SUCCEEDED")
@@ -138,9 +138,9 @@ def test_predictions_are_written_a_line_a_picture(trainer: Trainer) -> None:
     assert trainer.run(EPOCHS="6", LEARNING_RATE="0.003", HYPERPARAMETERS=options) == 0, trainer.output
     trainer.upload({"a b/ü (1).png": picture(1)[0], "deep/er/2.png": picture(2)[0], "notes.md": b"#"})
     weights = f"checkpoints/job-{trainer.job_id}/best.pt"
-    given = {"TASK": "predict", "CHECKPOINT_KEY": weights, "HYPERPARAMETERS": '{"conf": 0.001}'}
+    variables = {"TASK": "predict", "CHECKPOINT_KEY": weights, "HYPERPARAMETERS": '{"conf": 0.001}'}
 
-    assert trainer.run(given, script="predict.py") == 0, trainer.output
+    assert trainer.run(variables, script="predict.py") == 0, trainer.output
 
     table = trainer.stored("results/job-{id}/predictions.jsonl")
     assert table is not None
@@ -149,7 +149,7 @@ def test_predictions_are_written_a_line_a_picture(trainer: Trainer) -> None:
     assert all(trainer.stored(line["image"]) for line in lines)
     assert {"class", "name", "confidence", "xyxy"} == lines[0]["boxes"][0].keys()
     assert lines[0]["boxes"][0]["name"] in {"tall", "wide"}
-    done = trainer.functions.heard[-1].body
+    done = trainer.functions.calls[-1].body
     assert done["metrics"]["images"] == 2
     assert f"results/job-{trainer.job_id}/predictions.jsonl" in done["artifacts"]
 

@@ -87,7 +87,7 @@ def test_weights_by_their_usual_name_are_downloaded_and_trained_on(trainer: Trai
 def test_weights_that_are_nowhere_end_the_job_before_its_dataset_is_read(trainer: Trainer) -> None:
     assert trainer.run(MODEL_NAME=NAME, MODEL_DOWNLOAD="false") == 78, trainer.output
 
-    error = trainer.functions.heard[-1].body["error"]
+    error = trainer.functions.calls[-1].body["error"]
     assert error["reason"] == "config_invalid"
     for words in ("MODEL_DOWNLOAD is off", "./taskw model PUT=yolo11n.pt", "from scratch with yolo11n.yaml"):
         assert words in error["message"]
