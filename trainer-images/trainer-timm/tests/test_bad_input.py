@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 from fixtures_trainer import Trainer
-from pictures import dataset as good
-from pictures import picture, zipped
+from small_datasets import dataset as good
+from small_datasets import draw, zipped
 
 import dataset
 import options
@@ -87,10 +87,10 @@ def test_a_pickle_that_would_run_code_is_refused(trainer: Trainer) -> None:
 
 DATASETS: dict[str, tuple[Callable[[], Files], str]] = {
     "nothing in it": (dict, "the archive holds no files"),
-    "no folders": (lambda: {"a.png": picture(1, 0)}, "no class folders with images"),
-    "one class": (lambda: {f"cats/{n}.png": picture(n, 0) for n in range(4)}, "only one class folder, cats/"),
-    "two broken pictures": (
-        lambda: good() | {"train/tall/x.png": picture(1, 0)[:200], "val/wide/y.png": b"hello"},
+    "no folders": (lambda: {"a.png": draw(1, 0)}, "no class folders with images"),
+    "one class": (lambda: {f"cats/{n}.png": draw(n, 0) for n in range(4)}, "only one class folder, cats/"),
+    "two broken images": (
+        lambda: good() | {"train/tall/x.png": draw(1, 0)[:200], "val/wide/y.png": b"hello"},
         "2 broken images (train/tall/x.png: broken or truncated",
     ),
 }
@@ -186,14 +186,14 @@ def test_too_many_files_or_bytes_are_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_names_in_any_writing_are_classes_and_a_zip_in_the_zip_is_left_out(tmp_path: Path) -> None:
-    files = {f"{name}/{n}.png": picture(n, 0) for name in ("猫", "собака", "$x^2$") for n in range(3)}
+    files = {f"{name}/{n}.png": draw(n, 0) for name in ("猫", "собака", "$x^2$") for n in range(3)}
     files["nested.zip"] = zipped(good(), tmp_path / "inner.zip").read_bytes()
 
     assert set(fetch(tmp_path, zipped(files, tmp_path / "dataset.zip")).classes) == {"猫", "собака", "$x^2$"}
 
 
 def test_a_bad_dataset_ends_with_65_and_leaves_no_scratch(trainer: Trainer) -> None:
-    trainer.upload(DATASETS["two broken pictures"][0]())
+    trainer.upload(DATASETS["two broken images"][0]())
 
     assert trainer.run() == 65, trainer.output
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fixtures_trainer import ROOT, Trainer
-from pictures import dataset, zipped
+from small_datasets import dataset, zipped
 
 
 def check(path: Path, *words: str) -> subprocess.CompletedProcess[str]:

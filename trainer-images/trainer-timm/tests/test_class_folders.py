@@ -4,8 +4,8 @@ import json
 from pathlib import Path, PurePosixPath
 
 import pytest
-from pictures import dataset as good
-from pictures import flat
+from small_datasets import dataset as good
+from small_datasets import flat
 
 import dataset
 from dataset import class_folders

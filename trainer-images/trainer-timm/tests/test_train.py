@@ -10,7 +10,7 @@ import pytest
 import torch
 from fixtures_storage import SECRET_KEY
 from fixtures_trainer import ROOT, TOKEN, Trainer
-from pictures import dataset, flat
+from small_datasets import dataset, flat
 
 PHASES = [
     "fetching the weights",
@@ -140,7 +140,7 @@ def test_timms_options_do_what_they_say(trainer: Trainer, options: dict[str, obj
     assert len(rows(trainer)) == 2
 
 
-def test_a_transformer_takes_the_pictures_size_and_one_folder_is_split_by_the_seed(trainer: Trainer) -> None:
+def test_a_transformer_takes_the_images_size_and_one_folder_is_split_by_the_seed(trainer: Trainer) -> None:
     trainer.upload(flat())
 
     assert trainer.run(MODEL_NAME="test_vit", IMAGE_SIZE="64", EPOCHS="1") == 0, trainer.output
@@ -231,7 +231,7 @@ def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Train
     assert "the rest is new" in trainer.output
 
 
-def test_a_prediction_names_the_likeliest_classes_of_each_picture(trainer: Trainer) -> None:
+def test_a_prediction_names_the_likeliest_classes_of_each_image(trainer: Trainer) -> None:
     trainer.upload(dataset(kinds=3))
     assert trainer.run(EPOCHS="1") == 0, trainer.output
     key = f"checkpoints/job-{trainer.job_id}/best.pt"

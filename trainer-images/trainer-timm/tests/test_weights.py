@@ -11,8 +11,8 @@ import torch
 from fixtures_storage import Bucket
 from fixtures_trainer import Trainer
 from hub import Hub, hub_with
-from pictures import dataset
 from safetensors.torch import save
+from small_datasets import dataset
 
 import model as models
 import weights

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from pictures import dataset as good
 from PIL import Image
+from small_datasets import dataset as good
 from variables import VARIABLES
 
 import dataset

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fixtures_functions import Functions
 from fixtures_storage import BUCKET, SECRET_KEY, Bucket
-from pictures import zipped
+from small_datasets import zipped
 from variables import VARIABLES
 
 from utils import Contract, Settings

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import dataset as good
 from reading import Files, Read, read
+from small_datasets import dataset as good
 from test_formats import darknet, labelme_in_folders, roboflow_coco, voc_in_split_folders
 
 

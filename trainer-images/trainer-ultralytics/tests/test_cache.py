@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import requests
 from fixtures_storage import Bucket
-from pictures import dataset as good
-from pictures import zipped
+from small_datasets import dataset as good
+from small_datasets import zipped
 
 from dataset import cache, yolo
 from dataset import rules as our_rules

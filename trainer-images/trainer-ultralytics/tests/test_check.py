@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fixtures_trainer import ROOT, Trainer
-from pictures import dataset, zipped
+from small_datasets import dataset, zipped
 
 
 def check(path: Path, *words: str) -> subprocess.CompletedProcess[str]:

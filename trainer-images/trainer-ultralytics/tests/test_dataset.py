@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from pictures import dataset as good
-from pictures import picture, zipped
 from PIL import Image
+from small_datasets import dataset as good
+from small_datasets import draw, zipped
 
 import dataset
 from dataset import labels
@@ -189,9 +189,9 @@ def test_class_folders_have_their_own_rules(tmp_path: Path, change: Callable[[Fi
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("images/train/x.png", b"no picture", "not an image"),
+        ("images/train/x.png", b"no image", "not an image"),
         ("images/train/x.png", b"", "empty"),
-        ("images/train/x.png", picture(1)[0][:500], "broken or truncated"),
+        ("images/train/x.png", draw(1)[0][:500], "broken or truncated"),
         ("images/train/x.jpg", jpeg()[:-300], "broken or truncated"),
         ("images/train/x.tif", tiff_of_floats(), "a TIFF of 32 bits"),
     ],
@@ -229,13 +229,13 @@ def test_class_folders_are_arranged_as_ultralytics_scans_them(tmp_path: Path) ->
     assert contract.told == ["there is no val/: 2 of 12 images are kept for validation"]
 
 
-def test_pictures_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
+def test_images_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
     _, contract = fetch(tmp_path, without(LINE)(good()))
 
     assert contract.told == ["train: 1 images have no label file, and count as background"]
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASET_PIXEL_LIMIT", "4000")
 
     with pytest.raises(DatasetInvalidError, match="64x64 pixels are more than 4000"):

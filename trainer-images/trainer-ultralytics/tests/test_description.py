@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from pictures import dataset as good
 from reading import LINE, Files, read
+from small_datasets import dataset as good
 
 from utils import DatasetInvalidError
 

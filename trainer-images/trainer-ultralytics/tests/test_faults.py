@@ -13,7 +13,7 @@ import torch
 from fixtures_functions import Response
 from fixtures_storage import eventually
 from fixtures_trainer import ROOT, Trainer
-from pictures import dataset
+from small_datasets import dataset
 
 UNHURRIED: dict[str, str | None] = {"EPOCHS": "500", "HEARTBEAT_SECONDS": "1"}
 
@@ -187,7 +187,7 @@ def test_without_a_job_to_report_to_only_the_exit_code_tells(trainer: Trainer) -
     ],
 )
 def test_a_hostile_dataset_fails_the_job_with_the_names_of_its_files(trainer: Trainer, names: list[str]) -> None:
-    trainer.upload(dataset() | dict.fromkeys(names, b"no picture"))
+    trainer.upload(dataset() | dict.fromkeys(names, b"no image"))
 
     assert trainer.run() == 65, trainer.output
 

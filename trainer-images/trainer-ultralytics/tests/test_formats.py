@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import SIDE, picture
 from reading import LINE, Files, Read, read
+from small_datasets import SIDE, draw
 
 from utils import DatasetInvalidError
 
@@ -15,17 +15,17 @@ NAMES = ["tall", "wide"]
 
 
 def images(folder: str, numbers: range, suffix: str = ".png") -> Files:
-    return {f"{folder}/{number}{suffix}": picture(number)[0] for number in numbers}
+    return {f"{folder}/{number}{suffix}": draw(number)[0] for number in numbers}
 
 
 def corners(number: int) -> tuple[float, float, float, float]:
     """Return the box of an image in pixels: left, top, right, bottom."""
-    _, _, (x, y, width, height) = picture(number)
+    _, _, (x, y, width, height) = draw(number)
     return (x - width / 2) * SIDE, (y - height / 2) * SIDE, (x + width / 2) * SIDE, (y + height / 2) * SIDE
 
 
 def yolo_line(number: int) -> bytes:
-    _, kind, box = picture(number)
+    _, kind, box = draw(number)
     return " ".join([str(kind), *(f"{value:.6f}" for value in box)]).encode()
 
 
@@ -34,7 +34,7 @@ def assert_boxes(result: Read, splits: tuple[int, int] = (8, 4)) -> None:
     assert result.names == NAMES
     assert (len(result.images("train")), len(result.images("val"))) == splits
     for image in (*result.images("train"), *result.images("val")):
-        _, kind, box = picture(int(Path(image).stem))
+        _, kind, box = draw(int(Path(image).stem))
         assert result.rows(image) == [pytest.approx([kind, *box], abs=1e-5)]
 
 
@@ -177,27 +177,27 @@ def test_other_formats_are_read_as_boxes(tmp_path: Path, files: Callable[[], Fil
     "files",
     [
         lambda: (
-            {f"images/{n}.png": picture(n)[0] for n in range(10)}
+            {f"images/{n}.png": draw(n)[0] for n in range(10)}
             | {"annotations/instances_default.json": json.dumps(coco(range(10))).encode()}
         ),
         lambda: (
-            {f"x/{n}.png": picture(n)[0] for n in range(10)}
+            {f"x/{n}.png": draw(n)[0] for n in range(10)}
             | {"result.json": json.dumps(coco(range(10), folder="../../data/upload/1/x/")).encode()}
         ),
-        lambda: {f"{n}.png": picture(n)[0] for n in range(10)} | {f"{n}.xml": voc_xml(n) for n in range(10)},
-        lambda: {f"{n}.png": picture(n)[0] for n in range(10)} | {f"{n}.json": labelme(n) for n in range(10)},
+        lambda: {f"{n}.png": draw(n)[0] for n in range(10)} | {f"{n}.xml": voc_xml(n) for n in range(10)},
+        lambda: {f"{n}.png": draw(n)[0] for n in range(10)} | {f"{n}.json": labelme(n) for n in range(10)},
         lambda: (
-            {f"{n}.png": picture(n)[0] for n in range(10)}
+            {f"{n}.png": draw(n)[0] for n in range(10)}
             | {f"{n}.txt": yolo_line(n) for n in range(10)}
             | {"classes.txt": b"tall\r\nwide\r\n"}
         ),
         lambda: (
-            {f"images/{n}.png": picture(n)[0] for n in range(10)}
+            {f"images/{n}.png": draw(n)[0] for n in range(10)}
             | {f"labels/{n}.txt": yolo_line(n) for n in range(10)}
             | {"notes.json": b'{"categories": [{"id": 1, "name": "wide"}, {"id": 0, "name": "tall"}], "info": {}}'}
         ),
         lambda: (
-            {f"images/{n}.png": picture(n)[0] for n in range(10)}
+            {f"images/{n}.png": draw(n)[0] for n in range(10)}
             | {f"labels/{n}.txt": yolo_line(n) for n in range(10)}
             | {"data.yaml": b"names: [tall, wide]\n"}
         ),
@@ -279,14 +279,14 @@ def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) 
         ({"film.mp4": b""}, "videos are not read: export their frames"),
         ({"inner.zip": b""}, "there is an archive in it: upload that one"),
         ({"a.txt": LINE}, "nothing names their classes: add data.yaml"),
-        ({"tall/1.png": picture(1)[0], "wide/2.png": picture(2)[0]}, "folders of classes use a model to classify"),
+        ({"tall/1.png": draw(1)[0], "wide/2.png": draw(2)[0]}, "folders of classes use a model to classify"),
         ({"classes.txt": b"", "a.txt": LINE}, "name no classes"),
         ({}, "no labels: add labels"),
     ],
 )
 def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path, change: Files, advice: str) -> None:
     with pytest.raises(DatasetInvalidError, match=advice):
-        read(tmp_path, {"a.png": picture(1)[0]} | change)
+        read(tmp_path, {"a.png": draw(1)[0]} | change)
 
 
 @pytest.mark.parametrize(("task", "files"), [("segment", voc_with_image_sets), ("pose", labelme_in_folders)])
@@ -323,7 +323,7 @@ def test_labels_without_their_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_two_images_share_but_for_the_suffix_is_a_problem(tmp_path: Path) -> None:
-    files = images("", range(0)) | {f"{n}.png": picture(n)[0] for n in range(10)} | {"3.jpg": picture(3)[0]}
+    files = images("", range(0)) | {f"{n}.png": draw(n)[0] for n in range(10)} | {"3.jpg": draw(3)[0]}
     annotations = coco(range(10))
     annotations["images"].append({"id": 99, "file_name": "3.jpg", "width": SIDE, "height": SIDE})
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from pictures import dataset as good
 from reading import LINE, Files, Read, read
+from small_datasets import dataset as good
 
 from dataset.labels import label_of
 from utils import DatasetInvalidError

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fixtures_storage import Bucket
 from fixtures_trainer import GOOD
-from pictures import dataset, zipped
 from PIL import Image
+from small_datasets import dataset, zipped
 
 import train
 import validation

@@ -11,7 +11,7 @@ import pytest
 import requests
 from fixtures_storage import BUCKET, Bucket
 from fixtures_trainer import ROOT, Trainer
-from pictures import dataset
+from small_datasets import dataset
 
 import utils
 from utils import Contract, RefusedError, StorageError

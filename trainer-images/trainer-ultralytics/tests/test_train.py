@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fixtures_storage import SECRET_KEY
 from fixtures_trainer import ROOT, TOKEN, Trainer
-from pictures import dataset, picture
+from small_datasets import dataset, draw
 
 PHASES = [
     "fetching the weights",
@@ -132,11 +132,11 @@ def test_an_mlflow_that_hangs_or_refuses_is_not_felt(trainer: Trainer) -> None:
     assert trainer.functions.bodies("done", status="SUCCEEDED")
 
 
-def test_predictions_are_written_a_line_a_picture(trainer: Trainer) -> None:
+def test_predictions_are_written_a_line_an_image(trainer: Trainer) -> None:
     trainer.upload(dataset(train=40))
     options = '{"mosaic": 0.0, "plots": false, "optimizer": "AdamW", "warmup_epochs": 0, "nbs": 4}'
     assert trainer.run(EPOCHS="6", LEARNING_RATE="0.003", HYPERPARAMETERS=options) == 0, trainer.output
-    trainer.upload({"a b/ü (1).png": picture(1)[0], "deep/er/2.png": picture(2)[0], "notes.md": b"#"})
+    trainer.upload({"a b/ü (1).png": draw(1)[0], "deep/er/2.png": draw(2)[0], "notes.md": b"#"})
     weights = f"checkpoints/job-{trainer.job_id}/best.pt"
     variables = {"TASK": "predict", "CHECKPOINT_KEY": weights, "HYPERPARAMETERS": '{"conf": 0.001}'}
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from fixtures_storage import Bucket
 from fixtures_trainer import Trainer
-from pictures import dataset
 from publisher import Publisher, publishing
+from small_datasets import dataset
 
 import download
 import yolo

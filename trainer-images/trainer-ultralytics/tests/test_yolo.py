@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pictures import picture
+from small_datasets import draw
 
 import predict
 import train
@@ -127,7 +127,7 @@ def test_a_failure_of_the_contract_keeps_its_reason(tmp_path: Path) -> None:
 def test_rotated_boxes_are_predicted_by_their_corners(tmp_path: Path) -> None:
     from ultralytics import YOLO
 
-    (tmp_path / "1.png").write_bytes(picture(1)[0])
+    (tmp_path / "1.png").write_bytes(draw(1)[0])
     (result,) = YOLO("yolo11n-obb.yaml").predict(str(tmp_path / "1.png"), imgsz=64, conf=1e-6, verbose=False)
 
     boxes = predict.as_json(result)["boxes"]

@@ -11,7 +11,7 @@ from PIL import Image
 SIDE = 40
 
 
-def picture(number: int, kind: int) -> bytes:
+def draw(number: int, kind: int) -> bytes:
     """Return a PNG of a class: 0 is tall, 1 is wide, 2 is square."""
     random = np.random.default_rng(number)
     pixels = random.integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -27,7 +27,7 @@ def dataset(train: int = 12, val: int = 6, kinds: int = 2) -> dict[str, bytes]:
     """Return the files of a good dataset."""
     names = ("tall", "wide", "square")
     return {
-        f"{split}/{names[number % kinds]}/{number}.png": picture(number, number % kinds)
+        f"{split}/{names[number % kinds]}/{number}.png": draw(number, number % kinds)
         for split, numbers in (("train", range(train)), ("val", range(1000, 1000 + val)))
         for number in numbers
     }
@@ -36,7 +36,7 @@ def dataset(train: int = 12, val: int = 6, kinds: int = 2) -> dict[str, bytes]:
 def flat(each: int = 10) -> dict[str, bytes]:
     """Return the files of a good dataset without train/ and val/."""
     names = ("tall", "wide")
-    return {f"{names[number % 2]}/{number}.png": picture(number, number % 2) for number in range(2 * each)}
+    return {f"{names[number % 2]}/{number}.png": draw(number, number % 2) for number in range(2 * each)}
 
 
 def zipped(files: Mapping[str, bytes], path: Path) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image
 SIDE = 64
 
 
-def picture(number: int) -> tuple[bytes, int, tuple[float, float, float, float]]:
+def draw(number: int) -> tuple[bytes, int, tuple[float, float, float, float]]:
     """Return a PNG, its class, and its box (x, y, width, height)."""
     random = np.random.default_rng(number)
     pixels = random.integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -43,7 +43,7 @@ def dataset(task: str = "detect", train: int = 8, val: int = 4) -> dict[str, byt
     files: dict[str, bytes] = {}
     for split, numbers in (("train", range(train)), ("val", range(1000, 1000 + val))):
         for number in numbers:
-            image, kind, box = picture(number)
+            image, kind, box = draw(number)
             if task == "classify":
                 files[f"{split}/{'wide' if kind else 'tall'}/{number}.png"] = image
             else:
