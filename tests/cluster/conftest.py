@@ -60,7 +60,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 "--service-account-signing-key-file=sa.key", "--token-auth-file=tokens.csv",
             )
         )  # fmt: skip
-        eventually(lambda: is_ready(api), within_seconds=60)
+        eventually(lambda: is_ready(api), within_seconds=200)
         parts.enter_context(
             running(
                 folder, "kube-controller-manager", "--kubeconfig=kubeconfig", f"--secure-port={manager}",
