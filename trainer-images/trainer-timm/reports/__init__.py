@@ -1,4 +1,4 @@
-"""What the page of a job shows: samples while it trains, and report.json at its end.
+"""What the page of a job shows: samples while it trains, report.json and report.html at its end.
 
 Nothing here fails a training: what cannot be written or stored is a warning.
 """

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
     stored = {key.partition(f"/job-{trainer.job_id}/")[2] for key in done.body["artifacts"]}
     assert stored == {
         "best.pt", "last.pt", "dataset.json", "metrics.csv", "curves.png", "confusion_matrix.png", "report.json",
+        "report.html",
         "samples/epoch-0001.json", "samples/epoch-0002.json", *(f"samples/images/{n:03}.jpg" for n in range(6)),
     }  # fmt: skip
     assert checkpoint(trainer, "best.pt")["classes"] == ["tall", "wide"]
@@ -204,6 +206,10 @@ def test_a_training_that_was_killed_and_resumed_ends_with_the_same_bits(trainer:
     assert [row["epoch"] for row in rows(trainer)] == ["1", "2", "3", "4"]
     assert stored_json(trainer, "samples/epoch-0001.json")["epoch"] == 1
     assert stored_json(trainer, "report.json") == report
+    page = trainer.stored("results/job-{id}/report.html")
+    assert page
+    epochs = re.findall(r'type="radio" name="epoch" id="e(\d+)"', page.decode())
+    assert (epochs[0], epochs[-1]) == ("1", "4")  # the samples of both attempts
 
 
 def test_two_processes_call_back_as_one(trainer: Trainer) -> None:

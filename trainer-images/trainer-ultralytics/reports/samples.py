@@ -24,6 +24,7 @@ IMAGES, STEPS = 16, 10  # the epochs with samples: the first, each tenth of all,
 COST_SHARE, FREE_SECONDS = 0.02, 1.0  # of the training's time, and what is never too much
 END_SECONDS = 60.0  # how long the end of a training waits for the samples to be stored
 log = logging.getLogger("samples")
+Epoch = dict[str, Any]  # the content of samples/epoch-0005.json
 
 
 class SampleImage(NamedTuple):
@@ -105,6 +106,28 @@ class Samples:
     def finish(self) -> None:
         """Wait until all are stored, a minute at most."""
         self._storing.wait(END_SECONDS)
+
+
+def of_all_attempts(contract: Contract) -> list[Epoch]:
+    """Return the samples of this attempt and of earlier ones, by epoch; all files of the last ones are in scratch.
+
+    Raises:
+        StorageError: those of an earlier attempt could not be downloaded.
+    """
+    paths = sorted((contract.scratch / "samples").glob("epoch-*.json"))
+    own = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    first = own[0]["epoch"] if own else contract.settings.epochs + 1
+    earlier = []
+    for epoch in sorted(due_epochs(contract.settings.epochs)):
+        path = contract.scratch / file_name(epoch)
+        if epoch < first and contract.download(contract.key("results", file_name(epoch)), path):
+            earlier.append(json.loads(path.read_text(encoding="utf-8")))
+    epochs = [*earlier, *own]
+    for image in epochs[-1]["images"] if epochs else ():
+        path = contract.scratch / image["file"]
+        if not path.exists():
+            contract.download(contract.key("results", image["file"]), path)
+    return epochs
 
 
 def due_epochs(epochs: int) -> set[int]:

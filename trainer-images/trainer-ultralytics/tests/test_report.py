@@ -100,6 +100,11 @@ def test_a_training_on_objects_leaves_samples_and_a_report(
         assert all(-0.05 <= number <= 1.05 for one in objects for number in one["box"])
         assert all(shape in one for one in objects) if shape else True
         assert all(0.25 <= one["confidence"] <= 1 for one in image["predictions"])
+    page = learned.bytes_of("report.html").decode()
+    assert page.count("<img") == 4
+    assert 'id="e1"' in page
+    assert 'id="e6"' in page
+    assert "Confusion matrix" in page
 
 
 def test_a_training_on_classes_leaves_samples_and_a_report(learn: Learn) -> None:
