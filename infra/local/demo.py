@@ -23,7 +23,7 @@ _JOB_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _LOG_LINES = 20
 #: artifacts that are shown; the others are only counted
-_SHOWN = ("best.pt", "metrics.csv", "results.png", "curves.png", ".log")
+_SHOWN = ("best.pt", "metrics.csv", "results.png", "curves.png", "report.html", ".log")
 
 
 class DemoError(Exception):

@@ -106,7 +106,7 @@ def train(contract: Contract) -> Mapping[str, float]:
         tracking.end("FAILED", within_seconds=10)
         raise failure(error, contract) from error
     run.metrics = contract.finite(model.trainer.metrics or {}) or run.metrics
-    return finish(run, model, report, measured.content() or validated(run, data, options))
+    return finish(run, model, report, results_of(run, measured) or validated(run, data, options))
 
 
 def failure(error: Exception, contract: Contract) -> TrainerError:
@@ -281,8 +281,18 @@ def save(run: Run, *, now: bool = False) -> None:
         run.contract.save_checkpoint(*paths, now=now)
 
 
+def results_of(run: Run, measured: Measured) -> dict[str, Any]:
+    """Return what the best model's validation says. A failure is a warning: the training has succeeded."""
+    try:
+        return measured.content()
+    except Exception as error:
+        log.exception("the report lacks the best model's validation")
+        run.contract.warn_once(f"the report lacks the best model's validation: {failure(error, run.contract)}")
+        return {}
+
+
 def validated(run: Run, data: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a validation of best.pt says, for trainings whose own validation ran in another process.
+    """Validate best.pt, for trainings whose own validation ran in another process, and return what it says.
 
     A failure is a warning: the training has succeeded.
     """
@@ -298,9 +308,10 @@ def validated(run: Run, data: Path, options: Mapping[str, Any]) -> dict[str, Any
             data=str(data), imgsz=options["imgsz"], batch=batch, workers=options["workers"], plots=False, **device
         )
     except Exception as error:
-        log.exception("the best model was not validated again")
-        contract.warn_once(f"the report lacks the best model's validation: {failure(error, contract)}")
-    return measured.content()
+        log.exception("the best model cannot be validated")
+        contract.warn_once(f"the best model cannot be validated: {failure(error, contract)}")
+        return {}
+    return results_of(run, measured)
 
 
 def finish(run: Run, model: Any, dataset_report: Report, measured: Mapping[str, Any]) -> Mapping[str, float]:

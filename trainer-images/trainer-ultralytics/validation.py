@@ -157,6 +157,7 @@ class Measured:
         self._validator: Any = None
         self._confusion: Any = None
         self._answers: list[Any] = []  # (3, N) each: confidence, prediction, label
+        self._problem: Exception | None = None
 
     def watch(self, model: Any) -> None:
         """Watch the validations of a model, of its trainer or its own."""
@@ -170,7 +171,10 @@ class Measured:
 
         def update_metrics(predictions: Any, batch: Any) -> None:
             update(predictions, batch)
-            self._add(predictions, batch)
+            try:
+                self._add(predictions, batch)
+            except Exception as problem:  # noqa: BLE001 -- ``content`` raises it: a report ends no training
+                self._problem = problem
 
         validator.update_metrics = update_metrics
 
@@ -190,7 +194,13 @@ class Measured:
             self._confusion.process_batch(shown, _target(batch, number), conf=CONFIDENCE)
 
     def content(self) -> dict[str, Any]:
-        """Return confusion_matrix, per_class and curves as report.json has them; nothing if no validation was seen."""
+        """Return confusion_matrix, per_class and curves as report.json has them; nothing if no validation was seen.
+
+        Raises:
+            Exception: whatever ultralytics raised while it validated.
+        """
+        if self._problem is not None:
+            raise self._problem
         if self._validator is None:
             return {}
         names = [str(name) for _, name in sorted(self._validator.names.items())]

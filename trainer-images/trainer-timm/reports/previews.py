@@ -12,13 +12,16 @@ LONGEST_SIDE, QUALITY = 640, 80
 
 
 def opened(path: Path, levels: Levels | None = None) -> Image.Image:
-    """Return an image in RGB. Without ``levels``: upright, and samples of over 8 bits are scaled to their range."""
+    """Return an image in RGB, at most 640 pixels long.
+
+    Without ``levels`` it is upright, and samples of more than 8 bits are scaled to their range.
+    """
     if levels is not None:
-        return decode(path, "RGB", levels)
+        return _small(decode(path, "RGB", levels), LONGEST_SIDE)
     prepare()
     with Image.open(path, formats=FORMATS) as image:
         own = _range(image) if is_wide(image) else Levels()
-    return ImageOps.exif_transpose(decode(path, "RGB", own))
+    return _small(ImageOps.exif_transpose(decode(path, "RGB", own)), LONGEST_SIDE)
 
 
 def _range(image: Image.Image) -> Levels:
@@ -28,10 +31,13 @@ def _range(image: Image.Image) -> Levels:
     return Levels(float(black), float(max(white, black + 1)))
 
 
+def _small(image: Image.Image, longest_side: int) -> Image.Image:
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    return image
+
+
 def jpeg(image: Image.Image, longest_side: int = LONGEST_SIDE, quality: int = QUALITY) -> bytes:
     """Return an image as JPEG; larger ones are scaled down."""
-    small = image.copy()
-    small.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=quality, optimize=True)
+    _small(image.copy(), longest_side).save(file, "JPEG", quality=quality, optimize=True)
     return file.getvalue()

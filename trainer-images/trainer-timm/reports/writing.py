@@ -3,7 +3,9 @@
 import json
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from reports import page
 from reports.content import Content
@@ -15,14 +17,17 @@ log = logging.getLogger("reports")
 
 def write(contract: Contract, content: Content) -> list[Path]:
     """Store the report, and return its files. What cannot be written or stored is a warning."""
-    report = content.as_json(contract.settings)
+
+    @cache
+    def report() -> dict[str, Any]:
+        return content.as_json(contract.settings)
 
     def as_page() -> str:
         samples = of_all_attempts(contract)
-        return page.render(report, content, samples, contract.scratch, contract.settings.job_id)
+        return page.render(report(), content, samples, contract.scratch, contract.settings.job_id)
 
     def as_json() -> str:
-        return json.dumps(report, ensure_ascii=False, allow_nan=False)
+        return json.dumps(report(), ensure_ascii=False, allow_nan=False)
 
     texts = {"report.json": as_json, "report.html": as_page}
     paths = [contract.scratch / name for name in texts]

@@ -219,6 +219,13 @@ def test_images_are_shown_in_8_bits_over_their_own_range(tmp_path: Path, mode: s
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
+def test_a_large_image_is_shown_at_a_moderate_size(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (3_000, 1_500)).save(path)
+
+    assert previews.opened(path).size == (640, 320)
+
+
 def test_an_image_is_shown_upright(tmp_path: Path) -> None:
     path, exif = tmp_path / "image.jpg", Image.Exif()
     exif[0x0112] = 6  # turned to the right
@@ -273,3 +280,12 @@ def test_a_report_that_cannot_be_stored_is_a_warning(contract: Contract, monkeyp
 
     assert reports.write(contract, Content("classify", 1, 1, ["a"], {}, {}, [], {})) == []
     assert any("503" in message for message in contract._warned)
+
+
+def test_a_report_that_cannot_be_made_is_a_warning(contract: Contract) -> None:
+    import reports
+
+    broken: Any = {"confusion_matrix": {"labels": None}}
+
+    assert reports.write(contract, Content("classify", 1, 1, ["a"], {}, broken, [], {})) == []
+    assert any("no report.json: KeyError" in message for message in contract._warned)

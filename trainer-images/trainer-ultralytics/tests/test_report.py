@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from small_datasets import dataset, zipped
 import train
 import validation
 import yolo
+from mlflow_tracking import Tracking
 from utils import Contract, Settings
 
 LEARNS = '{"mosaic": 0.0, "plots": false, "optimizer": "AdamW", "warmup_epochs": 0, "nbs": 4}'
@@ -181,3 +183,15 @@ def test_hidden_keypoints_are_left_out() -> None:
 
     assert one["keypoints"] == [[0.4, 0.4]]
     assert one["box"] == pytest.approx([0.4, 0.3, 0.2, 0.4])
+
+
+def test_a_validation_that_cannot_be_read_is_a_warning(contract: Contract) -> None:
+    validator = SimpleNamespace(training=False, update_metrics=lambda *_: None, args=SimpleNamespace(task="detect"))
+    measured = validation.Measured()
+
+    measured._start(validator)
+    validator.update_metrics(["no predictions"], {})
+
+    run = train.Run(contract, Tracking(None, experiment="e", job_id="j"), contract.scratch)
+    assert train.results_of(run, measured) == {}
+    assert any("lacks the best model's validation" in message for message in contract._warned)
