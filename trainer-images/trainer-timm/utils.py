@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+import mimetypes
 import os
 import re
 import shutil
@@ -455,6 +456,7 @@ class Contract:
         size = path.stat().st_size
         part_bytes = max(PART_BYTES, -(-size // PART_LIMIT))
         insist = partial(self.insist, what=f"PUT {key}", seconds=seconds)
+        content_type = mimetypes.guess_type(key)[0]  # a browser shows a page or an image instead of saving it
 
         def check(_sent_bytes: int = 0) -> None:
             if is_outdated():
@@ -462,22 +464,24 @@ class Contract:
 
         def put(url: str, start: int = 0) -> str:
             with Body(path, start, min(part_bytes, size - start), check) as body:
-                response = self._http.put(url, data=body if size else b"", timeout=(5, 60))
+                headers = {"Content-Type": content_type}  # None: no header
+                response = self._http.put(url, data=body if size else b"", headers=headers, timeout=(5, 60))
             return str(_checked(response).headers.get("etag"))
 
         if self._s3:
-            insist(partial(self._put_with_credentials, path, key, check))
+            insist(partial(self._put_with_credentials, path, key, content_type, check))
         elif size <= part_bytes:
             insist(lambda: put(self._presign(method="PUT", key=key)["url"]))
         else:
             self._put_parts(insist, put, key, range(0, size, part_bytes))
 
-    def _put_with_credentials(self, path: Path, key: str, check: Callable[..., None]) -> None:
+    def _put_with_credentials(self, path: Path, key: str, content_type: str | None, check: Callable[..., None]) -> None:
         from boto3.s3.transfer import TransferConfig  # not needed with links
 
         config = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
         try:
-            self._s3.upload_file(str(path), self._bucket, key, Callback=check, Config=config)
+            extra = {"ContentType": content_type} if content_type else None
+            self._s3.upload_file(str(path), self._bucket, key, ExtraArgs=extra, Callback=check, Config=config)
         except Exception as error:
             check()  # boto3 wraps what it raises, and botocore's errors
             response = getattr(error.__context__, "response", {})

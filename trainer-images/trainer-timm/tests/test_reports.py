@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures_storage import Bucket
 from fixtures_trainer import GOOD
 from PIL import Image
 
@@ -289,3 +290,18 @@ def test_a_report_that_cannot_be_made_is_a_warning(contract: Contract) -> None:
 
     assert reports.write(contract, Content("classify", 1, 1, ["a"], {}, broken, [], {})) == []
     assert any("no report.json: KeyError" in message for message in contract._warned)
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"), [("report.html", "text/html"), ("samples/images/000.jpg", "image/jpeg")]
+)
+def test_a_browser_shows_what_is_stored_through_links(
+    contract: Contract, bucket: Bucket, name: str, content_type: str
+) -> None:
+    path = contract.scratch / "content"
+    path.write_bytes(b"<!doctype html>")
+
+    contract.save_result(path, name)
+
+    head = bucket.client.head_object(Bucket="stoker", Key=contract.key("results", name))
+    assert head["ContentType"] == content_type

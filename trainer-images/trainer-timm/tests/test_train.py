@@ -66,6 +66,8 @@ def test_a_training_reports_each_epoch_and_leaves_its_results(trainer: Trainer) 
         "report.html",
         "samples/epoch-0001.json", "samples/epoch-0002.json", *(f"samples/images/{n:03}.jpg" for n in range(6)),
     }  # fmt: skip
+    page = trainer.bucket.client.head_object(Bucket="stoker", Key=f"results/job-{trainer.job_id}/report.html")
+    assert page["ContentType"] == "text/html"  # a browser shows it
     assert checkpoint(trainer, "best.pt")["classes"] == ["tall", "wide"]
     assert "weights: none, from scratch" in trainer.output
 
