@@ -76,7 +76,11 @@ def chart(title: str, x_label: str, lines: Sequence[Line], y_range: tuple[float,
         title,
         x_label,
         curves,
-        [Tick(place(x, 0)[0], f"{x:.6g}") for x in x_ticks if x_low <= x <= x_high],
+        [
+            Tick(place(x, 0)[0], f"{x:.6g}")
+            for x in x_ticks
+            if x_low <= x <= x_high and (x_label != "epoch" or abs(x - round(x)) < 1e-6)  # noqa: PLR2004 -- a whole one
+        ],
         [Tick(place(0, y)[1], f"{y:.4g}") for y in y_ticks],
     )
 
@@ -92,7 +96,7 @@ def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Return round numbers from ``low`` or below to ``high`` or above."""
     if high <= low:
-        low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
+        low, high = low - abs(low) / 2, high + (abs(high) / 2 or 1.0)
     rough = (high - low) / (most - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
@@ -142,7 +146,7 @@ def of_curves(curves: dict[str, Any]) -> list[Chart]:
     by_confidence = chart("precision, recall and F1", "confidence", lines, (0, 1))
     if by_confidence is not None and lines[-1].points:
         at, best = max(lines[-1].points, key=lambda point: point[1])
-        by_confidence = by_confidence._replace(note=f"F1 is best at {at:.2f}: {best:.3f}")
+        by_confidence = by_confidence._replace(note=f"F1 is best at {at:.2f}: {best:.3f}" if best else "")
     of_recall = [Line("precision", _points(by_recall["recall"], by_recall["precision"]))]
     charts = [by_confidence, chart("precision", "recall", of_recall, (0, 1))]
     return [one for one in charts if one is not None]

@@ -216,6 +216,13 @@ def test_ticks_are_few_and_enclose_the_values(low: float, high: float) -> None:
     assert ticks[-1] >= high - 1e-12
 
 
+def test_epochs_are_whole_numbers_and_a_metric_that_is_always_0_starts_there() -> None:
+    (chart,) = charts.of_history([{"epoch": 1.0, "top1": 0.0}, {"epoch": 2.0, "top1": 0.0}])
+
+    assert [tick.text for tick in chart.x_ticks] == ["1", "2"]
+    assert (chart.y_ticks[0].text, chart.y_ticks[-1].text) == ("0", "1")
+
+
 def test_gaps_in_a_column_are_no_points() -> None:
     rows = [{"epoch": 1.0, "top1": math.nan}, {"epoch": 2.0}, {"epoch": 3.0, "top1": 0.5}]
 

@@ -195,3 +195,37 @@ def test_a_validation_that_cannot_be_read_is_a_warning(contract: Contract) -> No
     run = train.Run(contract, Tracking(None, experiment="e", job_id="j"), contract.scratch)
     assert train.results_of(run, measured) == {}
     assert any("lacks the best model's validation" in message for message in contract._warned)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb"])
+def test_predictions_become_shares_of_the_original_image(task: str) -> None:
+    import torch
+
+    # an image of 200 x 100, scaled by 0.32 and centred in 64 x 64: 16 rows above and below it are empty
+    batch = {"img": torch.zeros(1, 3, 64, 64), "ori_shape": [(100, 200)], "ratio_pad": [((0.32, 0.32), (0, 16))]}
+    box, unsure = (
+        ([32.0, 32, 32, 16, 0], [10.0, 30, 5, 5, 0]) if task == "obb" else ([16.0, 24, 48, 40], [1.0, 20, 9, 30])
+    )
+    output = {
+        "bboxes": torch.tensor([box, unsure]),
+        "conf": torch.tensor([0.9, 0.1]),
+        "cls": torch.tensor([1.0, 0.0]),
+    }
+    if task == "segment":
+        masks = torch.zeros(2, 16, 16, dtype=torch.uint8)
+        masks[0, 6:11, 4:13] = 1
+        output["masks"] = masks
+    if task == "pose":
+        output["keypoints"] = torch.tensor([[[16.0, 24, 0.9], [48, 40, 0.1]]] * 2)
+
+    (one,) = validation._objects(output, batch, task)
+
+    assert (one["class"], one["confidence"]) == (1, pytest.approx(0.9))
+    assert one["box"] == pytest.approx([0.25, 0.25, 0.5, 0.5], abs=0.01)
+    if task in {"segment", "obb"}:
+        points = np.array(one["polygon"])
+        assert len(points) == 4
+        assert points.min(axis=0) == pytest.approx([0.25, 0.25], abs=0.01)
+        assert points.max(axis=0) == pytest.approx([0.75, 0.75], abs=0.01)
+    if task == "pose":
+        assert np.ravel(one["keypoints"]) == pytest.approx([0.25, 0.25], abs=0.01)
