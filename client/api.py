@@ -136,7 +136,7 @@ def error_from(status: int, problem: Json, retry_after_seconds: float | None = N
         message = str(problem.get("detail") or problem.get("title") or "the request failed")
     if status == _UNAUTHENTICATED:
         message += "; sign in again (stoker login URL), or set STOKER_TOKEN to a new token (./taskw token)"
-    if problem.get("state"):
+    if problem.get("state") and str(problem["state"]) not in message:
         message += f" (the job is {problem['state']})"
     trace = f", trace {problem['trace_id']}" if problem.get("trace_id") else ""
     line, content = f"{message} [HTTP {status}{trace}]", {"status": status, **problem}

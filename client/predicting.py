@@ -3,7 +3,7 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import httpx
@@ -96,21 +96,29 @@ def stored(api: Api, job_id: str) -> tuple[list[Json], list[Json]]:
         return [], artifacts
     try:
         text = httpx.get(link, timeout=_TIMEOUT_SECONDS).raise_for_status().text
-        return [json.loads(line) for line in text.split("\n") if line.strip()], artifacts
+        lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+        return [line for line in lines if isinstance(line, dict)], artifacts
     except (httpx.HTTPError, ValueError) as error:
         raise CallError(f"{TABLE} cannot be read ({error}); stoker download {job_id} {TABLE}") from error
 
 
 def rows(predictions: Sequence[Json]) -> Iterator[list[str]]:
-    """Yield a row of the table for each box, or for the likeliest class; of a single image, for each of its classes."""
+    """Yield a row of the table for each box, or for the likeliest class; of a single image, for each of its classes.
+
+    What a trainer of another format has written has no rows.
+    """
     for each in predictions:
         name = show.plain(str(each.get("file", "")))
         classes = each.get("probs") or each.get("top") or []
         found = classes[: None if len(predictions) == 1 else 1] if classes else each.get("boxes") or []
         for one in found:
             yield [name, _class(one), _confidence(one), _box(one)]
-        if not found:
+        if not found and "boxes" in each:
             yield [name, "nothing", "", ""]
+
+
+def _is_drawn(prediction: Json, by_key: Mapping[str, Json]) -> bool:
+    return "file" in prediction and str(prediction.get("image")) in by_key
 
 
 def _class(one: Json) -> str:
@@ -136,7 +144,7 @@ def targets(
     if is_table_only:
         return [(each, PurePosixPath(TABLE)) for each in table]
     by_key = {each["key"]: each for each in artifacts}
-    drawn = [(by_key[each["image"]], str(each["file"])) for each in predictions if each.get("image") in by_key]
+    drawn = [(by_key[each["image"]], str(each["file"])) for each in predictions if _is_drawn(each, by_key)]
     names = [PurePosixPath(name).with_suffix(PurePosixPath(each["key"]).suffix) for each, name in drawn]
     unique = len({str(name).casefold() for name in names}) == len(names)
     paths = [

@@ -124,7 +124,7 @@ def view(
     """Return the lines that show a job: what it does, how far it is, and its metrics."""
     title = "  ".join(word for word in (job.get("name"), job["dataset_id"], job["model_name"]) if word)
     state = show.state(job)
-    first = f"{state}  {fit(f'{title}  {doing(job, progress)}', max(cells - len(state) - 3, 10))}"
+    first = f"{state}  {fit(f'{title}  {doing(job, progress)}'.rstrip(), max(cells - len(state) - 3, 10))}"
     lines_of_job = [styled(state, STATE_COLOURS[job["state"]]) + first[len(state) :]]
     if outage:
         lines_of_job.append(styled(fit("the functions do not answer; waiting", cells - 1), "yellow"))

@@ -29,7 +29,8 @@ def watch_job(api: Api, job_id: str, *, as_json: bool, is_quiet: bool = False) -
     if is_quiet and job["state"] != "SUCCEEDED":
         print_json(job)
     if not as_json:
-        print("\n".join(line for line in (show.end(job), show.metrics(job["metrics"])) if line))
+        metrics = "" if sys.stdout.isatty() else show.metrics(job["metrics"])  # a terminal shows them already
+        print("\n".join(line for line in (show.end(job), metrics) if line))
     if job["state"] != "SUCCEEDED":
         raise typer.Exit(FAILED)
     return job

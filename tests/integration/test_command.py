@@ -187,11 +187,11 @@ def test_a_server_without_a_console_is_named(laptop: Laptop) -> None:
 
 def test_a_dry_run_prints_the_request_and_sends_nothing(laptop: Laptop) -> None:
     (laptop.folder / "job.yaml").write_text("model: stub-1\nframework: stub\nepochs: 3\n")
-    before = laptop.stoker("jobs", "--limit", "1", "--json").json
+    before = laptop.newest()
     ran = laptop.stoker("submit", "cats", "-f", "job.yaml", "--epochs", "4", "--dry-run")
 
     assert ran.json == {"dataset_id": "cats", "epochs": 4, "framework": "stub", "model_name": "stub-1"}
-    assert laptop.stoker("jobs", "--limit", "1", "--json").json == before
+    assert laptop.newest() == before
 
 
 def test_the_log_of_a_trainer_that_stores_none_is_printed_from_where_it_is(laptop: Laptop) -> None:

@@ -252,12 +252,12 @@ def test_what_cannot_be_predicted_on_is_refused_before_the_upload(
 ) -> None:
     (laptop.folder / "notes.txt").write_text("no image")
     (laptop.folder / "void.jpg").write_bytes(b"")
-    before = laptop.stoker("jobs", "--limit", "1", "--json").json
+    before = laptop.newest()
     ran = laptop.stoker("predict", trained, *words)
 
     assert (ran.code, ran.err.count("\n")) == (code, 1)
     assert message in ran.err
-    assert laptop.stoker("jobs", "--limit", "1", "--json").json == before
+    assert laptop.newest() == before
 
 
 def test_a_prediction_overwrites_no_dataset_of_the_same_name(laptop: Laptop, trained: str) -> None:

@@ -79,6 +79,7 @@ def test_what_may_fit_is_left_to_the_trainer(tmp_path: Path, names: list[str], f
         ({"boxes": [{"class": 0, "name": "cat", "confidence": 0.91234, "xyxy": [1.4, 2, 3.6, 4]}]}, [["cat", "0.912", "1, 2, 4, 4"]]),
         ({"boxes": [{"class": 0, "name": "ship", "confidence": 1, "corners": [[5, 1], [9, 5], [5, 9], [1, 5]]}]}, [["ship", "1.000", "1, 1, 9, 9"]]),
         ({"probs": [{"class": 1, "name": "cat", "confidence": 0.7}, {"class": 0, "name": "dog", "confidence": 0.3}]}, [["cat", "0.700", ""], ["dog", "0.300", ""]]),
+        ({"caption": "a cat"}, []),
         ({"top": [{"class": "tab\x1bby", "probability": 0.7}]}, [["tab by", "0.700", ""]]),
     ],
 )  # fmt: skip
