@@ -7,7 +7,10 @@
  * }} Evaluation
  */
 /** @typedef {(number | null)[]} Column */
-/** @typedef {{ labels: string[], counts: number[][] }} Matrix  rows: the truth; columns: the predictions */
+/**
+ * Rows are the truth, columns the predictions; `leftOut`: how many classes are not in it.
+ * @typedef {{ labels: string[], counts: number[][], leftOut: number }} Matrix
+ */
 /** @typedef {{ truth: string, prediction: string, count: number, share: number }} Pair */
 /** @typedef {Record<string, any> & { name: string }} Row */
 
@@ -30,13 +33,13 @@ const LINES = ["precision", "recall", "f1"];
  */
 export function parsedReport(text) {
   const report = JSON.parse(text);
-  const { labels, counts } = report.confusion_matrix ?? {};
+  const { labels, counts, left_out: leftOut = 0 } = report.confusion_matrix ?? {};
   const { confidence, pr } = report.curves ?? {};
   const lines = LINES.filter((name) => Array.isArray(report.curves?.[name]));
   const isMatrix = Array.isArray(labels) && Array.isArray(counts) && counts.length === labels.length;
   return {
     epoch: report.epoch,
-    matrix: isMatrix ? { labels: labels.map(String), counts } : undefined,
+    matrix: isMatrix ? { labels: labels.map(String), counts, leftOut } : undefined,
     perClass: (report.per_class ?? []).map((/** @type {any} */ row) => ({ ...row, name: String(row.name) })),
     curves:
       Array.isArray(confidence) && lines.length
@@ -106,6 +109,7 @@ export function cut(matrix, limit) {
   return {
     labels: kept.map((index) => labels[index] ?? ""),
     counts: kept.map((truth) => kept.map((prediction) => counts[truth]?.[prediction] ?? 0)),
+    leftOut: matrix.leftOut + labels.length - limit,
   };
 }
 

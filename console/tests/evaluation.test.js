@@ -9,6 +9,7 @@ const MATRIX = {
     [1, 9, 0],
     [0, 0, 0],
   ],
+  leftOut: 0,
 };
 
 test("shares are of the row, and an empty row has none", () => {
@@ -34,6 +35,7 @@ test("a large matrix is cut to the classes that are confused most, in their orde
       [6, 3],
       [1, 9],
     ],
+    leftOut: 1,
   });
 });
 

@@ -128,7 +128,7 @@ def test_the_losses_of_training_and_validation_share_a_chart_with_a_table(opened
 def test_the_axis_and_the_smoothing_change_all_charts(opened: Open, contents: Contents) -> None:
     page = opened(f"/jobs/{contents.succeeded}")
     page.get_by_label("Step").check()
-    chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="recall"))
+    chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="recall", exact=True))
     before = chart.get_by_role("status").text_content()
     page.get_by_label("Smoothing").fill("0.9")
     chart.get_by_text("Table").click()

@@ -16,7 +16,6 @@ const PAIRS = 10;
 export function Confusion({ matrix }) {
   const [isNormal, setNormal] = useState(true);
   const shown = cut(matrix, CLASSES);
-  const isCut = shown !== matrix;
   const pairs = confusions(matrix, PAIRS);
   return html`<div class="confusion">
     <div>
@@ -24,7 +23,7 @@ export function Confusion({ matrix }) {
       <div class="toolbar">
         <label><input type="checkbox" checked=${isNormal} onChange=${() => setNormal(!isNormal)} /> As shares of each row</label>
       </div>
-      ${isCut && html`<p class="hint">The ${CLASSES} of ${matrix.labels.length} classes that are confused most.</p>`}
+      ${shown.leftOut > 0 && html`<p class="hint">The ${shown.labels.length} of ${shown.labels.length + shown.leftOut} classes that are confused most.</p>`}
       <${Grid} matrix=${shown} isNormal=${isNormal} />
     </div>
     ${

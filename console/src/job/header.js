@@ -48,7 +48,7 @@ export function Header({ job, refresh, resume }) {
         allows("jobs:write") &&
         html`<div class="buttons">
           ${resume && html`<button type="button" class="primary" onClick=${resume}>Resume</button>`}
-          <${Link} class="button" href=${`/new?from=${job.id}`}>Train again<//>
+          <${Link} class="button" href=${`/new?from=${job.id}`}>${job.task === "train" ? "Train again" : "Run again"}<//>
           <button type="button" onClick=${() => setDialog("edit")}>Edit</button>
           ${isOpen(job) && html`<button type="button" onClick=${() => setDialog("cancel")}>Cancel</button>`}
           ${!isOpen(job) && html`<button type="button" onClick=${() => setDialog("delete")}>Delete</button>`}

@@ -120,13 +120,16 @@ function Figures({ job, history }) {
   const top = name && job.task === "train" && best(history, name);
   const share = progress(job);
   return html`<dl class="figures">
-    <div>
-      <dt>Epoch</dt>
-      <dd>
-        ${epochs(job) || "–"}
-        ${share !== null && html`<progress value=${share} max="1" aria-label="Epochs" class=${String(job.state).toLowerCase()} />`}
-      </dd>
-    </div>
+    ${
+      job.task === "train" &&
+      html`<div>
+        <dt>Epoch</dt>
+        <dd>
+          ${epochs(job) || "–"}
+          ${share !== null && html`<progress value=${share} max="1" aria-label="Epochs" class=${String(job.state).toLowerCase()} />`}
+        </dd>
+      </div>`
+    }
     <div>
       <dt>${isOpen(job) ? (job.eta_seconds === null ? "Time" : "Time left") : "Took"}</dt>
       <dd>${timing(job, now.value).replace(/ left$/, "") || "–"}</dd>
