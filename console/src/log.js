@@ -6,7 +6,7 @@ import { clock } from "./format.js";
 const ESCAPES = /\u001b\[[0-9;?]*[A-Za-z]/g;
 
 /** What Stoker's trainers write before each line: the time, and what is the same in every line of a job. */
-const PREFIX = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) \[TRACE:[0-9a-f]*\] job=\S+ ?/;
+const PREFIX = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) \[TRACE:[0-9a-f]*\] job(?:_id)?=\S+ ?/;
 
 /**
  * Returns the lines of a log with the time of day, without colours; of a progress bar, which writes a line again and again, its last state.

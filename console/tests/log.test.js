@@ -8,7 +8,7 @@ test("a log is lines without colours, and a progress bar is its last state", () 
 });
 
 test("of what a trainer writes before each line, the time of day is shown", () => {
-  const [line] = logLines("2026-11-26T23:06:11.140992Z [TRACE:c41d32] job=6b08b INFO trainer: exit code 0", false);
+  const [line] = logLines("2026-11-26T23:06:11.140992Z [TRACE:c41d32] job_id=6b08b INFO trainer: exit code 0", false);
   assert.match(line ?? "", /^\d\d:\d\d:11 INFO trainer: exit code 0$/);
 });
 

@@ -18,14 +18,19 @@ export function DatasetReport(/** @type {{ stored: import("./artifacts.js").Stor
   if (!report) return null;
   const { classes = [], guesses = [], problems = [], duplicate_count: duplicates = 0 } = report;
   const splits = Object.entries(report.splits ?? {});
+  // That of a prediction's images.
+  if (![splits, classes, guesses, problems].some((part) => part.length) && report.usable) return null;
   return html`<section>
     <h2>Dataset</h2>
     ${!report.usable && report.message && html`<p class="banner failed">${report.message}</p>`}
     ${splits.length > 0 && html`<${Splits} splits=${splits} />`}
-    <p>
+    ${
+      classes.length > 0 &&
+      html`<p>
       ${report.format && `${report.format}; `}${plural(classes.length, "class").replace(/classs$/, "classes")}:${" "}
       ${classes.slice(0, SHOWN).join(", ")}${classes.length > SHOWN && ` and ${classes.length - SHOWN} more`}
-    </p>
+    </p>`
+    }
     ${
       guesses.length > 0 &&
       html`<h3>Read as</h3>

@@ -203,6 +203,7 @@ function options({ width, height, curves, axis, unit, zoom, readOut }) {
       {
         ...common,
         values: (_, splits) => splits.map((value) => (value === null ? "" : axis.format(value))),
+        space: axis.isWhole ? 50 : 80, // a duration is long
         incrs: axis.isWhole
           ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7]
           : undefined,
