@@ -90,10 +90,7 @@ class Steps:
         assert run.done["status"] == "SUCCEEDED", run.done
         for name in ("best.pt", "last.pt"):
             self.machine.object(f"checkpoints/job-{run.job_id}/{name}")
-        beats = [call.body.get("metrics", {}) for call in run.standin.received(run.job_id, "heartbeat")]
-        names = sorted({name for beat in beats for name in beat})
-        system = [name for name in names if name.startswith("system/")]
-        return {"seconds": round(run.seconds, 1), "metrics": run.done["metrics"], "metrics_of_the_machine": system}
+        return {"seconds": round(run.seconds, 1), "metrics": run.done["metrics"], "system": run.system()}
 
     def ultralytics_throughput(self) -> Figures:
         model, pixels, batch, images = self.yolo
@@ -127,7 +124,11 @@ class Steps:
         busy = {"gpu_percent": _mean(ours), "bare_gpu_percent": _mean(theirs)} if ours or theirs else {}
         waits = bare["wait_seconds"] / (bare["ended"][-1] - bare["ended"][0])
         figures = {"images_per_second": rate, "bare_images_per_second": bare_rate, "ratio": round(rate / bare_rate, 3)}
-        return figures | {"goal": RATIO_GOAL, "bare_share_waiting_for_data": round(waits, 3)} | busy
+        system = run.system()
+        assert not ours or {"system/gpu_percent", "system/gpu_memory_bytes"} <= system.keys(), system
+        return (
+            figures | {"goal": RATIO_GOAL, "bare_share_waiting_for_data": round(waits, 3)} | busy | {"system": system}
+        )
 
     def out_of_memory(self) -> Figures:
         if not self.is_gpu:

@@ -23,7 +23,7 @@ END_SECONDS = 60.0
 
 @dataclass
 class Run:
-    """A trainer's run: its exit code, and what the stand-in has heard of it."""
+    """A trainer's run: its exit code, and the stand-in that received its callbacks."""
 
     job_id: str
     code: int
@@ -36,6 +36,18 @@ class Run:
         """The body of ``done``; empty if none came."""
         calls = self.standin.received(self.job_id, "done")
         return calls[-1].body if calls else {}
+
+    def system(self) -> dict[str, float]:
+        """Return what the trainer has reported of its machine: of bytes the maximum, else the mean."""
+        columns: dict[str, list[float]] = {}
+        for call in self.standin.received(self.job_id, "heartbeat"):
+            for name, value in call.body.get("metrics", {}).items():
+                if name.startswith("system/"):
+                    columns.setdefault(name, []).append(value)
+        return {
+            name: max(column) if name.endswith("_bytes") else round(statistics.mean(column), 1)
+            for name, column in sorted(columns.items())
+        }
 
     def epoch_ends(self) -> list[float]:
         """Return the times at which the epochs were reported."""

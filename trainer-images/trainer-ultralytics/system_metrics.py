@@ -112,31 +112,32 @@ class Host:
         quota = (cgroup / "cpu.max").read_text().split() if cgroup else ["max"]
         if quota[0] != "max":
             self._cpus = int(quota[0]) / int(quota[1])
-        self._before = time.monotonic(), self._cpu_seconds()
+        self._before = time.monotonic(), self._cpu_seconds(processes())
 
     def sample(self) -> Values:
         """Return the CPU time since the last call, in percent of the CPUs that may be used, and the memory."""
         now, (then, seconds_before) = time.monotonic(), self._before
-        seconds = self._cpu_seconds()
+        own = [] if self._cgroup else processes()
+        seconds = self._cpu_seconds(own)
         self._before = now, seconds
         share = (seconds - seconds_before) / (now - then) / self._cpus if now > then else 0.0
-        return {"cpu_percent": 100 * min(max(share, 0.0), 1.0), "ram_bytes": self._ram_bytes()}
+        return {"cpu_percent": 100 * min(max(share, 0.0), 1.0), "ram_bytes": self._ram_bytes(own)}
 
-    def _cpu_seconds(self) -> float:
+    def _cpu_seconds(self, own: list[psutil.Process]) -> float:
         if self._cgroup:
             return read_table(self._cgroup / "cpu.stat")["usage_usec"] / 1e6
         seconds = 0.0
-        for process in processes():
+        for process in own:
             with suppress(psutil.Error):
                 seconds += sum(process.cpu_times()[:4])  # with children that have ended
         return seconds
 
-    def _ram_bytes(self) -> float:
+    def _ram_bytes(self, own: list[psutil.Process]) -> float:
         if self._cgroup:  # as Kubernetes counts it: without files that can be dropped from the cache
             cached = read_table(self._cgroup / "memory.stat")["inactive_file"]
             return int((self._cgroup / "memory.current").read_text()) - cached
         total = 0
-        for process in processes():
+        for process in own:
             with suppress(psutil.Error):
                 info = process.memory_full_info()
                 total += getattr(info, "pss", info.uss)  # a page that processes share counts once

@@ -88,7 +88,7 @@ def test_sigterm_within_an_epoch_stores_the_checkpoint_and_says_interrupted(trai
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(25) == 143
+    assert process.wait(60) == 143  # the contract kit holds the 30 seconds, on a machine with nothing else to do
     assert trainer.functions.bodies("event", type="interrupted")
     assert not trainer.functions.bodies("done")
     assert trainer.stored("checkpoints/job-{id}/last.pt")
@@ -103,7 +103,7 @@ def test_sigterm_before_the_training_ends_it_as_well(trainer: Trainer) -> None:
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(25) == 143
+    assert process.wait(60) == 143  # the contract kit holds the 30 seconds, on a machine with nothing else to do
 
 
 def test_functions_that_are_away_for_a_while_miss_nothing_that_counts(trainer: Trainer) -> None:
