@@ -26,7 +26,13 @@ ALIASES: Mapping[str, str] = {
 _SIMILAR = 0.72
 #: so many names are all listed; of more, only the nearest
 _FEW, _NEAREST = 12, 3
-_KINDS = {"integer": "a whole number", "number": "a number", "object": "one JSON object", "array": "a list"}
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "one JSON object",
+    "array": "a list",
+}
 
 
 @cache
@@ -115,6 +121,8 @@ def parsed(field: str, text: str) -> Any:
                 return int(text)
             case "number":
                 return float(text)
+            case "boolean":
+                return {"true": True, "false": False}[text.lower()]
             case "array":
                 return [word.strip() for word in text.split(",") if word.strip()]
             case "object":
@@ -123,7 +131,7 @@ def parsed(field: str, text: str) -> Any:
                     return value
             case _:
                 return text
-    except ValueError:
+    except (ValueError, KeyError):
         pass
     raise invalid(f"{field}: write {_KINDS[kind]}, not {text}")
 

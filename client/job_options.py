@@ -46,6 +46,12 @@ def _options(  # noqa: PLR0913 -- as many as options
     gpus: Annotated[
         int | None, typer.Option(metavar="N", help="Number of GPUs to ask the cluster for.", show_default=False)
     ] = None,
+    check_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--check-first/--no-check-first", help="Check the dataset without GPUs before.", show_default=False
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(metavar="TEXT", help="A name for the job.")] = "",
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="TEXT", help="A tag to find the job by; may be repeated.")
@@ -72,6 +78,7 @@ def _options(  # noqa: PLR0913 -- as many as options
         "learning_rate": learning_rate,
         "device": device,
         "gpus": gpus,
+        "check_first": check_first,
         "name": name,
         "tags": tag,
         "notes": notes,

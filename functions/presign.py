@@ -54,7 +54,9 @@ def presign_object(request: Request, job_id: str, body: PresignRequest) -> Link:
         raise unusable_field("parts", "only uploads (PUT) have parts; leave it out of a download")
     if body.upload_id is not None and body.parts is None:
         raise unusable_field("upload_id", "send parts (the number of parts) too")
-    jobs.refuse_replaced(job, request.claims.get("launch"))  # 409
+    launch = request.claims.get("launch")
+    if not _completes_log_of_check(job, body, launch):
+        jobs.refuse_replaced(job, launch)  # 409
     if job.state in FINAL and not _completes_log(job, body, now):
         raise WrongState(f"job {job.id} has ended ({job.state}): it gets no more links", state=job.state)
     expires_at = now + timedelta(seconds=storage.LINK_SECONDS)
@@ -69,6 +71,14 @@ def _is_allowed(job: Job, wanted: PresignRequest) -> bool:
         return True
     inputs = {job.dataset_key or storage.dataset_key(job.dataset_id), job.spec.get("checkpoint_key")}
     return wanted.method == "GET" and (wanted.key in inputs or wanted.key.startswith("models/"))
+
+
+def _completes_log_of_check(job: Job, wanted: PresignRequest, launch: int | None) -> bool:
+    """Return whether the trainer of a check, whose launch was replaced when it passed, stores the end of its log."""
+    is_log = wanted.method == "PUT" and wanted.key in {
+        f"logs/job-{job.id}/attempt-{attempt}.log" for attempt in range(1, job.check_attempts + 1)
+    }
+    return is_log and launch == job.check_launches
 
 
 def _completes_log(job: Job, wanted: PresignRequest, now: datetime) -> bool:

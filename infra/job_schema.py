@@ -18,6 +18,7 @@ _DESCRIPTIONS = {
     "tags": "tags to find the job by",
     "notes": "notes on the job",
     "task": "what to do with the dataset",
+    "check_first": "check the dataset in a launch without GPUs before the training",
     "dataset_etag": "the version of the dataset; by default the current one",
     "epochs": "number of epochs",
     "batch_size": "images in a batch",

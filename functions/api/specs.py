@@ -102,7 +102,7 @@ def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
     if trainer is None:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")
     if spec.task == "check":  # needs no GPU, and no model
-        spec.gpus, spec.gpu_type, spec.nodes, spec.device = 0, None, 1, None
+        spec.gpus, spec.gpu_type, spec.nodes, spec.device, spec.check_first = 0, None, 1, None, None
     if problems := list(_problems(spec, trainer)):
         raise fields.unusable(problems)
     return spec
@@ -116,6 +116,10 @@ def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:
     if spec.task == "predict" and not spec.checkpoint_key:
         example = "checkpoints/job-<id>/best.pt"
         yield Problem("checkpoint_key", f"name the weights to predict with, such as {example}")
+    if spec.check_first and spec.task != "train":
+        yield Problem("check_first", "only the dataset of a training is checked first; leave it out")
+    elif spec.check_first and not trainer.can_check:
+        yield Problem("check_first", f"the trainer {spec.framework} has no task check; leave it out")
     if len((spec.checkpoint_key or "").encode()) > names.KEY_BYTES:
         yield Problem("checkpoint_key", f"use a key of at most {names.KEY_BYTES:,} bytes in UTF-8")
     if len(hyperparameters_json(spec.hyperparameters)) > HYPERPARAMETERS_LIMIT_BYTES:

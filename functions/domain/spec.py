@@ -42,6 +42,8 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     #: the version to use; by default the current one
     dataset_etag: Etag | None = None
     task: Literal["train", "predict", "check"] = "train"
+    #: whether a launch without GPUs checks the dataset before the training; by default as the installation is set up
+    check_first: bool | None = None
     epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     batch_size: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     image_size: Annotated[int, Meta(ge=16, le=8_192)] | None = None

@@ -16,7 +16,7 @@ from functions.events.cloudevents import CloudEvent, Headers
 from functions.events.notifications import Rejected, Upload
 from functions.launchers import launching
 from functions.runtime import logs, storage
-from functions.runtime.settings import settings
+from functions.runtime.settings import settings, trainers
 from functions.runtime.storage import StoredObject
 from functions.store import jobs, queries, upkeep
 from functions.store.tables import Job
@@ -244,6 +244,7 @@ def _create(  # noqa: PLR0913 -- as request
     if requested.dataset_etag and requested.dataset_etag.strip('"') != dataset.etag:
         raise unusable_field("dataset_etag", f"the version of {dataset.key} in the bucket is {dataset.etag}")
     launching.check(requested)
+    checking, check_skipped = _first_check(requested, dataset, origin)
     job_id = jobs.new_id(now)
     if prepare is not None:
         prepare(job_id)
@@ -255,10 +256,24 @@ def _create(  # noqa: PLR0913 -- as request
         origin=origin,
         job_id=job_id,
         trace_id=logs.context.get()["trace_id"],
+        checking=checking,
+        check_skipped=check_skipped,
         now=now,
     )
     logs.bind(job_id=job.id)
     return _launched(job, now=now), is_new
+
+
+def _first_check(requested: Spec, dataset: StoredObject, origin: Origin) -> tuple[bool, str | None]:
+    """Return whether the first launch only checks the dataset; if it should but does not, also why."""
+    is_wanted = settings().check_first if requested.check_first is None else requested.check_first
+    if not is_wanted or requested.task != "train":
+        return False, None
+    if not trainers()[requested.framework].can_check:
+        return False, f"the trainer {requested.framework} has no task check"
+    if origin.resumed_from is not None and queries.job(origin.resumed_from).dataset_etag == dataset.etag:
+        return False, f"job {origin.resumed_from}, which it resumes, has trained on this dataset"
+    return True, None
 
 
 def _launched(job: Job, *, now: datetime) -> Job:

@@ -2,12 +2,15 @@
 
 import signal
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from functions.domain.states import Reason
 from functions.runtime.settings import Trainer, settings, trainers
 from functions.store.tables import Job
 
+#: the task of a launch that only checks the dataset
+CHECK = "check"
+_FOR_GPUS = {"gpus", "gpu_type", "nodes", "device"}
 #: maximum characters of a status message
 MESSAGE_LENGTH = 500
 #: in a cluster: where a trainer finds the datasets that others on its node have unpacked, and that folder of the node
@@ -78,7 +81,7 @@ class Launcher(Protocol):
 
 
 def trainer_of(job: Job) -> Trainer:
-    """Return the registered trainer of a job's framework.
+    """Return the registered trainer of a job's framework, as the current launch needs it.
 
     Raises:
         LaunchRejectedError: the framework is no longer registered.
@@ -87,7 +90,19 @@ def trainer_of(job: Job) -> Trainer:
     if trainer is None:
         known = ", ".join(sorted(trainers()))
         raise LaunchRejectedError(f"the framework {job.framework} is not registered any more; TRAINERS has {known}")
-    return trainer
+    return trainer.for_check() if task_of(job) == CHECK else trainer
+
+
+def task_of(job: Job) -> str:
+    """Return the task of a job's current launch."""
+    return CHECK if job.checking else job.task
+
+
+def spec_of(job: Job) -> dict[str, Any]:
+    """Return a job's specification for its current launch: a check of the dataset has no GPUs, and one node."""
+    if task_of(job) != CHECK:
+        return job.spec
+    return {name: value for name, value in job.spec.items() if name not in _FOR_GPUS}
 
 
 def seconds(job: Job, name: str) -> float:

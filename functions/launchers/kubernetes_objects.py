@@ -84,7 +84,7 @@ def job_object(job: Job, environment: dict[str, str]) -> Object:
 
 
 def _job(job: Job, pod: Object) -> Object:
-    nodes, labels, kueue = job.spec.get("nodes", 1), _labels(job), _kueue(job)
+    nodes, labels, kueue = base.spec_of(job).get("nodes", 1), _labels(job), _kueue(job)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -193,10 +193,7 @@ def _pod(job: Job, environment: dict[str, str]) -> Object:
         "subdomain": SUBDOMAIN,
         "terminationGracePeriodSeconds": math.ceil(settings().stop_grace_seconds),
         "nodeSelector": trainer.node_selector | _gpu_node(job),
-        "tolerations": [
-            {"key": _gpu_resource(trainer), "operator": "Exists", "effect": "NoSchedule"},
-            *trainer.tolerations,
-        ],
+        "tolerations": [*_gpu_toleration(job, trainer), *trainer.tolerations],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -227,6 +224,11 @@ def _gpu_resource(trainer: Trainer) -> str:
     return trainer.gpu_resource or settings().gpu_resource
 
 
+def _gpu_toleration(job: Job, trainer: Trainer) -> list[Object]:
+    is_check = base.task_of(job) == base.CHECK
+    return [] if is_check else [{"key": _gpu_resource(trainer), "operator": "Exists", "effect": "NoSchedule"}]
+
+
 def _dataset_cache() -> list[Object]:
     """Return the volume of the datasets that trainers share; the admission policy allows these two and no others."""
     kind = settings().dataset_cache_volume
@@ -239,13 +241,13 @@ def _dataset_cache() -> list[Object]:
 
 
 def _gpu_node(job: Job) -> dict[str, str]:
-    gpu_type = job.spec.get("gpu_type")
+    gpu_type = base.spec_of(job).get("gpu_type")
     return {settings().gpu_type_label: gpu_type} if gpu_type else {}
 
 
 def _container(job: Job, trainer: Trainer, environment: dict[str, str]) -> dict[str, Any]:
-    resources = trainer.resources
-    gpus = {_gpu_resource(trainer): str(job.spec["gpus"])} if job.spec.get("gpus") else {}
+    resources, count = trainer.resources, base.spec_of(job).get("gpus")
+    gpus = {_gpu_resource(trainer): str(count)} if count else {}
     limits = {**resources.extra, "memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage, **gpus}
     claims = [{"name": claim.name} for claim in trainer.pod.resource_claims]
     return {
@@ -279,7 +281,7 @@ def _variables(job: Job, environment: dict[str, str]) -> list[dict[str, Any]]:
     secret = _secret_variables(environment)
     plain = {key: value for key, value in environment.items() if key not in {*secret, "CALLBACK_TOKEN"}}
     plain |= {"CALLBACK_TOKEN_FILE": f"{_TOKEN_FOLDER}/token", "HOME": "/tmp"}  # noqa: S108 -- as above
-    nodes = job.spec.get("nodes", 1)
+    nodes = base.spec_of(job).get("nodes", 1)
     if nodes > 1:
         # The pod of index 0 calls back, and is the others' rendezvous. Kubernetes sets JOB_COMPLETION_INDEX in each.
         plain |= {"NODES": str(nodes), "MASTER_ADDR": f"{name(job)}-0.{SUBDOMAIN}"}

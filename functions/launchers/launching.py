@@ -77,7 +77,8 @@ def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
         failure = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
         upkeep.note_wait(job, failure, now=now)
         raise
-    message = waits or status.message if status.is_waiting else status.message
+    started = jobs.CHECKS if job.checking else None
+    message = waits or status.message if status.is_waiting else status.message or started
     if not upkeep.note_submitted(job, message, now=now, image=_image(job)):
         return _stopped_if_ended(job)
     if status.is_waiting and job.state == State.RUNNING:
@@ -126,7 +127,10 @@ def local_log(job: Job, attempt: int) -> Path | None:
     from functions.launchers.local import log_of  # noqa: PLC0415 -- imports psutil
 
     # Each launch has an attempt, once its trainer has claimed the job.
-    return log_of(job.id, max(job.launch - (max(job.attempt, 1) - attempt), 1))
+    launch, latest = job.launch, max(job.attempt, 1)
+    if attempt <= job.check_attempts:
+        launch, latest = job.check_launches, job.check_attempts
+    return log_of(job.id, max(launch - (latest - attempt), 1))
 
 
 def _moved(job: Job, to: State, *, now: datetime, **values: Any) -> Job:
@@ -145,7 +149,7 @@ def _stopped_if_ended(job: Job) -> Job:
 
 def environment(job: Job, *, now: datetime) -> dict[str, str]:
     """Return the environment variables of contract v1 for a job, and no others."""
-    spec, configured = job.spec, settings()
+    spec, configured = base.spec_of(job), settings()
     names = (
         "epochs",
         "batch_size",
@@ -165,7 +169,7 @@ def environment(job: Job, *, now: datetime) -> dict[str, str]:
         "TRACE_ID": job.trace_id,
         "ATTEMPT_LIMIT": str(job.attempt_limit),
         "BACKEND_BASE_URL": configured.backend_base_url,
-        "TASK": job.task,
+        "TASK": base.task_of(job),
         # The object's exact name, so that datasets/{DATASET_ID}.zip in the trainer is that object.
         "DATASET_ID": _dataset_stem(job),
         **({"DATASET_ETAG": job.dataset_etag} if job.dataset_etag else {}),

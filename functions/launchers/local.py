@@ -31,7 +31,7 @@ from typing import Any
 import psutil
 
 from functions.domain.states import Reason, reason_of_exit
-from functions.launchers.base import LaunchRejectedError, Phase, Status, message_of_exit, trainer_of
+from functions.launchers.base import LaunchRejectedError, Phase, Status, message_of_exit, task_of, trainer_of
 from functions.launchers.supervisor import write
 from functions.runtime.settings import settings
 from functions.store.tables import Job
@@ -55,7 +55,12 @@ class Local:
             if status.phase in {Phase.RUNNING, Phase.ENDED}:
                 return status
             ticket, limit = _ticket(job), settings().local_job_limit
+            is_repeated = ticket.exists()
             ticket.touch()
+            if replaced := _replaced(job):
+                for check in replaced if is_repeated else ():  # it had time to exit since the submission before
+                    _stop(check)
+                return Status(Phase.WAITING, "waits for its check to exit")
             older = sum(name < ticket.name for name in os.listdir(ticket.parent))  # noqa: PTH208 -- only names are needed
             if older >= limit - len(_remove_ended()):
                 behind = f", behind {older} older job{'s' if older > 1 else ''}" if older else ""
@@ -74,17 +79,7 @@ class Local:
         for ticket in _waiting().glob(f"*.{job_id}.*"):
             ticket.unlink(missing_ok=True)
         for run in _runs().glob(f"{job_id}/*/"):
-            is_first = not (run / "stop.json").exists()
-            if is_first:
-                # Before the signal: a supervisor that has not written its pid yet checks for this file after doing so.
-                write(run / "stop.json", {"at": time.time()})
-            process = _read(run / "process.json")
-            if process is not None and _is_locked(run / "alive.lock"):
-                _signal(process["supervisor_pid"], signal.SIGTERM)
-            elif process is not None and _is_alive(process) and is_first:
-                _signal(process["trainer_pid"], signal.SIGTERM)
-            elif process is not None and _is_alive(process) and _grace_is_over(run):
-                os.killpg(process["trainer_pid"], signal.SIGKILL)
+            _stop(run)
 
     def pause(self, job_id: str) -> None:
         """Stop a trainer without failing its job: the launch then waits until it is submitted again."""
@@ -132,9 +127,10 @@ def _end(run: Path, ended: dict[str, Any]) -> Status:
 
 def _command(job: Job, environment: dict[str, str]) -> list[str]:
     """Return the trainer's command. Raises LaunchRejectedError if it is not configured or not installed."""
-    command = trainer_of(job).command.get(job.task, [])
+    task = task_of(job)
+    command = trainer_of(job).command.get(task, [])
     if not command:
-        raise LaunchRejectedError(f"the trainer {job.framework} has no command for the task {job.task} in TRAINERS")
+        raise LaunchRejectedError(f"the trainer {job.framework} has no command for the task {task} in TRAINERS")
     missing = [word for word in command if word.startswith("/") and not Path(word).exists()]
     if missing:
         raise LaunchRejectedError(
@@ -185,6 +181,25 @@ def _rejections() -> Iterator[None]:
                 "its command and environment are larger than this system allows; use fewer hyperparameters"
             ) from error
         raise
+
+
+def _stop(run: Path) -> None:
+    is_first = not (run / "stop.json").exists()
+    if is_first:
+        # Before the signal: a supervisor that has not written its pid yet checks for this file after doing so.
+        write(run / "stop.json", {"at": time.time()})
+    process = _read(run / "process.json")
+    if process is not None and _is_locked(run / "alive.lock"):
+        _signal(process["supervisor_pid"], signal.SIGTERM)
+    elif process is not None and _is_alive(process) and is_first:
+        _signal(process["trainer_pid"], signal.SIGTERM)
+    elif process is not None and _is_alive(process) and _grace_is_over(run):
+        os.killpg(process["trainer_pid"], signal.SIGKILL)
+
+
+def _replaced(job: Job) -> list[Path]:
+    """Return a job's earlier launches that are alive: a check that has reported its end, and does not exit at once."""
+    return [run for run in _runs().glob(f"{job.id}/*/") if run.name != str(job.launch) and _is_alive_run(run)]
 
 
 def _clear_pause(run: Path) -> None:

@@ -153,7 +153,9 @@ def _handle_end(job: Job, status: Status, *, now: datetime) -> None:
     A report that the trainer has stored replaces the missing ``done``. Without one, the job is launched again if its
     reason and ``attempt_limit`` allow it, and fails otherwise. While the storage is unavailable, nothing is decided.
     """
-    if job.state == State.RUNNING and reports.finish_as_stored(job, now=now):
+    if (finished := reports.finish_as_stored(job, now=now)) is not None:
+        if finished.state not in FINAL:  # only its check is finished
+            launching.submit(finished, now=now)
         return
     reason = status.reason or Reason.LOST
     message = status.message or "the trainer is gone"
@@ -170,7 +172,7 @@ def _handle_end(job: Job, status: Status, *, now: datetime) -> None:
 def _fail_overdue(job: Job, reason: Reason, status: Status, *, now: datetime) -> None:
     """Fail a job that exceeded a time limit, unless its trainer has stored a report that it could not deliver."""
     with suppress(Busy, ConfigurationError):  # time limits apply even while the storage is unavailable
-        if job.state == State.RUNNING and reports.finish_as_stored(job, now=now):
+        if reports.finish_as_stored(job, now=now) is not None:
             return
     message = _overdue_message(job, reason, status)
     store.move(job.id, State.FAILED, reason=reason, message=message, still=_still_overdue(job, reason), now=now)
@@ -214,10 +216,15 @@ def _overdue_message(job: Job, reason: Reason, status: Status) -> str:
     prefix, limit = {
         Reason.DEADLINE_RUNNING: ("it ran longer than", "longest_running_seconds"),
         Reason.STALLED: ("neither epoch nor step moved for", "longest_stalled_seconds"),
-    }.get(reason, ("no trainer called back within", "longest_pending_seconds"))
+    }.get(reason, (_pending_prefix(job), "longest_pending_seconds"))
     is_waiting = job.state != State.RUNNING or job.waiting_since is not None
     waits = status.message or job.message if is_waiting else None
     return f"{prefix} {base.seconds(job, limit):g} s" + (f"; it {waits}" if waits else "")
+
+
+def _pending_prefix(job: Job) -> str:
+    # The trainer of a check may have called.
+    return "no training started within" if job.checking or job.check_launches else "no trainer called back within"
 
 
 def _is_unsubmitted(job: Job) -> bool:

@@ -67,6 +67,15 @@ class Pod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resource_claims: tuple[Claim, ...] = ()
 
 
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a launch that only checks a dataset has in a cluster, in place of what the trainer has for GPUs."""
+
+    #: by default small ones, with the trainer's scratch space, since the dataset is unpacked there
+    resources: Resources | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
+
+
 class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a framework's trainer is started: by an image in a cluster, by a command on a laptop."""
 
@@ -79,6 +88,7 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: the resource that a job's ``gpus`` are; empty: the setting GPU_RESOURCE
     gpu_resource: str = ""
     pod: Pod = Pod()
+    check: Check = Check()
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer accepts
     models: tuple[str, ...] = ("*",)
@@ -97,6 +107,21 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return own.models
         allowed = tuple(model for model in own.models if accepts(self.models, model))
         return allowed if allowed and own.models != ("*",) else self.models
+
+    @property
+    def can_check(self) -> bool:
+        """Whether it declares the task check; on a laptop also whether it has a command for that."""
+        return "check" in self.declared.tasks and (settings().launcher != "local" or bool(self.command.get("check")))
+
+    def for_check(self) -> "Trainer":
+        """Return the trainer as a check of a dataset needs it: small, and on any node."""
+        own, check = self.resources, self.check
+        small = Resources(
+            cpu="1", memory="4Gi", shm="256Mi", scratch=own.scratch, ephemeral_storage=own.ephemeral_storage
+        )
+        pod = Pod(labels=self.pod.labels, annotations=self.pod.annotations, scheduler=self.pod.scheduler)
+        nodes = {"node_selector": check.node_selector, "tolerations": check.tolerations}
+        return msgspec.structs.replace(self, resources=check.resources or small, pod=pod, **nodes)
 
     def accepts(self, model: str) -> bool:
         """Return whether the trainer has a model of this name."""
@@ -128,6 +153,8 @@ class Settings(msgspec.Struct, frozen=True):
     trainers: str = ""
     default_framework: str = ""
     default_model: str = ""
+    #: whether a training's first launch only checks the dataset, unless the job itself says so
+    check_first: bool = False
 
     launcher: Literal["local", "kubernetes"] = "local"
     local_runs_dir: str = ".stoker/runs"

@@ -81,7 +81,12 @@ def record(call: Callback, beat: Heartbeat, *, now: datetime) -> State:
     Raises:
         NotFound, WrongState, Unusable, Busy: as ``store.record_event``.
     """
-    if not _beat(call, beat, now=now) and jobs.begin_running(call, now=now):
+    if _beat(call, beat, now=now):
+        return State.RUNNING
+    job = jobs.begin(call, now=now)
+    if job is not None and job.checking:  # a check has no progress: its heartbeat is only a sign of life
+        return State(job.state)
+    if job is not None:
         _beat(call, beat, now=now)
     return State.RUNNING
 

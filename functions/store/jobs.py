@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, literal, update
+from sqlalchemy import ColumnElement, and_, case, delete, literal, not_, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -29,6 +29,8 @@ from functions.store.views import job_json
 
 #: an additional WHERE condition of an update
 Condition = ColumnElement[bool]
+#: the message of a job while a trainer checks its dataset
+CHECKS = "checks the dataset"
 
 
 def create(  # noqa: PLR0913 -- the columns of a new job
@@ -41,10 +43,13 @@ def create(  # noqa: PLR0913 -- the columns of a new job
     dataset_key: str | None = None,
     origin: Origin = UNKNOWN,
     job_id: str | None = None,
+    checking: bool = False,
+    check_skipped: str | None = None,
 ) -> tuple[Job, bool]:
     """Create a PENDING job, or return the existing job with this identity; the flag says whether the job is new.
 
-    ``dataset_key`` is the key of the dataset's object, if it is not exactly ``datasets/{dataset_id}.zip``.
+    ``dataset_key`` is the key of the dataset's object, if it is not exactly ``datasets/{dataset_id}.zip``. With
+    ``checking``, the first launch only checks the dataset; ``check_skipped`` is why it does not.
 
     Raises:
         IntegrityError: the job has no identity, and its random id exists already.
@@ -71,6 +76,7 @@ def create(  # noqa: PLR0913 -- the columns of a new job
         artifacts=[],
         created_at=now,
         sequence=1,
+        checking=checking,
     )
     try:
         with write() as session:
@@ -78,6 +84,8 @@ def create(  # noqa: PLR0913 -- the columns of a new job
             session.flush()
             _add_tags(session, job)
             _add_state_rows(session, job, now=now)
+            if check_skipped is not None:
+                add_event(session, job, "check_skipped", check_skipped, now=now)
             return job, True
     except IntegrityError:
         if identity is None:
@@ -195,16 +203,17 @@ def claim(call: Callback, event: TrainerEvent, *, now: datetime) -> Job:
     """
 
     def start(session: Session) -> Job | None:
-        is_current = _is_current_launch(call)
-        _move(session, call.job_id, State.RUNNING, now=now, values={"message": None}, still=is_current)
+        still = _is_current_launch(call)
+        _begin(session, call.job_id, now=now, still=still)
         job: Job | None = session.scalar(
             update(Job)
-            .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, is_current)
+            .where(col(Job.id) == call.job_id, _has_begun(), still)
             .values(attempt=Job.attempt + 1, epoch=None, step=None, progress_at=now, **_sign_of_life(now))
             .returning(Job)
         )
         if job is not None:
-            _add_event(session, job, call, event, now=now)
+            type_ = "check_started" if job.checking else event.type
+            add_event(session, job, type_, event.message, data=event.data, delivery=call.delivery, now=now)
             log_change(session, job, f"attempt {job.attempt} has started")
         return job
 
@@ -223,23 +232,25 @@ def record_event(call: Callback, event: TrainerEvent, *, now: datetime) -> Job:
     def note(session: Session) -> Job | None:
         job = _record_sign_of_life(session, call, now=now)
         if job is not None:
-            _add_event(session, job, call, event, now=now)
+            add_event(session, job, event.type, event.message, data=event.data, delivery=call.delivery, now=now)
         return job
 
     return _execute_once(call, State.RUNNING, note)
 
 
-def begin_running(call: Callback, *, now: datetime) -> bool:
-    """Move a job to RUNNING on a trainer's first heartbeat; return False if this call was processed before.
+def begin(call: Callback, *, now: datetime) -> Job | None:
+    """Move a job to RUNNING on a trainer's first heartbeat, unless that trainer only checks the dataset.
+
+    Returns None if this call was processed before.
 
     Raises:
         NotFound, WrongState, Unusable: as ``record_event``.
     """
     with write() as session:
-        if _record_sign_of_life(session, call, now=now) is not None:
-            return True
-        _first_result(session, call, State.RUNNING)
-        return False
+        job = _record_sign_of_life(session, call, now=now)
+        if job is None:
+            _first_result(session, call, State.RUNNING)
+        return job
 
 
 def finish(  # noqa: PLR0913 -- the fields of one callback
@@ -252,7 +263,7 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     reason: Reason | None = None,
     message: str | None = None,
 ) -> Job:
-    """Finish a job as its trainer reports.
+    """Finish a job as its trainer reports; a check of the dataset can only fail it (see ``checks``).
 
     Raises:
         NotFound, WrongState, Unusable: as ``record_event``.
@@ -261,7 +272,7 @@ def finish(  # noqa: PLR0913 -- the fields of one callback
     values = {"reason": reason, "message": message, **{name: value for name, value in results.items() if value}}
 
     def end(session: Session) -> Job | None:
-        return _move(session, call.job_id, to, now=now, values=values, still=_is_current(call), delivery=call.delivery)
+        return _move(session, call.job_id, to, now=now, values=values, still=is_current(call), delivery=call.delivery)
 
     return _execute_once(call, to, end)
 
@@ -289,7 +300,7 @@ def _move(  # noqa: PLR0913 -- the only statement that changes ``state``
 ) -> Job | None:
     stamps: dict[str, Any] = {}
     if to in FINAL:
-        stamps = {"finished_at": now, "liveness": None, "waiting_since": None}
+        stamps = {"finished_at": now, "liveness": None, "waiting_since": None, "checking": False}
     elif to == State.RUNNING:
         moments = ("started_at", "running_since", "heartbeat_at", "progress_at")
         stamps = {"liveness": "live", **dict.fromkeys(moments, now)}
@@ -297,6 +308,8 @@ def _move(  # noqa: PLR0913 -- the only statement that changes ``state``
         stamps = {"queued_at": now}
     # Compare-and-set: of two concurrent callers, only one succeeds.
     where = [col(Job.id) == job_id, col(Job.state).in_(BEFORE[to])] + ([] if still is None else [still])
+    if to in {State.RUNNING, State.SUCCEEDED}:  # only by a trainer of the job's own task
+        where.append(not_(col(Job.checking)))
     job: Job | None = session.scalar(
         update(Job).where(*where).values(state=to, sequence=Job.sequence + 1, **stamps, **values).returning(Job)
     )
@@ -355,30 +368,46 @@ def log_change(session: Session, job: Job, message: str, *, level: int = logging
 
 
 def _record_sign_of_life(session: Session, call: Callback, *, now: datetime) -> Job | None:
-    """Make an open job RUNNING and update its heartbeat; return None if it has ended or the call is not current."""
-    _move(session, call.job_id, State.RUNNING, now=now, values={"message": None}, still=_is_current(call))
+    """Begin an open job and update its heartbeat; return None if it has ended or the call is not current."""
+    _begin(session, call.job_id, now=now, still=is_current(call))
     job: Job | None = session.scalar(
         update(Job)
-        .where(col(Job.id) == call.job_id, col(Job.state) == State.RUNNING, _is_current(call))
+        .where(col(Job.id) == call.job_id, _has_begun(), is_current(call))
         .values(_sign_of_life(now))
         .returning(Job)
     )
     return job
 
 
+def _begin(session: Session, job_id: str, *, now: datetime, still: Condition) -> None:
+    """Make a job RUNNING because its trainer calls, or only QUEUED while that trainer checks the dataset."""
+    _move(session, job_id, State.QUEUED, now=now, values={"message": CHECKS}, still=and_(still, col(Job.checking)))
+    _move(session, job_id, State.RUNNING, now=now, values={"message": None}, still=still)
+
+
+def _has_begun() -> Condition:
+    return or_(col(Job.state) == State.RUNNING, and_(col(Job.state) == State.QUEUED, col(Job.checking)))
+
+
+def next_launch(now: datetime) -> dict[str, Any]:
+    """Return the columns of a job whose next launch begins."""
+    unknown = dict.fromkeys(("submitted_at", "token_key", "token_expires_at", "image"))
+    return {"launch": Job.launch + 1, "heartbeat_at": now, "progress_at": now, **unknown}
+
+
 def _sign_of_life(now: datetime) -> dict[str, Any]:
-    """Return the columns that a callback updates in a RUNNING job; if the job waited, the wait ends."""
+    """Return the columns that a callback updates in a job that has begun; if the job waited, the wait ends."""
     is_running = col(Job.waiting_since).is_(None)
     return {
         "heartbeat_at": now,
-        "liveness": "live",
-        "message": case((is_running, Job.message), else_=None),
+        "liveness": case((col(Job.checking), None), else_="live"),
+        "message": case((col(Job.checking), CHECKS), (is_running, Job.message), else_=None),
         "running_since": case((is_running, Job.running_since), else_=literal(now, Moment())),
         "waiting_since": None,
     }
 
 
-def _is_current(call: Callback) -> Condition:
+def is_current(call: Callback) -> Condition:
     """Return the fencing condition: the call is of the job's current attempt, and its launch was not replaced."""
     is_current_attempt = col(Job.attempt) == (Job.attempt if call.attempt is None else call.attempt)
     return and_(is_current_attempt, _is_current_launch(call))
@@ -398,17 +427,29 @@ def refuse_replaced(job: Job, launch: int | None) -> None:
         raise WrongState(f"launch {launch} has been replaced by launch {job.launch}; stop", state=job.state)
 
 
-def _add_event(session: Session, job: Job, call: Callback, event: TrainerEvent, *, now: datetime) -> None:
-    source, id_ = call.delivery
+def add_event(  # noqa: PLR0913 -- the columns of a timeline row
+    session: Session,
+    job: Job,
+    type_: str,
+    message: str | None,
+    *,
+    data: dict[str, Any] | None = None,
+    metrics: dict[str, float] | None = None,
+    delivery: Delivery | None = None,
+    now: datetime,
+) -> None:
+    """Add to a job's timeline what its trainer reports, or what the control plane observes."""
+    source, id_ = delivery or (None, None)
     session.add(
         JobEvent(
             job_id=job.id,
             kind="event",
-            type=event.type,
+            type=type_,
             attempt=job.attempt,
-            message=event.message,
+            message=message,
             actor=logs.actor(),
-            data=event.data,
+            data=data,
+            metrics=metrics,
             ce_source=source,
             ce_id=id_,
             at=now,

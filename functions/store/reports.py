@@ -12,7 +12,7 @@ from functions.domain.errors import Unusable
 from functions.domain.states import Reason, State
 from functions.runtime import storage
 from functions.runtime.logs import log
-from functions.store import jobs
+from functions.store import checks, jobs
 from functions.store.tables import Job
 
 #: the same as the API's limit on request bodies
@@ -37,11 +37,13 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def finish(call: Callback, report: Report, *, now: datetime) -> Job:
-    """Finish a job as its trainer's report says.
+    """Finish a job, or its check of the dataset, as its trainer's report says.
 
     Raises:
         NotFound, WrongState, Unusable, Busy: as ``jobs.finish``.
     """
+    if report.status == "SUCCEEDED" and (job := checks.succeed(call, metrics=report.metrics, now=now)) is not None:
+        return job
     error = (report.error or Error()) if report.status == "FAILED" else None
     return jobs.finish(
         call,
@@ -54,27 +56,31 @@ def finish(call: Callback, report: Report, *, now: datetime) -> Job:
     )
 
 
-def finish_as_stored(job: Job, *, now: datetime) -> bool:
-    """Finish a job by the report that its trainer stored in the bucket before it called ``done``.
+def finish_as_stored(job: Job, *, now: datetime) -> Job | None:
+    """Finish a job, or its check of the dataset, by the report that its trainer stored before it called ``done``.
 
-    This is for a trainer that has ended although its ``done`` did not arrive. Returns False, and changes nothing, if
-    there is no valid report of the job's current attempt.
+    This is for a trainer that has ended although its ``done`` did not arrive. Returns None, and changes nothing, if
+    no trainer has begun, or there is no valid report of the job's current attempt.
 
     Raises:
         WrongState: since the job was read, it has ended or was claimed by a newer launch or attempt.
         Busy: the store or the storage is unavailable.
     """
+    if job.state != State.RUNNING and not job.checking:
+        return None
     key = f"results/job-{job.id}/done.json"
     content = storage.read(key, limit_bytes=_LIMIT_BYTES)
     if content is None:
-        return False
+        return None
     try:
         report = msgspec.json.decode(content, type=Report)
-        if report.attempt != job.attempt:
-            return False
-        finish(Callback(job.id, Delivery(key, f"report-{job.attempt}"), job.attempt, job.launch), report, now=now)
+        is_of_check = job.check_launches > 0 and job.attempt <= job.check_attempts
+        if report.attempt != job.attempt or is_of_check:
+            return None
+        call = Callback(job.id, Delivery(key, f"report-{job.attempt}"), job.attempt, job.launch)
+        finished = finish(call, report, now=now)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, Unusable) as error:
         log(logging.WARNING, "the trainer's stored report cannot be used", key=key, detail=str(error)[:300])
-        return False
+        return None
     log(logging.INFO, "finished a job by its trainer's stored report", state=report.status)
-    return True
+    return finished

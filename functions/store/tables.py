@@ -46,6 +46,11 @@ def _json(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=nullable))
 
 
+def _added(value: str) -> dict[str, Any]:
+    """Return the default that the database itself sets: functions of the release before do not know the column."""
+    return {"server_default": text(value)}
+
+
 def _serial() -> Any:
     # SQLite assigns row ids only to INTEGER columns, which are 64 bits wide there.
     return Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
@@ -132,6 +137,11 @@ class Job(SQLModel, table=True):
     attempt_limit: int
     #: number of the current launch, counted from 1; sweep increments it to launch the job again
     launch: int = 1
+    #: whether the current launch only checks the dataset; the launch of the job's own task follows
+    checking: bool = Field(default=False, sa_column_kwargs=_added("false"))
+    #: how many launches and attempts only checked the dataset, once it can be used; the limits do not count them
+    check_launches: int = Field(default=0, sa_column_kwargs=_added("0"))
+    check_attempts: int = Field(default=0, sa_column_kwargs=_added("0"))
     #: number of outbox rows that this job has written
     sequence: int = 0
 

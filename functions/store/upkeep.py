@@ -11,10 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from functions.domain.states import FINAL, WAITING, Reason, State
-from functions.runtime import logs
-from functions.store.jobs import log_change, no_activity_since, unchanged
+from functions.store.jobs import add_event, log_change, next_launch, no_activity_since, unchanged
 from functions.store.session import database_now, read, write
-from functions.store.tables import IS_OPEN, IgnoredUpload, Job, JobEvent, RejectedEvent, SweepTurn
+from functions.store.tables import IS_OPEN, IgnoredUpload, Job, RejectedEvent, SweepTurn
 
 #: parameters per statement; PostgreSQL allows 65,535, SQLite 32,766
 _CHUNK_SIZE = 5_000
@@ -219,16 +218,10 @@ def relaunch(job: Job, message: str, *, reason: Reason | None = None, now: datet
                 col(Job.state).not_in(FINAL),
                 no_activity_since(job),
                 unchanged(job, "state", "waiting_since"),
-                col(Job.launch) < Job.attempt_limit,
+                col(Job.launch) - col(Job.check_launches) < Job.attempt_limit,
             )
             .values(
-                launch=Job.launch + 1,
-                submitted_at=None,
-                token_key=None,
-                token_expires_at=None,
-                image=None,
-                heartbeat_at=now,
-                progress_at=now,
+                **next_launch(now),
                 **(
                     _waiting_values(job, f"starts again: {message}"[:_MESSAGE_LENGTH], now=now)
                     if job.state == State.RUNNING
@@ -246,18 +239,7 @@ def _add_event(  # noqa: PLR0913 -- the columns of a timeline row
     session: Session, job: Job, type_: str, message: str | None, *, reason: Reason | None = None, now: datetime
 ) -> None:
     """Add to the timeline what sweep observed, and log it."""
-    session.add(
-        JobEvent(
-            job_id=job.id,
-            kind="event",
-            type=type_,
-            attempt=job.attempt,
-            message=message,
-            actor=logs.actor(),
-            data={"reason": reason} if reason else None,
-            at=now,
-        )
-    )
+    add_event(session, job, type_, message, data={"reason": reason} if reason else None, now=now)
     log_change(session, job, f"the job is {type_}", reason=reason, detail=message)
 
 

@@ -9,7 +9,7 @@ from functions.store.tables import Job, JobEvent, RejectedEvent
 #: internal columns, which the API and CloudEvents do not show
 JOB_HIDDEN = {
     *("identity", "name_key", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
-    *("token_key", "token_expires_at", "ran_seconds", "running_since"),
+    *("token_key", "token_expires_at", "ran_seconds", "running_since", "check_launches"),
 }
 #: what is not a column: of one job that waits
 JOB_PLACE = ("queue_position", "queue_length")

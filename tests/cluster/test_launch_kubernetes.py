@@ -10,16 +10,19 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from functions.api import tokens
+from functions.domain.callbacks import TrainerEvent
+from functions.domain.spec import Spec
 from functions.domain.states import Reason, State
 from functions.launchers import base, launching
 from functions.launchers import kubernetes_objects as objects
 from functions.launchers.base import LaunchRejectedError, Phase
 from functions.launchers.kubernetes import Kubernetes
 from functions.reconcile import sweeping
-from functions.store import jobs, queries
+from functions.store import jobs, queries, reports
+from functions.store.reports import Report
 from functions.store.tables import Job
 from tests.cluster.conftest import NAMESPACE, Cluster, condition, container, disconnect, kubectl, write_kubeconfig
-from tests.conftest import api_headers, claim, eventually, forget, seconds
+from tests.conftest import api_headers, call, claim, eventually, forget, seconds
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
@@ -455,6 +458,53 @@ def test_a_trainer_runs_where_its_registration_says(
     pod = made.spec.template.spec
     assert pod.nodeSelector.to_dict() == {"kubernetes.io/arch": "amd64", "nvidia.com/gpu.product": "NVIDIA-L4"}
     assert [one.key for one in pod.tolerations] == ["nvidia.com/gpu", "example.com/spot"]
+
+
+def test_a_check_before_a_training_has_no_gpu_and_the_launch_after_it_has(
+    kubernetes: Cluster, node: Any, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    registered = {
+        "image": "registry.example.com/stub:1",
+        "node_selector": {"example.com/pool": "gpu"},
+        "tolerations": [{"key": "example.com/spot", "operator": "Exists", "effect": "NoSchedule"}],
+        "pod": {"runtime_class": "nvidia", "labels": {"example.com/team": "vision"}},
+        "resources": {"scratch": "50Gi", "ephemeral_storage": "60Gi"},
+    }
+    (tmp_path / "gpus.json").write_text(json.dumps({"stub": registered}))
+    environment.setenv("TRAINERS", str(tmp_path / "gpus.json"))
+    forget()
+    spec = Spec(framework="stub", model_name="stub-1", dataset_id="digits", gpus=2, gpu_type="NVIDIA-L4", nodes=2)
+    job, _ = jobs.create(spec, identity=None, trace_id="0" * 32, now=tokens.now(), checking=True)
+    launching.launch(job, now=tokens.now())
+    (made,) = kubernetes.list("Job")
+
+    assert made.metadata.name == f"stoker-{job.id}-1"
+    assert made.spec.parallelism == 1
+    pod, (trainer,) = made.spec.template.spec, made.spec.template.spec.containers
+    assert (pod.nodeSelector, pod.tolerations, pod.runtimeClassName) == (None, None, None)
+    assert made.spec.template.metadata.labels["example.com/team"] == "vision"
+    small = {"memory": "4Gi", "ephemeral-storage": "60Gi"}
+    assert trainer.resources.to_dict() == {"limits": small, "requests": small | {"cpu": "1"}}
+    variables = {one.name: one.value for one in trainer.env}
+    assert variables["TASK"] == "check"
+    assert not variables.keys() & {"DEVICE", "NODES"}
+
+    node(job.id, "Running", **container(running={}))
+    sweeping.run(now=tokens.now())
+    started = jobs.claim(call(job.id, launch=1), TrainerEvent("started", None, None), now=tokens.now())
+    assert started.state == State.QUEUED
+    reports.finish(call(job.id, attempt=1, launch=1), Report("SUCCEEDED"), now=tokens.now())
+    node(job.id, "Succeeded", **container(terminated={"exitCode": 0}))
+    sweeping.reconcile_job(job.id, now=tokens.now())
+
+    made = eventually(lambda: made if names(made := kubernetes.list("Job")) == [f"stoker-{job.id}-2"] else None)[0]
+    pod, (trainer,) = made.spec.template.spec, made.spec.template.spec.containers
+    assert pod.nodeSelector.to_dict() == {"example.com/pool": "gpu", "nvidia.com/gpu.product": "NVIDIA-L4"}
+    assert (pod.runtimeClassName, made.spec.parallelism) == ("nvidia", 2)
+    assert trainer.resources.limits.to_dict()["nvidia.com/gpu"] == "2"
+    assert {one.name: one.value for one in trainer.env}["TASK"] == "train"
+    (secret,) = eventually(lambda: kubernetes.list("Secret", **{"job-id": job.id, "launch": "2"}))
+    assert secret.metadata.name == f"stoker-{job.id}-2"
 
 
 def test_a_job_that_the_policy_refuses_is_never_tried_again(

@@ -11,6 +11,8 @@ import urllib.request
 from typing import Any
 
 PLAN: dict[str, Any] = json.loads(os.environ["HYPERPARAMETERS"])
+if os.environ["TASK"] == "check":  # before the launch of a training
+    PLAN = PLAN.get("check", {})
 stopping: list[int] = []
 
 
@@ -59,6 +61,7 @@ def main() -> None:
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("environment", json.dumps(sorted(os.environ)), flush=True)
+    print("task", os.environ["TASK"], flush=True)
     if PLAN.get("child"):
         subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({PLAN['child']})"])
     attempt = call("event", {"type": "started"})["attempt"] if PLAN.get("calls", True) else 1
@@ -75,9 +78,20 @@ def main() -> None:
         if PLAN.get("calls", True):
             call("event", {"type": "interrupted", "attempt": attempt})
         sys.exit(143)
+    end_as_planned({"score": 1.0, **size}, attempt)
+
+
+def end_as_planned(metrics: dict[str, float], attempt: int) -> None:
+    """End without done, or with a reason, or with success; perhaps without an exit after that."""
     if "exit" in PLAN:
         sys.exit(int(PLAN["exit"]))
-    call("done", {"status": "SUCCEEDED", "metrics": {"score": 1.0, **size}, "attempt": attempt})
+    if "reason" in PLAN:
+        error = {"reason": PLAN["reason"], "message": "as planned"}
+        call("done", {"status": "FAILED", "error": error, "attempt": attempt})
+        sys.exit(65)
+    call("done", {"status": "SUCCEEDED", "metrics": metrics, "attempt": attempt})
+    while PLAN.get("lingers") and not stopping:
+        time.sleep(0.02)
 
 
 main()

@@ -45,6 +45,7 @@ from functions.store import heartbeats, queries, reports, upkeep
 from functions.store import jobs as store
 from functions.store.heartbeats import Heartbeat
 from functions.store.lease import AWAY_AFTER, DURATION
+from functions.store.reports import Report
 from functions.store.session import database_now, read, write
 from functions.store.tables import Job, JobEvent, Outbox, SweepTurn
 from functions.store.upkeep import HeldLease
@@ -84,7 +85,7 @@ UNCHANGED = {
 COLUMNS = (
     *("state", "attempt", "launch", "epoch", "step", "message", "liveness"),
     *("submitted_at", "started_at", "heartbeat_at", "progress_at", "token_expires_at", "dataset_etag", "image"),
-    *("waiting_since", "running_since", "ran_seconds"),
+    *("waiting_since", "running_since", "ran_seconds", "checking", "check_launches", "check_attempts"),
 )
 
 
@@ -96,6 +97,9 @@ class Model:
     history: list[State] = field(default_factory=lambda: [State.PENDING])
     attempt: int = 0
     launch: int = 1
+    checking: bool = False
+    check_launches: int = 0
+    check_attempts: int = 0
     epoch: int | None = None
     step: int | None = None
     submitted_at: datetime | None = None
@@ -128,6 +132,7 @@ class Model:
             self.liveness = "live"
         elif to in FINAL:
             self.liveness = self.waiting_since = None
+            self.checking = False
 
     def wait(self, message: str, now: datetime) -> None:
         """Stop the running clock, unless it stands still already."""
@@ -153,11 +158,41 @@ class Model:
 
     def hear(self, id_: str, now: datetime) -> None:
         """Count a sign of life."""
+        self.live(now)
+        self.answered[id_] = self.attempt
+
+    def live(self, now: datetime) -> None:
+        """Begin, unless the job has begun: a job is not RUNNING while its dataset is checked."""
+        self.heartbeat_at = now
+        if self.checking:
+            if self.state == State.PENDING:
+                self.move(State.QUEUED, now)
+            self.message = store.CHECKS
+            return
         if self.state in WAITING:
             self.move(State.RUNNING, now)
         self.go_on(now)
-        self.heartbeat_at, self.liveness = now, "live"
+        self.liveness = "live"
+
+    def end(self, id_: str, to: State, now: datetime) -> None:
+        """End the job as its trainer reports, or only its check."""
         self.answered[id_] = self.attempt
+        if self.checking and to == State.SUCCEEDED:
+            self.pass_check(now)
+        else:
+            self.move(to, now)
+
+    def pass_check(self, now: datetime) -> None:
+        """Go on with the launch of the job's own task."""
+        self.checking, self.check_launches, self.check_attempts = False, self.launch, self.attempt
+        self.next_launch(now)
+        self.message = None
+
+    def next_launch(self, now: datetime) -> None:
+        """Forget what was of the launch before."""
+        self.launch += 1
+        self.submitted_at = self.image = self.token_expires_at = None
+        self.heartbeat_at = self.progress_at = now
 
 
 def outcome(ask: Callable[[], Any]) -> Any:
@@ -183,15 +218,17 @@ class Store(RuleBasedStateMachine):
         self.own = uuid4().hex  # one database serves all examples
         self.dataset_etag = "version-1"
 
-    @rule(target=jobs, identity=st.none() | st.sampled_from(["a", "b"]), now=MOMENTS)
-    def create(self, identity: str | None, now: datetime) -> str:
+    @rule(target=jobs, identity=st.none() | st.sampled_from(["a", "b"]), checking=st.booleans(), now=MOMENTS)
+    def create(self, identity: str | None, checking: bool, now: datetime) -> str:  # noqa: FBT001
         whole = None if identity is None else f"{self.own}-{identity}"
-        job, is_new = store.create(SPEC, identity=whole, trace_id="0" * 32, now=now, dataset_etag=self.dataset_etag)
+        job, is_new = store.create(
+            SPEC, identity=whole, trace_id="0" * 32, now=now, dataset_etag=self.dataset_etag, checking=checking
+        )
         assert is_new == (whole not in self.identities)
         if whole is not None:
             assert self.identities.setdefault(whole, job.id) == job.id
         if is_new:
-            self.models[job.id] = Model(dataset_etag=self.dataset_etag)
+            self.models[job.id] = Model(dataset_etag=self.dataset_etag, checking=checking)
         return job.id
 
     @rule()
@@ -238,7 +275,14 @@ class Store(RuleBasedStateMachine):
         model, (epoch, step) = self.models[job], progress
         callback = call(job, id_, attempt, launch)
         got = outcome(lambda: heartbeats.record(callback, Heartbeat(epoch=epoch, step=step), now=now))
+        is_current = model.refusal("of no call", attempt, launch) is None
+        if model.checking and is_current:  # not recorded: each is a sign of life, and no more
+            assert got == State.QUEUED
+            model.live(now)
+            return
         assert got == (model.refusal(id_, attempt, launch) or State.RUNNING)
+        if id_ in model.answered and model.state in WAITING and is_current:
+            model.live(now)  # the repeated call was of the check
         if got == State.RUNNING and id_ not in model.answered:
             model.hear(id_, now)
             there = model.epoch, model.step
@@ -256,21 +300,19 @@ class Store(RuleBasedStateMachine):
     )
     def done(self, job: str, id_: str, attempt: int | None, launch: int | None, to: State, now: datetime) -> None:  # noqa: PLR0913, PLR0917 -- what done has
         model = self.models[job]
-        reason = Reason.TRAINER_ERROR if to == State.FAILED else None
         callback = call(job, id_, attempt, launch)
-        got = outcome(lambda: store.finish(callback, to, now=now, metrics=None, artifacts=None, reason=reason))
+        got = outcome(lambda: reports.finish(callback, Report(to.value), now=now))  # type: ignore[arg-type]  # one of two
         if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
         elif id_ not in model.answered:
-            model.answered[id_] = model.attempt
-            model.move(to, now)
-            assert got.state == to
+            model.end(id_, to, now)
+            assert got.state == model.state
 
     @rule(job=jobs, to=st.sampled_from([State.QUEUED, State.RUNNING, State.FAILED, State.CANCELLED]), now=MOMENTS)
     def move(self, job: str, to: State, now: datetime) -> None:
         model = self.models[job]
         got = outcome(lambda: store.move(job, to, now=now, reason=Reason.LOST if to == State.FAILED else None))
-        if to in NEXT[model.state]:
+        if to in NEXT[model.state] and not (model.checking and to == State.RUNNING):
             model.move(to, now)
             assert got.state == to
         else:
@@ -308,13 +350,10 @@ class Store(RuleBasedStateMachine):
         job, seen = reading
         model = self.models[job]
         is_as_seen = model.is_as(seen, "state", "waiting_since", *UNHEARD)
-        may = model.state not in FINAL and is_as_seen and model.launch < SPEC.attempt_limit
+        may = model.state not in FINAL and is_as_seen and model.launch - model.check_launches < SPEC.attempt_limit
         assert (upkeep.relaunch(seen, "again", now=now) is not None) == may
         if may:
-            model.launch += 1
-            model.submitted_at = model.image = None
-            model.heartbeat_at = model.progress_at = now
-            model.token_expires_at = None
+            model.next_launch(now)
             if model.state == State.RUNNING:
                 model.wait("starts again: again", now)
 
@@ -379,15 +418,16 @@ class Store(RuleBasedStateMachine):
         content = json.dumps({"status": to, "attempt": attempt}).encode()
         with mock.patch.object(storage, "read", return_value=content):
             got = outcome(lambda: reports.finish_as_stored(seen, now=now))
-        if attempt != seen.attempt:
-            assert got is False
+        has_begun = seen.state == State.RUNNING or seen.checking
+        is_of_check = seen.check_launches and attempt <= seen.check_attempts
+        if attempt != seen.attempt or not has_begun or is_of_check:
+            assert got is None
         elif refusal := model.refusal(id_, attempt, seen.launch):
-            assert got in {refusal, False}  # False: the attempt is unusable
+            assert got in {refusal, None}  # None: the attempt is unusable
         else:
-            assert got is True
+            assert got.id == job
             if id_ not in model.answered:
-                model.answered[id_] = attempt
-                model.move(State(to), now)
+                model.end(id_, State(to), now)
 
     @rule(job=jobs, since=MOMENTS, now=MOMENTS)
     def note_silence(self, job: str, since: datetime, now: datetime) -> None:
@@ -423,7 +463,11 @@ def check(job_id: str) -> tuple[Job, Sequence[JobEvent]]:
     assert job.sequence == len(expected)
     assert {row.data["dataset_etag"] for row in sent} == {job.dataset_etag}
 
-    assert [row.attempt for row in events if row.type == "started"] == list(range(1, job.attempt + 1))
+    of_starts = [row for row in events if row.type in {"started", "check_started"}]
+    assert [row.attempt for row in of_starts] == list(range(1, job.attempt + 1))
+    assert all(row.attempt <= job.check_attempts for row in of_starts if row.type == "check_started") or (
+        job.check_launches == 0  # it still checks, or has ended with its check
+    )
     of_trainers = [row.attempt for row in events if row.ce_id]
     assert of_trainers == sorted(of_trainers)  # fenced: no word of an old attempt after a newer one's first
     beats = [row for row in events if row.kind == "heartbeat" and row.attempt == job.attempt]
@@ -573,9 +617,7 @@ def act(job: str, dice: random.Random) -> None:
         lambda: upkeep.note_silence(job, since=now, now=now): 1,
         lambda: upkeep.note_submitted(queries.job(job), "waits", now=now): 1,
         # Rare, or the job would have ended before much could happen to it.
-        lambda: (
-            dice.random() < 0.1 and store.finish(callback, State.SUCCEEDED, now=now, metrics=None, artifacts=None)
-        ): 1,
+        lambda: dice.random() < 0.1 and reports.finish(callback, Report("SUCCEEDED"), now=now): 1,
         lambda: dice.random() < 0.1 and store.move(job, State.CANCELLED, now=now): 1,
     }
     with suppress(WrongState, Unusable):
@@ -584,7 +626,8 @@ def act(job: str, dice: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", range(20 if PROFILE == "thorough" else 2))
 def test_the_invariants_hold_under_many_threads(seed: int) -> None:
-    jobs = [store.create(SPEC, identity=None, trace_id="0" * 32, now=NOW)[0].id for _ in range(3)]
+    checking = (False, True, True)
+    jobs = [store.create(SPEC, identity=None, trace_id="0" * 32, now=NOW, checking=one)[0].id for one in checking]
 
     def play(number: int) -> None:
         dice = random.Random(f"{seed}-{number}")
