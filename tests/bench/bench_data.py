@@ -146,7 +146,7 @@ def bench_data_of_a_second_job(trainer: str, measure: Any, tmp_path: Path, repor
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("trainer", ["ultralytics", "timm"])
-def bench_data_memory(trainer: str, measure: Any, report: Callable[[Figure], None]) -> None:
+def bench_data_of_many_files(trainer: str, measure: Any, report: Callable[[Figure], None]) -> None:
     few, many = (measure(trainer, tiny_images(), count // FILES_OF_IMAGE[trainer]) for count in TINY)
     large, small = by_turns(
         2, lambda: many("fetch")["peak_bytes"] / (1 << 20), lambda: few("fetch")["peak_bytes"] / (1 << 20)

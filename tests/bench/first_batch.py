@@ -139,7 +139,8 @@ def main() -> None:
     sys.path.insert(0, str(TRAINER))
     scratch = Path.cwd()
     is_yolo = TRAINER.name == "trainer-ultralytics"
-    argument = {"model": SimpleNamespace(task="detect")} if is_yolo else {"val_share": 0.2}
+    of_yolo = {"model": SimpleNamespace(task="detect"), "is_cached": WAY == "trainer"}
+    argument = of_yolo if is_yolo else {"val_share": 0.2}
     take_batch: Batches = lambda _data: None  # noqa: E731 -- the default of a variable
     if WAY != "fetch":
         take_batch = (ultralytics_batches if is_yolo else timm_batches)(scratch)

@@ -86,7 +86,7 @@ def train(contract: Contract) -> Mapping[str, float]:
     is_resumed = fetch_checkpoint(run)
     is_finished = is_resumed and run.epoch >= settings.epochs
     model = yolo.load(run.best if is_finished else run.last) if is_resumed else yolo.model(contract)
-    data, report = dataset.fetch(contract, model)  # exits 65 and names the file
+    data, report = dataset.fetch(contract, model, is_cached=True)  # exits 65 and names the file
     if is_finished:
         log.info("an earlier attempt finished all %d epochs", run.epoch)
         return finish(run, model, report, validated(run, data, options))

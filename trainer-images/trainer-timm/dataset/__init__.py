@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset import cache, class_folders, images
+from dataset import cache, class_folders, files, images
 from dataset.class_folders import Sample
 from dataset.images import NOTHING, Inspections, Levels
 from dataset.report import Report, reporting
@@ -43,7 +43,7 @@ def fetch_images(contract: Contract) -> tuple[list[Path], Path]:
     with reporting(contract, framework="timm", task="classify") as report:
         folder, known = cache.unpacked(contract, images.is_image, images.rules(), report)
         rules = images.rules(known=known)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths = sorted(files.below(folder))
         checked = images.check_images(paths, folder, rules, report, contract.check)
         if not checked.paths:
             report.refuse("images", "none of its images can be read" if paths else "there are no images in it")
@@ -61,8 +61,7 @@ def read(  # noqa: PLR0913 -- what is read, and how
 ) -> Data:
     """Return the samples of an unpacked dataset, checked. Raises: DatasetInvalidError."""
     report.format = "class-folders"
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    data = class_folders.arranged(paths, folder, report, val_share=val_share, seed=seed)
+    data = class_folders.arranged(files.below(folder), folder, report, val_share=val_share, seed=seed)
     used = [path for path, _ in (*data.train, *data.val)]
     checked = images.check_images(used, folder, images.rules(known=known), report, check)
     report.check()

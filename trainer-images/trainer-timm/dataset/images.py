@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dataset.limits import limit
 from dataset.processes import spread
 from dataset.report import Report
-from dataset.wholeness import is_whole
+from dataset.wholeness import completed, is_whole
 
 SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
@@ -29,9 +29,12 @@ FOREIGN_SUFFIXES = {
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".nii", ".orf", ".psd", ".raf"),
     *(".rw2", ".svg", ".tga", ".xcf"),
 }
+_ANY_SUFFIX = SUFFIXES | FOREIGN_SUFFIXES
 QUICK_FORMATS = ("JPEG", "PNG")  # whose files say whether they are whole
 BATCH_FILES = 64  # for a process at a time
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # of Pillow's ``info``
+_ORIENTATION, _TURNED = 274, {5, 6, 7, 8}
 _SIGNATURES = {
     b"<": "an HTML or XML page",
     b"%PDF": "a PDF",
@@ -64,16 +67,18 @@ class Levels(NamedTuple):
 class Inspected(NamedTuple):
     """What the check of one image says; an empty problem means that it can be used."""
 
-    path: Path  # where it is now: it may have been rewritten
     width: int = 0
     height: int = 0
     problem: str = ""
     frames: int = 1
     levels: Levels | None = None  # the lowest and the highest sample, if samples have more than 8 bits
+    is_turned: bool | None = None  # whether its EXIF data turn it by 90 degrees; None: unknown
+    moved_to: str = ""  # its path, if it was rewritten under another name
+    is_completed: bool = False  # it was a JPEG without its end marker
 
 
-#: of images, by their path
-Inspections = Mapping[Path, Inspected]
+#: of images, by their name: the path below the folder of the dataset
+Inspections = Mapping[str, Inspected]
 
 
 class Checked(NamedTuple):
@@ -88,28 +93,33 @@ def rules(**framework: Any) -> Rules:
     return Rules(limit("DATASET_PIXEL_LIMIT"), **framework)
 
 
-def is_image(path: PurePath) -> bool:
+def is_image(path: PurePath | str) -> bool:
     """Return whether a file counts as an image by its suffix, be it one that can be read or not."""
-    return path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES
+    return PurePath(path).suffix.lower() in _ANY_SUFFIX
 
 
 def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report, check: Callable[[], None]) -> Checked:
     """Return the images that can be decoded; the report names the others."""
     paths, usable, levels = list(paths), dict[Path, Path](), list[Levels]()
-    animated = list[str]()
-    for path, image in zip(paths, _inspected(paths, rules, check), strict=True):
-        name = str(path.relative_to(root))
+    animated, completed = list[str](), list[str]()
+    start = len(str(root)) + 1  # of names within paths
+    for path, image in zip(paths, _inspected(paths, start, rules, check), strict=True):
         if image.problem:
-            report.problem("broken images", name, image.problem)
+            report.problem("broken images", str(path)[start:], image.problem)
             continue
-        usable[path] = image.path
+        usable[path] = Path(image.moved_to) if image.moved_to else path
         report.image_size(image.width, image.height)
         if image.frames > 1:
-            animated.append(name)
+            animated.append(str(path)[start:])
+        if image.is_completed:
+            completed.append(str(path)[start:])
         if image.levels:
             levels.append(image.levels)
     if animated:
         report.guess("frames", f"{len(animated)} images have several frames, such as {animated[0]}: the first is used")
+    if completed:
+        text = f"{len(completed)} JPEG images lack their end marker, such as {completed[0]}: it was added"
+        report.guess("end markers", f"{text}, since nothing else is missing")
     shared = shared_levels(levels)
     if levels:
         text = f"samples of more than 8 bits are scaled: {shared.black:g} is black, and {shared.white:g} is white"
@@ -117,56 +127,77 @@ def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report
     return Checked(usable, shared)
 
 
-def _inspected(paths: Sequence[Path], rules: Rules, check: Callable[[], None]) -> Iterator[Inspected]:
+def _inspected(paths: Sequence[Path], start: int, rules: Rules, check: Callable[[], None]) -> Iterator[Inspected]:
     """Yield what is known of images since they were unpacked, and inspect the others by all cores."""
-    others = [path for path in paths if path not in rules.known]
-    batches = (others[start : start + BATCH_FILES] for start in range(0, len(others), BATCH_FILES))
-    results = chain.from_iterable(spread(partial(_inspect_some, rules=rules), batches, check))
-    yield from (rules.known[path] if path in rules.known else next(results) for path in paths)
+    known = [rules.known.get(str(path)[start:]) for path in paths]
+    others = [path for path, image in zip(paths, known, strict=True) if image is None]
+    inspecting = partial(_inspect_some, rules=rules._replace(known=NOTHING))
+    batches = (others[at : at + BATCH_FILES] for at in range(0, len(others), BATCH_FILES))
+    results = chain.from_iterable(spread(inspecting, batches, check)) if others else iter(())
+    yield from (image if image is not None else next(results) for image in known)
 
 
 def _inspect_some(paths: Sequence[Path], rules: Rules) -> list[Inspected]:
     return [inspect(path, rules) for path in paths]
 
 
-def inspect_unpacked(path: Path, rules: Rules) -> Inspected | None:
+def inspect_unpacked(path: str, content: bytes | None, rules: Rules) -> Inspected | None:
     """Return what a file is that was unpacked, if it surely is whole and the framework reads it as it is."""
-    prepare()
-    if path.suffix.lower() not in rules.suffixes:
+    if content is None or PurePath(path).suffix.lower() not in rules.suffixes:
         return None
-    content = path.read_bytes()
+    prepare()
     try:
         with Image.open(io.BytesIO(content), formats=QUICK_FORMATS) as image:
             is_read = rules.formats is None or image.format in rules.formats
             if not is_read or _problem(image, rules) or is_wide(image) or not is_whole(content, image):
                 return None
-            return Inspected(path, *image.size, frames=getattr(image, "n_frames", 1))
+            return Inspected(*image.size, frames=getattr(image, "n_frames", 1), is_turned=_is_turned(image))
     except Exception:  # noqa: BLE001 -- ``inspect`` says what it is, if the image is used
         return None
+
+
+def _is_turned(image: Image.Image) -> bool | None:
+    """Return whether EXIF data turn a JPEG or PNG by 90 degrees; None if that takes a second look."""
+    if not _EXIF & image.info.keys():
+        return False
+    return image.getexif().get(_ORIENTATION) in _TURNED if image.format == "JPEG" or "exif" in image.info else None
 
 
 def inspect(path: Path, rules: Rules) -> Inspected:
     """Decode an image at a small scale; this function may run in another thread or process."""
     prepare()
     if path.suffix.lower() in FOREIGN_SUFFIXES:
-        return Inspected(path, problem=f"{path.suffix.lower()} images are not supported: save it as JPEG or PNG")
+        return Inspected(problem=f"{path.suffix.lower()} images are not supported: save it as JPEG or PNG")
     try:
         with Image.open(path, formats=FORMATS) as image:
             problem = _problem(image, rules)
             if problem:
-                return Inspected(path, problem=problem)
+                return Inspected(problem=problem)
             size, image_format = image.size, image.format or ""
             if rules.formats is None or image_format in rules.formats:
                 image.draft("RGB", (64, 64))  # a JPEG is read completely, but decoded at a small scale
             image.load()
             frames = 1 if image_format == "MPO" else getattr(image, "n_frames", 1)
             levels = _levels(image)
-            return Inspected(_adapted(path, image, rules), *size, frames=frames, levels=levels)
+            now = _adapted(path, image, rules)
+            return Inspected(*size, frames=frames, levels=levels, moved_to="" if now == path else str(now))
     # ultralytics replaces Image.open by a function that raises ImportError for an unknown image, to ask for a plug-in.
     except (UnidentifiedImageError, ImportError):
-        return Inspected(path, problem=_what_it_is(path))
+        return Inspected(problem=_what_it_is(path))
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
-        return Inspected(path, problem=f"broken or truncated: {error}")
+        if _complete(path):
+            return inspect(path, rules)._replace(is_completed=True)
+        return Inspected(problem=f"broken or truncated: {error}")
+
+
+def _complete(path: Path) -> bool:
+    """Add the end marker to a JPEG that lacks nothing else; return whether that was possible."""
+    content = completed(path.read_bytes())
+    if content is None:
+        return False
+    path.unlink()  # it may be a link to what jobs share
+    path.write_bytes(content)
+    return True
 
 
 def _problem(image: Image.Image, rules: Rules) -> str:

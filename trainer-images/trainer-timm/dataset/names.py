@@ -12,19 +12,22 @@ NAME_LIMIT_BYTES, PATH_LIMIT_BYTES = 255, 1_000
 _IGNORED = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _DRIVE = re.compile("[A-Za-z]:")
+_SIMPLE = re.compile(r"\w[\w. -]*(?:/\w[\w. -]*)*", re.ASCII)
 
 
-def is_ignored(path: PurePosixPath) -> bool:
+def is_ignored(path: str) -> bool:
     """Return whether an operating system or a tool wrote this file for itself."""
-    return any(part.startswith(".") or part.lower() in _IGNORED for part in path.parts)
+    return any(part.startswith(".") or part.lower() in _IGNORED for part in path.split("/"))
 
 
-def checked_path(name: str) -> PurePosixPath:
+def checked_path(name: str) -> str:
     """Return the path of a file below the archive's root, in NFC; parts that are too long are shortened.
 
     Raises:
         DatasetInvalidError: the message names the file.
     """
+    if _SIMPLE.fullmatch(name) and len(name) < NAME_LIMIT_BYTES:  # as almost all are
+        return name
     name = name if name.isascii() else unicodedata.normalize("NFC", name)
     path = PurePosixPath(name.replace("\\", "/"))
     problem = _problem(name, path)
@@ -34,7 +37,7 @@ def checked_path(name: str) -> PurePosixPath:
         path = PurePosixPath(*map(_shortened, path.parts))
     if len(str(path).encode()) > PATH_LIMIT_BYTES:
         raise DatasetInvalidError(f"{plain(name[:80])}…: a path too long for a file system")
-    return path
+    return str(path)
 
 
 def _problem(name: str, path: PurePosixPath) -> str:

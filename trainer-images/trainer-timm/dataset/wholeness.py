@@ -3,11 +3,15 @@
 What is odd in any way counts as not whole; it is for its decoding to say what is wrong, or that it is usable.
 """
 
+import hashlib
+import io
 import re
 import zlib
 
 from PIL import Image
 
+END_MARKER = b"\xff\xd9"
+_TAILS = (b"", b"\x55" * 64, b"\xaa" * 64)  # what follows complete data, changes no pixel
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a JPEG's compressed data
 _END, _SCAN, _HUFFMAN, _QUANTIZATION = 0xD9, 0xDA, 0xC4, 0xDB
 _FRAMES = {0xC0, 0xC1}  # baseline and extended; progressive ones may break in more ways
@@ -51,6 +55,24 @@ def _tables_of_whole(content: bytes) -> bytes:
             return b""
         position = end
     return b""
+
+
+def completed(content: bytes) -> bytes | None:
+    """Return a JPEG with its end marker, as ultralytics repairs it; None if anything else is missing, too."""
+    body = content.removesuffix(b"\xff")
+    whole = body + END_MARKER
+    if not body.startswith(b"\xff\xd8") or body.endswith(END_MARKER) or not _tables_of_whole(whole):
+        return None
+    try:
+        pixels = {_pixels(body + tail + END_MARKER) for tail in _TAILS}
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return whole if len(pixels) == 1 else None
+
+
+def _pixels(content: bytes) -> bytes:
+    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        return hashlib.blake2b(image.tobytes()).digest()
 
 
 def _is_whole_png(content: bytes) -> bool:

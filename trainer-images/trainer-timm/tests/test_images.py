@@ -150,6 +150,23 @@ def test_what_is_no_image_is_left_out_by_name(tmp_path: Path, name: str, content
     assert reason in report.message
 
 
+def test_a_jpeg_that_lacks_only_its_end_marker_is_used_which_the_report_says(tmp_path: Path) -> None:
+    shared = saved(tmp_path, "shared", Image.effect_noise((40, 24), 90), "JPEG")
+    whole = shared.read_bytes()
+    shared.write_bytes(whole[:-2])
+    path = tmp_path / "x.jpg"
+    path.symlink_to(shared)
+
+    result, report = checked(path)
+
+    assert result.paths == {path: path}
+    assert path.read_bytes() == whole
+    assert shared.read_bytes() == whole[:-2]
+    assert [guess["message"] for guess in report.guesses] == [
+        "1 JPEG images lack their end marker, such as x.jpg: it was added, since nothing else is missing"
+    ]
+
+
 def test_a_truncated_and_a_huge_image_are_left_out(tmp_path: Path) -> None:
     whole = saved(tmp_path, "whole.jpg", Image.effect_noise((90, 90), 50))
     cut = tmp_path / "cut.jpg"

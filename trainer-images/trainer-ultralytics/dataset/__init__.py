@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dataset import cache, class_folders, images, yolo
+from dataset import cache, class_folders, files, images, label_cache, yolo
 from dataset.images import NOTHING, Inspections
 from dataset.report import Report, reporting
 from utils import Contract
@@ -17,8 +17,10 @@ __all__ = ["Report", "fetch", "fetch_images", "read", "rules"]
 VAL_SHARE = 0.2  # of the images, if the dataset has no val/
 
 
-def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
+def fetch(contract: Contract, model: Any, *, is_cached: bool = False) -> tuple[Path, Report]:
     """Return the ``data`` argument of ``YOLO.train``, and the dataset's report, which is stored as dataset.json.
+
+    ``is_cached``: for a training, write what ultralytics would find in a scan of its own.
 
     Raises:
         DatasetInvalidError: the message names the files, and the lines if there are any.
@@ -26,14 +28,15 @@ def fetch(contract: Contract, model: Any) -> tuple[Path, Report]:
     with reporting(contract, framework="ultralytics", task=model.task) as report:
         wanted = images.is_image if model.task == "classify" else yolo.is_wanted
         folder, known = cache.unpacked(contract, wanted, rules(), report)
-        return read(folder, report, contract.check, task=model.task, seed=contract.settings.seed, known=known), report
+        options = {"task": model.task, "seed": contract.settings.seed, "known": known, "is_cached": is_cached}
+        return read(folder, report, contract.check, **options), report
 
 
 def fetch_images(contract: Contract) -> dict[Path, str]:
     """Return all images of a dataset to predict on, and their names in it. Raises: DatasetInvalidError."""
     with reporting(contract, framework="ultralytics", task="predict") as report:
         folder, known = cache.unpacked(contract, images.is_image, rules(), report)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths = sorted(files.below(folder))
         checked = images.check_images(paths, folder, rules()._replace(known=known), report, contract.check)
         if not checked.paths:
             report.refuse("images", "none of its images can be read" if paths else "there are no images in it")
@@ -48,6 +51,7 @@ def read(  # noqa: PLR0913 -- what is read, and how
     task: str,
     seed: int = 0,
     known: Inspections = NOTHING,
+    is_cached: bool = False,
 ) -> Path:
     """Check an unpacked dataset; return a data.yaml that we wrote, or a folder of classes.
 
@@ -55,13 +59,17 @@ def read(  # noqa: PLR0913 -- what is read, and how
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
     if task == "classify":
-        return _class_folders(folder, report, check, seed=seed, known=known)
-    return yolo.read(folder, report, check, rules()._replace(known=known), task=task, seed=seed)
+        classes = _class_folders(folder, report, check, seed=seed, known=known)
+        if is_cached:
+            label_cache.write_of_classes(classes)
+        return classes
+    checked = rules()._replace(known=known)
+    return yolo.read(folder, report, check, checked, task=task, seed=seed, is_cached=is_cached)
 
 
 def _class_folders(folder: Path, report: Report, check: Callable[[], None], *, seed: int, known: Inspections) -> Path:
     report.format = "class-folders"
-    paths = (path for path in folder.rglob("*") if path.is_file() and images.is_image(path))
+    paths = filter(images.is_image, files.below(folder))
     data = class_folders.arranged(paths, folder, report, val_share=VAL_SHARE, seed=seed)
     used = [path for path, _ in (*data.train, *data.val)]
     checked = images.check_images(used, folder, rules()._replace(known=known), report, check)

@@ -16,7 +16,7 @@ import time
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -49,7 +49,7 @@ class File(NamedTuple):
     path: str
     size_bytes: int
     checksum: int
-    inspected: list[Any] | None = None
+    inspected: Sequence[Any] | None = None
 
 
 class DamagedError(Exception):
@@ -162,7 +162,7 @@ def _linked(entry: Path, folder: Path, report: Report, check: Callable[[], None]
     for _ in spread(partial(_link_some, entry / FILES, folder), batches, check):
         pass
     _restore(report, content["report"])
-    return {folder / file.path: _inspected(folder / file.path, file.inspected) for file in files if file.inspected}
+    return {file.path: _inspected(*file.inspected) for file in files if file.inspected}
 
 
 def _link_some(source: Path, folder: Path, files: list[File]) -> None:
@@ -180,27 +180,26 @@ def _link_some(source: Path, folder: Path, files: list[File]) -> None:
             target.symlink_to(path)
 
 
-def _inspected(path: Path, values: list[Any]) -> Inspected:
-    width, height, problem, frames, levels = values
-    return Inspected(path, width, height, problem, frames, levels and Levels(*levels))
+def _inspected(width: int, height: int, problem: str, frames: int, levels: Any, *more: Any) -> Inspected:
+    return Inspected(width, height, problem, frames, levels and Levels(*levels), *more)
 
 
 # making one
 
 
-def _inspect_new(path: Path, rules: Rules) -> tuple[int, int, list[Any] | None]:
+def _inspect_new(path: str, content: bytes | None, rules: Rules) -> tuple[int, int, Inspected | None]:
     """Return what a manifest says of a file, which nobody may change from now on."""
-    checksum, inspected = 0, inspect_unpacked(path, rules)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
+    with open(path, "rb") as file:  # noqa: PTH123 -- as it comes
+        checksum = 0 if content is None else zlib.crc32(content)
+        while content is None and (chunk := file.read(CHUNK_BYTES)):
             checksum = zlib.crc32(chunk, checksum)
         os.fchmod(file.fileno(), 0o444)
-        return file.tell(), checksum, list(inspected[1:]) if inspected else None
+        return os.fstat(file.fileno()).st_size, checksum, inspect_unpacked(path, content, rules)
 
 
-def _complete(new: Path, inspected: Mapping[Path, Any], report: Report) -> None:
+def _complete(new: Path, inspected: Mapping[str, Any], report: Report) -> None:
     """Write the manifest of a new entry."""
-    files = [(str(path.relative_to(new / FILES)), *values) for path, values in inspected.items()]
+    files = [(name, *values) for name, values in inspected.items()]
     noted = {name: getattr(report, name) for name in _REPORTED}
     manifest = json.dumps({"files": files, "report": noted}).encode()
     (new / MANIFEST).write_bytes(hashlib.sha256(manifest).hexdigest().encode() + b"\n" + manifest)

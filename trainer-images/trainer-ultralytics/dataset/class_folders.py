@@ -52,12 +52,13 @@ def arranged(images: Iterable[Path], root: Path, report: Report, *, val_share: f
     images = list(images)
     if not images:
         held = listed([f"{count} {suffix}" for suffix, count in report.skipped.most_common()], 8)
-        report.refuse("images", f"there are no images in it, but {held}" if held else "the archive holds no files")
+        text = f"there are no images in it, but {held}: upload the images themselves, one file each"
+        report.refuse("images", text if held else "the archive holds no files")
     report.check()
     files = _unwrapped([(path.relative_to(root).parts, path) for path in sorted(images)], report)
     splits = _splits(files, report)
     report.check()
-    train, val = (_of_classes(part, report) if part is not None else None for part in splits)
+    train, val = (_of_classes(part, root, report) if part is not None else None for part in splits)
     classes = sorted(train or ())
     _refuse_masks(classes, report)
     _refuse_folds(classes, train or {}, report)
@@ -282,11 +283,11 @@ def _has_folders(files: Files) -> bool:
     return any(len(parts) > 1 for parts, _ in files)
 
 
-def _of_classes(files: Files, report: Report) -> dict[str, list[Path]]:
+def _of_classes(files: Files, root: Path, report: Report) -> dict[str, list[Path]]:
     classes, nested = defaultdict[str, list[Path]](list), dict[str, None]()
     for parts, path in files:
         if len(parts) == 1:
-            report.skip("images in no class folder", f"{path.parent.name}/{path.name}", "not used")
+            report.skip("images in no class folder", str(path.relative_to(root)), "not used")
             continue
         classes[parts[0]].append(path)
         if len(parts) > FEWEST:

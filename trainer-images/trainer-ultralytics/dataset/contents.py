@@ -48,6 +48,12 @@ def parts_of(name: str) -> Parts:
     return tuple(parts)
 
 
+def are_alone(names: Iterable[str]) -> bool:
+    """Return whether no two of these names of images end in the same file name."""
+    last = [parts[-1] for parts in {parts_of(normal(name)) for name in names} if parts]
+    return len(set(last)) == len(last)
+
+
 class Contents:
     """The files below a folder: its images, and everything else."""
 
@@ -107,9 +113,20 @@ class Contents:
     def _others_by_name(self) -> dict[str, list[Path]]:
         return _by_last_part(self.named(""))
 
-    def image(self, name: str, *bases: Path, what: str) -> Path | None:
-        """Return the image that a dataset names. Raises: DatasetInvalidError, if two images may be meant."""
-        return self._match(name, bases, self._images_by_name, what)
+    def image(self, name: str, *bases: Path, what: str, is_alone: bool = False) -> Path | None:
+        """Return the image that a dataset names. Raises: DatasetInvalidError, if two images may be meant.
+
+        ``is_alone``: the dataset names no other image in another folder, but with the same file name. Then its folders
+        may all be those of the author's machine, but for the words for splits.
+        """
+        image = self._match(name, bases, self._images_by_name, what)
+        parts = parts_of(name)
+        if image is not None or not is_alone or not parts:
+            return image
+        image = self._match(parts[-1], bases, self._images_by_name, what)
+        words = [split for split in map(split_of, parts[:-1]) if split]
+        is_other = image is not None and words and self.split_words(image)[-1:] not in ([], words[-1:])
+        return None if is_other else image
 
     def with_stem(self, path: Path) -> Path | None:
         """Return the image that has a file's name but for the suffix: beside it, or the only one in the archive."""

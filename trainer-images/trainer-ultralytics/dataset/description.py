@@ -60,9 +60,12 @@ def _chosen(described: list[Described], contents: Contents, report: Report) -> D
         return described[0] if described else None
     highest = min(len(one.path.parts) for one in described)
     top = [one for one in described if len(one.path.parts) == highest]
+    usual = [one for one in top if one.path.name.lower() in USUAL and one.path.parent == top[0].path.parent]
     usual = [one for one in top if one.path.name.lower() in USUAL]
+    is_one_dataset = len({one.path.parent for one in top}) == 1
     alike = all(one.values == top[0].values for one in top)
     chosen = top if alike else usual if len(usual) == 1 else []
+    chosen = chosen if is_one_dataset else []
     names = [contents.name(one.path) for one in described]
     if not chosen:
         raise DatasetInvalidError(f"{listed(names)} each describe a dataset: leave only one in the archive")

@@ -5,6 +5,7 @@ whose labels cannot be read is left out, as ultralytics does.
 """
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ IN_PIXELS = (
 )
 OUTSIDE = "label files with coordinates outside of the image"
 COLUMNS = "label files with the wrong number of columns"
+CONFIDENCE = "label files of predictions, with a confidence in each row: save them without it (save_conf=False)"
 NO_POLYGON = (
     "label files with boxes, but the model needs polygons: label polygons, or train a model to detect (yolo11n)"
 )
@@ -104,7 +106,7 @@ def read(path: Path, rules: Rules) -> Labels:
         labels.repairs["an encoding other than UTF-8"] += 1
     elif not content.text.isascii() or "_" in content.text:  # Python reads more digits than other programs
         labels.repairs["unusual characters"] += 1
-    seen = set[tuple[float, ...]]()
+    seen = set[bytes]()
     for number, line in enumerate(content.text.splitlines(), start=1):
         words = line.split()
         if not words:
@@ -115,7 +117,7 @@ def read(path: Path, rules: Rules) -> Labels:
             return Labels(problem=Problem(error.kind, f"line {number}: {error}"))
         if row is None:
             continue
-        if (same := tuple(row)) in seen:
+        if (same := array("f", row).tobytes()) in seen:  # as ultralytics compares
             labels.repairs["repeated rows"] += 1
         else:
             seen.add(same)
@@ -179,6 +181,8 @@ def _columns(row: list[float], rules: Rules, repairs: Counter[str]) -> list[floa
         raise RowError(COLUMNS, f"{count} columns that look like keypoints: name kpt_shape in data.yaml")
     if count == BOX and rules.task in {"segment", "obb"}:
         raise RowError(NO_POLYGON if rules.task == "segment" else NO_CORNERS, f"{BOX} columns")
+    if count == BOX + 1 and 0 <= row[BOX] <= 1:
+        raise RowError(CONFIDENCE, f"{count} columns")
     if count != BOX and (count < POLYGON or count % 2 == 0):
         raise RowError(COLUMNS, f"{count} columns; {BOX} (class, x, y, width, height) or a polygon are needed")
     return row

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dataset import description
-from dataset.contents import Contents, parts_of
+from dataset.contents import Contents, are_alone, parts_of
 from dataset.description import Described
 from dataset.report import Report, listed
 from utils import DatasetInvalidError
@@ -63,7 +63,10 @@ def _images(place: str, bases: Sequence[Path], contents: Contents, what: str) ->
         return in_list(file, bases, contents)
     image = contents.image(place, *bases, what=what)
     if image is None:
-        raise DatasetInvalidError(f"{what}: {place} is not in the archive; {_what_there_is(contents)}")
+        advice = (
+            ": add it, or leave val out of the file, and a share of train validates" if what.endswith(": val") else ""
+        )
+        raise DatasetInvalidError(f"{what}: {place} is not in the archive; {_what_there_is(contents)}{advice}")
     return [image]
 
 
@@ -77,8 +80,10 @@ def _what_there_is(contents: Contents) -> str:
 def in_list(file: Path, bases: Sequence[Path], contents: Contents) -> list[Path]:
     """Return the images that a text file lists. Raises: DatasetInvalidError, if none of them is in the archive."""
     name, images, missing = contents.name(file), list[Path](), list[tuple[int, str]]()
-    for number, line in enumerate(description.lines(file, contents), start=1):
-        image = contents.image(line, file.parent, *bases, what=name)
+    lines = description.lines(file, contents)
+    is_alone = are_alone(lines)
+    for number, line in enumerate(lines, start=1):
+        image = contents.image(line, file.parent, *bases, what=name, is_alone=is_alone)
         if image is None:
             missing.append((number, line))
         else:

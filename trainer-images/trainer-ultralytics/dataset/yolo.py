@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from dataset import duplicates, formats, images, labels, splits, text_labels
+from dataset import duplicates, formats, images, label_cache, labels, splits, text_labels
 from dataset.contents import Contents
 from dataset.description import SUFFIXES as YAML_SUFFIXES
-from dataset.images import FOREIGN_SUFFIXES
+from dataset.images import FOREIGN_SUFFIXES, Inspected
 from dataset.images import SUFFIXES as IMAGE_SUFFIXES
+from dataset.label_cache import LabelCache, Size
 from dataset.labels import Labels, Problem, Rules
 from dataset.layout import Layout
 from dataset.report import Report, Split, listed
@@ -40,8 +41,9 @@ def read(  # noqa: PLR0913 -- what is read, and how
     *,
     task: str,
     seed: int = 0,
+    is_cached: bool = False,
 ) -> Path:
-    """Return the ``data`` argument of ``YOLO.train``: a YAML file that we wrote.
+    """Return the ``data`` argument of ``YOLO.train``: a YAML file that we wrote; ``is_cached``: and ``.cache`` files.
 
     Raises:
         DatasetInvalidError: the message names what to change.
@@ -61,7 +63,9 @@ def read(  # noqa: PLR0913 -- what is read, and how
     usable = images.check_images(paths, folder, rules, report, check).paths
     if layout.text_labels:
         text_labels.check_unmatched(layout.text_labels, report)
-    checked = _check_labels(usable, layout, row_rules, report, check)
+    cache = LabelCache(layout.kpt_shape if task == "pose" else None, len(layout.names)) if is_cached else None
+    sizes = {now: _size(rules.known.get(contents.name(image))) for image, now in usable.items()} if cache else {}
+    checked = _check_labels(usable, layout, row_rules, report, check, cache, sizes)
     kept = {split: [image for image in of_split if image in checked] for split, of_split in wanted.items()}
     _count(kept, checked, layout, report)
     kept = {split: [usable[image] for image in of_split] for split, of_split in kept.items()}
@@ -70,7 +74,16 @@ def read(  # noqa: PLR0913 -- what is read, and how
     empty = [split for split, of_split in kept.items() if not of_split]
     if empty:
         raise DatasetInvalidError(f"{empty[0]}: none of its images can be used; {report.message}")
+    if cache:
+        cache.write(kept)
     return _write(folder, kept, layout, task)
+
+
+def _size(image: Inspected | None) -> Size | None:
+    """Return an image's width and height as it is shown, if they are known."""
+    if image is None or image.is_turned is None:
+        return None
+    return (image.height, image.width) if image.is_turned else (image.width, image.height)
 
 
 def _row_rules(layout: Layout, task: str) -> Rules:
@@ -88,12 +101,19 @@ def _row_rules(layout: Layout, task: str) -> Rules:
     return Rules(task, tuple(layout.names))
 
 
-def _check_labels(
-    paths: Mapping[Path, Path], layout: Layout, rules: Rules, report: Report, check: Callable[[], None]
+def _check_labels(  # noqa: PLR0913, PLR0917 -- what is read, and how
+    paths: Mapping[Path, Path],
+    layout: Layout,
+    rules: Rules,
+    report: Report,
+    check: Callable[[], None],
+    cache: LabelCache | None,
+    sizes: Mapping[Path, Size | None],
 ) -> dict[Path, Classes]:
     """Return the images whose labels can be used; repaired labels are written where ultralytics looks for them.
 
-    ``paths`` has the current path of each image: it may have been rewritten in another format.
+    ``paths`` has the current path of each image: it may have been rewritten in another format. ``cache`` gets the
+    labels of all images, whose ``sizes`` are by their current path.
     """
     checked: dict[Path, Classes] = {}
     problems: dict[Path, Problem] = {}
@@ -106,13 +126,16 @@ def _check_labels(
         if found.problem:
             problems[image] = found.problem
             continue
-        if source and (found.repairs or source != target):
+        is_written = bool(source and (found.repairs or source != target))
+        if is_written:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(found.text(), encoding="utf-8")
         for kind in found.repairs:
             repairs[kind].append(layout.source_of(image))
         columns.update(len(row) for row in found.rows)
         checked[image] = tuple(int(row[0]) for row in found.rows) if source else None
+        if cache:
+            cache.add(now, label_cache.label(sizes[now], found if source else None, is_written=is_written))
     _report_problems(problems, checked, layout, report)
     for kind, names in repairs.items():
         report.guess("repaired labels", f"{kind}: in {len(names)} label files ({listed(names, 3)})")

@@ -8,6 +8,7 @@ import yaml
 
 import dataset
 from dataset import yolo
+from dataset.images import inspect_unpacked
 from dataset.report import Report
 
 Files = dict[str, bytes]
@@ -50,15 +51,18 @@ class Read:
         return "\n".join(guess["message"] for guess in self.report.guesses)
 
 
-def read(folder: Path, files: Files, task: str = "detect", *, seed: int = 0) -> Read:
-    """Read a dataset. Raises: DatasetInvalidError."""
+def read(folder: Path, files: Files, task: str = "detect", *, seed: int = 0, is_cached: bool = False) -> Read:
+    """Read a dataset, of which is known what unpacking says of its images. Raises: DatasetInvalidError."""
     root, report = folder / "dataset", Report("cats.zip", "ultralytics", task)
     root.mkdir(parents=True, exist_ok=True)
+    known = {}
     for name, content in files.items():
         if yolo.is_wanted(PurePosixPath(name)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
+            known[name] = inspect_unpacked(name, content, dataset.rules())
         else:
             report.skip_other(PurePosixPath(name))
-    path = dataset.read(root, report, lambda: None, task=task, seed=seed)
+    inspected = {name: image for name, image in known.items() if image}
+    path = dataset.read(root, report, lambda: None, task=task, seed=seed, known=inspected, is_cached=is_cached)
     return Read(root, path, report)

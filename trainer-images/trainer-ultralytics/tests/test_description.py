@@ -188,6 +188,7 @@ def test_an_image_of_another_split_is_not_taken_for_a_missing_one(tmp_path: Path
         ("train: {a: b}\nval: images/val", "the name of a folder"),
         ("val: images/val", "train is missing"),
         ("train: images/train\nval: ../valid/images", "val: ../valid/images is not in the archive; its images are in"),
+        ("train: images/train\nval: ../valid/images", "leave val out of the file, and a share of train validates"),
         ('train: images\nval: images/val\npath: "C:\\images"', "write / in place of backslashes"),
     ],
 )
@@ -223,6 +224,33 @@ def test_two_descriptions_of_equal_rank_are_refused_and_both_named(tmp_path: Pat
 
     with pytest.raises(DatasetInvalidError, match=r"cats\.yaml, dogs\.yaml each describe a dataset"):
         read(tmp_path, files)
+
+
+def test_two_datasets_whose_descriptions_are_alike_are_refused(tmp_path: Path) -> None:
+    files = {f"{folder}/{name}": content for folder in ("site a", "site b") for name, content in good().items()}
+
+    with pytest.raises(DatasetInvalidError, match=r"site a/data\.yaml, site b/data\.yaml each describe a dataset"):
+        read(tmp_path, files)
+
+
+def test_a_list_may_name_the_folders_of_its_authors_machine(tmp_path: Path) -> None:
+    names = [name for name in good() if name.startswith("images/train/")]
+    lines = "".join(f"/media/disk/export_7/{name.rpartition('/')[2]}\n" for name in names)
+    files = described("train: train.txt\nval: images/val\nnames: [tall, wide]") | {"train.txt": lines.encode()}
+
+    result = read(tmp_path, files)
+
+    assert result.images("train") == sorted(names)
+    assert "/media/disk/export_7" in result.guesses or "was read as images/train" in result.guesses
+
+
+def test_a_missing_image_of_another_folder_is_not_one_of_the_same_name(tmp_path: Path) -> None:
+    lines = b"images/train/0.png\nother/0.png\n"
+    files = described("train: train.txt\nval: images/val\nnames: [tall, wide]") | {"train.txt": lines}
+
+    result = read(tmp_path, files)
+
+    assert result.images("train") == ["images/train/0.png"]
 
 
 def test_other_yaml_files_are_no_descriptions(tmp_path: Path) -> None:

@@ -254,6 +254,13 @@ def test_crowds_of_coco_are_no_objects(tmp_path: Path) -> None:
     assert read(tmp_path, files, "segment").report.splits["train"].background == 1
 
 
+def test_coco_may_name_the_folders_of_another_machine(tmp_path: Path) -> None:
+    files = images("images", range(8))
+    annotations = coco(range(8), "../../label-studio/data/media/upload/1/")
+
+    assert_boxes(read(tmp_path, files | {"result.json": json.dumps(annotations).encode()}), splits=(6, 2))
+
+
 def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) -> None:
     files = roboflow_coco()
     del files["train/3.png"]
@@ -282,6 +289,10 @@ def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) 
         ({"tall/1.png": draw(1)[0], "wide/2.png": draw(2)[0]}, "folders of classes use a model to classify"),
         ({"classes.txt": b"", "a.txt": LINE}, "name no classes"),
         ({}, "no labels: add labels"),
+        ({"masks/a.png": draw(1)[0]}, "masks/ seems to hold masks.*convert_segment_masks_to_yolo_seg"),
+        ({"labelTxt/a.txt": b"imagesource:GoogleEarth\ngsd:0.1"}, "DOTA's format: convert.*convert_dota_to_yolo_obb"),
+        ({"a.txt": b"1 1 20 1 20 20 1 20 plane 0"}, "DOTA's format"),
+        ({"label_2/a.txt": b"Car 0 0 -1.5 599 156 629 189 2.8 2.6 12.3 0.4 1.4 69.4 -1.5"}, "KITTI's format.*export"),
     ],
 )
 def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path, change: Files, advice: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dataset import wholeness
-from dataset.wholeness import is_whole
+from dataset.wholeness import completed, is_whole
 
 
 def encoded(image_format: str, mode: str = "RGB", **options: Any) -> bytes:
@@ -75,6 +75,23 @@ def test_what_counts_as_whole_can_be_decoded(name: str) -> None:
             if whole(damaged):
                 Image.open(io.BytesIO(damaged)).verify()
                 pixels(damaged)
+
+
+JPEGS = [name for name in WHOLE if not name.startswith("png")]
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_without_its_end_marker_is_completed(name: str, missing: int) -> None:
+    assert completed(WHOLE[name][:-missing]) == WHOLE[name]
+
+
+@pytest.mark.parametrize("name", [*JPEGS, "progressive", "png"])
+def test_a_jpeg_that_lacks_pixels_is_not(name: str) -> None:
+    content = (WHOLE | NEVER)[name]
+    assert completed(content) is None
+    for size in (*range(0, len(content) - 8, 7), len(content) - 8):
+        assert completed(content[:size]) is None
 
 
 def pixels(content: bytes) -> None:

@@ -17,6 +17,10 @@ CLASS_FILES = "YOLO with a file of class names"
 CHANNELS_LIMIT = 16
 CVAT = "CVAT's XML"
 ADVICE = json_files.ADVICE | {CVAT: "export it as Ultralytics YOLO or COCO"}
+MASKS = {"masks", "mask", "segmentationclass", "segmentationobject", "groundtruth", "gt", "annotations_png"}
+PROBED = 20  # text files of an archive that nothing describes
+DOTA_COLUMNS = 10  # four corners, class, difficulty
+KITTI_COLUMNS = {15, 16}  # class, box and pose; results have a score, too
 #: by suffix, of files that are not unpacked
 SKIPPED = {
     ".csv": "labels in .csv are not read: export them as YOLO or COCO",
@@ -96,6 +100,26 @@ def _readers(contents: Contents, task: str) -> dict[str, Reader]:
     return readers
 
 
+def _of_other_tool(path: Path) -> str:
+    """Return the format of a text file of labels that are not YOLO's, and what to do; else nothing."""
+    with path.open("rb") as file:
+        first = file.readline(1_000).decode("utf-8", "replace")
+    words = first.split()
+    if first.startswith(("imagesource:", "gsd:")) or (len(words) == DOTA_COLUMNS and not _is_number(words[-2])):
+        return "DOTA's format: convert them with ultralytics' convert_dota_to_yolo_obb"
+    if len(words) in KITTI_COLUMNS and not _is_number(words[0]) and all(map(_is_number, words[1:])):
+        return "KITTI's format, which is not read: export them as YOLO or COCO"
+    return ""
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _yaml(described: Described, contents: Contents) -> Layout:
     names = description.names_of(described, contents)
     kpt_shape = description.numbers_of(described, contents, "kpt_shape")
@@ -117,12 +141,21 @@ def _unknown(contents: Contents) -> str:
 
 def _what_is_missing(contents: Contents) -> str:
     label = TextLabels(contents).first()
+    for path in contents.named(".txt")[:PROBED]:
+        if foreign := _of_other_tool(path):
+            return f"{contents.name(path)} holds labels in {foreign}"
     if label:
         return (
             f"it holds labels such as {contents.name(label)}, but nothing names their classes: "
             "add data.yaml with names, train and val"
         )
     folders = sorted({contents.name(image.parent) for image in contents.images})
+    masks = next((folder for folder in folders if set(folder.casefold().split("/")) & MASKS), "")
+    if len(folders) > 1 and masks:
+        return (
+            f"{masks}/ seems to hold masks, which are not read: convert them to polygons with ultralytics' "
+            "convert_segment_masks_to_yolo_seg, and add data.yaml with names, train and val"
+        )
     if len(folders) > 1:
         return (
             f"it holds images in the folders {listed(folders)} but no labels: for folders of classes use a model to "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset import splits
-from dataset.contents import Contents, split_of
+from dataset.contents import Contents, are_alone, split_of
 from dataset.formats import shapes
 from dataset.formats.json_files import JsonFile
 from dataset.formats.shapes import Shape, Writer
@@ -97,9 +97,10 @@ def _write(file: JsonFile, split: str, contents: Contents, task: str, writer: Wr
     annotations = defaultdict[str, list[dict[str, Any]]](list)
     for one in _dicts(file.data["annotations"]):
         annotations[str(one.get("image_id"))].append(one)
-    name = contents.name(file.path)
-    for entry in _dicts(file.data["images"]):
-        image = _image(str(entry.get("file_name")), split, file, contents)
+    name, entries = contents.name(file.path), _dicts(file.data["images"])
+    is_alone = are_alone(str(entry.get("file_name")) for entry in entries)
+    for entry in entries:
+        image = _image(str(entry.get("file_name")), split, file, contents, is_alone=is_alone)
         if image is None:
             contents.report.problem(MISSING, f"{name}: {entry.get('file_name')}", "not in the archive")
             continue
@@ -126,11 +127,11 @@ class MaskError(ValueError):
     """An annotation has a bitmap in place of polygons."""
 
 
-def _image(file_name: str, split: str, file: JsonFile, contents: Contents) -> Path | None:
+def _image(file_name: str, split: str, file: JsonFile, contents: Contents, *, is_alone: bool) -> Path | None:
     """Return the image: beside the JSON file, in a folder of its split, or wherever it is."""
     folders = [file.path.parent]
     folders += [folder for folder in contents.image_folders if split and _split(folder, contents) == split]
-    return contents.image(file_name, *folders, what=contents.name(file.path))
+    return contents.image(file_name, *folders, what=contents.name(file.path), is_alone=is_alone)
 
 
 def _size(entry: Mapping[str, Any]) -> shapes.Size | None:
