@@ -186,6 +186,7 @@ def _addresses(cluster: Cluster, overlay: Overlay, secret: Mapping[str, str] | N
     storage = configured.get("MINIO_ENDPOINT") or configured.get("R2_ENDPOINT") or ""
     database = (secret or {}).get("DATABASE_URL", "")
     loki = _loki(overlay).get("LOKI_ENDPOINT", "")
+    inside = "the component storage-inside, or "
     for what, url, pods in [
         ("the storage", storage, (reach.FUNCTIONS, reach.TRAINERS)),
         ("the database", database, (reach.FUNCTIONS,)),
@@ -199,5 +200,5 @@ def _addresses(cluster: Cluster, overlay: Overlay, secret: Mapping[str, str] | N
             if not reach.is_reachable(overlay, pod, target):
                 yield (
                     f"no NetworkPolicy lets {pod.what} reach {what} at {parts.hostname}:{target.port}: "
-                    f"add the component storage-inside, or a policy of your own to the namespace {pod.namespace}"
+                    f"add {inside if url == storage else ''}a policy of your own to the namespace {pod.namespace}"
                 )

@@ -211,7 +211,10 @@ def test_a_storage_and_a_database_that_the_policies_block_are_named(
     functions, trainers, database = preflight()
     assert functions.startswith("no NetworkPolicy lets functions reach the storage at storage.infra:8333")
     assert trainers.startswith("no NetworkPolicy lets trainers reach the storage at storage.infra:8333")
-    assert database.startswith("no NetworkPolicy lets functions reach the database at 10.1.2.3:6432")
+    assert functions.endswith("add the component storage-inside, or a policy of your own to the namespace stoker")
+    assert database == (
+        "no NetworkPolicy lets functions reach the database at 10.1.2.3:6432: add a policy of your own to the namespace stoker"
+    )
 
     change(overlay, "settings.yaml", "http://storage.infra:8333", "http://storage.infra.svc.cluster.local:8333")
     change(overlay, "kustomization.yaml", "components:\n", "components:\n  - ../../components/storage-inside\n")
