@@ -5,6 +5,7 @@ The names of all files but the page's contain a hash of their content, so browse
 
 import gzip
 import hashlib
+import html
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,8 @@ class _File(NamedTuple):
 @route("GET", "/", access=PUBLIC)
 def get_page(request: Request, **_: str) -> Response:
     """Return the page; its script shows what the rest of the path names."""
-    file = _current()["index.html"]
+    issuer, client = settings().sign_in_issuer, settings().sign_in_client_id
+    file = _page(_current()["index.html"].plain, issuer, client, settings().sign_in_client_scope if client else "")
     headers = {"cache-control": "no-cache", "content-security-policy": _policy(), **_SAFE}
     return _sent(request, file, headers)
 
@@ -53,7 +55,7 @@ def get_asset(request: Request, name: str) -> Response:
 
 
 #: the paths of the console's pages, which only its script distinguishes
-PAGES = (get_page, *(get_page.at(path) for path in ("/jobs/{job_id}", "/compare", "/datasets", "/new")))
+PAGES = (get_page, *(get_page.at(path) for path in ("/jobs/{job_id}", "/compare", "/datasets", "/new", "/sign-in")))
 
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -73,14 +75,15 @@ def _sent(request: Request, file: _File, headers: dict[str, str]) -> Response:
 
 
 def _policy() -> str:
-    """Return the Content-Security-Policy: our own files, images and data from the storage, and images of the tab."""
+    """Return the Content-Security-Policy: our own files, images and data from the storage and the tab, the issuer."""
+    issuer = _origin(settings().sign_in_issuer) if settings().sign_in_client_id else ""
     storage = _origin(settings().storage_public_endpoint or next(iter(storage_access().values())))
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            f"connect-src 'self' {storage}".rstrip(),
+            " ".join(filter(None, ("connect-src 'self'", storage, issuer))),
             f"img-src 'self' blob: {storage}".rstrip(),
             "base-uri 'none'",
             "form-action 'none'",
@@ -105,9 +108,22 @@ def _files(_: int) -> dict[str, _File]:
 
 
 def _read(path: Path) -> _File:
-    content = path.read_bytes()
+    return _file(path.read_bytes(), _TYPES[path.suffix])
+
+
+def _file(content: bytes, media_type: str) -> _File:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return _File(content, gzip.compress(content, mtime=0), _TYPES[path.suffix], etag)
+    return _File(content, gzip.compress(content, mtime=0), media_type, etag)
+
+
+@lru_cache(maxsize=1)
+def _page(content: bytes, issuer: str, client_id: str, client_scope: str) -> _File:
+    """Return the page with the issuer at which its users can sign in, if there is one."""
+    if client_id:
+        values = {"data-issuer": issuer, "data-client-id": client_id, "data-client-scope": client_scope}
+        attributes = "".join(f' {name}="{html.escape(value)}"' for name, value in values.items())
+        content = content.replace(b"<html", f"<html{attributes}".encode(), 1)
+    return _file(content, _TYPES[".html"])
 
 
 console = function("console", *PAGES, get_asset)

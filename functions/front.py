@@ -31,6 +31,7 @@ API = (
     jobs.get_job_metrics,
     jobs.get_job_log,
     jobs.list_job_artifacts,
+    jobs.create_job_link,
     jobs.list_rejected_events,
     jobs.list_frameworks,
     jobs.get_openapi,

@@ -14,18 +14,20 @@ from functions.api.responses import Response, empty, reply, tagged
 from functions.api.routes import api, function, route
 from functions.domain import curves, descriptions, names
 from functions.domain.declarations import Declaration, Option
-from functions.domain.errors import unusable_field
+from functions.domain.errors import Forbidden, unusable_field
 from functions.domain.spec import Name
 from functions.domain.states import State
 from functions.launchers import launching
 from functions.runtime import logfiles, storage
-from functions.runtime.settings import trainers
+from functions.runtime.settings import settings, trainers
 from functions.runtime.storage import Artifact
 from functions.store import history, queries, views
 from functions.store import jobs as jobs_store
 from functions.store.views import JobEventView, JobView, RejectedEventView
 
 READ = api("jobs:read", "jobs:write")
+#: also by a link to the job
+READ_ONE = api("jobs:read", "jobs:write", tokens.LINK_SCOPE)
 
 Limit = Annotated[int, Meta(ge=1, le=500)]
 Time = Annotated[datetime, Meta(tz=True, description="a time in RFC 3339 notation, such as 2026-11-26T10:00:00Z")]
@@ -128,6 +130,20 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
         return columns
 
 
+class NewLink(msgspec.Struct, forbid_unknown_fields=True):
+    """The request for a read-only link to a job: how long it is valid, from a minute to 30 days."""
+
+    valid_seconds: Annotated[int, Meta(ge=60, le=30 * 86_400)] = 7 * 86_400
+
+
+class Link(msgspec.Struct):
+    """A read-only link: ``path`` after the console's address, and the token that it contains, for the API."""
+
+    path: str
+    token: str
+    expires_at: Time
+
+
 class JobsPage(msgspec.Struct):
     """A page of jobs; ``next_after`` is the ``after`` of the next page, and ``next_cursor`` the same."""
 
@@ -203,7 +219,7 @@ def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
     return JobsPage([views.job_json(job) for job in jobs], next_after, next_after)
 
 
-@route("GET", "/v1/jobs/{job_id}", access=READ)
+@route("GET", "/v1/jobs/{job_id}", access=READ_ONE)
 def get_job(_: Request, job_id: str) -> JobView:
     """Return one job; while it waits, with its place in the queue (1 is next) and how many jobs wait."""
     return views.placed_json(*queries.job_with_place(job_id))  # 404, 503
@@ -227,7 +243,7 @@ def delete_job(_: Request, job_id: str) -> Response:
     return empty(204)
 
 
-@route("GET", "/v1/jobs/{job_id}/events", access=READ)
+@route("GET", "/v1/jobs/{job_id}/events", access=READ_ONE)
 def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPage:
     """List a job's timeline (state changes, events and heartbeats), oldest first."""
     rows, next_after = queries.events(job_id, kind=query.kind, after=query.after, limit=query.limit)  # 404, 503
@@ -236,7 +252,7 @@ def list_job_events(_: Request, job_id: str, query: EventsQuery) -> JobEventsPag
     return JobEventsPage([views.event_json(row) for row in rows], next_after, archive)
 
 
-@route("GET", "/v1/jobs/{job_id}/metrics", access=READ)
+@route("GET", "/v1/jobs/{job_id}/metrics", access=READ_ONE)
 def get_job_metrics(request: Request, job_id: str, query: MetricsQuery) -> Metrics | Response:
     """Return a job's metrics over time as columns, thinned to about ``points`` rows.
 
@@ -251,7 +267,7 @@ def get_job_metrics(request: Request, job_id: str, query: MetricsQuery) -> Metri
     return response._replace(headers={**response.headers, **known.headers})
 
 
-@route("GET", "/v1/jobs/{job_id}/log", access=READ, media_type="text/plain")
+@route("GET", "/v1/jobs/{job_id}/log", access=READ_ONE, media_type="text/plain")
 def get_job_log(_: Request, job_id: str, query: LogQuery) -> Response:
     """Return a part of the log of a job's attempt (by default the latest), at most 1 MiB, from a byte offset.
 
@@ -279,12 +295,28 @@ def get_job_log(_: Request, job_id: str, query: LogQuery) -> Response:
     return Response(200, part.content.decode("utf-8", "replace").encode(), headers)
 
 
-@route("GET", "/v1/jobs/{job_id}/artifacts", access=READ)
+@route("GET", "/v1/jobs/{job_id}/artifacts", access=READ_ONE)
 def list_job_artifacts(_: Request, job_id: str, query: ArtifactsQuery) -> Artifacts:
     """List the objects that a job has stored, by key, with download links."""
     job = queries.job(job_id)  # 404, 503
     page, next_after = storage.artifacts(job.id, prefix=query.prefix, after=query.after or "", limit=query.limit)  # 503
     return Artifacts(page, job.image, job.dataset_etag, next_after)
+
+
+@route("POST", "/v1/jobs/{job_id}/links", access=READ, statuses=(201,))
+def create_job_link(request: Request, job_id: str, body: NewLink) -> Link | Response:
+    """Return a link with which anybody reads this job, and nothing else, until it expires or the job is deleted.
+
+    It is never valid for longer than the Stoker token that it is made with, nor than JOB_LINK_DAYS.
+    """
+    queries.job(job_id)  # 404, 503
+    days = settings().job_link_days
+    if not days:
+        raise Forbidden("this installation has no links to jobs (JOB_LINK_DAYS is 0)")
+    now = tokens.now()
+    token, expires_at = tokens.mint_link(request, job_id, min(body.valid_seconds, days * 86_400), now=now)
+    path = f"/jobs/{job_id}#token={token}"
+    return reply(Link(path, token, expires_at), 201, Location=f"/v1/jobs/{job_id}")
 
 
 @route("GET", "/v1/rejected-events", access=READ)
@@ -322,6 +354,7 @@ jobs = function(
     get_job_metrics,
     get_job_log,
     list_job_artifacts,
+    create_job_link,
     list_rejected_events,
     list_frameworks,
     get_openapi,

@@ -1,7 +1,7 @@
 // Calls of the API: the token, conditional requests, and errors whose message is for people.
 
 import { signal } from "@preact/signals";
-import { signOut, token } from "./session.js";
+import { hasRenewed, isAccepted, signOut, token } from "./session.js";
 
 /** Why the functions do not answer at the moment; empty while they do. */
 export const outage = signal("");
@@ -23,6 +23,9 @@ export class ApiError extends Error {
     this.status = status;
   }
 }
+
+/** The token was refused, and nobody is signed in any more. */
+export class Unauthenticated extends ApiError {}
 
 /** No answer, or a temporary error: the same call may succeed later. */
 export class Unavailable extends ApiError {
@@ -77,11 +80,12 @@ export async function change(method, path, body) {
 /**
  * @param {string} method
  * @param {string} path
- * @param {{ body?: unknown, abort?: AbortSignal, headers?: Record<string, string> }} [options]
+ * @param {{ body?: unknown, abort?: AbortSignal, headers?: Record<string, string>, isRepeated?: boolean }} [options]
  * @returns {Promise<Response>}
  */
-export async function send(method, path, { body, abort, headers } = {}) {
+export async function send(method, path, { body, abort, headers, isRepeated = false } = {}) {
   const sent = token.value;
+  if (!sent) throw new Unauthenticated("nobody is signed in", UNAUTHORIZED);
   let response;
   try {
     response = await fetch(path, {
@@ -107,10 +111,18 @@ export async function send(method, path, { body, abort, headers } = {}) {
     throw error;
   }
   outage.value = "";
-  if (response.ok || response.status === NOT_MODIFIED) return response;
+  if (response.ok || response.status === NOT_MODIFIED) {
+    isAccepted.value = true;
+    return response;
+  }
   const message = await problem(response, abort);
-  // Only of the token that was refused: somebody may have signed in with another one meanwhile.
-  if (response.status === UNAUTHORIZED && token.value === sent) signOut(message);
+  if (response.status === UNAUTHORIZED) {
+    // Once: an issuer may renew what the functions refuse.
+    if (!isRepeated && (await hasRenewed(sent))) return send(method, path, { body, abort, headers, isRepeated: true });
+    // Only with the token that was refused: somebody may have signed in with another one meanwhile.
+    if (token.value === sent) signOut(message);
+    throw new Unauthenticated(message, response.status);
+  }
   throw new ApiError(message, response.status);
 }
 

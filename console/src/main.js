@@ -6,40 +6,52 @@ import { Datasets } from "./pages/datasets.js";
 import { JobPage } from "./pages/job.js";
 import { Jobs } from "./pages/jobs.js";
 import { NewJob } from "./pages/new.js";
-import { SignIn } from "./pages/signin.js";
+import { SignedIn, SignIn, SignInAgain } from "./pages/signin.js";
 import { Help } from "./parts/help.js";
-import { Link, path } from "./router.js";
-import { claims, signOut, start, token } from "./session.js";
+import { Link, open, path } from "./router.js";
+import { claims, isAccepted, isSignedIn, isSigningIn, leave, start } from "./session.js";
 import { startShortcuts } from "./shortcuts.js";
 
 function Console() {
-  if (!token.value) return html`<${SignIn} />`;
+  if (isSigningIn.value)
+    return html`<main id="main" class="signin"><h1>Stoker</h1><p role="status">Signing in …</p></main>`;
+  if (!isSignedIn.value && !isAccepted.value) return html`<${SignIn} />`;
   return html`<a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">
       <${Link} href="/" class="brand">Stoker<//>
-      <nav aria-label="Pages">
-        <${Link} href="/" aria-current=${path.value === "/" ? "page" : undefined}>Jobs<//>
-        <${Link} href="/datasets" aria-current=${path.value === "/datasets" ? "page" : undefined}>Datasets<//>
-      </nav>
+      ${
+        claims.value.jobId
+          ? html`<p class="guest">Read-only link to one job</p>`
+          : html`<nav aria-label="Pages">
+              <${Link} href="/" aria-current=${path.value === "/" ? "page" : undefined}>Jobs<//>
+              <${Link} href="/datasets" aria-current=${path.value === "/datasets" ? "page" : undefined}>Datasets<//>
+            </nav>`
+      }
       <div class="who">
-        ${claims.value.subject && html`<span title=${expiry()}>${claims.value.subject}</span>`}
-        <button type="button" class="plain" onClick=${() => signOut()}>Sign out</button>
+        ${claims.value.subject && html`<span title=${expiry()}>${claims.value.jobId && "from "}${claims.value.subject}</span>`}
+        <button type="button" class="plain" onClick=${leave}>${claims.value.jobId ? "Sign in" : "Sign out"}</button>
       </div>
     </header>
     <div role="status">
       ${outage.value && html`<p class="outage">The functions do not answer (${outage.value}); waiting. What you see may be old.</p>`}
     </div>
     <main id="main" tabindex="-1"><${Page} /></main>
-    <${Help} />`;
+    <${Help} />
+    ${!isSignedIn.value && html`<${SignInAgain} />`}`;
 }
 
 function Page() {
   const [, section, id] = path.value.split("/");
+  const only = claims.value.jobId;
+  if (only && !(section === "jobs" && id === only)) {
+    return html`<p class="empty">This link is for one job. <${Link} href=${`/jobs/${only}`}>Show it<//></p>`;
+  }
   if (!section) return html`<${Jobs} />`;
   if (section === "jobs" && id) return html`<${JobPage} key=${id} id=${decodeURIComponent(id)} />`;
   if (section === "compare") return html`<${Compare} />`;
   if (section === "datasets") return html`<${Datasets} />`;
   if (section === "new") return html`<${NewJob} />`;
+  if (section === "sign-in") return html`<${SignedIn} />`;
   return html`<p class="empty">There is no such page. <${Link} href="/">Show all jobs<//></p>`;
 }
 
@@ -53,6 +65,6 @@ function skip(/** @type {Event} */ event) {
   document.getElementById("main")?.focus();
 }
 
-start();
+start((address) => open(address, { replace: true }));
 startShortcuts();
 render(html`<${Console} />`, document.body);

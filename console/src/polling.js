@@ -1,7 +1,8 @@
 // Live by polling: a stream would hold a pod, and Stoker scales to zero.
 
 import { useEffect, useRef } from "preact/hooks";
-import { Unavailable } from "./api.js";
+import { Unauthenticated, Unavailable } from "./api.js";
+import { isSignedIn } from "./session.js";
 
 /** @typedef {"changed" | "same" | "ended"} Outcome */
 
@@ -56,7 +57,7 @@ export class Poll {
         this.delay = Math.max(error.retryAfterSeconds, this.seconds);
       } else {
         this.isEnded = true;
-        this.fail(error);
+        if (!(error instanceof Unauthenticated)) this.fail(error); // it goes on when somebody has signed in again
       }
     }
   }
@@ -91,6 +92,7 @@ export function usePoll(load, seconds, fail, inputs) {
   const latest = useRef(load);
   latest.current = load; // it compares what it loads with what is shown
   useEffect(() => {
+    if (!isSignedIn.value) return undefined;
     const poll = new Poll((abort) => latest.current(abort), seconds, fail);
     const onVisibility = () => poll.show(!document.hidden);
     const onFocus = () => poll.now();
@@ -103,5 +105,5 @@ export function usePoll(load, seconds, fail, inputs) {
       removeEventListener("focus", onFocus);
       poll.stop();
     };
-  }, inputs);
+  }, [...inputs, isSignedIn.value]);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { ApiError, get, outage, Unavailable } from "../src/api.js";
-import { refusal, signIn, token } from "../src/session.js";
+import { ApiError, get, outage, Unauthenticated, Unavailable } from "../src/api.js";
+import { refusal, signIn, signOut, token } from "../src/session.js";
 
 beforeEach(() => {
   const stored = new Map();
@@ -58,11 +58,21 @@ test("a 401 whose page was left changes nothing", async () => {
   assert.deepEqual([token.value, refusal.value], ["a token", ""]);
 });
 
-test("a 401 for the last token does not sign out who has signed in with another one", async () => {
-  responds(() => {
+test("a call whose token was replaced meanwhile is repeated with the new one", async () => {
+  const sent = /** @type {string[]} */ ([]);
+  mock.method(globalThis, "fetch", async (/** @type {string} */ _, /** @type {any} */ { headers }) => {
+    sent.push(headers.Authorization);
+    if (sent.length > 1) return new Response("[]");
     signIn("another token");
     return new Response("{}", { status: 401 });
   });
-  await assert.rejects(get("/v1/jobs"), ApiError);
+  assert.deepEqual(await get("/v1/jobs"), []);
+  assert.deepEqual(sent, ["Bearer a token", "Bearer another token"]);
   assert.deepEqual([token.value, refusal.value], ["another token", ""]);
+});
+
+test("without a token, nothing is sent", async () => {
+  signOut();
+  mock.method(globalThis, "fetch", () => assert.fail("it was sent"));
+  await assert.rejects(get("/v1/jobs"), Unauthenticated);
 });

@@ -89,8 +89,9 @@ test("a token says who it is for; what it cannot say is not guessed", () => {
   assert.deepEqual(claimsOf(jwt({ iss: "stoker", sub: "Zoë", scope: "jobs:read", exp: 0 })), {
     subject: "Zoë",
     scopes: new Set(["jobs:read"]),
+    jobId: "",
     expiresAt: new Date(0),
   });
   assert.equal(claimsOf(jwt({ iss: "https://issuer.example", sub: "a", scope: "openid" })).scopes, null);
-  assert.deepEqual(claimsOf("nonsense"), { subject: "", scopes: null, expiresAt: null });
+  assert.deepEqual(claimsOf("nonsense"), { subject: "", scopes: null, jobId: "", expiresAt: null });
 });

@@ -209,7 +209,8 @@ def _authenticated(access: Access, request: Request, values: Mapping[str, str]) 
         request = replace(request, claims=tokens.require_callback(request, values["job_id"]))
         logs.bind(actor=TRAINER)
     else:
-        request = replace(request, subject=tokens.require_api(request, *access.scopes))
+        subject = tokens.require_api(request, *access.scopes, job_id=values.get("job_id"))
+        request = replace(request, subject=subject)
         logs.bind(actor=request.subject)
     return request
 

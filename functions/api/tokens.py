@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import jwt
 
 from functions.domain.errors import Busy, ConfigurationError, Forbidden, Unauthenticated
-from functions.runtime.settings import SCOPES, jwt_secrets, read_file, settings
+from functions.runtime.settings import SCOPES, Issuer, issuers, jwt_secrets, read_file
 
 if TYPE_CHECKING:
     from functions.api.requests import Request
 
 ISSUER = "stoker"
+#: of a read-only link to one job
+LINK_SCOPE = "job:read"
 #: RFC 7515's compact serialization
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 #: the accepted secrets by ``kid``; the first signs
@@ -67,6 +69,19 @@ def mint_api(subject: str, scope: str, seconds: float, *, now: datetime) -> str:
     return _mint({"aud": "api", "sub": subject, "scope": scope}, seconds, now=now)
 
 
+def mint_link(request: "Request", job_id: str, seconds: float, *, now: datetime) -> tuple[str, datetime]:
+    """Return a token that reads one job, and when it expires: never after the Stoker token that it is made with.
+
+    What an issuer's token can be renewed to is unknown, so its own end is no limit.
+    """
+    claims = _claims(request, "api")
+    expires_at = now + timedelta(seconds=seconds)
+    if claims["iss"] == ISSUER:
+        expires_at = min(expires_at, datetime.fromtimestamp(claims["exp"], UTC))
+    of_job = {"aud": "api", "sub": str(claims.get("sub", "")), "scope": LINK_SCOPE, "job_id": job_id}
+    return _mint(of_job, (expires_at - now).total_seconds(), now=now), expires_at
+
+
 def _mint(claims: dict[str, Any], seconds: float, *, now: datetime) -> str:
     kid, secret = next(iter(keys().items()))
     times = {"iat": now, "exp": now + timedelta(seconds=seconds)}
@@ -92,8 +107,8 @@ def renewed(claims: Mapping[str, Any], *, now: datetime) -> str | None:
     return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], now=now, launch=claims.get("launch"))
 
 
-def require_api(request: "Request", *scopes: str) -> str:
-    """Require an API token with any of these scopes, and return its subject.
+def require_api(request: "Request", *scopes: str, job_id: str | None = None) -> str:
+    """Require an API token with any of these scopes, and return its subject; a link's token is for its ``job_id`` only.
 
     Raises:
         Unauthenticated: the token is missing, malformed, expired, or not for the API.
@@ -102,7 +117,10 @@ def require_api(request: "Request", *scopes: str) -> str:
     """
     claims = _claims(request, "api")
     scope = claims.get("scope")
-    if not isinstance(scope, str) or not set(scope.split()) & set(scopes):
+    common = set(scope.split()) & set(scopes) if isinstance(scope, str) else set()
+    if common == {LINK_SCOPE} and (job_id is None or claims.get("job_id") != job_id):
+        raise Forbidden("this token is a link to another job")
+    if not common:
         raise Forbidden(f"this needs a token with the scope {' or '.join(scopes)}")
     return str(claims.get("sub", ""))
 
@@ -127,7 +145,7 @@ def _claims(request: "Request", audience: str) -> dict[str, Any]:
     if not _COMPACT.fullmatch(token):  # PyJWT ignores padding, so one token would have several forms
         raise Unauthenticated("the token is malformed: it is not three parts of base64url, joined by dots")
     try:
-        if audience == "api" and settings().oidc_issuer and jwt.get_unverified_header(token).get("alg") != "HS256":
+        if audience == "api" and issuers() and jwt.get_unverified_header(token).get("alg") != "HS256":
             return _of_issuer(token)
         claims = _signed(token, audience, tuple(keys().items()))
         if claims["exp"] <= now().timestamp() - _LEEWAY_SECONDS:
@@ -165,46 +183,50 @@ def _is_moment(value: object) -> bool:
 
 def _of_issuer(token: str) -> dict[str, Any]:
     """Return the claims of an OIDC issuer's token, with the scope that settings allow."""
+    address = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    issuer = next((one for one in issuers() if one.address == address), None)
+    if issuer is None:
+        raise Unauthenticated("the token's iss is neither OIDC_ISSUER nor SIGN_IN_ISSUER")
     try:
-        bearer = bearer_headers("OIDC_TOKEN_FILE", settings().oidc_token_file).get("Authorization")
-        key = _issuer_keys(bearer).get_signing_key_from_jwt(token)
+        bearer = bearer_headers("OIDC_TOKEN_FILE", issuer.token_file).get("Authorization")
+        key = _issuer_keys(issuer, bearer).get_signing_key_from_jwt(token)
     except (OSError, jwt.PyJWKClientConnectionError) as error:
         raise Busy(f"the issuer of this token is unavailable: {type(error).__name__}") from error
     except jwt.PyJWKSetError as error:
-        raise ConfigurationError(f"OIDC_ISSUER: its keys cannot be used: {error}") from error
+        raise ConfigurationError(f"{issuer.setting}_ISSUER: its keys cannot be used: {error}") from error
     claims = jwt.decode(
         token,
         key.key,
         ["RS256", "ES256"],
-        audience=settings().oidc_audience,
-        issuer=settings().oidc_issuer,
+        audience=issuer.audience,
+        issuer=issuer.address,
         options={"require": ["iss", "aud", "exp", "sub"]},
     )
-    if not _is_allowed_subject(claims["sub"]):
-        raise Unauthenticated("the token's sub is not among OIDC_SUBJECTS")
+    if not _is_allowed_subject(claims["sub"], issuer.subjects):
+        raise Unauthenticated(f"the token's sub is not among {issuer.setting}_SUBJECTS")
     # The issuer's token identifies the caller; the settings decide what the caller may do.
-    return claims | {"scope": settings().oidc_scope}
+    return claims | {"scope": issuer.scope}
 
 
-def _is_allowed_subject(subject: object) -> bool:
-    """Return whether OIDC_SUBJECTS includes a subject; empty patterns and empty subjects never match."""
-    patterns = [pattern.strip() for pattern in settings().oidc_subjects.split(",") if pattern.strip()]
+def _is_allowed_subject(subject: object, allowed: str) -> bool:
+    """Return whether comma-separated patterns include a subject; empty patterns and empty subjects never match."""
+    patterns = [pattern.strip() for pattern in allowed.split(",") if pattern.strip()]
     return isinstance(subject, str) and bool(subject) and any(fnmatchcase(subject, pattern) for pattern in patterns)
 
 
-# The kubelet renews the bearer token hourly: only the latest client is cached.
-@lru_cache(maxsize=1)
-def _issuer_keys(bearer: str | None) -> jwt.PyJWKClient:
-    ca_file = settings().oidc_ca_file
-    context = ssl.create_default_context(cadata=read_file("OIDC_CA_FILE", ca_file) if ca_file else None)
+# The kubelet renews the bearer token hourly: only the latest clients, one of each issuer, are cached.
+@lru_cache(maxsize=2)
+def _issuer_keys(issuer: Issuer, bearer: str | None) -> jwt.PyJWKClient:
+    name, ca_file = issuer.setting, issuer.ca_file
+    context = ssl.create_default_context(cadata=read_file(f"{name}_CA_FILE", ca_file) if ca_file else None)
     headers = {"Authorization": bearer} if bearer else {}
-    url = settings().oidc_issuer.rstrip("/") + "/.well-known/openid-configuration"
+    url = issuer.address.rstrip("/") + "/.well-known/openid-configuration"
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 -- the operator's own address
         with urllib.request.urlopen(request, timeout=5, context=context) as response:  # noqa: S310 -- as above
             keys_url = json.load(response)["jwks_uri"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"OIDC_ISSUER: {url} is not an OpenID configuration") from error
+        raise ConfigurationError(f"{name}_ISSUER: {url} is not an OpenID configuration") from error
     return jwt.PyJWKClient(keys_url, headers=headers, timeout=5, ssl_context=context)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -193,6 +193,8 @@ class Settings(msgspec.Struct, frozen=True):
     cors_origins: str = ""
     #: how many jobs the subject of a token may create by HTTP requests in an hour; 0: any number
     jobs_per_hour: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    #: the longest life of a read-only link to a job; 0: there are no links
+    job_link_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 30
     #: the largest dataset that upload links are given for; S3's own limit is 5 TiB
     upload_limit_bytes: Annotated[int, msgspec.Meta(ge=1, le=5 * 1024**4)] = 1024**4
     #: how long after a job's end its events stay in the store before they are archived to the bucket; 0: forever
@@ -209,6 +211,15 @@ class Settings(msgspec.Struct, frozen=True):
     oidc_ca_file: str | None = None
     oidc_token_file: str = ""
     oidc_scope: str = "datasets:notify jobs:write"
+    #: the issuer at which people sign in, as OIDC_ISSUER is that of events, with what its subjects may do
+    sign_in_issuer: str = ""
+    sign_in_audience: str = "stoker"
+    sign_in_subjects: str = ""
+    sign_in_scope: str = "jobs:read jobs:write datasets:write"
+    sign_in_ca_file: str | None = None
+    #: the console's public client there, and the scopes that it asks for; without, the console offers no sign-in there
+    sign_in_client_id: str = ""
+    sign_in_client_scope: str = "openid"
     mlflow_tracking_uri: str = ""
 
 
@@ -341,7 +352,7 @@ def check() -> None:
     mistakes: list[str] = []
     of_trainers = () if os.environ.get("FUNCTION_TARGET") in _WITHOUT_TRAINERS else (trainers, check_defaults)
     checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, *of_trainers, check_storage)
-    for check_part in (*checks, check_database, _check_files, _check_issuer, _check_addresses, _check_origins):
+    for check_part in (*checks, check_database, _check_files, _check_issuers, _check_addresses, _check_origins):
         try:
             check_part()
         except ConfigurationError as error:
@@ -400,28 +411,72 @@ def check_database() -> None:
 
 def _check_files() -> None:
     """Check that the files which settings name can be read. Raises ConfigurationError."""
-    for name in ("k_sink_token_file", "oidc_ca_file", "oidc_token_file"):
+    for name in ("k_sink_token_file", "oidc_ca_file", "oidc_token_file", "sign_in_ca_file"):
         path = getattr(settings(), name)
         if path:
             read_file(name.upper(), path)
 
 
-def _check_issuer() -> None:
-    """Check the settings of the OIDC issuer. Raises ConfigurationError."""
-    if not settings().oidc_issuer:
-        return
-    if not settings().oidc_audience:
-        raise ConfigurationError("OIDC_AUDIENCE: set it to the audience that the issuer's tokens are for")
-    scopes = settings().oidc_scope.split()
-    if not scopes or set(scopes) - set(SCOPES):
-        raise ConfigurationError(f"OIDC_SCOPE: use some of {' '.join(SCOPES)}, separated by spaces")
-    if find_spec("cryptography") is None:
-        raise ConfigurationError("OIDC_ISSUER: its tokens need the package cryptography (the dependency group `oidc`)")
+class Issuer(NamedTuple):
+    """An OIDC issuer whose tokens are accepted. ``setting``: what the names of its settings begin with."""
+
+    setting: str
+    address: str
+    audience: str
+    #: its subjects that may call, as comma-separated shell patterns
+    subjects: str
+    #: what they may do
+    scope: str
+    ca_file: str | None
+    token_file: str = ""
+
+
+def issuers() -> list[Issuer]:
+    """Return the OIDC issuers whose tokens are accepted: that of events, and that of people."""
+    own = settings()
+    of_events = Issuer(
+        "OIDC",
+        own.oidc_issuer,
+        own.oidc_audience,
+        own.oidc_subjects,
+        own.oidc_scope,
+        own.oidc_ca_file,
+        own.oidc_token_file,
+    )
+    of_people = Issuer(
+        "SIGN_IN",
+        own.sign_in_issuer,
+        own.sign_in_audience,
+        own.sign_in_subjects,
+        own.sign_in_scope,
+        own.sign_in_ca_file,
+    )
+    return [issuer for issuer in (of_events, of_people) if issuer.address]
+
+
+def _check_issuers() -> None:
+    """Check the settings of the OIDC issuers. Raises ConfigurationError."""
+    for setting, _, audience, _, scope, *_ in issuers():
+        if not audience:
+            raise ConfigurationError(f"{setting}_AUDIENCE: set it to the audience that the issuer's tokens are for")
+        if not scope.split() or set(scope.split()) - set(SCOPES):
+            raise ConfigurationError(f"{setting}_SCOPE: use some of {' '.join(SCOPES)}, separated by spaces")
+        if find_spec("cryptography") is None:
+            raise ConfigurationError(
+                f"{setting}_ISSUER: its tokens need the package cryptography (the dependency group `oidc`)"
+            )
+    own = settings()
+    if own.sign_in_issuer and own.sign_in_issuer == own.oidc_issuer:
+        raise ConfigurationError("SIGN_IN_ISSUER: it is OIDC_ISSUER too; use one of the two settings")
+    if own.sign_in_client_id and not own.sign_in_issuer:
+        raise ConfigurationError("SIGN_IN_CLIENT_ID: set SIGN_IN_ISSUER too, the issuer that knows this client")
+    if "openid" not in own.sign_in_client_scope.split():
+        raise ConfigurationError("SIGN_IN_CLIENT_SCOPE: include openid")
 
 
 def _check_addresses() -> None:
     """Check all settings that are URLs. Raises ConfigurationError."""
-    for name in ("backend_base_url", "storage_public_endpoint", "k_sink", "oidc_issuer"):
+    for name in ("backend_base_url", "storage_public_endpoint", "k_sink", "oidc_issuer", "sign_in_issuer"):
         address = getattr(settings(), name)
         if address:
             _check_address(name.upper(), address)

@@ -28,6 +28,12 @@ PASSED = (
     "K_SINK",
     "DATASET_CACHE_DIR",
     "DATASET_CACHE_BYTES",
+    "SIGN_IN_ISSUER",
+    "SIGN_IN_AUDIENCE",
+    "SIGN_IN_SUBJECTS",
+    "SIGN_IN_SCOPE",
+    "SIGN_IN_CLIENT_ID",
+    "SIGN_IN_CLIENT_SCOPE",
 )
 #: the variable that remembers the user's own registry of trainers
 OWN_TRAINERS = "STOKER_OWN_TRAINERS"

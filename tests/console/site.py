@@ -69,8 +69,8 @@ class Site:
 
 
 @contextmanager
-def site_running(home: Path) -> Iterator[Site]:
-    """Run a stack in a folder, opened as ``./taskw console`` opens it."""
+def site_running(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[Site]:
+    """Run a stack in a folder, opened as ``./taskw console`` opens it; ``settings``: more variables for it."""
     home.mkdir(parents=True, exist_ok=True)
     trainers = home / "console-trainers.json"
     planned = [sys.executable, str(ROOT / "tests/console/trainer.py")]
@@ -86,6 +86,7 @@ def site_running(home: Path) -> Iterator[Site]:
         "TRAINERS": str(trainers),
         "LOCAL_JOB_LIMIT": "4",
         "STOP_GRACE_SECONDS": "2",
+        **(settings or {}),
     }
     run = [sys.executable, "-m"]
     opened = subprocess.run(

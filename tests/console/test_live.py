@@ -184,6 +184,33 @@ def test_a_second_tab_is_signed_in_by_the_first(opened: Open, contents: Contents
     expect(second.get_by_role("heading", name="Cats, larger images")).to_be_visible()
 
 
+def test_a_job_is_shared_by_a_link_that_reads_it_alone(opened: Open, contents: Contents, site: Site) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+    page.get_by_role("button", name="Share").click()
+    dialog = page.get_by_role("dialog", name="Share this job")
+    dialog.get_by_label("Valid for").select_option("30 days")
+    expect(dialog.get_by_label("Link")).to_have_value(re.compile("#token="))
+    expect(dialog.get_by_text("It ends on")).to_be_visible()
+    address = dialog.get_by_label("Link").input_value()
+
+    guest = opened("/", token="nobody")
+    expect(guest.get_by_role("alert")).to_be_visible()
+    guest.goto(address)
+    expect(guest.get_by_role("heading", name="Cats, larger images")).to_be_visible()
+    expect(guest).to_have_url(f"{site.address}/jobs/{contents.succeeded}")
+    expect(guest.get_by_role("region", name="The end of the log")).to_contain_text("epoch 7")
+    expect(guest.get_by_role("img", name="confusion_matrix.png")).to_be_attached()
+    for name in ("Train again", "Edit", "Delete", "Share"):
+        expect(guest.get_by_role("button", name=name).or_(guest.get_by_role("link", name=name))).to_have_count(0)
+    expect(guest.get_by_role("navigation", name="Pages")).to_have_count(0)
+    guest.get_by_role("link", name="Jobs", exact=True).click()
+    expect(guest.get_by_text("This link is for one job.")).to_be_visible()
+    guest.get_by_role("link", name="Show it").click()
+    expect(guest.get_by_role("heading", name="Cats, larger images")).to_be_visible()
+    guest.get_by_role("button", name="Sign in").click()
+    expect(guest.get_by_label("API token")).to_be_visible()
+
+
 def test_a_token_that_may_only_read_sees_no_action(opened: Open, contents: Contents, reader: str) -> None:
     page = opened(f"/jobs/{contents.running}", token=reader)
     expect(page.get_by_role("heading", name="Cats, tonight")).to_be_visible()

@@ -52,6 +52,12 @@ def test_sign_in_and_dialogs_are_accessible(opened: Open, contents: Contents, th
 
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_text("It ends on")).to_be_visible()
+    assert violations(page) == []
+
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("API token").wait_for()
     assert violations(page) == []

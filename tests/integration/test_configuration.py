@@ -42,6 +42,10 @@ MISTAKES = [
     ({"OIDC_ISSUER": "issuer"}, "OIDC_ISSUER: use an address"),
     ({"OIDC_ISSUER": "https://issuer", "OIDC_SCOPE": "job:write"}, "OIDC_SCOPE: use some of jobs:read"),
     ({"OIDC_ISSUER": "https://issuer", "OIDC_AUDIENCE": ""}, "OIDC_AUDIENCE: set it"),
+    ({"SIGN_IN_CLIENT_ID": "console"}, "SIGN_IN_CLIENT_ID: set SIGN_IN_ISSUER too"),
+    ({"SIGN_IN_CLIENT_SCOPE": "profile"}, "SIGN_IN_CLIENT_SCOPE: include openid"),
+    ({"SIGN_IN_ISSUER": "https://issuer", "SIGN_IN_SCOPE": "admin"}, "SIGN_IN_SCOPE: use some of jobs:read"),
+    ({"JOB_LINK_DAYS": "31"}, "JOB_LINK_DAYS"),
     ({"OIDC_CA_FILE": "/nowhere/ca.crt"}, "OIDC_CA_FILE: the file /nowhere/ca.crt cannot be read"),
 ]
 

@@ -153,6 +153,27 @@ def without_sub(issuer: Issuer) -> str:
     return jwt.encode(claims, issuer.key, algorithm="RS256", headers={"kid": "one"})
 
 
+def test_people_and_events_have_issuers_of_their_own(
+    issuer: Issuer, function: Callable[[str], Any], environment: pytest.MonkeyPatch
+) -> None:
+    jobs, people = function("jobs"), Issuer()
+    environment.setenv("SIGN_IN_ISSUER", people.url)
+    environment.setenv("SIGN_IN_SUBJECTS", "ann")
+    environment.setenv("SIGN_IN_SCOPE", "jobs:read")
+    environment.setenv("OIDC_SCOPE", "datasets:notify")
+    forget()
+
+    def status(token: str) -> int:
+        return int(jobs.get("/v1/jobs", headers={"Authorization": f"Bearer {token}"}).status_code)
+
+    with answering(people):
+        assert status(people.token(sub="ann")) == 200
+        assert status(people.token(sub=SUBJECT)) == 401
+        assert status(issuer.token()) == 403
+        assert status(issuer.token(sub="ann")) == 401
+        assert status(issuer.token(iss=people.url, sub="ann")) == 401  # not with the key of the other one
+
+
 def test_an_issuer_whose_configuration_is_none_is_the_operators_mistake(
     issuer: Issuer, sweep: Callable[[str], int]
 ) -> None:
@@ -164,7 +185,7 @@ def test_an_issuer_whose_configuration_is_none_is_the_operators_mistake(
 def test_an_issuer_that_is_away_is_503(
     issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch
 ) -> None:
-    token = issuer.token()
+    token = issuer.token(iss="http://127.0.0.1:9")
     environment.setenv("OIDC_ISSUER", "http://127.0.0.1:9")
     forget()
     assert sweep(token) == 503

@@ -92,3 +92,22 @@ def test_a_public_endpoint_of_the_storage_is_the_one_that_browsers_reach(
     forget()
 
     assert "img-src 'self' blob: https://files.example.com;" in client.get("/").headers["Content-Security-Policy"]
+
+
+def test_the_page_names_the_issuer_of_its_users_and_may_call_it(client: Any, environment: pytest.MonkeyPatch) -> None:
+    plain = client.get("/")
+    environment.setenv("SIGN_IN_ISSUER", "https://login.example.com/realms/one")
+    forget()
+    assert client.get("/").content == plain.content  # an issuer without a client of the console is for other programs
+
+    environment.setenv("SIGN_IN_CLIENT_ID", 'a"><script>')
+    environment.setenv("SIGN_IN_CLIENT_SCOPE", "openid offline_access")
+    forget()
+    page = client.get("/")
+    assert (
+        '<html data-issuer="https://login.example.com/realms/one" data-client-id="a&quot;&gt;&lt;script&gt;"'
+        ' data-client-scope="openid offline_access" lang="en">'
+    ) in page.text
+    assert page.headers["ETag"] != plain.headers["ETag"]
+    policy = page.headers["Content-Security-Policy"]
+    assert "connect-src 'self' http://127.0.0.1:9 https://login.example.com;" in policy

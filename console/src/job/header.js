@@ -6,6 +6,7 @@ import { isOpen, title } from "../jobs.js";
 import { Dialog } from "../parts/dialog.js";
 import { Edit } from "../parts/edit.js";
 import { now } from "../parts/now.js";
+import { Share } from "../parts/share.js";
 import { State } from "../parts/state.js";
 import { Tags } from "../parts/tags.js";
 import { Link, open } from "../router.js";
@@ -18,7 +19,7 @@ import { allows } from "../session.js";
  * @param {{ job: Job, refresh: () => void, resume: (() => void) | undefined }} props  resume: undefined if it cannot be
  */
 export function Header({ job, refresh, resume }) {
-  const [dialog, setDialog] = useState(/** @type {"" | "cancel" | "edit" | "delete"} */ (""));
+  const [dialog, setDialog] = useState(/** @type {"" | "cancel" | "edit" | "delete" | "share"} */ (""));
   const close = () => setDialog("");
   const cancel = async () => {
     await change("POST", `/v1/jobs/${job.id}/cancel`, { message: "cancelled in the console" });
@@ -35,7 +36,7 @@ export function Header({ job, refresh, resume }) {
         <p class="facts">
           <span aria-live="polite"><${State} job=${job} /></span>
           <span>${[job.task === "train" ? "" : job.task, job.framework].filter(Boolean).join(" · ")}</span>
-          <span>dataset <${Link} href=${`/?dataset_id=${encodeURIComponent(job.dataset_id)}`}>${job.dataset_id}<//></span>
+          <span>dataset <${Link} href=${`/datasets/${encodeURIComponent(job.dataset_id)}`}>${job.dataset_id}<//></span>
           <span>model ${job.model_name}</span>
           <${Origin} words="continues" id=${job.resumed_from} />
           <${Origin} words="copy of" id=${job.cloned_from} />
@@ -44,16 +45,18 @@ export function Header({ job, refresh, resume }) {
         <${Tags} tags=${job.tags} />
         ${job.notes && html`<p class="notes">${job.notes}</p>`}
       </div>
-      ${
-        allows("jobs:write") &&
-        html`<div class="buttons">
+      <div class="buttons">
+        ${
+          allows("jobs:write") &&
+          html`
           ${resume && html`<button type="button" class="primary" onClick=${resume}>Resume</button>`}
           <${Link} class="button" href=${`/new?from=${job.id}`}>${job.task === "train" ? "Train again" : "Run again"}<//>
           <button type="button" onClick=${() => setDialog("edit")}>Edit</button>
           ${isOpen(job) && html`<button type="button" onClick=${() => setDialog("cancel")}>Cancel</button>`}
-          ${!isOpen(job) && html`<button type="button" onClick=${() => setDialog("delete")}>Delete</button>`}
-        </div>`
-      }
+          ${!isOpen(job) && html`<button type="button" onClick=${() => setDialog("delete")}>Delete</button>`}`
+        }
+        ${(allows("jobs:read") || allows("jobs:write")) && html`<button type="button" onClick=${() => setDialog("share")}>Share</button>`}
+      </div>
     </header>
     ${
       dialog === "delete" &&
@@ -61,6 +64,7 @@ export function Header({ job, refresh, resume }) {
         <p>Its weights, results and logs are deleted, too. This cannot be undone.</p>
       <//>`
     }
+    ${dialog === "share" && html`<${Share} id=${job.id} close=${close} />`}
     ${dialog === "edit" && html`<${Edit} job=${job} saved=${refresh} close=${close} />`}
     ${
       dialog === "cancel" &&

@@ -1,0 +1,69 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { change } from "../api.js";
+import { dateTime } from "../format.js";
+import { html } from "../html.js";
+
+const DAY_SECONDS = 86_400;
+const CHOICES = [1, 7, 30];
+/** Links may end a little earlier than requested, for the time that the request took. */
+const SPARE_MILLISECONDS = 60_000;
+
+/**
+ * Shows a link with which anybody reads one job, and nothing else.
+ * @param {{ id: string, close: () => void }} props
+ */
+export function Share({ id, close }) {
+  const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const [days, setDays] = useState(7);
+  const [link, setLink] = useState(/** @type {{ path: string, expires_at: string } | null} */ (null));
+  const [note, setNote] = useState("");
+  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    let isCurrent = true;
+    setNote("");
+    setLink(null);
+    change("POST", `/v1/jobs/${id}/links`, { valid_seconds: days * DAY_SECONDS }).then(
+      (made) => isCurrent && setLink(made),
+      (error) => isCurrent && setNote(error.message),
+    );
+    return () => {
+      isCurrent = false;
+    };
+  }, [id, days]);
+
+  const address = link ? location.origin + link.path : "";
+  const copy = () =>
+    navigator.clipboard.writeText(address).then(
+      () => setNote("Copied"),
+      (error) => setNote(`Copy it yourself: ${error.message}`),
+    );
+  return html`<dialog ref=${dialog} onClose=${close} aria-labelledby="share-title">
+    <h2 id="share-title">Share this job</h2>
+    <p>Whoever has this link reads this job: its curves, log, settings and files. It allows nothing else.</p>
+    <label class="field">Valid for
+      <select onChange=${(/** @type {any} */ event) => setDays(Number(event.target.value))}>
+        ${CHOICES.map((choice) => html`<option key=${choice} value=${choice} selected=${choice === days}>${choice === 1 ? "1 day" : `${choice} days`}</option>`)}
+      </select>
+    </label>
+    <label class="field">Link
+      <input readonly class="mono" value=${address} placeholder=${note || "…"}
+        onFocus=${(/** @type {any} */ event) => event.target.select()} />
+    </label>
+    ${link && html`<p class="hint">${expiry(link.expires_at, days)}</p>`}
+    <p role="status">${note}</p>
+    <div class="buttons">
+      <button type="button" onClick=${() => dialog.current?.close()}>Close</button>
+      ${navigator.clipboard && html`<button type="button" class="primary" disabled=${!link} onClick=${copy}>Copy the link</button>`}
+    </div>
+  </dialog>`;
+}
+
+/**
+ * @param {string} at
+ * @param {number} days
+ */
+function expiry(at, days) {
+  const isShort = Date.parse(at) - Date.now() < days * DAY_SECONDS * 1000 - SPARE_MILLISECONDS;
+  const why = isShort ? ", the longest that your own sign-in and this installation allow" : "";
+  return `It ends on ${dateTime(at)}${why}, or when the job is deleted.`;
+}
