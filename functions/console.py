@@ -55,7 +55,13 @@ def get_asset(request: Request, name: str) -> Response:
 
 
 #: the paths of the console's pages, which only its script distinguishes
-PAGES = (get_page, *(get_page.at(path) for path in ("/jobs/{job_id}", "/compare", "/datasets", "/new", "/sign-in")))
+PAGES = (
+    get_page,
+    *(
+        get_page.at(path)
+        for path in ("/jobs/{job_id}", "/compare", "/datasets", "/datasets/{name}", "/new", "/sign-in")
+    ),
+)
 
 _SAFE = {
     "x-content-type-options": "nosniff",

@@ -1,5 +1,6 @@
-"""datasets: lists the datasets in the bucket, and gives links for uploading one, which can be resumed."""
+"""datasets: lists and shows the datasets in the bucket, and gives links for uploading one, which can be resumed."""
 
+import unicodedata
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from functions.api.requests import Request
 from functions.api.responses import Response, Time, reply
 from functions.api.routes import api, function, route
 from functions.domain import names
-from functions.domain.errors import Unusable, unusable_field
+from functions.domain.errors import NotFound, Unusable, unusable_field
 from functions.events import notifications
 from functions.runtime import datasets as stored
 from functions.runtime import storage
@@ -64,6 +65,21 @@ class DatasetsPage(msgspec.Struct):
     next_after: str | None
 
 
+class DatasetVersion(msgspec.Struct):
+    """A version that jobs were made for; ``etag`` is null for jobs that do not know theirs."""
+
+    etag: str | None
+    jobs: int
+    last_job_id: str
+    last_job_at: Time
+
+
+class DatasetDetails(Dataset):
+    """A dataset with the versions that its newest 1,000 jobs were made for, the last used first."""
+
+    versions: list[DatasetVersion]
+
+
 class NewUpload(msgspec.Struct, forbid_unknown_fields=True):
     """The request for an upload of so many bytes, with metadata such as ``stoker-model``, or ``job: none``."""
 
@@ -114,6 +130,20 @@ def list_datasets(_: Request, query: DatasetsQuery) -> DatasetsPage:
         ],
         next_after,
     )
+
+
+@route("GET", "/v1/datasets/{name}", access=READ)
+def get_dataset(_: Request, name: str) -> DatasetDetails:
+    """Return one dataset, as it is in the bucket now, and the versions that its jobs were made for."""
+    name = _usable_name(name)  # 422
+    # Some systems name files in the decomposed form, and upload them as they are.
+    keys = dict.fromkeys(storage.dataset_key(unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))
+    item = next(filter(None, map(stored.stored_dataset, keys)), None)  # 503
+    if item is None:
+        raise NotFound(f"there is no dataset {name!r} in the bucket")
+    versions = [DatasetVersion(*version) for version in queries.versions_of_dataset(name)]  # 503
+    jobs = sum(version.jobs for version in versions)
+    return DatasetDetails(name, item.key, item.size_bytes, item.etag, item.modified_at, jobs, versions)
 
 
 def _name_of(key: str) -> str | None:
@@ -184,4 +214,4 @@ def _expiry() -> datetime:
     return tokens.now() + timedelta(seconds=storage.LINK_SECONDS)
 
 
-datasets = function("datasets", list_datasets, create_upload, get_upload)
+datasets = function("datasets", list_datasets, get_dataset, create_upload, get_upload)

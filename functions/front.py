@@ -36,6 +36,7 @@ API = (
     jobs.list_frameworks,
     jobs.get_openapi,
     datasets.list_datasets,
+    datasets.get_dataset,
     datasets.create_upload,
     datasets.get_upload,
     metrics.show_metrics,

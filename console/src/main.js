@@ -2,6 +2,7 @@ import { render } from "preact";
 import { outage } from "./api.js";
 import { html } from "./html.js";
 import { Compare } from "./pages/compare.js";
+import { DatasetPage } from "./pages/dataset.js";
 import { Datasets } from "./pages/datasets.js";
 import { JobPage } from "./pages/job.js";
 import { Jobs } from "./pages/jobs.js";
@@ -49,6 +50,7 @@ function Page() {
   if (!section) return html`<${Jobs} />`;
   if (section === "jobs" && id) return html`<${JobPage} key=${id} id=${decodeURIComponent(id)} />`;
   if (section === "compare") return html`<${Compare} />`;
+  if (section === "datasets" && id) return html`<${DatasetPage} key=${id} name=${decodeURIComponent(id)} />`;
   if (section === "datasets") return html`<${Datasets} />`;
   if (section === "new") return html`<${NewJob} />`;
   if (section === "sign-in") return html`<${SignedIn} />`;

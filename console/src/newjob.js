@@ -190,9 +190,57 @@ export function typedOf(job, fields) {
 }
 
 /**
- * Returns the name of a dataset for a file: its own, without the ending.
- * @param {string} fileName
+ * Returns whether one of a trainer's names, or of its patterns of names, is a model's.
+ * @param {string} model
+ * @param {string[]} models
  */
-export function datasetName(fileName) {
-  return fileName.replace(/\.(zip|tar|tgz|tar\.(gz|bz2|xz|zst))$/i, "").replace(/^[.\s-]+|[.\s]+$/g, "");
+export function isModel(model, models) {
+  return models.some((name) => (/[*?[]/.test(name) ? pattern(name).test(model) : name === model));
+}
+
+/**
+ * Returns the name that is most like a model that the trainer does not have; empty if none is like it.
+ * @param {string} model
+ * @param {string[]} models
+ */
+export function nearestModel(model, models) {
+  const typed = model.trim().toLowerCase();
+  if (!typed || isModel(model.trim(), models)) return "";
+  const names = models.filter((name) => !/[*?[]/.test(name));
+  const near = names
+    .map((name) => ({ name, away: distance(typed, name.toLowerCase()) }))
+    .sort((a, b) => a.away - b.away);
+  const [best] = near;
+  return best && best.away <= Math.max(typed.length, best.name.length) * UNLIKE_SHARE ? best.name : "";
+}
+
+/** A name is like another one if at most this share of its characters differs. */
+const UNLIKE_SHARE = 0.4;
+
+/** @param {string} glob  a shell pattern */
+function pattern(glob) {
+  const escaped = glob
+    .replace(/[.+^${}()|\\]/g, "\\$&")
+    .replaceAll("*", ".*")
+    .replaceAll("?", ".")
+    .replaceAll("[!", "[^");
+  return new RegExp(`^${escaped}$`, "s");
+}
+
+/**
+ * Returns how many characters must be inserted, removed or replaced to make one text of another (Levenshtein).
+ * @param {string} a
+ * @param {string} b
+ */
+function distance(a, b) {
+  let last = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (last[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min((last[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, replaced));
+    }
+    last = row;
+  }
+  return last[b.length] ?? 0;
 }

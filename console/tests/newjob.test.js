@@ -6,7 +6,8 @@ import {
   changesOf,
   cloneCommand,
   curlCommand,
-  datasetName,
+  isModel,
+  nearestModel,
   parsed,
   quoted,
   stokerCommand,
@@ -115,11 +116,15 @@ test("the commands mean the same in a shell", () => {
   assert.equal(quoted("$(rm -rf /)"), "'$(rm -rf /)'");
 });
 
-test("a dataset is called as its file, without the ending", () => {
-  assert.deepEqual(["cats (1).zip", "a.tar.gz", ".hidden.zip", "v1.2.ZIP"].map(datasetName), [
-    "cats (1)",
-    "a",
-    "hidden",
-    "v1.2",
-  ]);
+test("the nearest model is offered for one that the trainer does not have", () => {
+  const models = ["yolo11n.pt", "yolo11n-seg.pt", "yolov8*.pt", "resnet[15]0", "a.b"];
+  assert.equal(nearestModel("yolo11n", models), "yolo11n.pt");
+  assert.equal(nearestModel("Yolo11n.PT", models), "yolo11n.pt");
+  assert.equal(nearestModel("yolov8-mine.pt", models), ""); // one of a pattern
+  assert.equal(nearestModel("something else", models), "");
+  assert.equal(nearestModel("", models), "");
+  assert.deepEqual(
+    ["resnet10", "resnet20", "axb", "a.b"].map((name) => isModel(name, models)),
+    [true, false, false, true],
+  );
 });

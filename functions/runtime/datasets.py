@@ -51,6 +51,20 @@ def listed(*, after: str | None, limit: int) -> tuple[list[StoredDataset], str |
     return objects, objects[-1].key if objects and page["IsTruncated"] else None
 
 
+def stored_dataset(key: str) -> StoredDataset | None:
+    """Return one object below ``datasets/``; None if it does not exist.
+
+    Raises:
+        Busy, ConfigurationError: as ``storage.head``.
+    """
+    with refusals():
+        page: Any = s3().list_objects_v2(Bucket=bucket(), Prefix=key, MaxKeys=1)
+    item = next(iter(page.get("Contents", [])), None)
+    if item is None or item["Key"] != key:
+        return None
+    return StoredDataset(key, item["Size"], item["ETag"].strip('"'), item["LastModified"])
+
+
 class Upload(NamedTuple):
     """An upload in parts."""
 

@@ -100,6 +100,31 @@ def count_jobs_of_datasets(dataset_ids: Collection[str], *, limit: int = 1_000) 
         }
 
 
+class UsedVersion(NamedTuple):
+    """A version of a dataset that jobs were made for; ``etag`` is None for jobs that do not know theirs."""
+
+    etag: str | None
+    jobs: int
+    last_job_id: str
+    last_job_at: datetime
+
+
+def versions_of_dataset(dataset_id: str, *, limit: int = 1_000) -> list[UsedVersion]:
+    """Return the versions of a dataset that its newest jobs were made for, the last used first."""
+    with read() as session:
+        rows = session.exec(
+            select(Job.dataset_etag, Job.id, Job.created_at)
+            .where(Job.dataset_id == dataset_id)
+            .order_by(col(Job.created_at).desc(), col(Job.id).desc())
+            .limit(limit)
+        ).all()
+    versions: dict[str | None, UsedVersion] = {}
+    for etag, job_id, created_at in rows:
+        last = versions.get(etag, UsedVersion(etag, 0, job_id, created_at))
+        versions[etag] = last._replace(jobs=last.jobs + 1)
+    return list(versions.values())
+
+
 class Search(NamedTuple):
     """Conditions on a page of jobs, beside equalities of columns. Created: from, and before, a time."""
 

@@ -18,6 +18,7 @@ def pages(contents: Contents) -> dict[str, str]:
     return {
         "jobs": "/",
         "datasets": "/datasets",
+        "dataset": "/datasets/digits",
         "new": f"/new?from={contents.succeeded}",
         "job": f"/jobs/{contents.succeeded}",
         "running": f"/jobs/{contents.running}",

@@ -20,7 +20,7 @@ from tests.fixtures.environment import BUCKET, ROOT, eventually
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 #: of the trainer `preset`: what is a job's default
-DECLARATION = {"fields": [{"name": "epochs", "type": "integer", "default": 100}]}
+DECLARATION = {"tasks": ["train", "check"], "fields": [{"name": "epochs", "type": "integer", "default": 100}]}
 
 
 class Site:
@@ -77,7 +77,7 @@ def site_running(home: Path, settings: Mapping[str, str] | None = None) -> Itera
     softmax = [sys.executable, str(ROOT / "examples/trainer-softmax/train.py")]
     commands = {"planned": {"train": planned, "predict": planned}, "softmax": {"train": softmax}}
     registry: dict[str, Any] = {name: {"command": command} for name, command in commands.items()}
-    registry["preset"] = {"command": {"train": planned}, "declaration": DECLARATION}
+    registry["preset"] = {"command": {"train": planned, "check": planned}, "declaration": DECLARATION}
     trainers.write_text(json.dumps(registry))
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "STOKER_PORTS") if name in os.environ}
     environment = {

@@ -194,7 +194,7 @@ def test_a_job_is_shared_by_a_link_that_reads_it_alone(opened: Open, contents: C
     address = dialog.get_by_label("Link").input_value()
 
     guest = opened("/", token="nobody")
-    expect(guest.get_by_role("alert")).to_be_visible()
+    expect(guest.get_by_label("API token")).to_be_visible()
     guest.goto(address)
     expect(guest.get_by_role("heading", name="Cats, larger images")).to_be_visible()
     expect(guest).to_have_url(f"{site.address}/jobs/{contents.succeeded}")

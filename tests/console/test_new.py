@@ -1,5 +1,6 @@
 """From zero in the browser: a dataset by drag and drop, and a job by the form."""
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,22 @@ from tests.console.site import Site
 
 expect.set_options(timeout=60_000)
 
+#: drops a file of a size: a zip with one image, or nothing but zeros
 DROP = """
 ([name, size]) => {
   const transfer = new DataTransfer();
-  transfer.items.add(new File([new Uint8Array(size)], name));
+  const bytes = new Uint8Array(size);
+  if (name.endsWith(".zip")) {
+    const view = new DataView(bytes.buffer);
+    const end = size - 22, entry = end - 51;
+    view.setUint32(entry, 0x02014b50, true);
+    view.setUint16(entry + 28, 5, true);
+    bytes.set(new TextEncoder().encode("a.png"), entry + 46);
+    view.setUint32(end, 0x06054b50, true);
+    view.setUint32(end + 12, 51, true);
+    view.setUint32(end + 16, entry, true);
+  }
+  transfer.items.add(new File([bytes], name));
   const zone = document.querySelector(".drop");
   zone.dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, bubbles: true }));
   zone.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
@@ -87,12 +100,62 @@ def test_a_large_dataset_is_dropped_and_stored_in_parts(opened: Open, site: Site
 
 def test_a_name_that_cannot_be_used_is_explained(opened: Open) -> None:
     page = opened("/datasets")
-    page.evaluate(DROP, ["a.zip", 10])
+    page.evaluate(DROP, ["a.zip", 100])
     page.get_by_label("Name of the dataset").fill("a/b")
-    page.get_by_role("button", name="Upload 10 B").click()
+    page.get_by_role("button", name="Upload 100 B").click()
 
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.get_by_label("Name of the dataset")).to_have_value("a/b")
+
+
+def test_a_file_that_can_be_no_dataset_is_refused_at_once_with_what_is_accepted(opened: Open) -> None:
+    page = opened("/datasets")
+    page.evaluate(DROP, ["Letter.docx", 1000])
+    expect(page.get_by_role("alert")).to_have_text(
+        "Letter.docx is no archive: use a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz with images in it."
+    )
+    expect(page.get_by_role("button", name="Upload")).to_have_count(0)
+
+    page.evaluate(DROP, ["cats.zip", 1000])
+    expect(page.get_by_role("button", name="Upload 1000 B")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_tar_is_stored_under_its_own_name(opened: Open, site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "small digits.tar.gz"
+    with tarfile.open(file, "w:gz") as archive:
+        archive.add(__file__, "a/1.png")
+    page = opened("/datasets")
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+
+    expect(page.get_by_role("row").filter(has_text="small digits")).to_be_visible()
+    listed = {one["name"]: one["key"] for one in site.call("GET", "/v1/datasets")["datasets"]}
+    assert listed["small digits"] == "datasets/small digits.zip"
+
+
+@pytest.mark.usefixtures("contents")
+def test_a_dataset_is_checked_by_a_trainer(opened: Open) -> None:
+    page = opened("/datasets/digits")
+    page.get_by_role("button", name="Check").click()
+    page.get_by_role("dialog").get_by_label("Framework").select_option("preset")
+    page.get_by_role("dialog").get_by_role("button", name="Check it").click()
+
+    expect(page.locator("p.facts")).to_contain_text("check · preset")
+    expect(page.locator("p.facts")).to_contain_text("Succeeded")
+
+
+@pytest.mark.usefixtures("contents")
+def test_the_nearest_model_is_offered(opened: Open, site: Site) -> None:
+    framework = site.call("GET", "/v1/frameworks")["frameworks"]
+    (names,) = [one["models"] for one in framework if one["framework"] == "timm"]
+    model = next(name for name in names if not set(name) & set("*?["))
+    page = opened("/new?dataset=digits")
+    page.get_by_label("Framework").select_option("timm")
+    page.get_by_label("Model", exact=True).fill(f"{model}x"[1:])
+    page.get_by_text("Did you mean").get_by_role("button", name=model, exact=True).click()
+
+    expect(page.get_by_label("Model", exact=True)).to_have_value(model)
 
 
 @pytest.mark.usefixtures("contents")

@@ -14,7 +14,7 @@ from tests.console.site import Site
 
 pytestmark = pytest.mark.usefixtures("contents")
 AXE = ROOT / "console/node_modules/axe-core/axe.min.js"
-NAMES = ("jobs", "job", "running", "failed", "compare", "datasets", "new")
+NAMES = ("jobs", "job", "running", "failed", "compare", "datasets", "dataset", "new")
 SERIOUS = {"serious", "critical"}
 
 
@@ -198,6 +198,38 @@ def test_selected_jobs_are_compared(opened: Open) -> None:
     )
     expect(settings.get_by_role("row").filter(has_text="batch_size")).to_have_text(re.compile("batch_size *16 *64"))
     expect(settings.get_by_role("row").filter(has_text="framework")).to_have_count(0)
+
+
+def test_a_dataset_shows_its_versions_what_is_in_it_and_its_jobs(opened: Open, contents: Contents) -> None:
+    page = opened("/datasets")
+    page.get_by_role("link", name="digits", exact=True).click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("digits")
+    versions = page.locator("section").filter(has=page.get_by_role("heading", name="Versions"))
+    expect(versions.get_by_role("row").filter(has_text="now in the bucket")).to_have_count(1)
+    expect(page.get_by_text("3 classes: cat, dog")).to_be_visible()
+    expect(page.get_by_text("As Cats, larger images read it")).to_be_visible()
+    jobs = page.locator("section").filter(has=page.get_by_role("heading", name="Jobs", exact=True))
+    expect(jobs.get_by_role("link", name="Cats, tonight")).to_have_attribute("href", f"/jobs/{contents.running}")
+    page.get_by_role("link", name="Train on it").click()
+    expect(page.get_by_label("Name of a dataset in the bucket")).to_have_value("digits")
+
+
+def test_a_dataset_that_is_not_there_says_so(opened: Open) -> None:
+    expect(opened("/datasets/no%20such%20one").get_by_role("alert")).to_have_text(
+        "there is no dataset 'no such one' in the bucket"
+    )
+
+
+def test_a_wide_table_says_that_it_goes_on(opened: Open) -> None:
+    page = opened("/datasets/digits", viewport=NARROW)
+    box = page.get_by_role("region", name="Versions")
+    more = page.locator(".table-scroll").filter(has=box).get_by_text("more →")
+    expect(more).to_be_visible()
+    box.focus()
+    box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+
+    expect(more).to_have_count(0)
 
 
 def test_all_is_reached_by_the_keyboard(opened: Open) -> None:

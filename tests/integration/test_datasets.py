@@ -9,12 +9,13 @@ import httpx
 import pytest
 from sqlmodel import select
 
+from functions.domain.spec import Spec
 from functions.domain.states import State
 from functions.events import intake
 from functions.events.notifications import Upload
 from functions.reconcile import retention, sweeping
 from functions.runtime import datasets, storage
-from functions.store import queries
+from functions.store import jobs, queries
 from functions.store.session import read
 from functions.store.tables import IgnoredUpload
 from tests.conftest import BUCKET, NOW, api_headers, forget, seconds
@@ -181,3 +182,32 @@ def test_parts_are_few_enough_whatever_the_size_in_mebibytes(size: int, part: in
 
     assert (upload.part_bytes, upload.parts <= datasets.PARTS) == (part * datasets.MEBIBYTE, True)
     assert datasets.Upload.of_token(upload.token) == upload
+
+
+def test_a_dataset_has_the_versions_that_its_jobs_were_made_for(client: Any, a_job: Any, s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats (1).zip", Body=b"four")
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats (1).zip.old", Body=b"another object")
+    spec = Spec(framework="stub", model_name="stub-1", dataset_id="cats (1)")
+    for number, etag in enumerate(["old", "old", "new", None]):
+        now = NOW + seconds(number)
+        last, _ = jobs.create(spec, identity=None, trace_id=f"{number:032x}", now=now, dataset_etag=etag)
+    a_job(dataset_id="dogs")
+    dataset = client.get(f"/v1/datasets/{quote('cats (1)')}", headers=api_headers("jobs:read")).json()
+
+    assert (dataset["name"], dataset["bytes"], dataset["jobs"]) == ("cats (1)", 4, 4)
+    versions = [(version["etag"], version["jobs"]) for version in dataset["versions"]]
+    assert versions == [(None, 1), ("new", 1), ("old", 2)]
+    assert dataset["versions"][0]["last_job_id"] == last.id
+
+
+def test_a_dataset_is_found_by_its_name_in_either_form_of_unicode(client: Any, s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="datasets/Zu\u0308rich.zip", Body=b"four")
+    dataset = client.get(f"/v1/datasets/{quote('Zürich')}", headers=api_headers("datasets:write")).json()
+
+    assert (dataset["name"], dataset["key"]) == ("Zürich", "datasets/Zu\u0308rich.zip")
+
+
+def test_a_dataset_that_is_not_there_is_named(client: Any) -> None:
+    response = client.get("/v1/datasets/nobody", headers=api_headers("jobs:read"))
+
+    assert (response.status_code, response.json()["detail"]) == (404, "there is no dataset 'nobody' in the bucket")

@@ -1,10 +1,10 @@
 import { useEffect, useState } from "preact/hooks";
-import { get } from "../api.js";
 import { ago, bytes, dateTime, plural } from "../format.js";
 import { html } from "../html.js";
 import { DropZone } from "../parts/dropzone.js";
+import { Live, useLive } from "../parts/live.js";
 import { now } from "../parts/now.js";
-import { LIST_SECONDS, usePoll } from "../polling.js";
+import { TableBox } from "../parts/tablebox.js";
 import { Link, query, urlWith } from "../router.js";
 import { allows } from "../session.js";
 
@@ -12,22 +12,11 @@ const PAGE = 100;
 
 /** The datasets in the bucket. */
 export function Datasets() {
-  const [page, setPage] = useState(/** @type {{ datasets: any[], next_after: string | null } | null} */ (null));
-  const [error, setError] = useState("");
   const [turn, setTurn] = useState(0);
   const after = query.value.get("after") ?? "";
-  const path = `/v1/datasets?${new URLSearchParams({ limit: String(PAGE), ...(after ? { after } : {}) })}`;
-
-  usePoll(
-    async (abort) => {
-      const loaded = await get(path, abort);
-      setError("");
-      setPage(loaded);
-      return loaded === page ? "same" : "changed";
-    },
-    LIST_SECONDS,
-    (reason) => setError(String(/** @type {any} */ (reason).message)),
-    [path, turn],
+  const { data: page, error } = useLive(
+    `/v1/datasets?${new URLSearchParams({ limit: String(PAGE), ...(after ? { after } : {}) })}`,
+    [turn],
   );
   useEffect(() => {
     document.title = "Datasets · Stoker";
@@ -35,10 +24,10 @@ export function Datasets() {
 
   return html`<div class="heading"><h1>Datasets</h1></div>
     ${allows("datasets:write") && html`<${DropZone} uploaded=${() => setTurn(turn + 1)} />`}
-    ${error && html`<p class="banner failed" role="alert">${error}</p>`}
-    ${!page && !error && html`<p class="empty">Loading …</p>`}
-    ${page && !page.datasets.length && html`<p class="empty">There are no datasets in the bucket yet.</p>`}
-    ${page && page.datasets.length > 0 && html`<${Table} datasets=${page.datasets} />`}
+    <${Live} data=${page} error=${error} isEmpty=${page?.datasets.length === 0}
+      empty=${html`<p class="empty">There are no datasets in the bucket yet.</p>`}>
+      <${Table} datasets=${page?.datasets ?? []} />
+    <//>
     ${
       page?.next_after &&
       html`<nav class="pages" aria-label="Pages"><span></span><${Link} href=${urlWith("/datasets", query.value, { after: page.next_after })}>More<//></nav>`
@@ -47,7 +36,7 @@ export function Datasets() {
 
 /** @param {{ datasets: any[] }} props */
 function Table({ datasets }) {
-  return html`<div class="table-box">
+  return html`<${TableBox} label="Datasets">
     <table class="datasets">
       <caption class="hidden">Datasets, by name</caption>
       <thead>
@@ -62,7 +51,7 @@ function Table({ datasets }) {
       <tbody>
         ${datasets.map(
           (dataset) => html`<tr key=${dataset.key}>
-            <th scope="row">${dataset.name} <span class="sub mono" title="the version: its ETag">${dataset.etag.slice(0, 8)}</span></th>
+            <th scope="row"><${Link} href=${`/datasets/${encodeURIComponent(dataset.name)}`}>${dataset.name}<//> <span class="sub mono" title="the version: its ETag">${dataset.etag.slice(0, 8)}</span></th>
             <td class="right">${bytes(dataset.bytes)}</td>
             <td class="right"><time datetime=${dataset.modified_at} title=${dateTime(dataset.modified_at)}>${ago(dataset.modified_at, now.value)}</time></td>
             <td class="right">
@@ -80,5 +69,5 @@ function Table({ datasets }) {
         )}
       </tbody>
     </table>
-  </div>`;
+  <//>`;
 }

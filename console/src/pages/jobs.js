@@ -1,14 +1,15 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { change, get } from "../api.js";
+import { change } from "../api.js";
 import { ago, dateTime, number, plural } from "../format.js";
 import { html } from "../html.js";
 import { headline, isOpen, STATES, stateWord, timing, title } from "../jobs.js";
 import { Dialog } from "../parts/dialog.js";
+import { Live, useLive } from "../parts/live.js";
 import { now } from "../parts/now.js";
 import { Progress } from "../parts/progress.js";
 import { State } from "../parts/state.js";
+import { TableBox } from "../parts/tablebox.js";
 import { Tags } from "../parts/tags.js";
-import { LIST_SECONDS, usePoll } from "../polling.js";
 import { Link, query, setQuery, urlWith } from "../router.js";
 import { allows } from "../session.js";
 import { Rejected } from "./rejected.js";
@@ -36,23 +37,9 @@ const FILTERS = ["state", "name", "dataset_id", "tag", "owner", "framework"];
 
 /** The list of jobs, newest first. */
 export function Jobs() {
-  const [page, setPage] = useState(/** @type {{ jobs: Job[], next_after: string | null } | null} */ (null));
-  const [error, setError] = useState("");
   const [turn, setTurn] = useState(0);
   const [selected, setSelected] = useState(/** @type {Map<string, Job>} */ (new Map()));
-  const path = `/v1/jobs?${listQuery(query.value)}`;
-
-  usePoll(
-    async (abort) => {
-      const loaded = await get(path, abort);
-      setError("");
-      setPage(loaded);
-      return loaded === page ? "same" : "changed";
-    },
-    LIST_SECONDS,
-    (reason) => setError(String(/** @type {any} */ (reason).message)),
-    [path, turn],
-  );
+  const { data: page, error } = useLive(`/v1/jobs?${listQuery(query.value)}`, [turn]);
   useEffect(() => {
     document.title = "Jobs · Stoker";
   }, []);
@@ -76,10 +63,9 @@ export function Jobs() {
     </div>
     <${Rejected} />
     <${Filters} />
-    ${error && html`<p class="banner failed" role="alert">${error}</p>`}
-    ${!page && !error && html`<p class="empty">Loading …</p>`}
-    ${page && !page.jobs.length && html`<${Nothing} />`}
-    ${page && page.jobs.length > 0 && html`<${Table} jobs=${page.jobs} selected=${selected} select=${select} />`}
+    <${Live} data=${page} error=${error} isEmpty=${page?.jobs.length === 0} empty=${html`<${Nothing} />`}>
+      <${Table} jobs=${page?.jobs ?? []} selected=${selected} select=${select} />
+    <//>
     ${page && html`<${Pages} next=${page.next_after} />`}
     ${selected.size > 0 && html`<${Actions} selected=${selected} current=${page?.jobs ?? []} clear=${clear} />`}`;
 }
@@ -146,7 +132,7 @@ function Table({ jobs, selected, select }) {
   const selectAll = () => {
     for (const job of jobs) select(job, !areAll);
   };
-  return html`<div class="table-box">
+  return html`<${TableBox} label="Jobs">
     <table class="jobs">
       <caption class="hidden">Jobs, newest first</caption>
       <thead>
@@ -167,7 +153,7 @@ function Table({ jobs, selected, select }) {
         ${jobs.map((job) => html`<${Row} key=${job.id} job=${job} isSelected=${selected.has(job.id)} select=${select} />`)}
       </tbody>
     </table>
-  </div>`;
+  <//>`;
 }
 
 /** @param {{ job: Job, isSelected: boolean, select: (job: Job, isSelected: boolean) => void }} props */

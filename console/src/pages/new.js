@@ -1,11 +1,11 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { change, get } from "../api.js";
 import { setting } from "../format.js";
 import { html } from "../html.js";
-import { bodyOf, changesOf, cloneCommand, curlCommand, stokerCommand, typedOf } from "../newjob.js";
+import { bodyOf, changesOf, cloneCommand, curlCommand, nearestModel, stokerCommand, typedOf } from "../newjob.js";
 import { DropZone } from "../parts/dropzone.js";
 import { Link, open, query } from "../router.js";
-import { allows } from "../session.js";
+import { allows, isSignedIn } from "../session.js";
 
 /** @typedef {import("../newjob.js").Option} Option */
 /** @typedef {import("../newjob.js").Setting} Setting */
@@ -37,15 +37,19 @@ export function NewJob() {
   const [original, setOriginal] = useState(/** @type {import("../jobs.js").Job | null} */ (null));
   const from = query.value.get("from");
 
+  const loaded = useRef(/** @type {string | null | undefined} */ (undefined));
   useEffect(() => {
     document.title = "New job · Stoker";
-    load(from, query.value.get("dataset") ?? "").then((loaded) => {
-      setFrameworks(loaded.frameworks);
-      setDatasets(loaded.datasets);
-      setTyped(loaded.typed);
-      setOriginal(loaded.job);
+    if (!isSignedIn.value || loaded.current === from) return; // what is typed stays when somebody signs in again
+    load(from, query.value.get("dataset") ?? "").then((content) => {
+      loaded.current = from;
+      setFrameworks(content.frameworks);
+      setDatasets(content.datasets);
+      setTyped(content.typed);
+      setOriginal(content.job);
+      setError("");
     }, fail);
-  }, [from]);
+  }, [from, isSignedIn.value]);
 
   function fail(/** @type {Error} */ reason) {
     setError(reason.message);
@@ -102,6 +106,7 @@ export function NewJob() {
             <label class="field">Model
               <input required list="models" value=${typed.model} onInput=${entered((model) => set({ model }))} />
             </label>
+            <${Nearest} model=${typed.model} models=${declared?.models ?? []} take=${(/** @type {string} */ model) => set({ model })} />
           </div>
           <datalist id="models">${namesOf(declared).map((name) => html`<option key=${name} value=${name} />`)}</datalist>
         </fieldset>
@@ -149,6 +154,14 @@ function fieldsOf(declared) {
 /** @param {(value: string) => void} set */
 function entered(set) {
   return (/** @type {any} */ event) => set(event.target.value);
+}
+
+/** @param {{ model: string, models: string[], take: (model: string) => void }} props */
+function Nearest({ model, models, take }) {
+  const nearest = nearestModel(model, models);
+  return html`<p class="hint" role="status">
+    ${nearest && html`Did you mean <button type="button" class="plain" onClick=${() => take(nearest)}>${nearest}</button>?`}
+  </p>`;
 }
 
 /** @param {Framework | undefined} declared */

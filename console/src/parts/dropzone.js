@@ -1,7 +1,7 @@
 import { useRef, useState } from "preact/hooks";
+import { datasetName, ENDINGS, refusal, refusalOfFolder } from "../archive.js";
 import { bytes } from "../format.js";
 import { html } from "../html.js";
-import { datasetName } from "../newjob.js";
 import { upload } from "../upload.js";
 
 /** Takes a dataset by drag and drop or from the file dialog, and uploads it. */
@@ -14,11 +14,14 @@ export function DropZone(/** @type {{ uploaded: (name: string) => void }} */ { u
   const abort = useRef(new AbortController());
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
 
-  function choose(/** @type {File | undefined} */ chosen) {
+  async function choose(/** @type {File | undefined} */ chosen) {
     if (!chosen) return;
+    setFile(null);
+    const why = await refusal(chosen);
+    setError(why);
+    if (why) return;
     setFile(chosen);
     setName(datasetName(chosen.name));
-    setError("");
   }
 
   async function start() {
@@ -43,16 +46,19 @@ export function DropZone(/** @type {{ uploaded: (name: string) => void }} */ { u
   const onDrop = (/** @type {DragEvent} */ event) => {
     event.preventDefault();
     setOver(false);
-    const item = event.dataTransfer?.items[0];
-    if (item?.webkitGetAsEntry()?.isDirectory)
-      setError("This is a folder: drop it as a zip, or use stoker train FOLDER.");
+    if (file && sent !== null) return; // one at a time
+    const entry = event.dataTransfer?.items[0]?.webkitGetAsEntry();
+    if (entry?.isDirectory) refusalOfFolder(entry).then(setError);
     else choose(event.dataTransfer?.files[0]);
   };
 
   return html`<div class=${`drop${isOver ? " over" : ""}`} onDragEnter=${onDrag(true)} onDragOver=${onDrag(true)} onDragLeave=${onDrag(false)} onDrop=${onDrop}>
-    <input type="file" class="hidden" tabindex="-1" aria-hidden="true" ref=${input} accept=".zip,.tar,.tgz,.gz,.bz2,.xz,.zst"
-      onChange=${(/** @type {any} */ event) => choose(event.target.files[0])} />
-    ${!file && html`<p>Drop a zip with images here, or <button type="button" onClick=${() => input.current?.click()}>choose a file</button></p>`}
+    <input type="file" class="hidden" tabindex="-1" aria-hidden="true" ref=${input} accept=${ENDINGS.join()}
+      onChange=${(/** @type {any} */ event) => {
+        choose(event.target.files[0]);
+        event.target.value = ""; // so that the same file can be chosen again, once it is mended
+      }} />
+    ${!file && html`<p>Drop a .zip or .tar.gz with images here, or <button type="button" onClick=${() => input.current?.click()}>choose a file</button></p>`}
     ${
       file &&
       html`<div class="buttons">

@@ -1,0 +1,38 @@
+import { useState } from "preact/hooks";
+import { get } from "../api.js";
+import { html } from "../html.js";
+import { LIST_SECONDS, usePoll } from "../polling.js";
+
+/**
+ * Follows what a path of the API returns.
+ * @param {string} path  empty: nothing
+ * @param {unknown[]} [inputs]  it is loaded again when one changes
+ * @returns {{ data: any, error: string }}  data: null until it is loaded
+ */
+export function useLive(path, inputs = []) {
+  const [data, setData] = useState(/** @type {any} */ (null));
+  const [error, setError] = useState("");
+  usePoll(
+    async (abort) => {
+      if (!path) return "ended";
+      const loaded = await get(path, abort);
+      setError("");
+      setData(loaded);
+      return loaded === data ? "same" : "changed";
+    },
+    LIST_SECONDS,
+    (reason) => setError(String(/** @type {any} */ (reason).message)),
+    [path, ...inputs],
+  );
+  return { data, error };
+}
+
+/**
+ * Shows what is loaded, or that it is not there yet, or why not, or that there is nothing.
+ * @param {{ data: any, error: string, isEmpty: boolean, empty: any, children?: any }} props
+ */
+export function Live({ data, error, isEmpty, empty, children }) {
+  return html`${error && html`<p class="banner failed" role="alert">${error}</p>`}
+    ${!data && !error && html`<p class="empty">Loading …</p>`}
+    ${data && (isEmpty ? empty : children)}`;
+}
