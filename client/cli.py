@@ -47,7 +47,7 @@ def _root(
 
 for panel, commands in {
     START: (train.train, train.submit, train.resume, train.clone),
-    JOBS: (jobs.jobs, jobs.watch, jobs.logs, jobs.events, jobs.cancel, jobs.label, jobs.rm),
+    JOBS: (jobs.jobs, jobs.watch, jobs.logs, jobs.events, jobs.cancel, jobs.label, jobs.share, jobs.rm),
     RESULTS: (results.download, results.artifacts, results.compare, results.predict, results.models),
     DATA: (datasets.upload, datasets.datasets, datasets.check),
     SERVERS: (servers.login, servers.env, servers.open_console, servers.completion),

@@ -1,4 +1,4 @@
-"""The commands for jobs that exist: jobs, watch, logs, events, cancel, label, rm."""
+"""The commands for jobs that exist: jobs, watch, logs, events, cancel, label, share, rm."""
 
 import sys
 from typing import Annotated
@@ -190,6 +190,26 @@ def label(
 
 def _text(value: str | list[str] | None) -> str:
     return ", ".join(value) if isinstance(value, list) else value or "none"
+
+
+def share(
+    job: JobRef,
+    *,
+    days: Annotated[int, typer.Option(min=1, max=30, metavar="N", help="How long the link is valid.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Print a link with which anybody reads one job, and nothing else.
+
+    stoker share 3f2a --days 30
+    """
+    api = connect()
+    path = f"/v1/jobs/{references.job_id(api, job)}/links"
+    link = call(api, "POST", path, body={"valid_seconds": days * 86_400}, feature="links to jobs")
+    if as_json:
+        print_json(link)
+    else:
+        print(f"{api.url}{link['path']}")
+        note(f"it reads this job until {link['expires_at']}")
 
 
 def rm(

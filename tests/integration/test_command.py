@@ -73,6 +73,19 @@ def test_names_tags_and_notes_are_changed(laptop: Laptop) -> None:
     assert laptop.stoker("label", job["id"]).code == 2
 
 
+def test_a_link_reads_one_job(laptop: Laptop) -> None:
+    job_id = laptop.submitted()["id"]
+    ran = laptop.stoker("share", job_id, "--days", "1")
+    address, _, token = ran.out.strip().partition("#token=")
+    server = address.removesuffix(f"/jobs/{job_id}")
+    headers = {"Authorization": f"Bearer {token}"}
+
+    assert address == f"{server}/jobs/{job_id}"
+    assert "it reads this job until" in ran.err
+    assert httpx.get(f"{server}/v1/jobs/{job_id}", headers=headers).json()["id"] == job_id
+    assert httpx.get(f"{server}/v1/jobs", headers=headers).status_code == 403
+
+
 def test_comparing_jobs_shows_what_differs(laptop: Laptop) -> None:
     first = laptop.submitted("--epochs", "2", "--batch-size", "8")
     second = laptop.submitted("--epochs", "5", "--batch-size", "8", "--set", "x1=0.5")
