@@ -7,7 +7,7 @@ from functions.api import requests, specs, tokens
 from functions.api.requests import Request
 from functions.api.responses import Response, empty, reply
 from functions.api.routes import IDEMPOTENCY, api, function, route
-from functions.domain import identities, spec
+from functions.domain import descriptions, identities, spec
 from functions.domain.errors import NotFound, WrongState, unusable_field
 from functions.domain.spec import Origin, Spec, SpecChanges
 from functions.domain.states import State
@@ -103,6 +103,8 @@ def _changed(old: Job, request: Request, **more: Any) -> dict[str, Any]:
     """Return a job's request with the changes in a body: null removes, hyperparameters are changed one by one."""
     changes = requests.body(request, dict)  # 413, 415, 422
     described = {name: getattr(old, name) for name in spec.DESCRIPTION}
+    if old.name is not None and "name" not in changes:
+        described["name"] = descriptions.next_name(old.name, queries.names_like(descriptions.base_name(old.name)))
     changed = {**old.spec, **described, **more, **changes}
     if isinstance(changes.get("hyperparameters"), dict):
         merged = {**old.spec.get("hyperparameters", {}), **changes["hyperparameters"]}

@@ -12,8 +12,9 @@ from functions.api.responses import Time
 from functions.api.routes import CALLBACK, function, route
 from functions.domain.errors import WrongState, unusable_field
 from functions.domain.spec import Key
-from functions.domain.states import FINAL
+from functions.domain.states import FINAL, State
 from functions.runtime import storage
+from functions.runtime.settings import settings
 from functions.store import jobs, queries
 from functions.store.tables import Job
 
@@ -57,7 +58,7 @@ def presign_object(request: Request, job_id: str, body: PresignRequest) -> Link:
     launch = request.claims.get("launch")
     if not _completes_log_of_check(job, body, launch):
         jobs.refuse_replaced(job, launch)  # 409
-    if job.state in FINAL and not _completes_log(job, body, now):
+    if job.state in FINAL and not _completes_log(job, body, now) and not _stores_last_checkpoint(job, body, now):
         raise WrongState(f"job {job.id} has ended ({job.state}): it gets no more links", state=job.state)
     expires_at = now + timedelta(seconds=storage.LINK_SECONDS)
     if body.parts is None:
@@ -84,6 +85,14 @@ def _completes_log_of_check(job: Job, wanted: PresignRequest, launch: int | None
 def _completes_log(job: Job, wanted: PresignRequest, now: datetime) -> bool:
     is_log = wanted.method == "PUT" and wanted.key.startswith(f"logs/job-{job.id}/")
     return is_log and job.finished_at is not None and now - job.finished_at <= LOG_GRACE
+
+
+def _stores_last_checkpoint(job: Job, wanted: PresignRequest, now: datetime) -> bool:
+    """Return whether the trainer of a cancelled job stores where it stopped, for a job that resumes it."""
+    is_last = wanted.method == "PUT" and wanted.key == f"checkpoints/job-{job.id}/last.pt"
+    if not is_last or job.state != State.CANCELLED or job.finished_at is None:
+        return False
+    return now - job.finished_at <= timedelta(seconds=settings().stop_grace_seconds)
 
 
 presign = function("presign", presign_object)

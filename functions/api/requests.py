@@ -82,13 +82,16 @@ def raw_body(request: Request, limit_bytes: int = DELIVERY_LIMIT_BYTES) -> bytes
         TooLarge: it is over the limit.
     """
     if len(request.content) > limit_bytes:
-        raise too_large(limit_bytes)
+        raise too_large()
     return request.content
 
 
-def too_large(limit_bytes: int) -> errors.TooLarge:
-    """Return the error for a body over the limit."""
-    return errors.TooLarge(f"send at most {limit_bytes} bytes; data goes through storage")
+def too_large() -> errors.TooLarge:
+    """Return the error for a body over its limit: the same for all, since a cut body does not tell what it is."""
+    return errors.TooLarge(
+        f"send at most {BODY_LIMIT_BYTES} bytes of JSON, or {DELIVERY_LIMIT_BYTES} bytes of events or notifications;"
+        " data goes through storage"
+    )
 
 
 def body(request: Request, model: type[Model]) -> Model:

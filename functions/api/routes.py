@@ -294,7 +294,7 @@ async def _receive(request: StarletteRequest, content: IO[bytes]) -> bool:
 
 
 def _too_large() -> StarletteResponse:
-    return _response(problem(requests.too_large(DELIVERY_LIMIT_BYTES), {"connection": "close"}))
+    return _response(problem(requests.too_large(), {"connection": "close"}))
 
 
 def _response(response: Response) -> StarletteResponse:

@@ -81,6 +81,8 @@ def application(target: str) -> ASGIApp:
     """Return a function's application with the limits for clients."""
     source = _FUNCTIONS / f"{target}.py"
     framework = functions_framework.aio.create_asgi_app(target, source, "http")  # type: ignore[no-untyped-call]
+    for route in framework.routes:
+        route.methods = None  # all of them, such as TRACE: the function refuses each that its paths do not take
     return _Lifespan(Limits(_with_cors(framework)))
 
 

@@ -1,13 +1,16 @@
 """What people write about a job, and may change later: its name, tags and notes."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import count
 from typing import Annotated
 
 from msgspec import Meta
 
 from functions.domain import names
 
+_NUMBER, _NUMBER_LENGTH = re.compile(r" \(\d{1,9}\)\Z"), 12
 TAG_LENGTH, TAG_LIMIT, NOTES_LENGTH = 50, 20, 4_000
 
 Tag = Annotated[
@@ -39,6 +42,21 @@ def normalised_notes(notes: str) -> str:
 def normalised_tags(tags: Iterable[str]) -> list[str]:
     """Return tags in Unicode's composed form, each once, in their order."""
     return list(dict.fromkeys(names.normalised(tag).strip() for tag in tags))
+
+
+def base_name(name: str) -> str:
+    """Return a name without the number that ``next_name`` has added, and with room for one."""
+    return _NUMBER.sub("", name)[: names.NAME_LENGTH - _NUMBER_LENGTH].rstrip()
+
+
+def next_name(name: str, used: Iterable[str]) -> str:
+    """Return the name with the next number, such as ``cats (2)``: of a job that is made of the one with this name.
+
+    ``used``: the search keys of the names with the same base.
+    """
+    base, taken = base_name(name), set(used)
+    numbered = (f"{base} ({number})" for number in count(2))
+    return next(one for one in numbered if search_key(one) not in taken)
 
 
 def search_key(name: str) -> str:

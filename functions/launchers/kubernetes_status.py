@@ -90,6 +90,8 @@ def _of(job: Object, newest_first: Sequence[Object], *, now: datetime, missing_p
         return _failed(failed, newest_first)
     if _condition(job, *_COMPLETE) is not None:
         return Status(Phase.ENDED, message_of_exit(0, ""), reason_of_exit(0))
+    for unasked in filter(None, map(_exit_unasked, newest_first)):
+        return unasked
     detail = f": {missing_pod}"[:MESSAGE_LENGTH] if missing_pod else ""
     if is_suspended(job):
         return Status(Phase.HELD, f"waits for quota of its queue{detail}")
@@ -174,6 +176,17 @@ def _exit(pod: Object) -> Status | None:
                 return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
             return Status(Phase.ENDED, message_of_exit(code, terminated.get("message", "")), reason)
     return None
+
+
+def _exit_unasked(pod: Object) -> Status | None:
+    """Return the end of a trainer that exited as after SIGTERM although nothing has stopped it.
+
+    The Job replaces its pod, as after a deletion, for as often as that happens: it must count as an end of the launch.
+    """
+    is_asked = "deletionTimestamp" in pod["metadata"] or _condition(pod, "DisruptionTarget") is not None
+    if is_asked or pod.get("status", {}).get("phase") != "Failed":
+        return None
+    return _exit(pod)
 
 
 def _disrupted(pod: Object) -> Status | None:

@@ -190,22 +190,26 @@ def _still_overdue(job: Job, overdue: Reason) -> store.Condition:
 def _overdue(job: Job, status: Status, *, awake_at: datetime, now: datetime) -> Reason | None:
     """Return the reason of the time limit that a job exceeds, or None.
 
-    The stall limit does not count time in which the control plane was down, because progress cannot be reported then.
+    The time before the control plane was last down, and that time, count for the running limit only: a trainer runs
+    on meanwhile, but nothing can be submitted, and neither a start nor progress can be reported.
     """
     if job.state != State.RUNNING or job.started_at is None:
-        is_over = (now - job.created_at).total_seconds() > base.seconds(job, "longest_pending_seconds")
-        return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
+        return _pending_too_long(job, status, since=max(job.created_at, awake_at), now=now)
     if _has_run_too_long(job, now=now):
         return Reason.DEADLINE_RUNNING
     if job.waiting_since is not None and status.phase != Phase.RUNNING:
-        is_over = (now - job.waiting_since).total_seconds() > base.seconds(job, "longest_pending_seconds")
-        return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
+        return _pending_too_long(job, status, since=max(job.waiting_since, awake_at), now=now)
     if status.is_waiting or job.waiting_since is not None:  # a waiting job cannot make progress
         return None
     progress_at = max(job.progress_at or job.started_at, awake_at)
     if (now - progress_at).total_seconds() > base.seconds(job, "longest_stalled_seconds"):
         return Reason.STALLED
     return None
+
+
+def _pending_too_long(job: Job, status: Status, *, since: datetime, now: datetime) -> Reason | None:
+    is_over = (now - since).total_seconds() > base.seconds(job, "longest_pending_seconds")
+    return (status.reason or Reason.DEADLINE_PENDING) if is_over else None
 
 
 def _has_run_too_long(job: Job, *, now: datetime) -> bool:
@@ -241,8 +245,13 @@ def _stop_orphans(launcher: Launcher, *, now: datetime) -> None:
     """Stop trainers whose job has ended or does not exist; after ``done``, a trainer has the stop grace to exit."""
     alive = launcher.list()
     ended_since = now - timedelta(seconds=settings().stop_grace_seconds)
-    for job_id in alive - upkeep.open_or_ended_since(ended_since, alive):
-        log(logging.WARNING, "stopping a trainer without a job", orphan=job_id)
+    orphans = alive - upkeep.open_or_ended_since(ended_since, alive)
+    ended = upkeep.existing(orphans)
+    for job_id in orphans:
+        if job_id in ended:  # it takes long to exit, which is no fault
+            log(logging.DEBUG, "stopping the trainer of an ended job", job_id=job_id)
+        else:
+            log(logging.WARNING, "stopping a trainer without a job", orphan=job_id)
         launcher.stop(job_id)
 
 

@@ -64,6 +64,13 @@ def job_of(identity: str) -> Job | None:
         return session.exec(select(Job).where(Job.identity == identity)).first()
 
 
+def names_like(base: str) -> set[str]:
+    """Return the search keys of the jobs' names that begin with a base; it reads the index of all names."""
+    beginning = col(Job.name_key).startswith(descriptions.search_key(base), autoescape=True)
+    with read() as session:
+        return set(filter(None, session.exec(select(Job.name_key).where(beginning))))
+
+
 def is_processed(identities: Collection[str]) -> bool:
     """Return whether an upload with one of these identities has made a job, or makes none by its metadata."""
     with read() as session:

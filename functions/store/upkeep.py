@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Update, func, or_, text, update
+from sqlalchemy import ColumnElement, Update, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -95,12 +95,20 @@ def open_jobs() -> list[Job]:
 
 def open_or_ended_since(time: datetime, job_ids: Collection[str]) -> set[str]:
     """Return those of the given ids whose job exists and is open, or has ended after ``time``."""
-    condition = or_(col(Job.state).not_in(FINAL), col(Job.finished_at) > time)
+    return _ids(job_ids, or_(col(Job.state).not_in(FINAL), col(Job.finished_at) > time))
+
+
+def existing(job_ids: Collection[str]) -> set[str]:
+    """Return those of the given ids whose job exists."""
+    return _ids(job_ids)
+
+
+def _ids(job_ids: Collection[str], *conditions: ColumnElement[bool]) -> set[str]:
     with read() as session:
         return {
             job_id
             for chunk in _chunks(job_ids)
-            for job_id in session.exec(select(Job.id).where(col(Job.id).in_(chunk), condition))
+            for job_id in session.exec(select(Job.id).where(col(Job.id).in_(chunk), *conditions))
         }
 
 

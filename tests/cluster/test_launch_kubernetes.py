@@ -186,6 +186,29 @@ def test_a_disruption_costs_no_attempt_the_pod_is_made_anew(new: Any, node: Any,
     assert Kubernetes().inspect(job).phase == Phase.HELD
 
 
+def test_a_trainer_that_exits_as_after_sigterm_unasked_is_launched_again_up_to_the_limit(
+    new: Any, node: Any, kubernetes: Cluster
+) -> None:
+    job = new(attempt_limit=2)
+    launching.launch(job, now=tokens.now())
+
+    def launches() -> set[str]:
+        return {pod.metadata.labels["stoker.dev/launch"] for pod in kubernetes.list("Pod")}
+
+    def exit_unasked() -> None:
+        node(job.id, "Failed", **container(terminated={"exitCode": 143, "reason": "Error"}))
+        status = failed(queries.job(job.id))
+        assert (status.reason, "exited with code 143" in (status.message or "")) == (Reason.LOST, True)
+        sweeping.run(now=tokens.now())
+
+    exit_unasked()
+    eventually(lambda: launches() == {"2"})
+    exit_unasked()
+
+    after = queries.job(job.id)
+    assert (after.state, after.reason, after.launch) == (State.FAILED, Reason.LOST, 2)
+
+
 def test_nodes_that_a_disruption_ended_say_so_when_the_disrupted_pod_is_gone(
     new: Any, node: Any, kubernetes: Cluster
 ) -> None:

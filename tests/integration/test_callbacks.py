@@ -1,7 +1,7 @@
 """heartbeat, event, done and presign, through functions-framework as a trainer meets them."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,8 +11,8 @@ import pytest
 from functions.api import tokens
 from functions.domain.errors import ConfigurationError
 from functions.domain.states import FINAL, State
-from functions.store import queries, upkeep
-from tests.conftest import SECRET, callback_headers
+from functions.store import jobs, queries, upkeep
+from tests.conftest import SECRET, api_headers, callback_headers, seconds
 
 pytestmark = pytest.mark.usefixtures("sqlite")
 BODIES = {"heartbeat": {"epoch": 1}, "event": {"type": "log"}, "done": {"status": "SUCCEEDED"}}
@@ -386,6 +386,40 @@ def test_parts_that_cannot_be_are_refused(function: Any, a_job: Any, fields: dic
     response = post(function("presign"), job_id, "presign", body)
 
     assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field)
+
+
+def test_a_cancelled_job_can_be_downloaded_and_its_trainer_stores_the_last_checkpoint_only(
+    function: Any, a_job: Any, s3: Any, now: datetime
+) -> None:
+    job_id, client = a_job(State.RUNNING), function("presign")
+    s3.put_object(Bucket="stoker", Key=f"checkpoints/job-{job_id}/best.pt", Body=b"best")
+    s3.put_object(Bucket="stoker", Key=f"results/job-{job_id}/metrics.csv", Body=b"1,2")
+    jobs.move(job_id, State.CANCELLED, now=now)
+
+    def status(method: str, key: str) -> int:
+        return int(post(client, job_id, "presign", {"method": method, "key": key}).status_code)
+
+    assert (
+        status("PUT", f"checkpoints/job-{job_id}/last.pt") == status("PUT", f"logs/job-{job_id}/attempt-1.log") == 200
+    )
+    refused = [
+        ("PUT", "checkpoints/job-{}/best.pt"),
+        ("PUT", "results/job-{}/x"),
+        ("GET", "checkpoints/job-{}/last.pt"),
+    ]
+    assert {status(method, key.format(job_id)) for method, key in refused} == {409}
+    artifacts = function("jobs").get(f"/v1/jobs/{job_id}/artifacts", headers=api_headers()).json()["artifacts"]
+    assert [httpx.get(artifact["url"]).content for artifact in artifacts] == [b"best", b"1,2"]
+
+
+@pytest.mark.parametrize(("state", "age_seconds"), [(State.CANCELLED, 31), (State.SUCCEEDED, 0), (State.FAILED, 0)])
+def test_no_checkpoint_is_stored_long_after_a_cancel_or_after_another_end(
+    function: Any, a_job: Any, now: datetime, state: State, age_seconds: int
+) -> None:
+    job_id = a_job(state, now=now - seconds(age_seconds))
+    body = {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt"}
+
+    assert post(function("presign"), job_id, "presign", body).status_code == 409
 
 
 def test_presigned_links_are_of_the_jobs_own_objects_only(function: Any, a_job: Any, s3: Any) -> None:

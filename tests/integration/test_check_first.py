@@ -288,16 +288,17 @@ def test_a_check_that_is_lost_too_often_fails_the_job(checked: Any, now: datetim
 def test_the_running_clock_begins_with_the_training_and_the_check_counts_as_waiting(
     checked: Any, now: datetime
 ) -> None:
-    job = checked({"check": SILENT, **SILENT}, longest_running_seconds=60, longest_pending_seconds=3600)
+    job = checked({"check": SILENT, **SILENT}, longest_running_seconds=10, longest_pending_seconds=100)
     launching.launch(job, now=now)
     claim(job, now=now)
-    sweep(now + seconds(600))
+    sweep(now)
+    sweep(now + seconds(60))
     assert read(job.id).state == State.QUEUED
-    sweep(now + seconds(3601))
+    sweep(now + seconds(101))
 
     after = read(job.id)
     assert (after.state, after.reason) == (State.FAILED, Reason.DEADLINE_PENDING)
-    assert after.message == "no training started within 3600 s; it checks the dataset"
+    assert after.message == "no training started within 100 s; it checks the dataset"
 
 
 def test_a_job_is_cancelled_while_its_dataset_is_checked(function: Callable[[str], Any], post: Any) -> None:

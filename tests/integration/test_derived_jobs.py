@@ -75,6 +75,18 @@ def test_a_resumed_job_starts_from_a_copy_of_the_last_checkpoint(post: Any, old:
     assert queries.job(job_id).state == state
 
 
+def test_a_job_that_is_made_of_another_has_the_name_with_the_next_number(post: Any, old: Any) -> None:
+    job_id = old(name="Cats")
+    names = [post(f"/{job_id}/{verb}").json()["name"] for verb in ("resume", "clone", "resume")]
+    (second, *_), _ = queries.jobs({}, cursor=None, limit=1, search=queries.Search(name="cats (2)"))
+
+    assert names == ["Cats (2)", "Cats (3)", "Cats (4)"]
+    assert post(f"/{second.id}/clone").json()["name"] == "Cats (5)"
+    assert post(f"/{second.id}/clone", {"name": "Cats"}).json()["name"] == "Cats"
+    assert post(f"/{old()}/clone").json()["name"] is None
+    assert post(f"/{old(name='x' * 200)}/clone").json()["name"] == "x" * 188 + " (2)"
+
+
 @pytest.mark.parametrize("state", [State.PENDING, State.RUNNING, State.SUCCEEDED])
 def test_only_a_failed_or_cancelled_job_is_resumed(post: Any, old: Any, state: State) -> None:
     refused = post(f"/{old(state)}/resume")
@@ -127,7 +139,7 @@ def test_a_clone_has_the_same_settings_with_changes_in_any_state(post: Any, a_jo
         "seed": 7,
         "hyperparameters": QUIET,
     }
-    assert job["name"] == "n"
+    assert job["name"] == "n (2)"
     assert post(f"/{job_id}/clone", {"modle_name": "x"}).json()["errors"] == [
         {"field": "modle_name", "detail": "there is no such field; do you mean model_name?"}
     ]

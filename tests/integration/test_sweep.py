@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import signal
 import threading
@@ -317,6 +318,24 @@ def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_wait
     assert "waits for a free slot (LOCAL_JOB_LIMIT=1)" in (after.message or "")
 
 
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_the_time_in_which_the_control_plane_was_down_does_not_count_as_waiting(
+    a_job: Any, now: datetime, state: State
+) -> None:
+    """A trainer that has started meanwhile could not say so, and a job that waited could not be submitted."""
+    sweep(now)
+    job_id = a_job(state, now=now, longest_pending_seconds=100)
+    if state == State.RUNNING:
+        upkeep.note_wait(read(job_id), "waits for its node", now=now)
+    back_at = now + seconds(3600)
+    sweep(back_at)
+    assert read(job_id).state == state
+
+    sweep(back_at + seconds(60))
+    sweep(back_at + seconds(101))
+    assert read(job_id).reason in {Reason.DEADLINE_PENDING, Reason.LOST}
+
+
 def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job: Any, now: datetime) -> None:
     job_id = a_job(State.RUNNING, now=now, attempt_limit=1)
     sweep(now + seconds(30))
@@ -327,16 +346,18 @@ def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job:
 
 
 def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_may_leave(
-    planned: Any, now: datetime
+    planned: Any, now: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = running(planned(), now=now)
     store.finish(call(job.id), State.SUCCEEDED, now=now, metrics=None, artifacts=None)
     sweep(now + seconds(10))
     assert Local().list() == {job.id}
 
-    sweep(now + seconds(31))
+    with caplog.at_level(logging.INFO):
+        sweep(now + seconds(31))
     eventually(lambda: not Local().list())
     assert read(job.id).state == State.SUCCEEDED
+    assert [record.getMessage() for record in caplog.records if "stopping" in record.getMessage()] == []
 
 
 def test_a_trainer_of_a_job_that_never_was_is_stopped(planned: Any, now: datetime) -> None:

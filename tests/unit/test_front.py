@@ -78,6 +78,8 @@ def test_an_unknown_path_is_404(front: Any) -> None:
         ("POST", "/v1/jobs/job-1", "DELETE, GET, HEAD, PATCH"),
         ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/v1/sweep", "POST"),
+        ("TRACE", "/v1/jobs/job-1", "DELETE, GET, HEAD, PATCH"),
+        ("PROPFIND", "/healthz", "GET, HEAD"),
     ],
 )
 def test_another_method_is_405_and_allow_names_all_of_the_path(
