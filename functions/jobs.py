@@ -130,13 +130,13 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
         return columns
 
 
-class NewLink(msgspec.Struct, forbid_unknown_fields=True):
+class NewJobLink(msgspec.Struct, forbid_unknown_fields=True):
     """The request for a read-only link to a job: how long it is valid, from a minute to 30 days."""
 
     valid_seconds: Annotated[int, Meta(ge=60, le=30 * 86_400)] = 7 * 86_400
 
 
-class Link(msgspec.Struct):
+class JobLink(msgspec.Struct):
     """A read-only link: ``path`` after the console's address, and the token that it contains, for the API."""
 
     path: str
@@ -304,7 +304,7 @@ def list_job_artifacts(_: Request, job_id: str, query: ArtifactsQuery) -> Artifa
 
 
 @route("POST", "/v1/jobs/{job_id}/links", access=READ, statuses=(201,))
-def create_job_link(request: Request, job_id: str, body: NewLink) -> Link | Response:
+def create_job_link(request: Request, job_id: str, body: NewJobLink) -> JobLink | Response:
     """Return a link with which anybody reads this job, and nothing else, until it expires or the job is deleted.
 
     It is never valid for longer than the Stoker token that it is made with, nor than JOB_LINK_DAYS.
@@ -316,7 +316,7 @@ def create_job_link(request: Request, job_id: str, body: NewLink) -> Link | Resp
     now = tokens.now()
     token, expires_at = tokens.mint_link(request, job_id, min(body.valid_seconds, days * 86_400), now=now)
     path = f"/jobs/{job_id}#token={token}"
-    return reply(Link(path, token, expires_at), 201, Location=f"/v1/jobs/{job_id}")
+    return reply(JobLink(path, token, expires_at), 201, Location=f"/v1/jobs/{job_id}")
 
 
 @route("GET", "/v1/rejected-events", access=READ)

@@ -38,7 +38,7 @@ _ENUMERATIONS: Mapping[str, EnumMeta] = {"state": State, "reason": Reason}
 _REFUSALS = {
     401: "The token is missing, malformed, expired, or meant for something else.",
     403: "The token lacks a scope.",
-    404: "There is no such job or upload.",
+    404: "There is no such job, dataset or upload.",
     405: "The path does not take this method.",
     409: "The job's state or launch does not allow this.",
     413: "The body is too large.",
@@ -154,7 +154,7 @@ def _refusals(route: Route) -> list[int]:
     is_parsed = route.accepts not in {None, Any, CloudEvent}
     never = {
         403: route.access.scheme == "callback",
-        404: not (is_of_job or has_upload),
+        404: not (is_of_job or has_upload or (has_name and not has_body)),
         409: not (route.method in {"POST", "DELETE"} and is_of_job),
         413: not has_body,
         415: not is_parsed,

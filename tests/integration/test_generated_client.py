@@ -148,6 +148,11 @@ def test_each_operation_works_with_a_generated_client(  # noqa: PLR0915 -- one c
     (listed,) = call("list_datasets")[1].datasets
     assert (listed.name, listed.bytes_, listed.jobs, type(listed.modified_at)) == ("digits", 3, 3, datetime)
 
+    status, dataset = call("get_dataset", "digits")
+    assert (status, dataset.bytes_, [version.jobs for version in dataset.versions]) == (200, 3, [1, 2])
+    status, link = call("create_job_link", job_id, body=models.NewJobLink(valid_seconds=60))
+    assert (status, link.path, type(link.expires_at)) == (201, f"/jobs/{job_id}#token={link.token}", datetime)
+
     status, shown = call("get_job_metrics", job_id, points=10)
     assert (status, shown.rows, shown.columns["loss"]) == (200, 1, [0.5])
     assert call("get_job_log", job_id, offset=-10) == (200, "")
