@@ -18,6 +18,7 @@ class Work(NamedTuple):
     #: expected launches: one, and one for each death of its trainer
     launches: int = 1
     is_upload: bool = False
+    check_first: bool = False
     cancel_after_seconds: float | None = None
 
 
@@ -46,6 +47,10 @@ KINDS = {
     "reports a failure": 10,
     "exits 65": 10,
     "killed too often": 10,
+    "checked first": 40,
+    "killed while it is checked": 15,
+    "killed after its check": 15,
+    "broken, says its check": 10,
     "cancelled": 30,
     "cancelled, ignores SIGTERM": 10,
 }
@@ -102,6 +107,20 @@ def _work(number: int, kind: str, dice: random.Random) -> Work:
             State.FAILED,
             Reason.LOST,
             launches=2,
+        ),
+        "checked first": Work(number, kind, plan, launches=2, check_first=True),
+        "killed while it is checked": Work(
+            number, kind, plan | {"deaths": [["kill", min(epochs_of_death[0], 0)]]}, launches=3, check_first=True
+        ),
+        "killed after its check": Work(
+            number,
+            kind,
+            plan | {"deaths": [["kill", None], ["kill", epochs_of_death[0]]]},
+            launches=3,
+            check_first=True,
+        ),
+        "broken, says its check": Work(
+            number, kind, plan | {"is_broken": True}, State.FAILED, Reason.DATASET_INVALID, check_first=True
         ),
         "cancelled": cancelled,
         "cancelled, ignores SIGTERM": cancelled._replace(plan=waits | {"ignores_sigterm": True}),

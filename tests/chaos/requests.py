@@ -38,6 +38,7 @@ def submit(variables: Mapping[str, str], seed: int, work: Work) -> str:
         "dataset_id": dataset_id(seed, work),
         "hyperparameters": work.plan,
         "attempt_limit": work.launches,
+        "check_first": work.check_first,
     }
     headers = {"Idempotency-Key": dataset_id(seed, work)}
     return str(_post_until_answered(variables, "/v1/jobs", body, headers, {200, 201})["id"])

@@ -68,7 +68,8 @@ class Stack:
 
     def _environment(self, sink: str) -> dict[str, str]:
         trainers = self.home / "chaos-trainers.json"  # the local stack writes a trainers.json of its own
-        stub = {"command": {"train": _STUB}, "models": ["stub*"], "env": {"CHAOS_HOME": str(self.home)}}
+        stub = {"command": {"train": _STUB, "check": _STUB}, "models": ["stub*"], "env": {"CHAOS_HOME": str(self.home)}}
+        stub["declaration"] = {"tasks": ["train", "check"]}
         trainers.write_text(json.dumps({"stub": stub}))
         return parts.environment() | {
             "STOKER_URL": self.proxy,
