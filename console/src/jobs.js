@@ -182,6 +182,12 @@ const EVENT_WORDS = {
   started: "Trainer started",
   checkpoint: "Checkpoint stored",
   interrupted: "Trainer interrupted",
+  retrying: "Launched again",
+  waiting: "Waits for a new trainer",
+  silent: "No heartbeat for a while",
+  check_started: "Check of the dataset started",
+  check_passed: "Check of the dataset passed",
+  check_skipped: "Check of the dataset skipped",
   warning: "Warning",
   log: "Message",
 };

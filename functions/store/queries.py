@@ -49,7 +49,7 @@ def job_with_place(job_id: str) -> tuple[Job, Place | None]:
         row = session.get(Job, job_id)
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        if row.state not in WAITING:
+        if row.state not in WAITING or (row.checking and row.attempt):  # a check that runs does not wait
             return row, None
         older = tuple_(col(Job.created_at), col(Job.id)) <= tuple_(row.created_at, row.id)
         waiting = col(Job.state).in_(sorted(WAITING))

@@ -119,6 +119,7 @@ function Figures({ job, history }) {
   const name = primary(history.metrics.keys());
   const top = name && job.task === "train" && best(history, name);
   const share = progress(job);
+  const attempts = job.attempt - (job.check_attempts ?? 0);
   return html`<dl class="figures">
     ${
       job.task === "train" &&
@@ -150,10 +151,10 @@ function Figures({ job, history }) {
       </div>`
     }
     ${
-      job.attempt > 1 &&
+      attempts > 1 &&
       html`<div>
         <dt>Attempt</dt>
-        <dd>${job.attempt} <span class="sub">of ${job.attempt_limit}</span></dd>
+        <dd>${attempts} <span class="sub">of ${job.attempt_limit}</span></dd>
       </div>`
     }
   </dl>`;
