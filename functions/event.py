@@ -10,7 +10,7 @@ from functions.api.requests import Request
 from functions.api.routes import CALLBACK, DELIVERY, function, route
 from functions.domain.callbacks import Callback, TrainerEvent
 from functions.domain.states import State
-from functions.store import jobs
+from functions.store import callbacks
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,9 +35,9 @@ def record_event(request: Request, job_id: str, body: Event) -> EventResponse:
     call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
     trainer_event = TrainerEvent(body.type, body.message, body.data)
     if trainer_event.type == "started":
-        job = jobs.claim(call, trainer_event, now=tokens.now())  # 404, 409, 503
+        job = callbacks.claim(call, trainer_event, now=tokens.now())  # 404, 409, 503
     else:
-        job = jobs.record_event(call, trainer_event, now=tokens.now())  # 404, 409, 422, 503
+        job = callbacks.record_event(call, trainer_event, now=tokens.now())  # 404, 409, 422, 503
     return EventResponse(State(job.state), job.attempt)
 
 

@@ -19,7 +19,8 @@ from functions.domain.spec import Name
 from functions.domain.states import State
 from functions.launchers import launching
 from functions.runtime import logfiles, storage
-from functions.runtime.settings import settings, trainers
+from functions.runtime.registry import trainers
+from functions.runtime.settings import settings
 from functions.runtime.storage import Artifact
 from functions.store import history, queries, views
 from functions.store import jobs as jobs_store

@@ -13,7 +13,8 @@ from functions.api.requests import Request
 from functions.api.responses import Response
 from functions.api.routes import api, function, route
 from functions.domain.states import FINAL, Reason, State
-from functions.runtime.settings import settings, trainers
+from functions.runtime.registry import trainers
+from functions.runtime.settings import settings
 from functions.store import statistics
 
 #: what each histogram measures

@@ -15,7 +15,7 @@ from functions.domain.spec import Key
 from functions.domain.states import FINAL, State
 from functions.runtime import storage
 from functions.runtime.settings import settings
-from functions.store import jobs, queries
+from functions.store import callbacks, queries
 from functions.store.tables import Job
 
 #: how long after a job's end its trainer may still store its log
@@ -57,7 +57,7 @@ def presign_object(request: Request, job_id: str, body: PresignRequest) -> Link:
         raise unusable_field("upload_id", "send parts (the number of parts) too")
     launch = request.claims.get("launch")
     if not _completes_log_of_check(job, body, launch):
-        jobs.refuse_replaced(job, launch)  # 409
+        callbacks.refuse_replaced(job, launch)  # 409
     if job.state in FINAL and not _completes_log(job, body, now) and not _stores_last_checkpoint(job, body, now):
         raise WrongState(f"job {job.id} has ended ({job.state}): it gets no more links", state=job.state)
     expires_at = now + timedelta(seconds=storage.LINK_SECONDS)

@@ -37,7 +37,7 @@ from functions.api.requests import DELIVERY_LIMIT_BYTES, Request
 from functions.api.responses import Response, problem, reply, tagged
 from functions.domain import errors
 from functions.domain.errors import Busy, ConfigurationError, Refusal
-from functions.runtime import logs, settings
+from functions.runtime import configuration, logs, settings
 
 #: how much of a body is read: a sender receives the 413 only if its body has been read
 READ_LIMIT_BYTES = 16 * 1024 * 1024
@@ -233,7 +233,7 @@ def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response
 
 def _health(_: StarletteRequest) -> StarletteResponse:
     try:
-        settings.check()
+        configuration.check()
     except ConfigurationError as error:
         return _response(_misconfigured(error))
     return PlainTextResponse("ok\n")

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions.api.limits import REQUEST_SECONDS, Limits
 from functions.domain.errors import ConfigurationError
 from functions.runtime import logs
-from functions.runtime.settings import allowed_origins, check, settings
+from functions.runtime.configuration import check
+from functions.runtime.settings import allowed_origins, settings
 
 _FUNCTIONS = Path(__file__).parents[1]
 #: the time that requests in progress have after SIGTERM

@@ -9,7 +9,8 @@ from functions.domain import declarations, descriptions, fields, json_values, na
 from functions.domain.errors import unusable_field
 from functions.domain.fields import Problem
 from functions.domain.spec import Spec, hyperparameters_json
-from functions.runtime.settings import Trainer, check_defaults, settings, trainers
+from functions.runtime.registry import Trainer, check_defaults, trainers
+from functions.runtime.settings import settings
 
 #: Linux limits an environment variable to 128 KiB, and with a small stack all variables together.
 HYPERPARAMETERS_LIMIT_BYTES = 64 * 1024

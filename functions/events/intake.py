@@ -16,7 +16,8 @@ from functions.events.cloudevents import CloudEvent, Headers
 from functions.events.notifications import Rejected, Upload
 from functions.launchers import launching
 from functions.runtime import logs, storage
-from functions.runtime.settings import settings, trainers
+from functions.runtime.registry import trainers
+from functions.runtime.settings import settings
 from functions.runtime.storage import StoredObject
 from functions.store import jobs, queries, upkeep
 from functions.store.tables import Job

@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from functions.domain.states import Reason
-from functions.runtime.settings import Trainer, settings, trainers
+from functions.runtime.registry import Trainer, trainers
+from functions.runtime.settings import settings
 from functions.store.tables import Job
 
 #: the task of a launch that only checks the dataset

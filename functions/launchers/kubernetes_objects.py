@@ -9,7 +9,8 @@ import re
 from typing import Any
 
 from functions.launchers import base
-from functions.runtime.settings import Pod, Trainer, settings
+from functions.runtime.registry import Pod, Trainer
+from functions.runtime.settings import settings
 from functions.store.tables import Job
 
 Object = dict[str, Any]

@@ -13,7 +13,7 @@ from functions.launchers import base
 from functions.runtime import storage
 from functions.runtime.logs import log
 from functions.runtime.settings import settings, storage_environment
-from functions.store import jobs, queries, upkeep
+from functions.store import callbacks, jobs, queries, transitions, upkeep
 from functions.store.tables import Job
 
 
@@ -71,13 +71,17 @@ def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
         variables = environment(job, now=now)
         status = configured_launcher().submit(job, variables)
     except base.LaunchRejectedError as error:
-        rejected = {"message": str(error), "reason": Reason.LAUNCH_REJECTED, "still": jobs.no_activity_since(job)}
+        rejected = {
+            "message": str(error),
+            "reason": Reason.LAUNCH_REJECTED,
+            "still": transitions.no_activity_since(job),
+        }
         return _moved(job, State.FAILED, now=now, **rejected)
     except OSError as error:
         failure = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
         upkeep.note_wait(job, failure, now=now)
         raise
-    started = jobs.CHECKS if job.checking else None
+    started = callbacks.CHECKS if job.checking else None
     message = waits or status.message if status.is_waiting else status.message or started
     if not upkeep.note_submitted(job, message, now=now, image=_image(job)):
         return _stopped_if_ended(job)

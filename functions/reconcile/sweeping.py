@@ -21,7 +21,7 @@ from functions.runtime import storage
 from functions.runtime.logs import bind, log, restored_context
 from functions.runtime.settings import settings
 from functions.store import jobs as store
-from functions.store import queries, reports, upkeep
+from functions.store import queries, reports, transitions, upkeep
 from functions.store.lease import Lease
 from functions.store.tables import Job
 
@@ -166,7 +166,9 @@ def _handle_end(job: Job, status: Status, *, now: datetime) -> None:
     if relaunched is not None:
         launching.submit(relaunched, now=now)
     else:
-        store.move(job.id, State.FAILED, reason=reason, message=message, still=store.no_activity_since(job), now=now)
+        store.move(
+            job.id, State.FAILED, reason=reason, message=message, still=transitions.no_activity_since(job), now=now
+        )
 
 
 def _fail_overdue(job: Job, reason: Reason, status: Status, *, now: datetime) -> None:
@@ -178,13 +180,13 @@ def _fail_overdue(job: Job, reason: Reason, status: Status, *, now: datetime) ->
     store.move(job.id, State.FAILED, reason=reason, message=message, still=_still_overdue(job, reason), now=now)
 
 
-def _still_overdue(job: Job, overdue: Reason) -> store.Condition:
+def _still_overdue(job: Job, overdue: Reason) -> transitions.Condition:
     """Return the condition that the exceeded time limit has not been restarted since the job was read."""
     if overdue == Reason.DEADLINE_RUNNING:
-        return store.unchanged(job, "started_at", "running_since", "waiting_since")
+        return transitions.unchanged(job, "started_at", "running_since", "waiting_since")
     if overdue == Reason.STALLED:
-        return store.unchanged(job, "launch", "progress_at")
-    return store.no_activity_since(job)
+        return transitions.unchanged(job, "launch", "progress_at")
+    return transitions.no_activity_since(job)
 
 
 def _overdue(job: Job, status: Status, *, awake_at: datetime, now: datetime) -> Reason | None:

@@ -1,28 +1,18 @@
 """All environment variables of the functions, as one typed model."""
 
 import os
-import sys
-from collections.abc import Callable
 from functools import cache, lru_cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from functions.domain import fields, json_values
-from functions.domain.declarations import Declaration, accepts
-from functions.domain.errors import ConfigurationError, Unusable
+from functions.domain import fields
+from functions.domain.errors import ConfigurationError
 
-#: functions that never read TRAINERS
-_WITHOUT_TRAINERS = frozenset({"heartbeat", "event", "done", "presign", "uploads", "dead_letter"})
 #: the scopes of API tokens
 SCOPES = ("jobs:read", "jobs:write", "datasets:notify", "datasets:write", "metrics:read")
 _SHORTEST_SECRET_BYTES, _FEWEST_CHARACTERS = 32, 8
-#: of labels and annotations that select, own or admit a trainer's objects
-_OWN_PREFIXES = ("stoker.dev", "kubernetes.io", "k8s.io")
-_SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 #: the value of a Kubernetes label
 Label = Annotated[
@@ -32,100 +22,6 @@ Label = Annotated[
         description="1 to 63 letters, digits, dots, dashes or underscores, with a letter or digit at both ends",
     ),
 ]
-
-
-class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The resources of a trainer in a cluster, as Kubernetes quantities. The job itself requests GPUs."""
-
-    cpu: str = "2"
-    memory: str = "8Gi"
-    #: the part of the memory that workers may share
-    shm: str = "2Gi"
-    #: scratch space and all other local storage
-    scratch: str = "20Gi"
-    ephemeral_storage: str = "24Gi"
-    #: others by name, such as ``rdma/hca``
-    extra: dict[str, str] = {}
-
-
-class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A claim of dynamic resource allocation, made for each pod from a template in the trainers' namespace."""
-
-    name: str
-    template: str
-
-
-class Pod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What else a cluster needs in a trainer's pod; ``affinity`` and ``topology_spread`` are as Kubernetes has them."""
-
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    runtime_class: str = ""
-    scheduler: str = ""
-    affinity: dict[str, Any] = {}
-    topology_spread: tuple[dict[str, Any], ...] = ()
-    resource_claims: tuple[Claim, ...] = ()
-
-
-class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a launch that only checks a dataset has in a cluster, in place of what the trainer has for GPUs."""
-
-    #: by default small ones, with the trainer's scratch space, since the dataset is unpacked there
-    resources: Resources | None = None
-    node_selector: dict[str, str] = {}
-    tolerations: tuple[dict[str, str | int], ...] = ()
-
-
-class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a framework's trainer is started: by an image in a cluster, by a command on a laptop."""
-
-    command: dict[str, list[str]] = {}
-    image: str = ""
-    resources: Resources = Resources()
-    #: Kubernetes' node selector, and tolerations in addition to the GPU's
-    node_selector: dict[str, str] = {}
-    tolerations: tuple[dict[str, str | int], ...] = ()
-    #: the resource that a job's ``gpus`` are; empty: the setting GPU_RESOURCE
-    gpu_resource: str = ""
-    pod: Pod = Pod()
-    check: Check = Check()
-    env: dict[str, str] = {}
-    #: shell patterns of the model names that this trainer accepts
-    models: tuple[str, ...] = ("*",)
-    #: what it takes: the content of its trainer.json, or that file's path
-    declaration: Declaration | str | None = None
-
-    @property
-    def declared(self) -> Declaration:
-        """What the trainer takes, as far as it is known."""
-        own = self.declaration if isinstance(self.declaration, Declaration) else Declaration()
-        return msgspec.structs.replace(own, models=self._models(own))
-
-    def _models(self, own: Declaration) -> tuple[str, ...]:
-        """Return the declared models that the registry allows; without a declaration, the registry's patterns."""
-        if self.models == ("*",):
-            return own.models
-        allowed = tuple(model for model in own.models if accepts(self.models, model))
-        return allowed if allowed and own.models != ("*",) else self.models
-
-    @property
-    def can_check(self) -> bool:
-        """Whether it declares the task check; on a laptop also whether it has a command for that."""
-        return "check" in self.declared.tasks and (settings().launcher != "local" or bool(self.command.get("check")))
-
-    def for_check(self) -> "Trainer":
-        """Return the trainer as a check of a dataset needs it: small, and on any node."""
-        own, check = self.resources, self.check
-        small = Resources(
-            cpu="1", memory="4Gi", shm="256Mi", scratch=own.scratch, ephemeral_storage=own.ephemeral_storage
-        )
-        pod = Pod(labels=self.pod.labels, annotations=self.pod.annotations, scheduler=self.pod.scheduler)
-        nodes = {"node_selector": check.node_selector, "tolerations": check.tolerations}
-        return msgspec.structs.replace(self, resources=check.resources or small, pod=pod, **nodes)
-
-    def accepts(self, model: str) -> bool:
-        """Return whether the trainer has a model of this name."""
-        return accepts(self.models, model) and accepts(self.declared.models, model)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -239,64 +135,6 @@ def settings() -> Settings:
         raise ConfigurationError("\n".join(wrong)) from error
 
 
-@cache
-def trainers() -> dict[str, Trainer]:
-    """Return the registered trainers by framework, from the JSON file that ``TRAINERS`` names.
-
-    Relative paths in a command are resolved against that file's folder.
-
-    Raises:
-        ConfigurationError: the file is missing or cannot be used.
-    """
-    if not settings().trainers:
-        raise ConfigurationError("TRAINERS: set it to the JSON file that registers the trainers by framework")
-    path = Path(settings().trainers).absolute()
-    try:
-        registry = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
-        raise ConfigurationError(f"TRAINERS: the file {path} cannot be read: {reason}") from error
-    if not registry or not isinstance(registry, dict):
-        raise ConfigurationError(f"TRAINERS: the file {path} must hold a JSON object, one trainer for each framework")
-    return {name: _resolved(_trainer(name, value, path), path.parent) for name, value in registry.items()}
-
-
-def _trainer(framework: str, value: object, path: Path) -> Trainer:
-    try:
-        trainer = fields.convert(value, Trainer)
-    except Unusable as error:
-        raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: {error}") from error
-    for name in [*trainer.pod.labels, *trainer.pod.annotations]:
-        if name.partition("/")[0].endswith(_OWN_PREFIXES):
-            raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: pod: Stoker itself sets {name}")
-    for name, text in trainer.env.items():
-        if not name or "=" in name or "\0" in name + text:
-            raise ConfigurationError(
-                f"TRAINERS: the trainer {framework} in {path}: {name!r} is no environment variable"
-            )
-    return trainer
-
-
-def _resolved(trainer: Trainer, folder: Path) -> Trainer:
-    # Not Path.resolve: a virtual environment's interpreter is a link, and its target is another environment.
-    command = {
-        task: [os.path.normpath(folder / word) if "/" in word else word for word in words]
-        for task, words in trainer.command.items()
-    }
-    declaration = trainer.declaration
-    if isinstance(declaration, str):
-        declaration = _declaration(Path(os.path.normpath(folder / declaration)))
-    return msgspec.structs.replace(trainer, command=command, declaration=declaration)
-
-
-def _declaration(path: Path) -> Declaration:
-    try:
-        return fields.convert(json_values.decode(path.read_bytes()), Declaration)
-    except (OSError, ValueError, Unusable) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"TRAINERS: the declaration {path} cannot be used: {reason}") from error
-
-
 def storage_environment() -> dict[str, str]:
     """Return the environment variables that give a trainer access to the storage."""
     configured = settings()
@@ -340,81 +178,12 @@ def _jwt_secrets(text: str) -> dict[str, str]:
     return {kid: secret for kid, _, secret in pairs}
 
 
-def check() -> None:
-    """Check every setting, so that a process with a mistake in one never becomes ready.
-
-    A mistake in TRAINERS stops only functions that read it: running trainers can still call back. It opens no
-    connections: an unreachable service is not a mistake in the settings.
-
-    Raises:
-        ConfigurationError: the message names every variable to change, a line each.
-    """
-    mistakes: list[str] = []
-    of_trainers = () if os.environ.get("FUNCTION_TARGET") in _WITHOUT_TRAINERS else (trainers, check_defaults)
-    checks: tuple[Callable[[], object], ...] = (settings, jwt_secrets, *of_trainers, check_storage)
-    for check_part in (*checks, check_database, _check_files, _check_issuers, _check_addresses, _check_origins):
-        try:
-            check_part()
-        except ConfigurationError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise ConfigurationError("\n".join(dict.fromkeys(mistakes)))
-
-
-def check_defaults() -> None:
-    """Check that the default framework is registered. Raises ConfigurationError."""
-    framework = settings().default_framework
-    if framework and framework not in trainers():
-        raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
-
-
-def check_storage() -> None:
-    """Check the settings of the storage. Raises ConfigurationError."""
-    missing = [name for name, value in storage_access().items() if not value]
-    if missing:
-        raise ConfigurationError(f"no storage is set up: set {', '.join(missing)}")
-    if not settings().storage_bucket:
-        raise ConfigurationError("STORAGE_BUCKET: set it to the bucket's name")
-    endpoint, address = next(iter(storage_access().items()))
-    _check_address(endpoint, address)
-
-
 def allowed_origins() -> list[str]:
     """Return the origins in CORS_ORIGINS; none while the settings cannot be read."""
     try:
         return [origin.strip().rstrip("/") for origin in settings().cors_origins.split(",") if origin.strip()]
     except ConfigurationError:  # the responses say so
         return []
-
-
-def _check_origins() -> None:
-    """Check CORS_ORIGINS. Raises ConfigurationError."""
-    for origin in allowed_origins():
-        parts = urlsplit(origin)
-        if origin != "*" and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query):
-            raise ConfigurationError(
-                f"CORS_ORIGINS: use origins such as https://console.example.com, not {origin[:100]!r}"
-            )
-
-
-def check_database() -> None:
-    """Check DATABASE_URL. Raises ConfigurationError."""
-    url = settings().database_url
-    scheme, separator, rest = url.partition("://")
-    is_postgresql = bool(separator and rest) and scheme.partition("+")[0] in _POSTGRESQL
-    # The URL is not shown: it has a password.
-    if not is_postgresql and not (url.startswith(_SQLITE) and len(url) > len(_SQLITE)):
-        raise ConfigurationError(
-            "DATABASE_URL: use sqlite:///<file> or postgresql://<user>:<password>@<host>/<database>"
-        )
-
-
-def _check_files() -> None:
-    """Check that the files which settings name can be read. Raises ConfigurationError."""
-    for name in ("k_sink_token_file", "oidc_ca_file", "oidc_token_file", "sign_in_ca_file"):
-        path = getattr(settings(), name)
-        if path:
-            read_file(name.upper(), path)
 
 
 class Issuer(NamedTuple):
@@ -454,44 +223,6 @@ def issuers() -> list[Issuer]:
     return [issuer for issuer in (of_events, of_people) if issuer.address]
 
 
-def _check_issuers() -> None:
-    """Check the settings of the OIDC issuers. Raises ConfigurationError."""
-    for setting, _, audience, _, scope, *_ in issuers():
-        if not audience:
-            raise ConfigurationError(f"{setting}_AUDIENCE: set it to the audience that the issuer's tokens are for")
-        if not scope.split() or set(scope.split()) - set(SCOPES):
-            raise ConfigurationError(f"{setting}_SCOPE: use some of {' '.join(SCOPES)}, separated by spaces")
-        if find_spec("cryptography") is None:
-            raise ConfigurationError(
-                f"{setting}_ISSUER: its tokens need the package cryptography (the dependency group `oidc`)"
-            )
-    own = settings()
-    if own.sign_in_issuer and own.sign_in_issuer == own.oidc_issuer:
-        raise ConfigurationError("SIGN_IN_ISSUER: it is OIDC_ISSUER too; use one of the two settings")
-    if own.sign_in_client_id and not own.sign_in_issuer:
-        raise ConfigurationError("SIGN_IN_CLIENT_ID: set SIGN_IN_ISSUER too, the issuer that knows this client")
-    if "openid" not in own.sign_in_client_scope.split():
-        raise ConfigurationError("SIGN_IN_CLIENT_SCOPE: include openid")
-
-
-def _check_addresses() -> None:
-    """Check all settings that are URLs. Raises ConfigurationError."""
-    for name in ("backend_base_url", "storage_public_endpoint", "k_sink", "oidc_issuer", "sign_in_issuer"):
-        address = getattr(settings(), name)
-        if address:
-            _check_address(name.upper(), address)
-
-
-def _check_address(name: str, address: str) -> None:
-    try:
-        parts = urlsplit(address)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        raise ConfigurationError(f"{name}: use an address such as https://host:port, not {address[:100]!r}")
-
-
 def read_file(name: str, path: str) -> str:
     """Return the text of a file that a setting names.
 
@@ -503,16 +234,3 @@ def read_file(name: str, path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigurationError(f"{name}: the file {path} cannot be read: {reason}") from error
-
-
-def main() -> None:
-    """Check the settings in the environment: ``python -m functions.runtime.settings``."""
-    try:
-        check()
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 -- the command's output
-        sys.exit(os.EX_CONFIG)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from functions.domain.errors import Busy, ConfigurationError, NotFound
+from functions.runtime.configuration import check_storage
 from functions.runtime.logs import log
-from functions.runtime.settings import check_storage, settings, storage_access
+from functions.runtime.settings import settings, storage_access
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError

@@ -11,9 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from functions.domain.callbacks import Callback
-from functions.store.jobs import add_event, is_current, log_change, next_launch
+from functions.store.callbacks import is_current
 from functions.store.session import write
 from functions.store.tables import Job
+from functions.store.transitions import add_event, log_change, next_launch
 
 
 def succeed(call: Callback, *, metrics: dict[str, float] | None, now: datetime) -> Job | None:

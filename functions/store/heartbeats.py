@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from functions.domain.callbacks import Callback
 from functions.domain.states import State
-from functions.store import jobs
+from functions.store import callbacks
 from functions.store.session import is_sqlite, statements
 
 #: of a job's metrics as JSON: a heartbeat after that replaces them, so that new names cannot fill the row without end
@@ -83,7 +83,7 @@ def record(call: Callback, beat: Heartbeat, *, now: datetime) -> State:
     """
     if _beat(call, beat, now=now):
         return State.RUNNING
-    job = jobs.begin(call, now=now)
+    job = callbacks.begin(call, now=now)
     if job is not None and job.checking:  # a check has no progress: its heartbeat is only a sign of life
         return State(job.state)
     if job is not None:

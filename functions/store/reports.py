@@ -12,7 +12,7 @@ from functions.domain.errors import Unusable
 from functions.domain.states import Reason, State
 from functions.runtime import storage
 from functions.runtime.logs import log
-from functions.store import checks, jobs
+from functions.store import callbacks, checks
 from functions.store.tables import Job
 
 #: the same as the API's limit on request bodies
@@ -40,12 +40,12 @@ def finish(call: Callback, report: Report, *, now: datetime) -> Job:
     """Finish a job, or its check of the dataset, as its trainer's report says.
 
     Raises:
-        NotFound, WrongState, Unusable, Busy: as ``jobs.finish``.
+        NotFound, WrongState, Unusable, Busy: as ``callbacks.finish``.
     """
     if report.status == "SUCCEEDED" and (job := checks.succeed(call, metrics=report.metrics, now=now)) is not None:
         return job
     error = (report.error or Error()) if report.status == "FAILED" else None
-    return jobs.finish(
+    return callbacks.finish(
         call,
         State(report.status),
         metrics=report.metrics,

@@ -16,8 +16,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, create_engine, select
 
 from functions.domain.errors import Busy, Unusable
+from functions.runtime.configuration import check_database
 from functions.runtime.logs import log
-from functions.runtime.settings import check_database, settings
+from functions.runtime.settings import settings
 
 #: SQLSTATEs of an undefined table and column; SQLite's code of a statement that does not fit the tables
 _NO_TABLES = {"42P01", "42703", sqlite3.SQLITE_ERROR}

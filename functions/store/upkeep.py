@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from functions.domain.states import FINAL, WAITING, Reason, State
-from functions.store.jobs import add_event, log_change, next_launch, no_activity_since, unchanged
 from functions.store.session import database_now, read, write
 from functions.store.tables import IS_OPEN, IgnoredUpload, Job, RejectedEvent, SweepTurn
+from functions.store.transitions import add_event, log_change, next_launch, no_activity_since, unchanged
 
 #: parameters per statement; PostgreSQL allows 65,535, SQLite 32,766
 _CHUNK_SIZE = 5_000

@@ -225,7 +225,7 @@ def _free_ports() -> None:
 
 
 def _check(variables: Mapping[str, str]) -> None:
-    result = _module("functions.runtime.settings", variables)
+    result = _module("functions.runtime.configuration", variables)
     if result.returncode:
         raise NotStartedError(f"the settings cannot be used:\n{result.stderr.strip()}")
 

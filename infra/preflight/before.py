@@ -162,7 +162,7 @@ def _settings(overlay: Overlay, secret: Mapping[str, str] | None) -> Iterator[st
         trainers.write_text(registry.replace('"/srv/', f'"{PROJECT}/'))
         variables = {**stand_ins, **given, **overlay.data("stoker"), "TRAINERS": str(trainers)}
         done = subprocess.run(
-            [sys.executable, "-m", "functions.runtime.settings"],
+            [sys.executable, "-m", "functions.runtime.configuration"],
             env={"PATH": os.environ["PATH"], **variables},
             cwd=PROJECT,
             capture_output=True,

@@ -18,7 +18,7 @@ from functions.launchers import kubernetes_objects as objects
 from functions.launchers.base import LaunchRejectedError, Phase
 from functions.launchers.kubernetes import Kubernetes
 from functions.reconcile import sweeping
-from functions.store import jobs, queries, reports
+from functions.store import callbacks, jobs, queries, reports
 from functions.store.reports import Report
 from functions.store.tables import Job
 from tests.cluster.conftest import NAMESPACE, Cluster, condition, container, disconnect, kubectl, write_kubeconfig
@@ -514,7 +514,7 @@ def test_a_check_before_a_training_has_no_gpu_and_the_launch_after_it_has(
 
     node(job.id, "Running", **container(running={}))
     sweeping.run(now=tokens.now())
-    started = jobs.claim(call(job.id, launch=1), TrainerEvent("started", None, None), now=tokens.now())
+    started = callbacks.claim(call(job.id, launch=1), TrainerEvent("started", None, None), now=tokens.now())
     assert started.state == State.QUEUED
     reports.finish(call(job.id, attempt=1, launch=1), Report("SUCCEEDED"), now=tokens.now())
     node(job.id, "Succeeded", **container(terminated={"exitCode": 0}))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from functions.runtime import settings
+from functions.runtime import registry, settings
 from infra.node.layout import BINARIES, run
 from tests.cluster.conftest import Cluster, kubectl
 from tests.conftest import ROOT, forget
@@ -145,7 +145,7 @@ def test_the_settings_of_an_overlay_are_settings_that_the_functions_take(
     forget()
 
     assert settings.settings().launcher == "kubernetes"
-    assert all(trainer.image for trainer in settings.trainers().values())
+    assert all(trainer.image for trainer in registry.trainers().values())
 
 
 def objects_of(manifests: str, kind: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from functions.api import tokens
 from functions.domain.errors import ConfigurationError
 from functions.launchers import launching
 from functions.runtime import settings
-from functions.runtime.settings import trainers
+from functions.runtime.registry import trainers
 from functions.store import queries
 from functions.store.tables import Job
 from tests.cluster.conftest import Cluster, kubectl
@@ -58,7 +58,7 @@ def launch(
         environment.setenv("TRAINERS", str(tmp_path / "with-a-pod.json"))
         environment.setenv("LAUNCHER", "kubernetes")
         settings.settings.cache_clear()
-        settings.trainers.cache_clear()
+        trainers.cache_clear()
         job = queries.job(a_job(now=tokens.now(), **fields))
         return launching.submit(job, now=tokens.now())
 

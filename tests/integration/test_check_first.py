@@ -23,7 +23,7 @@ from functions.launchers import launching, local
 from functions.launchers.base import Phase
 from functions.launchers.local import Local
 from functions.reconcile import sweeping
-from functions.store import heartbeats, jobs, queries, reports
+from functions.store import callbacks, heartbeats, jobs, queries, reports
 from functions.store.heartbeats import Heartbeat
 from functions.store.reports import Report
 from functions.store.session import read as transaction
@@ -114,7 +114,7 @@ def launches(job: Job) -> list[str]:
 
 
 def claim(job: Job, *, now: datetime) -> Job:
-    return jobs.claim(call(job.id, launch=job.launch), TrainerEvent("started", None, None), now=now)
+    return callbacks.claim(call(job.id, launch=job.launch), TrainerEvent("started", None, None), now=now)
 
 
 def succeed(job: Job, id_: str | None = None, *, now: datetime) -> Job:
@@ -162,11 +162,11 @@ def test_while_its_dataset_is_checked_a_job_stays_queued(checked: Any, now: date
     job = checked()
     claim(job, now=now)
     state = heartbeats.record(call(job.id, attempt=1, launch=1), Heartbeat(step=5), now=now + seconds(1))
-    jobs.record_event(call(job.id, attempt=1), TrainerEvent("warning", "w", None), now=now + seconds(2))
+    callbacks.record_event(call(job.id, attempt=1), TrainerEvent("warning", "w", None), now=now + seconds(2))
 
     after = read(job.id)
     assert state == after.state == State.QUEUED
-    assert (after.message, after.liveness, after.started_at, after.step) == (jobs.CHECKS, None, None, None)
+    assert (after.message, after.liveness, after.started_at, after.step) == (callbacks.CHECKS, None, None, None)
     assert after.heartbeat_at == now + seconds(2)
     assert types(job.id) == ["PENDING", "QUEUED", "check_started", "warning"]
     with pytest.raises(WrongState):
@@ -249,7 +249,8 @@ def test_the_report_of_a_broken_dataset_that_a_check_has_stored_fails_the_job(
 
 
 def kill(job: Job) -> None:
-    """Kill the trainer of a job's current launch, and wait until the launcher knows."""
+    """Kill the trainer of a job's current launch once it has started, and wait until the launcher knows."""
+    eventually(lambda: len(launches(job)) == job.launch)
     process = eventually(lambda: local._read(local._run(job) / "process.json"))
     os.killpg(process["trainer_pid"], signal.SIGKILL)
     eventually(lambda: Local().inspect(job).phase == Phase.ENDED)

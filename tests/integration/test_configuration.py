@@ -13,7 +13,8 @@ import pytest
 
 from functions.domain.errors import ConfigurationError
 from functions.reconcile import sweeping
-from functions.runtime import settings
+from functions.runtime import configuration
+from functions.runtime.registry import trainers
 from functions.store import queries
 from tests.conftest import AWAY, BUCKET, ROOT, SECRET, api_headers, forget, served
 
@@ -59,7 +60,7 @@ def test_a_mistake_is_found_by_the_check_and_no_secret_is_shown(
     forget()
 
     with pytest.raises(ConfigurationError) as raised:
-        settings.check()
+        configuration.check()
     assert message in str(raised.value)
     assert not any(secret in str(raised.value) for secret in ("hunter2", "short", AWAY["MINIO_SECRET_KEY"], SECRET))
 
@@ -83,7 +84,7 @@ def test_a_registry_that_cannot_be_used_is_explained(tmp_path: Path, registry: s
     forget()
 
     with pytest.raises(ConfigurationError, match=message):
-        settings.trainers()
+        trainers()
 
 
 def test_all_mistakes_are_found_at_once(environment: pytest.MonkeyPatch) -> None:
@@ -92,12 +93,12 @@ def test_all_mistakes_are_found_at_once(environment: pytest.MonkeyPatch) -> None
     forget()
 
     with pytest.raises(ConfigurationError) as raised:
-        settings.check()
+        configuration.check()
     assert [line.partition(":")[0] for line in str(raised.value).splitlines()] == ["JWT_SECRETS", "TRAINERS"]
 
 
 def test_good_settings_pass() -> None:
-    settings.check()
+    configuration.check()
 
 
 @pytest.mark.parametrize("target", ["front", "heartbeat", "uploads"])
@@ -127,7 +128,7 @@ def test_a_process_with_a_mistake_is_not_ready(
 
 
 def test_the_check_is_a_command(environment: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "functions.runtime.settings"]
+    command = [sys.executable, "-m", "functions.runtime.configuration"]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
     environment.setenv("TRAINERS", "nosuch.json")
@@ -249,7 +250,7 @@ def test_a_broken_registry_stops_no_function_that_does_not_read_it(
     environment.setenv("FUNCTION_TARGET", target)
     forget()
 
-    settings.check()
+    configuration.check()
 
 
 @pytest.mark.parametrize("target", ["create_job", "sweep", "jobs", "datasets", "front"])
@@ -259,4 +260,4 @@ def test_a_broken_registry_stops_the_functions_that_read_it(environment: pytest.
     forget()
 
     with pytest.raises(ConfigurationError, match="TRAINERS"):
-        settings.check()
+        configuration.check()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions.domain.errors import ConfigurationError
-from functions.runtime import settings
+from functions.runtime import configuration
 from tests.conftest import api_headers, forget
 
 ORIGIN = "https://console.example.com"
@@ -59,4 +59,4 @@ def test_what_is_no_origin_is_a_mistake_in_the_settings(environment: pytest.Monk
     forget()
 
     with pytest.raises(ConfigurationError, match="CORS_ORIGINS"):
-        settings.check()
+        configuration.check()

@@ -15,7 +15,7 @@ from functions.domain.states import Reason, State
 from functions.reconcile import sweeping
 from functions.runtime import logs
 from functions.runtime.settings import settings
-from functions.store import jobs, outbox, queries
+from functions.store import jobs, outbox, queries, transitions
 from functions.store.session import log_after_commit, write
 from tests.conftest import api_headers, callback_headers, claim, forget, seconds
 
@@ -140,7 +140,7 @@ def test_what_is_refused_or_rolled_back_has_no_line(a_job: Any, lines: Lines, no
 def move_and_raise(job_id: str) -> None:
     with write() as session:
         log_after_commit(session, logging.INFO, "never")
-        raise jobs._refusal(session, job_id, State.CANCELLED)
+        raise transitions.refusal(session, job_id, State.CANCELLED)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -157,7 +157,7 @@ def move_without_a_server_to_commit(job_id: str, url: str, *, now: datetime) -> 
     with write() as session:
         pid = session.connection().exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         values = {"reason": Reason.LOST, "message": None}
-        assert jobs._move(session, job_id, State.FAILED, now=now, values=values) is not None
+        assert transitions.change_state(session, job_id, State.FAILED, now=now, values=values) is not None
         with psycopg.connect(url, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
 

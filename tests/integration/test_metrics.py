@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from functions.domain.states import Reason, State
 from functions.runtime import settings
-from functions.store import jobs, statistics, upkeep
+from functions.store import callbacks, jobs, statistics, upkeep
 from functions.store.session import engine
 from tests.bench import filled
 from tests.conftest import api_headers, call, claim, seconds
@@ -73,7 +73,9 @@ def test_waits_and_runs_are_histograms(a_job: Any, scraped: Any, now: datetime) 
         job_id = a_job(State.PENDING, now=start)
         jobs.move(job_id, State.QUEUED, now=start + seconds(2))
         claim(job_id, now=start + seconds(30))
-        jobs.finish(call(job_id), State.SUCCEEDED, now=start + seconds(30 + run_seconds), metrics=None, artifacts=None)
+        callbacks.finish(
+            call(job_id), State.SUCCEEDED, now=start + seconds(30 + run_seconds), metrics=None, artifacts=None
+        )
 
     def buckets(name: str) -> list[float | None]:
         return [

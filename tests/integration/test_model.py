@@ -39,9 +39,9 @@ from functions.domain.spec import Spec
 from functions.domain.states import FINAL, NEXT, Reason, State
 from functions.events import intake
 from functions.reconcile import sweeping
-from functions.runtime import settings as configuration
 from functions.runtime import storage
-from functions.store import heartbeats, queries, reports, upkeep
+from functions.runtime.registry import trainers
+from functions.store import callbacks, heartbeats, queries, reports, upkeep
 from functions.store import jobs as store
 from functions.store.heartbeats import Heartbeat
 from functions.store.lease import AWAY_AFTER, DURATION
@@ -167,7 +167,7 @@ class Model:
         if self.checking:
             if self.state == State.PENDING:
                 self.move(State.QUEUED, now)
-            self.message = store.CHECKS
+            self.message = callbacks.CHECKS
             return
         if self.state in WAITING:
             self.move(State.RUNNING, now)
@@ -238,7 +238,9 @@ class Store(RuleBasedStateMachine):
     @rule(job=jobs, id_=IDS, launch=LAUNCHES, now=MOMENTS)
     def claim(self, job: str, id_: str, launch: int | None, now: datetime) -> None:
         model = self.models[job]
-        got = outcome(lambda: store.claim(call(job, id_, launch=launch), TrainerEvent("started", None, None), now=now))
+        got = outcome(
+            lambda: callbacks.claim(call(job, id_, launch=launch), TrainerEvent("started", None, None), now=now)
+        )
         if refusal := model.refusal(id_, None, launch):
             assert got == refusal
             return
@@ -253,7 +255,7 @@ class Store(RuleBasedStateMachine):
     def event(self, job: str, id_: str, attempt: int | None, launch: int | None, now: datetime) -> None:
         model = self.models[job]
         got = outcome(
-            lambda: store.record_event(call(job, id_, attempt, launch), TrainerEvent("note", None, None), now=now)
+            lambda: callbacks.record_event(call(job, id_, attempt, launch), TrainerEvent("note", None, None), now=now)
         )
         if refusal := model.refusal(id_, attempt, launch):
             assert got == refusal
@@ -566,7 +568,7 @@ class Intake(RuleBasedStateMachine):
     @rule(is_readable=st.booleans())
     def edit_the_registry(self, is_readable: bool) -> None:  # noqa: FBT001
         self.registry.write_text(self.good if is_readable else self.good[:-3])
-        configuration.trainers.cache_clear()
+        trainers.cache_clear()
         self.is_readable = is_readable
 
     @rule()
@@ -595,7 +597,7 @@ class Intake(RuleBasedStateMachine):
 def test_no_upload_is_lost_or_rejected_for_an_unreadable_configuration(s3: Any, tmp_path: Path) -> None:
     registry = tmp_path / "trainers.json"
     registry.write_text('{"stub": {"command": {"train": ["sleep", "600"]}, "models": ["stub*"]}}')
-    configuration.trainers.cache_clear()
+    trainers.cache_clear()
     machine = type("OneIntake", (Intake,), {"s3": s3, "registry": registry})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=5, stateful_step_count=10, parent=settings.get_profile(PROFILE))
@@ -609,8 +611,8 @@ def act(job: str, dice: random.Random) -> None:
     callback = call(job, f"call-{dice.randint(0, 60)}", attempt, launch)
     beat = Heartbeat(epoch=dice.choice([None, 1, 2, 3]), step=dice.choice([None, 1, 2, 3]))
     things: dict[Callable[[], Any], int] = {
-        lambda: store.claim(callback, TrainerEvent("started", None, None), now=now): 2,
-        lambda: store.record_event(callback, TrainerEvent("note", None, None), now=now): 4,
+        lambda: callbacks.claim(callback, TrainerEvent("started", None, None), now=now): 2,
+        lambda: callbacks.record_event(callback, TrainerEvent("note", None, None), now=now): 4,
         lambda: heartbeats.record(callback, beat, now=now): 8,
         lambda: store.move(job, State.QUEUED, now=now): 2,
         lambda: upkeep.relaunch(queries.job(job), "again", now=now): 1,

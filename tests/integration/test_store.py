@@ -19,7 +19,7 @@ from functions.domain.callbacks import TrainerEvent
 from functions.domain.errors import Busy, NotFound, Refusal, Unusable, WrongState
 from functions.domain.spec import Spec
 from functions.domain.states import FINAL, NEXT, Reason, State
-from functions.store import heartbeats, jobs, queries, upkeep, views
+from functions.store import callbacks, heartbeats, jobs, queries, upkeep, views
 from functions.store import outbox as store_outbox
 from functions.store.heartbeats import Heartbeat
 from functions.store.session import engine, read, statements, write
@@ -104,7 +104,7 @@ def test_of_done_and_cancel_at_once_one_wins(a_job: Any) -> None:
     for _ in range(20):
         job_id = a_job(State.RUNNING)
         outcomes = race(
-            partial(jobs.finish, call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW),
+            partial(callbacks.finish, call(job_id), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW),
             partial(jobs.move, job_id, State.CANCELLED, now=NOW),
         )
 
@@ -119,7 +119,7 @@ def test_the_same_done_at_once_is_one_event_and_one_outcome(a_job: Any) -> None:
 
         def done(job_id: str = job_id, number: int = number) -> str:
             callback = call(job_id, f"done-{number}")
-            return jobs.finish(callback, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, now=NOW).state
+            return callbacks.finish(callback, State.SUCCEEDED, metrics={"a": 1.0}, artifacts=None, now=NOW).state
 
         assert race(done, done, done) == [State.SUCCEEDED] * 3
         assert timeline(job_id).count("SUCCEEDED") == 1
@@ -129,7 +129,7 @@ def test_done_twice_by_different_calls_is_refused_with_the_state(a_job: Any) -> 
     job_id = a_job(State.SUCCEEDED)
 
     with pytest.raises(WrongState) as refused:
-        jobs.finish(call(job_id), State.FAILED, metrics=None, artifacts=None, reason=Reason.LOST, now=NOW)
+        callbacks.finish(call(job_id), State.FAILED, metrics=None, artifacts=None, reason=Reason.LOST, now=NOW)
 
     assert refused.value.members["state"] == State.SUCCEEDED
 
@@ -190,10 +190,10 @@ def test_started_claims_a_new_attempt_each_time(a_job: Any) -> None:
 
 def test_the_same_started_again_gets_the_same_attempt(a_job: Any) -> None:
     job_id = a_job(State.QUEUED)
-    first = jobs.claim(call(job_id, "one"), TrainerEvent("started", None, None), now=NOW).attempt
+    first = callbacks.claim(call(job_id, "one"), TrainerEvent("started", None, None), now=NOW).attempt
     claim(job_id)
 
-    assert jobs.claim(call(job_id, "one"), TrainerEvent("started", None, None), now=NOW).attempt == first == 1
+    assert callbacks.claim(call(job_id, "one"), TrainerEvent("started", None, None), now=NOW).attempt == first == 1
     assert queries.job(job_id).attempt == 2
 
 
@@ -201,8 +201,8 @@ def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     claim(job_id)
     old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: heartbeats.record(call(job_id, attempt=1), Heartbeat(epoch=1), now=NOW),
-           "event": lambda: jobs.record_event(call(job_id, attempt=1), TrainerEvent("log", None, None), now=NOW),
-           "done": lambda: jobs.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)}  # fmt: skip
+           "event": lambda: callbacks.record_event(call(job_id, attempt=1), TrainerEvent("log", None, None), now=NOW),
+           "done": lambda: callbacks.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)}  # fmt: skip
 
     for late in old.values():
         with pytest.raises(WrongState, match="replaced by attempt 2"):
@@ -336,9 +336,9 @@ def test_a_statement_of_the_hot_path_leaves_transactions_to_the_next_borrower(a_
 
 def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
     mine, yours = a_job(State.RUNNING), a_job(State.RUNNING)
-    jobs.record_event(call(mine, "shared"), TrainerEvent("log", None, None), now=NOW)
+    callbacks.record_event(call(mine, "shared"), TrainerEvent("log", None, None), now=NOW)
 
-    jobs.finish(call(yours, "shared"), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)
+    callbacks.finish(call(yours, "shared"), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)
 
     assert queries.job(yours).state == State.SUCCEEDED
 
@@ -346,7 +346,7 @@ def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
 def test_a_value_that_cannot_be_stored_is_unusable_or_kept(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     try:
-        jobs.record_event(call(job_id), TrainerEvent("log", "nul \0 byte", {"\0": "\0"}), now=NOW)
+        callbacks.record_event(call(job_id), TrainerEvent("log", "nul \0 byte", {"\0": "\0"}), now=NOW)
     except Unusable as refused:
         assert "control characters" in str(refused)  # noqa: PT017 -- SQLite keeps what PostgreSQL refuses
     assert queries.job(job_id).state == State.RUNNING

@@ -22,8 +22,8 @@ from functions.launchers import launching, local
 from functions.launchers.base import LauncherUnreachableError, LaunchRejectedError, Phase, Status
 from functions.launchers.local import Local
 from functions.reconcile import retention, sweeping
+from functions.store import callbacks, queries, upkeep
 from functions.store import jobs as store
-from functions.store import queries, upkeep
 from functions.store.heartbeats import Heartbeat, record
 from functions.store.tables import Job
 from tests.conftest import (
@@ -349,7 +349,7 @@ def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_ma
     planned: Any, now: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = running(planned(), now=now)
-    store.finish(call(job.id), State.SUCCEEDED, now=now, metrics=None, artifacts=None)
+    callbacks.finish(call(job.id), State.SUCCEEDED, now=now, metrics=None, artifacts=None)
     sweep(now + seconds(10))
     assert Local().list() == {job.id}
 
@@ -416,7 +416,7 @@ def test_a_storage_that_is_away_stops_nothing_else(
 def test_an_interrupted_trainer_is_still_the_jobs_own(planned: Any, now: datetime) -> None:
     """``interrupted`` alone moves nothing: the launcher proves the end, and sweep decides what follows."""
     job = running(planned(), now=now)
-    store.record_event(call(job.id), TrainerEvent("interrupted", None, None), now=now)
+    callbacks.record_event(call(job.id), TrainerEvent("interrupted", None, None), now=now)
     sweep(now + seconds(1))
 
     assert read(job.id).state == State.RUNNING
@@ -464,7 +464,7 @@ def test_a_job_that_ends_in_the_moment_of_its_deadline_keeps_its_end(
     job = running(planned(longest_running_seconds=100), now=now)
 
     def done() -> None:
-        store.finish(call(job.id), State.SUCCEEDED, now=now + seconds(101), metrics=None, artifacts=None)
+        callbacks.finish(call(job.id), State.SUCCEEDED, now=now + seconds(101), metrics=None, artifacts=None)
 
     after_it_read(monkeypatch, done)
     sweep(now + seconds(102))

@@ -8,7 +8,7 @@ import pytest
 from functions.api import specs
 from functions.domain.declarations import Option
 from functions.domain.errors import Unusable
-from functions.runtime.settings import trainers
+from functions.runtime.registry import trainers
 from tests.conftest import ROOT, forget
 
 REGISTRY: dict[str, dict[str, Any]] = {

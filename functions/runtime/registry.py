@@ -1,0 +1,175 @@
+"""The registered trainers, from the file that the setting TRAINERS names."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from functions.domain import fields, json_values
+from functions.domain.declarations import Declaration, accepts
+from functions.domain.errors import ConfigurationError, Unusable
+from functions.runtime.settings import settings
+
+#: of labels and annotations that select, own or admit a trainer's objects
+_OWN_PREFIXES = ("stoker.dev", "kubernetes.io", "k8s.io")
+
+
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The resources of a trainer in a cluster, as Kubernetes quantities. The job itself requests GPUs."""
+
+    cpu: str = "2"
+    memory: str = "8Gi"
+    #: the part of the memory that workers may share
+    shm: str = "2Gi"
+    #: scratch space and all other local storage
+    scratch: str = "20Gi"
+    ephemeral_storage: str = "24Gi"
+    #: others by name, such as ``rdma/hca``
+    extra: dict[str, str] = {}
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A claim of dynamic resource allocation, made for each pod from a template in the trainers' namespace."""
+
+    name: str
+    template: str
+
+
+class Pod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What else a cluster needs in a trainer's pod; ``affinity`` and ``topology_spread`` are as Kubernetes has them."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    runtime_class: str = ""
+    scheduler: str = ""
+    affinity: dict[str, Any] = {}
+    topology_spread: tuple[dict[str, Any], ...] = ()
+    resource_claims: tuple[Claim, ...] = ()
+
+
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a launch that only checks a dataset has in a cluster, in place of what the trainer has for GPUs."""
+
+    #: by default small ones, with the trainer's scratch space, since the dataset is unpacked there
+    resources: Resources | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
+
+
+class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a framework's trainer is started: by an image in a cluster, by a command on a laptop."""
+
+    command: dict[str, list[str]] = {}
+    image: str = ""
+    resources: Resources = Resources()
+    #: Kubernetes' node selector, and tolerations in addition to the GPU's
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
+    #: the resource that a job's ``gpus`` are; empty: the setting GPU_RESOURCE
+    gpu_resource: str = ""
+    pod: Pod = Pod()
+    check: Check = Check()
+    env: dict[str, str] = {}
+    #: shell patterns of the model names that this trainer accepts
+    models: tuple[str, ...] = ("*",)
+    #: what it takes: the content of its trainer.json, or that file's path
+    declaration: Declaration | str | None = None
+
+    @property
+    def declared(self) -> Declaration:
+        """What the trainer takes, as far as it is known."""
+        own = self.declaration if isinstance(self.declaration, Declaration) else Declaration()
+        return msgspec.structs.replace(own, models=self._models(own))
+
+    def _models(self, own: Declaration) -> tuple[str, ...]:
+        """Return the declared models that the registry allows; without a declaration, the registry's patterns."""
+        if self.models == ("*",):
+            return own.models
+        allowed = tuple(model for model in own.models if accepts(self.models, model))
+        return allowed if allowed and own.models != ("*",) else self.models
+
+    @property
+    def can_check(self) -> bool:
+        """Whether it declares the task check; on a laptop also whether it has a command for that."""
+        return "check" in self.declared.tasks and (settings().launcher != "local" or bool(self.command.get("check")))
+
+    def for_check(self) -> "Trainer":
+        """Return the trainer as a check of a dataset needs it: small, and on any node."""
+        own, check = self.resources, self.check
+        small = Resources(
+            cpu="1", memory="4Gi", shm="256Mi", scratch=own.scratch, ephemeral_storage=own.ephemeral_storage
+        )
+        pod = Pod(labels=self.pod.labels, annotations=self.pod.annotations, scheduler=self.pod.scheduler)
+        nodes = {"node_selector": check.node_selector, "tolerations": check.tolerations}
+        return msgspec.structs.replace(self, resources=check.resources or small, pod=pod, **nodes)
+
+    def accepts(self, model: str) -> bool:
+        """Return whether the trainer has a model of this name."""
+        return accepts(self.models, model) and accepts(self.declared.models, model)
+
+
+@cache
+def trainers() -> dict[str, Trainer]:
+    """Return the registered trainers by framework, from the JSON file that ``TRAINERS`` names.
+
+    Relative paths in a command are resolved against that file's folder.
+
+    Raises:
+        ConfigurationError: the file is missing or cannot be used.
+    """
+    if not settings().trainers:
+        raise ConfigurationError("TRAINERS: set it to the JSON file that registers the trainers by framework")
+    path = Path(settings().trainers).absolute()
+    try:
+        registry = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
+        raise ConfigurationError(f"TRAINERS: the file {path} cannot be read: {reason}") from error
+    if not registry or not isinstance(registry, dict):
+        raise ConfigurationError(f"TRAINERS: the file {path} must hold a JSON object, one trainer for each framework")
+    return {name: _resolved(_trainer(name, value, path), path.parent) for name, value in registry.items()}
+
+
+def _trainer(framework: str, value: object, path: Path) -> Trainer:
+    try:
+        trainer = fields.convert(value, Trainer)
+    except Unusable as error:
+        raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: {error}") from error
+    for name in [*trainer.pod.labels, *trainer.pod.annotations]:
+        if name.partition("/")[0].endswith(_OWN_PREFIXES):
+            raise ConfigurationError(f"TRAINERS: the trainer {framework} in {path}: pod: Stoker itself sets {name}")
+    for name, text in trainer.env.items():
+        if not name or "=" in name or "\0" in name + text:
+            raise ConfigurationError(
+                f"TRAINERS: the trainer {framework} in {path}: {name!r} is no environment variable"
+            )
+    return trainer
+
+
+def _resolved(trainer: Trainer, folder: Path) -> Trainer:
+    # Not Path.resolve: a virtual environment's interpreter is a link, and its target is another environment.
+    command = {
+        task: [os.path.normpath(folder / word) if "/" in word else word for word in words]
+        for task, words in trainer.command.items()
+    }
+    declaration = trainer.declaration
+    if isinstance(declaration, str):
+        declaration = _declaration(Path(os.path.normpath(folder / declaration)))
+    return msgspec.structs.replace(trainer, command=command, declaration=declaration)
+
+
+def _declaration(path: Path) -> Declaration:
+    try:
+        return fields.convert(json_values.decode(path.read_bytes()), Declaration)
+    except (OSError, ValueError, Unusable) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"TRAINERS: the declaration {path} cannot be used: {reason}") from error
+
+
+def check_defaults() -> None:
+    """Check that the default framework is registered. Raises ConfigurationError."""
+    framework = settings().default_framework
+    if framework and framework not in trainers():
+        raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
