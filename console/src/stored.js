@@ -48,6 +48,6 @@ export function useStored(artifact, renew) {
         if (error instanceof ExpiredLink) renew();
       });
     return () => abort.abort();
-  }, [version, artifact?.url]);
+  }, [artifact]); // another object, or the same one with a new link, which may be equal to the refused one
   return text;
 }

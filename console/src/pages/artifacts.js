@@ -33,9 +33,10 @@ export function useArtifacts(job) {
   usePoll(
     async (abort) => {
       if (!job) return "ended";
+      const isRenewed = links.size === 0; // also if the new links are equal to the refused ones
       const next = (await load(job.id, abort)).map((artifact) => ({ ...artifact, url: kept(links, artifact) }));
       const hasChanged = JSON.stringify(next) !== JSON.stringify(artifacts);
-      if (hasChanged) setArtifacts(next);
+      if (hasChanged || isRenewed) setArtifacts(next);
       setError("");
       if (!isRunning) return "ended";
       return hasChanged ? "changed" : "same";
