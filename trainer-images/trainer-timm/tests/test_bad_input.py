@@ -140,7 +140,7 @@ def test_a_dataset_that_cannot_be_used_names_the_file(tmp_path: Path, name: str)
     files, message = DATASETS[name]
 
     with pytest.raises(DatasetInvalidError) as refused:
-        fetch(tmp_path, zipped(files(), tmp_path / "dataset.zip"))
+        fetch(tmp_path, zipped(files(), tmp_path / "upload.zip"))
     assert message in str(refused.value)
 
 
@@ -166,7 +166,7 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
 def test_a_hostile_archive_is_refused_before_anything_is_written(
     tmp_path: Path, info: zipfile.ZipInfo, content: bytes
 ) -> None:
-    archive = zipped(good(), tmp_path / "dataset.zip")
+    archive = zipped(good(), tmp_path / "upload.zip")
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as more:
         more.writestr(info, content, zipfile.ZIP_DEFLATED)
     (tmp_path / "scratch").mkdir()
@@ -177,7 +177,7 @@ def test_a_hostile_archive_is_refused_before_anything_is_written(
 
 
 def test_too_many_files_or_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = zipped(good(), tmp_path / "dataset.zip")
+    archive = zipped(good(), tmp_path / "upload.zip")
     for name, limit in (("DATASET_FILE_LIMIT", "5"), ("DATASET_BYTES_LIMIT", "1000")):
         monkeypatch.setenv(name, limit)
         with pytest.raises(DatasetInvalidError):
@@ -189,7 +189,7 @@ def test_names_in_any_writing_are_classes_and_a_zip_in_the_zip_is_left_out(tmp_p
     files = {f"{name}/{n}.png": draw(n, 0) for name in ("猫", "собака", "$x^2$") for n in range(3)}
     files["nested.zip"] = zipped(good(), tmp_path / "inner.zip").read_bytes()
 
-    assert set(fetch(tmp_path, zipped(files, tmp_path / "dataset.zip")).classes) == {"猫", "собака", "$x^2$"}
+    assert set(fetch(tmp_path, zipped(files, tmp_path / "upload.zip")).classes) == {"猫", "собака", "$x^2$"}
 
 
 def test_a_bad_dataset_ends_with_65_and_leaves_no_scratch(trainer: Trainer) -> None:
