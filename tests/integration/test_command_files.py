@@ -123,6 +123,7 @@ def test_a_killed_upload_is_completed_by_the_same_command(laptop: Laptop) -> Non
         ("one.jpg", b"\xff\xd8\xff", "this is one image: name the folder of all images"),
         ("empty.zip", b"", "the file is empty"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # gzip writes the time
 )
 def test_what_can_never_be_trained_on_is_refused_before_the_upload(
     laptop: Laptop, name: str, content: dict[str, bytes] | bytes, message: str

@@ -168,12 +168,12 @@ def test_a_training_reports_its_machine_between_its_epochs_and_apart_from_its_re
     script = tmp_path / "often.py"
     script.write_text(
         "import runpy, system_metrics\n"
-        "system_metrics.PERIOD_SECONDS = 0.5\n"
+        "system_metrics.PERIOD_SECONDS = 0.1\n"
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
     )
     trainer.upload(dataset())
 
-    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT), HEARTBEAT_SECONDS="0.5") == 0, trainer.output
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT), HEARTBEAT_SECONDS="0.2") == 0, trainer.output
 
     beats = [beat for beat in trainer.functions.bodies("heartbeat") if "metrics" in beat]
     assert [beat for beat in beats if "epoch" not in beat and "system/cpu_percent" in beat["metrics"]]
