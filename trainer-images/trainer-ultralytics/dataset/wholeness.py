@@ -11,7 +11,9 @@ import zlib
 from PIL import Image
 
 END_MARKER = b"\xff\xd9"
-_TAILS = (b"", b"\x55" * 64, b"\xaa" * 64)  # what follows complete data, changes no pixel
+_NOISE = [hashlib.blake2b(bytes([number])).digest().replace(b"\xff", b"\x00") for number in range(8)]
+#: what follows complete data, changes no pixel: compressed data of many kinds, also after each restart marker
+_TAILS = (b"", *_NOISE, *(bytes([0xFF, 0xD0 + number]) + noise for number, noise in enumerate(_NOISE)))
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a JPEG's compressed data
 _END, _SCAN, _HUFFMAN, _QUANTIZATION = 0xD9, 0xDA, 0xC4, 0xDB
 _FRAMES = {0xC0, 0xC1}  # baseline and extended; progressive ones may break in more ways

@@ -14,7 +14,8 @@ from dataset.wholeness import completed, is_whole
 
 def encoded(image_format: str, mode: str = "RGB", **options: Any) -> bytes:
     file = io.BytesIO()
-    image = Image.effect_noise((40, 24), 90).convert("RGB").convert(mode)
+    noise = random.Random(0).randbytes(40 * 24)  # the same images in each run
+    image = Image.frombytes("L", (40, 24), noise).convert("RGB").convert(mode)
     image.save(file, image_format, **options)
     return file.getvalue()
 
@@ -91,12 +92,13 @@ def test_a_jpeg_that_lacks_pixels_is_not(name: str) -> None:
     content = (WHOLE | NEVER)[name]
     assert completed(content) is None
     for size in (*range(0, len(content) - 8, 7), len(content) - 8):
-        assert completed(content[:size]) is None
+        repaired = completed(content[:size])
+        assert repaired is None or pixels(repaired) == pixels(content)  # the last bytes may change no pixel
 
 
-def pixels(content: bytes) -> None:
+def pixels(content: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
         try:
-            image.load()
+            return image.tobytes()
         except OSError as error:
             pytest.fail(f"it counts as whole, and cannot be decoded: {error}")
