@@ -83,12 +83,12 @@ def summary(path: Path) -> str:
     Raises:
         CallError: it does not exist, is no archive, or has no images; the message says what to do.
     """
-    found = content(path)
-    count = f"{'' if found.is_complete else 'at least '}{len(found.images):,} images"
-    labels = sum(name.suffix.lower() == ".txt" and "labels" in name.parts for name in found.describing)
-    if labels or any(name.name.lower() in {"data.yaml", "data.yml"} for name in found.describing):
+    dataset = content(path)
+    count = f"{'' if dataset.is_complete else 'at least '}{len(dataset.images):,} images"
+    labels = sum(name.suffix.lower() == ".txt" and "labels" in name.parts for name in dataset.describing)
+    if labels or any(name.name.lower() in {"data.yaml", "data.yml"} for name in dataset.describing):
         return f"{path}: {count} and {labels:,} label files, it seems for detection"
-    some = f" in {len(found.folders):,} folders: {_some(found.folders)}" if found.folders else ""
+    some = f" in {len(dataset.folders):,} folders: {_some(dataset.folders)}" if dataset.folders else ""
     return f"{path}: {count}{some}"
 
 

@@ -40,10 +40,10 @@ def images(paths: Sequence[Path]) -> Source:
     if len(paths) == 1 and first.is_file() and not local_check.is_image(first.name):
         local_check.content(first)
         return Source(first, None)
-    found = [path for each in paths for path in _images(each)]
-    base = _common_folder([path for path, _ in found])
+    files = [path for each in paths for path in _images(each)]
+    base = _common_folder([path for path, _ in files])
     members = {}
-    for path, name in found:
+    for path, name in files:
         details = path.stat()
         if not details.st_size:
             raise invalid(f"{path} is empty")
@@ -110,10 +110,10 @@ def rows(predictions: Sequence[Json]) -> Iterator[list[str]]:
     for each in predictions:
         name = show.plain(str(each.get("file", "")))
         classes = each.get("probs") or each.get("top") or []
-        found = classes[: None if len(predictions) == 1 else 1] if classes else each.get("boxes") or []
-        for one in found:
+        objects = classes[: None if len(predictions) == 1 else 1] if classes else each.get("boxes") or []
+        for one in objects:
             yield [name, _class(one), _confidence(one), _box(one)]
-        if not found and "boxes" in each:
+        if not objects and "boxes" in each:
             yield [name, "nothing", "", ""]
 
 
