@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from client import show
+from client import fields, show
 from client.api import Api, Json
 from client.artifacts import artifacts_of
 from client.errors import CallError, UnavailableError, invalid, writing
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import httpx
 
 _AT_ONCE, _TRIES = 4, 5
+#: so many names of files are listed
+_SHOWN = 12
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 60.0
 #: characters that Windows does not allow in names
@@ -41,23 +43,45 @@ def path_of(key: str, job_id: str) -> PurePosixPath:
 def chosen(artifacts: Iterable[Json], job_id: str, patterns: Sequence[str]) -> list[Target]:
     """Return the artifacts that match one of the patterns: a name, a path, or a shell pattern; all without patterns.
 
-    A file that is chosen by its name goes right into the folder, as with ``cp``. What is chosen by a path or with its
-    folder keeps its path, and so do files of the same name.
+    A path may begin at any folder: ``samples`` is ``results/samples``, unless several folders have one. A file that is
+    chosen by its name goes right into the folder, as with ``cp``. What is chosen by a path or with its folder keeps its
+    path, and so do files of the same name.
 
     Raises:
-        CallError: a pattern matches nothing.
+        CallError: a pattern matches nothing, or folders of several places.
     """
     paths = [(artifact, path_of(artifact["key"], job_id)) for artifact in artifacts]
-    for pattern in patterns:
-        if not any(_matches(path, pattern) for _, path in paths):
-            known = ", ".join(sorted({path.name for _, path in paths})[:12]) or "nothing"
-            raise invalid(f"job {job_id} has stored no {pattern}; it has {known}")
-    wanted = [(a, path) for a, path in paths if not patterns or any(_matches(path, p) for p in patterns)]
+    whole = [_whole([path for _, path in paths], pattern, job_id) for pattern in patterns]
+    wanted = [(a, path) for a, path in paths if not patterns or any(_matches(path, p) for p in whole)]
     if not wanted:
         raise CallError(f"job {job_id} has stored nothing yet")
     times = Counter(path.name.casefold() for _, path in wanted)
-    is_flat = [times[path.name.casefold()] == 1 and any(_names(path, p) for p in patterns) for _, path in wanted]
+    is_flat = [times[path.name.casefold()] == 1 and any(_names(path, p) for p in whole) for _, path in wanted]
     return [(a, PurePosixPath(path.name) if flat else path) for (a, path), flat in zip(wanted, is_flat, strict=True)]
+
+
+def _whole(paths: Sequence[PurePosixPath], pattern: str, job_id: str) -> str:
+    """Return a pattern that matches paths: as it is, or with the folder at which it begins."""
+    if any(_matches(path, pattern) for path in paths):
+        return pattern
+    parts = [path.parts for path in paths]
+    tails = {("/".join(each[:n]), PurePosixPath(*each[n:])) for each in parts for n in range(1, len(each))}
+    plain = pattern.replace("\\", "/").strip("/")
+    matching = sorted({f"{folder}/{plain}" for folder, tail in tails if _matches(tail, plain)})
+    if len(matching) > 1:
+        raise invalid(f"job {job_id} has several {pattern}: {', '.join(matching)}; name one of them")
+    if not matching:
+        raise invalid(f"job {job_id} has stored no {pattern}; {_nearest(parts, plain)}")
+    return matching[0]
+
+
+def _nearest(parts: Sequence[tuple[str, ...]], pattern: str) -> str:
+    """Return what a job has stored that is most like a pattern, or some of its files."""
+    folders = {"/".join(each[start:end]) for each in parts for end in range(1, len(each)) for start in range(end)}
+    names = sorted({each[-1] for each in parts} | folders)
+    if near := fields.nearest(pattern, names):
+        return f"did you mean {near}?"
+    return f"it has {', '.join(sorted({each[-1] for each in parts})[:_SHOWN]) or 'nothing'}"
 
 
 def _names(path: PurePosixPath, pattern: str) -> bool:

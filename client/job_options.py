@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from client.errors import Json
+from client.options import model_option, trainer_option
 
 
 class Chosen(NamedTuple):
@@ -24,12 +25,8 @@ class Chosen(NamedTuple):
 
 def _options(  # noqa: PLR0913 -- as many as options
     *,
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="The model, such as yolo11n.pt or resnet18.")
-    ] = "",
-    framework: Annotated[
-        str, typer.Option(metavar="NAME", help="The trainer; by default the one that knows the model.")
-    ] = "",
+    model: Annotated[str, model_option("The model, such as yolo11n.pt or resnet18.")] = "",
+    framework: Annotated[str, trainer_option("The trainer; by default the one that knows the model.")] = "",
     epochs: Annotated[
         int | None, typer.Option("--epochs", "-e", metavar="N", help="Number of epochs.", show_default=False)
     ] = None,

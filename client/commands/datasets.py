@@ -8,7 +8,7 @@ import typer
 from client import show
 from client.api import connect
 from client.errors import DATASET
-from client.options import AsJson
+from client.options import AsJson, model_option, trainer_option
 from client.output import Column, note, print_json, print_table, width
 
 _COLUMNS = (
@@ -77,12 +77,8 @@ def check(
         str, typer.Argument(metavar="DATASET", help="A folder, an archive, or an uploaded dataset.", show_default=False)
     ],
     *,
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="The model to train; by default any that fits.")
-    ] = "",
-    framework: Annotated[
-        str, typer.Option(metavar="NAME", help="The trainer that checks; by default what the dataset looks like.")
-    ] = "",
+    model: Annotated[str, model_option("The model to train; by default any that fits.")] = "",
+    framework: Annotated[str, trainer_option("The trainer that checks; by default what the dataset looks like.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset without training: every problem at once.

@@ -8,7 +8,7 @@ import typer
 from client import fields, references, show, times
 from client.api import Json, call, connect, request
 from client.errors import FAILED, CallError, invalid
-from client.options import AsJson, JobRef
+from client.options import AsJson, JobRef, trainer_option
 from client.output import Column, note, print_error, print_json, print_table
 from client.watching import detached_by_interrupt, watch_job
 
@@ -39,7 +39,7 @@ def jobs(
     tag: Annotated[str, typer.Option("--tag", metavar="TAG", help="Jobs with this tag.")] = "",
     owner: Annotated[str, typer.Option(metavar="NAME", help="Jobs of this owner.")] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Jobs on this dataset.")] = "",
-    framework: Annotated[str, typer.Option(metavar="NAME", help="Jobs of this trainer.")] = "",
+    framework: Annotated[str, trainer_option("Jobs of this trainer.")] = "",
     since: Annotated[str, typer.Option(metavar="TIME", help="Jobs created since: 2d, 12h, 2026-11-26.")] = "",
     until: Annotated[str, typer.Option(metavar="TIME", help="Jobs created before: 2d, 12h, 2026-11-26.")] = "",
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Oldest first.")] = False,

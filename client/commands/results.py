@@ -33,7 +33,7 @@ def download(
     stoker download 3f2a best.pt --to ./cats-model
 
     A file that is named goes right into the folder; without names, or by
-    a path (results/plots), files keep their folders.
+    a path (results/plots, or plots), files keep their folders.
     """
     from client import downloads  # noqa: PLC0415 -- only this command needs it
 

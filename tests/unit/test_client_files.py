@@ -1,5 +1,6 @@
 """Files of the command: their names on every platform, archives, downloads; and what Windows lacks."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -73,6 +74,46 @@ def test_a_file_that_is_named_leaves_its_folder_unless_two_have_its_name(pattern
     artifacts = [{"key": key.format(JOB), "size_bytes": 1, "url": ""} for key in keys]
 
     assert sorted(str(path) for _, path in downloads.chosen(artifacts, JOB, patterns)) == paths
+
+
+#: as a training stores them
+STORED = ["checkpoints/job-{}/best.pt", "results/job-{}/metrics.csv", "results/job-{}/samples/epoch-1/0.jpg",
+          "results/job-{}/samples/truth.json", "results/job-{}/plots/curves/a.png", "models/job-{}/plots/b.png"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("samples", ["results/samples/epoch-1/0.jpg", "results/samples/truth.json"]),
+        ("samples/", ["results/samples/epoch-1/0.jpg", "results/samples/truth.json"]),
+        ("samples\\epoch-1", ["results/samples/epoch-1/0.jpg"]),
+        ("samples/*.json", ["results/samples/truth.json"]),
+        ("epoch-1/0.jpg", ["results/samples/epoch-1/0.jpg"]),
+        ("curves", ["results/plots/curves/a.png"]),
+        ("results/plots", ["results/plots/curves/a.png"]),
+    ],
+)
+def test_a_path_may_begin_at_any_folder(pattern: str, paths: list[str]) -> None:
+    artifacts = [{"key": key.format(JOB), "size_bytes": 1, "url": ""} for key in STORED]
+
+    assert sorted(str(path) for _, path in downloads.chosen(artifacts, JOB, [pattern])) == paths
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("plots", "has several plots: models/plots, results/plots; name one of them"),
+        ("sample", "has stored no sample; did you mean samples?"),
+        ("results/sampels", "has stored no results/sampels; did you mean results/samples?"),
+        ("metrics.cvs", "has stored no metrics.cvs; did you mean metrics.csv?"),
+        ("last.onnx", "has stored no last.onnx; it has 0.jpg, a.png, b.png, best.pt, metrics.csv, truth.json"),
+    ],
+)
+def test_what_is_not_stored_is_refused_with_the_nearest_name(pattern: str, message: str) -> None:
+    artifacts = [{"key": key.format(JOB), "size_bytes": 1, "url": ""} for key in STORED]
+
+    with pytest.raises(CallError, match=re.escape(message)):
+        downloads.chosen(artifacts, JOB, [pattern])
 
 
 @pytest.mark.parametrize(
