@@ -21,7 +21,8 @@ export function open(url, { replace = false } = {}) {
   const wasPath = path.value;
   history[replace ? "replaceState" : "pushState"](null, "", url);
   address.value = location.pathname + location.search;
-  if (path.value !== wasPath) {
+  // Also for the next page of a list, whose link is below the last row; not while somebody types into a filter.
+  if (!replace || path.value !== wasPath) {
     scrollTo(0, 0);
     queueMicrotask(() => document.getElementById("main")?.focus({ preventScroll: true }));
   }

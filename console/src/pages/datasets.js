@@ -14,17 +14,18 @@ const PAGE = 100;
 export function Datasets() {
   const [turn, setTurn] = useState(0);
   const after = query.value.get("after") ?? "";
-  const { data: page, error } = useLive(
-    `/v1/datasets?${new URLSearchParams({ limit: String(PAGE), ...(after ? { after } : {}) })}`,
-    [turn],
-  );
+  const {
+    data: page,
+    error,
+    isOld,
+  } = useLive(`/v1/datasets?${new URLSearchParams({ limit: String(PAGE), ...(after ? { after } : {}) })}`, [turn]);
   useEffect(() => {
     document.title = "Datasets · Stoker";
   }, []);
 
   return html`<div class="heading"><h1>Datasets</h1></div>
     ${allows("datasets:write") && html`<${DropZone} uploaded=${() => setTurn(turn + 1)} />`}
-    <${Live} data=${page} error=${error} isEmpty=${page?.datasets.length === 0}
+    <${Live} data=${page} error=${error} isOld=${isOld} isEmpty=${page?.datasets.length === 0}
       empty=${html`<p class="empty">There are no datasets in the bucket yet.</p>`}>
       <${Table} datasets=${page?.datasets ?? []} />
     <//>

@@ -39,7 +39,7 @@ const FILTERS = ["state", "name", "dataset_id", "tag", "owner", "framework"];
 export function Jobs() {
   const [turn, setTurn] = useState(0);
   const [selected, setSelected] = useState(/** @type {Map<string, Job>} */ (new Map()));
-  const { data: page, error } = useLive(`/v1/jobs?${listQuery(query.value)}`, [turn]);
+  const { data: page, error, isOld } = useLive(`/v1/jobs?${listQuery(query.value)}`, [turn]);
   useEffect(() => {
     document.title = "Jobs · Stoker";
   }, []);
@@ -63,7 +63,7 @@ export function Jobs() {
     </div>
     <${Rejected} />
     <${Filters} />
-    <${Live} data=${page} error=${error} isEmpty=${page?.jobs.length === 0} empty=${html`<${Nothing} />`}>
+    <${Live} data=${page} error=${error} isOld=${isOld} isEmpty=${page?.jobs.length === 0} empty=${html`<${Nothing} />`}>
       <${Table} jobs=${page?.jobs ?? []} selected=${selected} select=${select} />
     <//>
     ${page && html`<${Pages} next=${page.next_after} />`}
