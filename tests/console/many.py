@@ -1,5 +1,6 @@
-"""A store with many jobs, for the console to list: written by the tables' own columns, not by so many requests."""
+"""A store with many jobs, or a long one, for the console to list: written by the tables' own columns, not by so many requests."""
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,13 +9,17 @@ from sqlalchemy import create_engine, insert
 
 from functions.domain import descriptions
 from functions.domain.states import FINAL, Reason, State
-from functions.store.tables import Job, JobTag
+from functions.store.tables import Job, JobEvent, JobTag
 
 #: of ten jobs in a row; open jobs would keep the stack's sweep busy
 STATES = [State.SUCCEEDED] * 7 + [State.FAILED] * 2 + [State.CANCELLED]
 DATASETS = 40
 TAGS = ("night", "baseline", "large")
 APART = timedelta(minutes=7)
+#: of a long job
+EPOCH = timedelta(seconds=40)
+LOSSES = ("box", "cls", "dfl")
+SCORES = ("mAP50", "mAP50-95", "precision", "recall")
 
 
 def fill(url: str, count: int, *, now: datetime | None = None) -> None:
@@ -72,3 +77,39 @@ def _rows(count: int, newest: datetime) -> Iterator[dict[str, Any]]:
             "heartbeat_at": at + timedelta(minutes=54),
             "progress_at": at + timedelta(minutes=54),
         }
+
+
+def add_long_job(url: str, epochs: int, *, now: datetime | None = None) -> str:
+    """Add a job of so many epochs with 12 metrics each to a store, and return its id."""
+    ended = now or datetime.now(UTC)
+    began = ended - epochs * EPOCH
+    job = next(_rows(1, began)) | {"id": f"{int(began.timestamp()):08x}" + "f" * 12, "name": f"{epochs} epochs"}
+    job |= {"epoch": epochs, "epochs": epochs, "finished_at": ended, "metrics": _metrics(epochs, epochs)}
+    events = [
+        {
+            "job_id": job["id"],
+            "kind": "heartbeat",
+            "type": "heartbeat",
+            "attempt": 1,
+            "epoch": epoch,
+            "step": epoch * 100,
+            "metrics": _metrics(epoch, epochs),
+            "at": began + epoch * EPOCH,
+            "ce_source": f"/v1/jobs/{job['id']}",
+            "ce_id": str(epoch),
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(insert(Job), [job])
+        connection.execute(insert(JobEvent), events)
+    engine.dispose()
+    return str(job["id"])
+
+
+def _metrics(epoch: int, epochs: int) -> dict[str, float]:
+    course = 1 - math.exp(-4 * epoch / epochs)
+    noise = math.sin(epoch * 12.9898) * 0.03
+    losses = {f"{split}/{name}_loss": 2.5 - 2 * course + noise for split in ("train", "val") for name in LOSSES}
+    return losses | {f"metrics/{name}(B)": 0.9 * course + noise for name in SCORES} | {"lr/pg0": 0.01, "lr/pg1": 0.01}

@@ -8,6 +8,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.console import many
 from tests.console.conftest import Open
+from tests.console.screenshots import settled
 from tests.console.site import Site, site_running
 
 expect.set_options(timeout=60_000)
@@ -96,3 +97,21 @@ def test_a_page_that_is_long_in_coming_is_announced(opened: Open) -> None:
     held[0].continue_()
     expect(names(page).first).to_have_text(many.name_of(PAGE))
     expect(table).to_have_attribute("aria-busy", "false")
+
+
+def test_each_curve_of_a_long_job_is_drawn_once(opened: Open, site: Site) -> None:
+    job_id = many.add_long_job(site.variables["DATABASE_URL"], 1_000)
+    page = opened()
+    page.add_init_script("""
+        window.curves = 0;
+        const stroke = CanvasRenderingContext2D.prototype.stroke;
+        CanvasRenderingContext2D.prototype.stroke = function (...parts) {
+          window.curves += parts[0] instanceof Path2D;
+          return stroke.apply(this, parts);
+        };
+    """)
+    page.goto(f"{site.address}/jobs/{job_id}")
+    expect(page.get_by_role("figure")).to_have_count(8)
+    settled(page)
+
+    assert page.evaluate("window.curves") == 12

@@ -59,7 +59,10 @@ export function Chart({ title, x, curves, axis, zoom, unit = PLAIN, isShort, isS
     );
     plot.current = drawn;
     applyZoom(drawn, zoom.value);
-    const resized = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height }));
+    const resized = new ResizeObserver(() => {
+      // Its first call reports the size that the plot has already; to set it would draw everything once more.
+      if (element.clientWidth !== drawn.width) drawn.setSize({ width: element.clientWidth, height });
+    });
     resized.observe(element);
     return () => {
       resized.disconnect();
