@@ -22,9 +22,10 @@ def task_of(framework: str, model: str) -> str | None:
     """Return the task that a model is for, by its name; None if the name does not tell."""
     if framework == "timm":
         return "classify"
-    if framework != "ultralytics" or not _OFFICIAL.fullmatch(model):
+    plain = model.lower()  # the server takes its names in any case
+    if framework != "ultralytics" or not _OFFICIAL.fullmatch(plain):
         return None
-    part = _PART.search(model)
+    part = _PART.search(plain)
     return TASKS[part[1]] if part else "detect"
 
 
@@ -44,7 +45,7 @@ def check(path: Path, framework: str | None, model: str) -> None:
         return
     dataset = content(path)
     if task == "classify" and _has_objects(dataset):
-        fix = _PART.sub("", model, count=1) if framework == "ultralytics" else "yolo11n.pt"
+        fix = _PART.sub("", model.lower(), count=1) if framework == "ultralytics" else "yolo11n.pt"
         raise invalid(f"{path} has labels of objects, and {model} learns classes from folders: use --model {fix}")
     if task != "classify" and dataset.is_complete and not dataset.describing:
         raise invalid(_no_labels(path, dataset, model))
@@ -63,7 +64,7 @@ def _has_objects(dataset: Content) -> bool:
 def _no_labels(path: Path, dataset: Content, model: str) -> str:
     if len(dataset.folders) < _FEWEST:
         return f"{path} has no labels, and {model} learns objects from label files: add them (README, Datasets)"
-    stem, dot, suffix = _PART.sub("", model, count=1).rpartition(".")
+    stem, dot, suffix = _PART.sub("", model.lower(), count=1).rpartition(".")
     fix = f"--model {stem}-cls{dot}{suffix}" if stem.startswith("yolo") else "--model yolo11n-cls.pt"
     return (
         f"{path} has folders of classes and no labels, and {model} learns objects from label files: "

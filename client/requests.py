@@ -76,10 +76,11 @@ def trainer(api: Api, job: Json) -> str | None:
 
 def _no_trainer(known: Iterable[Json], model: str) -> str:
     """Return the message for a model that no trainer knows, or several do."""
-    knowing = [each["framework"] for each in known if any(fnmatchcase(model, pattern) for pattern in each["models"])]
+    knowing = [each["framework"] for each in known if _knows(each, model)]
     if knowing:
         return f"several trainers know the model {model}: choose --framework: {', '.join(knowing)}"
-    close = sorted(difflib.get_close_matches(model, [name for each in known for name in each["models"]], n=3))
+    by_key = {name.casefold(): name for each in known for name in each["models"]}
+    close = sorted(by_key[key] for key in difflib.get_close_matches(model.casefold(), by_key, n=3))
     return f"no trainer knows the model {model}; " + (
         f"did you mean {', '.join(close)}?" if close else "stoker models lists some; or choose --framework"
     )
@@ -94,9 +95,15 @@ def frameworks(api: Api) -> list[Json]:
 
 def framework_of(known: Iterable[Json], model: str) -> str | None:
     """Return the only framework that knows a model; None if it is not unique."""
-    matching = [each for each in known if any(fnmatchcase(model, pattern) for pattern in each["models"])]
+    matching = [each for each in known if _knows(each, model)]
     narrow = [each for each in matching if "*" not in each["models"]] or matching
     return str(narrow[0]["framework"]) if model and len(narrow) == 1 else None
+
+
+def _knows(trainer: Json, model: str) -> bool:
+    """Return whether a trainer knows a model, as the server decides it: by a name in any case, or by a pattern."""
+    folded = model.casefold()
+    return any(folded == name.casefold() or fnmatchcase(model, name) for name in trainer["models"])
 
 
 def submit(api: Api, job: Json) -> Json:

@@ -9,6 +9,7 @@ from functions.domain import declarations, descriptions, fields, json_values, na
 from functions.domain.errors import unusable_field
 from functions.domain.fields import Problem
 from functions.domain.spec import Spec, hyperparameters_json
+from functions.runtime import storage
 from functions.runtime.registry import Trainer, check_defaults, trainers
 from functions.runtime.settings import settings
 
@@ -21,7 +22,7 @@ def from_request(request: Mapping[str, Any]) -> Spec:
 
     Raises:
         Unusable: a field cannot be used; ``members["errors"]`` has its name and allowed values.
-        ConfigurationError: TRAINERS or a default cannot be used.
+        Busy, ConfigurationError: the storage is unavailable, or TRAINERS or a default cannot be used.
     """
     return _checked(_completed(request), strict=True)
 
@@ -30,7 +31,7 @@ def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
     """Return the specification in an uploaded dataset's ``x-amz-meta-stoker-…`` metadata.
 
     Raises:
-        Unusable, ConfigurationError: as ``from_request``; fields are named as in the job.
+        Unusable, Busy, ConfigurationError: as ``from_request``; fields are named as in the job.
     """
     requested: dict[str, Any] = {
         name.removeprefix("stoker-").replace("-", "_"): _text(value)
@@ -102,11 +103,19 @@ def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
     trainer = trainers().get(spec.framework)
     if trainer is None:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")
+    spec.model_name = _spelled(spec.model_name, trainer)
     if spec.task == "check":  # needs no GPU, and no model
         spec.gpus, spec.gpu_type, spec.nodes, spec.device, spec.check_first = 0, None, 1, None, None
     if problems := list(_problems(spec, trainer)):
         raise fields.unusable(problems)
     return spec
+
+
+def _spelled(model: str, trainer: Trainer) -> str:
+    """Return a model's name as the trainer declares it, unless the bucket has weights of the name as it is written."""
+    declared = trainer.spelled(model)
+    is_other = declared != model and declarations.accepts(trainer.declared.models, model)
+    return model if is_other and storage.head(f"models/{model}") is not None else declared
 
 
 def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:

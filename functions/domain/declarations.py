@@ -103,12 +103,27 @@ def accepts(models: Iterable[str], name: str) -> bool:
     return any(normalised == model or fnmatchcase(normalised, names.normalised(model)) for model in models)
 
 
+def spelled(models: Iterable[str], name: str) -> str:
+    """Return a model's name as it is declared, if only its case differs from a declared one; else the name itself."""
+    known = list(models)
+    if name in known:
+        return name
+    folded = name.casefold()
+    same = [model for model in known if model.casefold() == folded and not _is_pattern(model)]
+    return same[0] if len(same) == 1 else name
+
+
+def _is_pattern(model: str) -> bool:
+    return not set("*?[").isdisjoint(model)
+
+
 def model_refusal(framework: str, models: Iterable[str], name: str) -> str:
     """Return what is wrong with a model's name that a framework does not accept, with the name that is most like it."""
     known = list(models)
-    nearest = get_close_matches(name, known, n=1)
+    by_key = {model.casefold(): model for model in known}
+    nearest = get_close_matches(name.casefold(), by_key, n=1)
     if nearest:
-        return f"{framework} has no model {names.printable(name)}; do you mean {nearest[0]}?"
+        return f"{framework} has no model {names.printable(name)}; do you mean {by_key[nearest[0]]}?"
     shown = ", ".join(known) if len(known) <= _SHOWN else "GET /v1/frameworks lists its models"
     return f"use a model of {framework}: {shown}"
 

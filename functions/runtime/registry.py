@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from functions.domain import fields, json_values
-from functions.domain.declarations import Declaration, accepts
+from functions.domain.declarations import Declaration, accepts, spelled
 from functions.domain.errors import ConfigurationError, Unusable
 from functions.runtime.settings import settings
 
@@ -106,8 +106,13 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, resources=check.resources or small, pod=pod, **nodes)
 
     def accepts(self, model: str) -> bool:
-        """Return whether the trainer has a model of this name."""
-        return accepts(self.models, model) and accepts(self.declared.models, model)
+        """Return whether the trainer has a model of this name, or of the declared name that differs only in case."""
+        spelled = self.spelled(model)
+        return accepts(self.models, spelled) and accepts(self.declared.models, spelled)
+
+    def spelled(self, model: str) -> str:
+        """Return a model's name as the trainer declares it, if only its case differs; else the name itself."""
+        return spelled(self.declared.models, model)
 
 
 @cache

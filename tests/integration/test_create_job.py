@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -9,7 +10,7 @@ import pytest
 
 from functions.api import tokens
 from functions.store import queries
-from tests.conftest import BUCKET, SECRET, api_headers, callback_headers, seconds
+from tests.conftest import BUCKET, SECRET, api_headers, callback_headers, forget, seconds
 from tests.unit.test_notifications import OTHERS, UPLOADS
 from tests.unit.vendors import CONTENT, ETAG, FIXTURES, KEY, PLAIN
 
@@ -42,6 +43,22 @@ def test_a_request_becomes_a_job_that_is_launched(client: Any) -> None:
         "epochs": 3,
         "attempt": 0,
     }
+
+
+@pytest.mark.parametrize("has_own", [False, True])
+def test_a_model_in_another_case_is_the_declared_one_unless_weights_have_this_name(
+    client: Any, s3: Any, tmp_path: Path, *, has_own: bool
+) -> None:
+    registry = json.loads((tmp_path / "trainers.json").read_text())
+    registry["stub"] |= {"models": ["*"], "declaration": {"models": ["*.pt", "yolo11n.pt"]}}
+    (tmp_path / "trainers.json").write_text(json.dumps(registry))
+    forget()
+    if has_own:
+        s3.put_object(Bucket=BUCKET, Key="models/YOLO11n.pt", Body=b"weights")
+
+    response = client.post("/v1/jobs", json=GOOD | {"model_name": "YOLO11n.pt"}, headers=api_headers())
+
+    assert response.json()["model_name"] == ("YOLO11n.pt" if has_own else "yolo11n.pt")
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_the_only_trainer_that_names_a_model_is_its_trainer() -> None:
 
     assert requests.framework_of(known, "yolo11n.pt") == "ultralytics"
     assert requests.framework_of(known, "resnet18") == "timm"
+    assert requests.framework_of([{"framework": "timm", "models": ["resnet18"]}], "ResNet18") == "timm"
     assert requests.framework_of([*known, {"framework": "mine", "models": ["yolo11*"]}], "yolo11n.pt") is None
 
 
@@ -150,6 +151,7 @@ def test_a_model_that_no_trainer_knows_is_answered_with_the_nearest() -> None:
     ]
 
     assert requests._no_trainer(known, "resnt18") == "no trainer knows the model resnt18; did you mean resnet18?"
+    assert requests._no_trainer(known, "RESNT18") == "no trainer knows the model RESNT18; did you mean resnet18?"
     assert "stoker models lists some" in requests._no_trainer(known, "x")
     assert "choose --framework: mine, mine" in requests._no_trainer([*known, known[1]], "my1")
 

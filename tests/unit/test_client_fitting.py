@@ -39,6 +39,7 @@ def test_labels_of_objects_do_not_fit_a_model_of_classes(
     ("model", "fix"),
     [
         ("yolo11n.pt", "yolo11n-cls.pt"),
+        ("YOLO11n.pt", "yolo11n-cls.pt"),
         ("yolov8s-seg.yaml", "yolov8s-cls.yaml"),
         ("yolo11x-pose.pt", "yolo11x-cls.pt"),
         ("rtdetr-l.pt", "yolo11n-cls.pt"),

@@ -45,6 +45,8 @@ def refused(**requested: Any) -> dict[str, str]:
         ("my own.pt", "yolo"),
         ("tiny", "small"),
         ("mine-2", "mine"),
+        ("RESNET18", "timm"),
+        ("YOLO11n.YAML", "yolo"),
     ],
 )
 def test_the_framework_is_the_only_one_that_has_the_model(model: str, framework: str) -> None:
@@ -71,6 +73,8 @@ def test_the_default_framework_counts_where_the_models_name_does_not_decide(envi
         ("timm", "resnet-18", "timm has no model resnet-18; do you mean resnet18?"),
         ("timm", "resnet18.a1_in2k", "timm has no model resnet18.a1_in2k; do you mean resnet18.a1_in1k?"),
         ("yolo", "yolo11n", "yolo has no model yolo11n; do you mean yolo11n.pt?"),
+        ("timm", "RESNET-18", "timm has no model RESNET-18; do you mean resnet18?"),
+        ("yolo", "YOLO11N", "yolo has no model YOLO11N; do you mean yolo11n.pt?"),
         ("yolo", "zzz", "use a model of yolo: GET /v1/frameworks lists its models"),
         ("small", "zzz", "use a model of small: tiny"),
     ],
@@ -79,6 +83,21 @@ def test_a_model_that_its_framework_has_not_is_refused_with_the_nearest(
     framework: str, model: str, detail: str
 ) -> None:
     assert refused(framework=framework, model_name=model) == {"model_name": detail}
+
+
+@pytest.mark.parametrize(
+    ("model", "declared"),
+    [
+        ("ResNet18", "resnet18"),
+        ("RESNET18.A1_in1k", "resnet18.a1_in1k"),
+        ("YOLO11n.yaml", "yolo11n.yaml"),
+        ("yolo11n.PT", "yolo11n.pt"),
+        ("Some", "some"),
+        ("my Own.pt", "my Own.pt"),
+    ],
+)
+def test_a_model_in_another_case_is_the_declared_one(model: str, declared: str) -> None:
+    assert specs.from_request({"dataset_id": "cats", "model_name": model}).model_name == declared
 
 
 @pytest.mark.parametrize(

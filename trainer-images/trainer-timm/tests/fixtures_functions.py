@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,18 +48,29 @@ class Functions:
 
 
 def serve(functions: Functions) -> ThreadingHTTPServer:
-    """Start on a free port."""
+    """Start on a free port, below a path of its own.
+
+    A trainer that outlives a test run, because the run was killed, calls its port for up to an hour; by then the port
+    may be another test's, and the call must not become that test's.
+    """
+    own = f"/{uuid.uuid4().hex}"
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])), parse_constant=_refuse)
-            name = self.path.rsplit("/", 1)[-1]
+            prefix, name = self.path.split("/v1/jobs/")[0], self.path.rsplit("/", 1)[-1]
+            if prefix != own:
+                self._answer(404, {"detail": "these are the functions of another test"})
+                return
             status, response = functions.respond(name, body) or functions.usual(name, body)
             headers = {header.lower(): value for header, value in self.headers.items()}
             functions.calls.append(Call(name, body, headers, status, time.monotonic()))
             if status == 0:
                 self.close_connection = True
                 return
+            self._answer(status, response)
+
+        def _answer(self, status: int, response: dict[str, Any]) -> None:
             content = json.dumps(response).encode()
             self.send_response(status)
             usual = "application/json" if status == 200 else "application/problem+json"
@@ -75,7 +87,7 @@ def serve(functions: Functions) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    functions.url = f"http://127.0.0.1:{server.server_port}"
+    functions.url = f"http://127.0.0.1:{server.server_port}{own}"
     return server
 
 

@@ -5,6 +5,7 @@ import threading
 from itertools import cycle
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fixtures_functions import Response
@@ -36,6 +37,17 @@ def test_a_response_of_a_gateway_ends_no_training_and_loses_nothing(
     assert [body["type"] for body in trainer.functions.bodies("event")].count("started") == 1
     assert trainer.functions.bodies("event", type="checkpoint")
     assert trainer.functions.bodies("done", status="SUCCEEDED")
+
+
+def test_a_trainer_that_outlives_its_test_calls_no_other_test(trainer: Trainer) -> None:
+    """Its port may be this test's by then."""
+    port = urlsplit(trainer.functions.url).port
+    stray = {"BACKEND_BASE_URL": f"http://127.0.0.1:{port}"}
+
+    assert trainer.run(PATHS | stray, script="tests/tiny.py") == 0, trainer.output  # refused, so that it stops
+
+    assert not trainer.functions.calls
+    assert "another test" in trainer.output
 
 
 def script_of(folder: Path, *lines: str) -> str:
