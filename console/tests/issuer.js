@@ -1,11 +1,12 @@
-// A real OpenID Connect provider for the tests of signing in: `node console/tests/issuer.js SECONDS`, the life of its
-// tokens. It prints its address; any name is signed in without a password. The client `console` gets refresh tokens,
-// `forgetful` none.
+// A real OpenID Connect provider for the tests of signing in: `node console/tests/issuer.js SECONDS`. It prints its
+// address; any name is signed in without a password. The client `console` gets tokens for an hour and refresh tokens,
+// `forgetful` tokens for SECONDS and no refresh tokens.
 
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
 
-const seconds = Number(process.argv[2]);
+const HOUR = 3600;
+const shortSeconds = Number(process.argv[2]);
 const server = createServer();
 await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
 const address = `http://127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (server.address()).port}`;
@@ -25,24 +26,27 @@ function client(id, grants) {
   };
 }
 
+/** @param {{ clientId: string } | undefined} client */
+const tokenSeconds = (client) => (client?.clientId === "forgetful" ? shortSeconds : HOUR);
+
 const provider = new Provider(address, {
   clients: [client("console", ["refresh_token"]), client("forgetful", [])],
   clientBasedCORS: () => true,
   pkce: { required: () => true },
   issueRefreshToken: (_, { clientId }) => clientId === "console",
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-  ttl: { AccessToken: seconds, IdToken: seconds, Grant: 3600, Session: 3600, Interaction: 600, RefreshToken: 3600 },
+  ttl: { IdToken: HOUR, Grant: HOUR, Session: HOUR, Interaction: HOUR, RefreshToken: HOUR },
   features: {
     revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => "urn:stoker",
       useGrantedResource: () => true,
-      getResourceServerInfo: () => ({
+      getResourceServerInfo: (_context, _resource, client) => ({
         scope: "",
         audience: "stoker",
         accessTokenFormat: "jwt",
-        accessTokenTTL: seconds,
+        accessTokenTTL: tokenSeconds(client),
         jwt: { sign: { alg: "RS256" } },
       }),
     },

@@ -1,4 +1,4 @@
-"""Put the last run's table and chart into docs/PERFORMANCE.md: ``python -m tests.bench.publish``."""
+"""Put the last run's table and chart into docs/PERFORMANCE.md: ``python tests/bench/publish.py``."""
 
 import json
 import statistics
