@@ -93,6 +93,29 @@ def from_settings(settings: Iterable[str], options: Mapping[str, str] | None = N
     return fields
 
 
+def unset(names: Iterable[str], hyperparameters: Iterable[str], options: Mapping[str, str] | None = None) -> Json:
+    """Return the fields of a request, with null, that give settings of an earlier job their defaults.
+
+    ``hyperparameters``: the names of the job's own; ``options``: as in ``from_settings``.
+
+    Raises:
+        CallError: a name is no field, and no hyperparameter of the job.
+    """
+    own = list(hyperparameters)
+    removed: Json = {}
+    for name in names:
+        field = (options or {}).get(name) or _field_of(name)
+        if field == "hyperparameters":
+            removed.setdefault(field, {}).update(dict.fromkeys(own))
+        elif name in own:
+            removed.setdefault("hyperparameters", {})[name] = None
+        elif field:
+            removed[field] = None
+        elif name not in (options or {}):  # an option that the job does not set has its default
+            raise invalid(unknown(name, [*kinds(), *own], "setting of this job"))
+    return removed
+
+
 def _field_of(name: str) -> str | None:
     """Return the field that a name means, in any case and with dashes or underscores."""
     plain = name.lower().replace("-", "_")

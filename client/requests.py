@@ -3,7 +3,7 @@
 import difflib
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -33,6 +33,21 @@ def body(chosen: Chosen, api: Api | None, base: Json | None = None) -> Json:
     hyperparameters = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
     fields.check_bounds(merged)
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
+
+
+def changes(chosen: Chosen, api: Api, base: Json, unset: Sequence[str]) -> Json:
+    """Return the changes of a job that a new one is made of: as ``body``, and null for what takes its default.
+
+    Raises:
+        CallError: as ``body``; or ``unset`` names no setting.
+    """
+    changed = body(chosen, api, base)
+    if not unset:
+        return changed
+    own = base["spec"].get("hyperparameters") or {}
+    removed = fields.unset(unset, own, options_of(api, base | changed))
+    hyperparameters = removed.get("hyperparameters", {}) | changed.get("hyperparameters", {})
+    return removed | changed | ({"hyperparameters": hyperparameters} if hyperparameters else {})
 
 
 def options_of(api: Api, job: Json) -> dict[str, str] | None:

@@ -14,6 +14,12 @@ from client.output import note, print_json
 from client.watching import watch_job
 
 Watch = Annotated[bool, typer.Option("--watch/--no-watch", help="Show the job until it ends.")]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset", "-u", metavar="NAME", help="A setting of the old job to leave to its default; may be repeated."
+    ),
+]
 _WHICH_MODEL = "which model? for example --model yolo11n.pt or --model resnet18; stoker models lists them"
 
 
@@ -89,7 +95,7 @@ def submit(
 
 
 @takes_job_options
-def resume(job: JobRef, *, chosen: Chosen, watch: Watch = False, as_json: AsJson = False) -> None:
+def resume(job: JobRef, *, chosen: Chosen, unset: Unset = None, watch: Watch = False, as_json: AsJson = False) -> None:
     """Continue an ended job from its last checkpoint, as a new job.
 
     stoker resume 3f2a --epochs 50
@@ -97,24 +103,25 @@ def resume(job: JobRef, *, chosen: Chosen, watch: Watch = False, as_json: AsJson
     The new job has the settings of the old one, but for the options.
     Model, trainer and dataset stay: stoker clone changes them.
     """
-    _again(job, "resume", chosen, is_watched=watch, as_json=as_json)
+    _again(job, "resume", chosen, unset or [], is_watched=watch, as_json=as_json)
 
 
 @takes_job_options
-def clone(job: JobRef, *, chosen: Chosen, watch: Watch = False, as_json: AsJson = False) -> None:
+def clone(job: JobRef, *, chosen: Chosen, unset: Unset = None, watch: Watch = False, as_json: AsJson = False) -> None:
     """Start a new job with the settings of another one.
 
-    stoker clone 3f2a --learning-rate 0.01
+    stoker clone 3f2a --learning-rate 0.01 --unset mosaic
 
     The new job has the settings of the old one, but for the options.
+    --unset leaves a setting of the old one to its default.
     """
-    _again(job, "clone", chosen, is_watched=watch, as_json=as_json)
+    _again(job, "clone", chosen, unset or [], is_watched=watch, as_json=as_json)
 
 
-def _again(reference: str, verb: str, chosen: Chosen, *, is_watched: bool, as_json: bool) -> None:
+def _again(reference: str, verb: str, chosen: Chosen, unset: list[str], *, is_watched: bool, as_json: bool) -> None:
     api = connect()
     job = references.job(api, reference, prefers=references.is_training)
-    changes = requests.body(chosen, api, job)
+    changes = requests.changes(chosen, api, job, unset)
     if chosen.is_dry_run:
         print_json(changes)
         return

@@ -121,14 +121,16 @@ function differences(before, after, removable) {
 }
 
 /**
- * Returns the command that clones a job with changes; empty if it cannot: it has no word for "take the default".
+ * Returns the command that clones a job with changes; null is a setting that is left to its default.
  * @param {string} id
  * @param {Body} changes
  */
 export function cloneCommand(id, changes) {
   const { hyperparameters = {}, ...fields } = changes;
-  const all = { ...fields, ...hyperparameters };
-  return Object.values(all).includes(null) ? "" : [`stoker clone ${id}`, ...settingsOf(all)].join(" \\\n  ");
+  const all = Object.entries({ ...fields, ...hyperparameters });
+  const set = settingsOf(Object.fromEntries(all.filter(([, value]) => value !== null)));
+  const unset = all.filter(([, value]) => value === null).map(([name]) => `--unset ${quoted(name)}`);
+  return [`stoker clone ${id}`, ...set, ...unset].join(" \\\n  ");
 }
 
 /** @param {Record<string, unknown>} values */

@@ -90,7 +90,7 @@ SpecChanges = msgspec.defstruct(
     kw_only=True,
     forbid_unknown_fields=True,
     module=__name__,
-    namespace={"__doc__": "What differs from the job that a new one is made of; null takes the default."},
+    namespace={"__doc__": "What differs from the old job; null takes the default, also of one hyperparameter."},
 )
 
 

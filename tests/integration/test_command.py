@@ -240,6 +240,16 @@ def test_a_job_is_cloned_with_changes_and_resumed_from_its_checkpoint(laptop: La
         "epochs": 6, "hyperparameters": {"x1": 1},
     }  # fmt: skip
 
+    words = ("--unset", "epochs", "-u", "batch-size", "--unset", "x1", "--set", "x2=2", "--epochs", "4", "--name", "b")
+    again = laptop.stoker(
+        "clone", laptop.stoker("clone", clone.json["id"], "--set", "x1=1", "--json").json["id"], *words, "--json"
+    )
+    assert again.code == 0, again
+    assert again.json["spec"].get("batch_size") is None
+    assert again.json["spec"]["epochs"] == 4
+    assert again.json["spec"]["hyperparameters"] == clone.json["spec"].get("hyperparameters", {}) | {"x2": 2}
+    assert "did you mean epochs?" in laptop.stoker("clone", job["id"], "--unset", "epoch").err
+
     stopped = laptop.submitted("--set", "seconds=600")
     assert laptop.stoker("resume", stopped["id"]).code == 1
     laptop.stoker("cancel", stopped["id"])

@@ -49,6 +49,29 @@ def test_what_is_no_field_is_an_option_of_the_trainer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "changes"),
+    [
+        (["epochs", "image-size", "lr"], {"epochs": None, "image_size": None, "learning_rate": None}),
+        (["lr0"], {"learning_rate": None}),
+        (["mosaic", "seed"], {"seed": None, "hyperparameters": {"mosaic": None}}),
+        (["hyperparameters"], {"hyperparameters": {"mosaic": None, "of an older trainer": None}}),
+        (["options", "mosaic"], {"hyperparameters": {"mosaic": None, "of an older trainer": None}}),
+        (["of an older trainer"], {"hyperparameters": {"of an older trainer": None}}),
+        (["mixup"], {}),
+    ],
+)
+def test_a_setting_of_an_earlier_job_is_left_to_its_default(names: list[str], changes: dict[str, Any]) -> None:
+    own = {"mosaic": 0.5, "of an older trainer": 1}
+
+    assert fields.unset(names, own, {"mosaic": "", "mixup": "", "lr0": "learning_rate"}) == changes
+
+
+def test_a_setting_that_an_earlier_job_cannot_have_is_answered_with_the_nearest() -> None:
+    with pytest.raises(CallError, match="there is no setting of this job mosiac; did you mean mosaic"):
+        fields.unset(["mosiac"], {"mosaic": 0.5})
+
+
+@pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("epochs", "epochs: write NAME=VALUE, such as epochs=20"),

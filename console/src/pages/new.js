@@ -241,7 +241,7 @@ function Commands({ body, original, changes }) {
     : curlCommand(body, location.origin);
   return html`<section aria-label="The same as a command">
     <h2>The same as a command</h2>
-    ${command && html`<pre class="command" tabindex="0">${command}</pre>`}
+    <pre class="command" tabindex="0">${command}</pre>
     <pre class="command" tabindex="0">${curl}</pre>
   </section>`;
 }
