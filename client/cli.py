@@ -49,10 +49,11 @@ for panel, commands in {
     START: (train.train, train.submit, train.resume, train.clone),
     JOBS: (jobs.jobs, jobs.watch, jobs.logs, jobs.events, jobs.cancel, jobs.label, jobs.share, jobs.rm),
     RESULTS: (results.download, results.artifacts, results.compare, results.predict, results.models),
-    DATA: (datasets.upload, datasets.datasets, datasets.check),
+    DATA: (datasets.upload, datasets.check),
     SERVERS: (servers.login, servers.env, servers.open_console, servers.completion),
 }.items():
     for command in commands:
         name = {"open_console": "open"}.get(command.__name__, command.__name__)
         app.command(name, rich_help_panel=panel)(command)
+app.add_typer(datasets.datasets_app, name="datasets", rich_help_panel=DATA)
 app.add_typer(servers.contexts_app, name="contexts", rich_help_panel=SERVERS)

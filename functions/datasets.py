@@ -1,5 +1,6 @@
-"""datasets: lists and shows the datasets in the bucket, and gives links for uploading one, which can be resumed."""
+"""datasets: lists, shows and deletes the datasets in the bucket, and links for uploading one, which can be resumed."""
 
+import logging
 import unicodedata
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -9,19 +10,22 @@ from msgspec import UNSET, Meta, UnsetType
 
 from functions.api import specs, tokens
 from functions.api.requests import Request
-from functions.api.responses import Response, Time, reply
+from functions.api.responses import Response, Time, empty, reply
 from functions.api.routes import api, function, route
 from functions.domain import names
-from functions.domain.errors import NotFound, Unusable, unusable_field
+from functions.domain.errors import InUse, NotFound, Unusable, unusable_field
 from functions.events import notifications
 from functions.runtime import datasets as stored
 from functions.runtime import storage
-from functions.runtime.datasets import StoredPart
+from functions.runtime.datasets import StoredDataset, StoredPart
+from functions.runtime.logs import log
 from functions.runtime.settings import settings
 from functions.store import queries
 
 READ = api("jobs:read", "jobs:write", "datasets:write")
 WRITE = api("datasets:write")
+#: how many of the open jobs a refusal names
+_NAMED = 20
 
 Metadata = Annotated[
     dict[
@@ -136,14 +140,36 @@ def list_datasets(_: Request, query: DatasetsQuery) -> DatasetsPage:
 def get_dataset(_: Request, name: str) -> DatasetDetails:
     """Return one dataset, as it is in the bucket now, and the versions that its jobs were made for."""
     name = _usable_name(name)  # 422
+    item = _stored(name)  # 404, 503
+    versions = [DatasetVersion(*version) for version in queries.versions_of_dataset(name)]  # 503
+    jobs = sum(version.jobs for version in versions)
+    return DatasetDetails(name, item.key, item.size_bytes, item.etag, item.modified_at, jobs, versions)
+
+
+@route("DELETE", "/v1/datasets/{name}", access=WRITE, statuses=(204,))
+def delete_dataset(_: Request, name: str) -> Response:
+    """Delete a dataset that no open job uses. The jobs that used it stay, with all that they have stored.
+
+    A job that is requested at the same moment fails with ``dataset_invalid``, as with any dataset that is not there.
+    """
+    name = _usable_name(name)  # 422
+    item = _stored(name)  # 404, 503
+    jobs = queries.open_jobs_of_dataset(name, limit=_NAMED + 1)  # 503
+    if jobs:
+        named = ", ".join(jobs[:_NAMED]) + (", …" if len(jobs) > _NAMED else "")
+        raise InUse(f"open jobs use this dataset: {named}; cancel them, or wait for their end", jobs=jobs[:_NAMED])
+    stored.delete(item.key)  # 503
+    log(logging.INFO, "the dataset is deleted", dataset_id=name, etag=item.etag)
+    return empty(204)
+
+
+def _stored(name: str) -> StoredDataset:
     # Some systems name files in the decomposed form, and upload them as they are.
     keys = dict.fromkeys(storage.dataset_key(unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))
     item = next(filter(None, map(stored.stored_dataset, keys)), None)  # 503
     if item is None:
         raise NotFound(f"there is no dataset {name!r} in the bucket")
-    versions = [DatasetVersion(*version) for version in queries.versions_of_dataset(name)]  # 503
-    jobs = sum(version.jobs for version in versions)
-    return DatasetDetails(name, item.key, item.size_bytes, item.etag, item.modified_at, jobs, versions)
+    return item
 
 
 def _name_of(key: str) -> str | None:
@@ -214,4 +240,4 @@ def _expiry() -> datetime:
     return tokens.now() + timedelta(seconds=storage.LINK_SECONDS)
 
 
-datasets = function("datasets", list_datasets, get_dataset, create_upload, get_upload)
+datasets = function("datasets", list_datasets, get_dataset, delete_dataset, create_upload, get_upload)

@@ -37,6 +37,7 @@ API = (
     jobs.get_openapi,
     datasets.list_datasets,
     datasets.get_dataset,
+    datasets.delete_dataset,
     datasets.create_upload,
     datasets.get_upload,
     metrics.show_metrics,

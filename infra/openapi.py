@@ -40,7 +40,7 @@ _REFUSALS = {
     403: "The token lacks a scope.",
     404: "There is no such job, dataset or upload.",
     405: "The path does not take this method.",
-    409: "The job's state or launch does not allow this.",
+    409: "The job's state or launch does not allow this, or open jobs use the dataset; `jobs` names them.",
     413: "The body is too large.",
     415: "The body's content type is not JSON.",
     422: "A field, parameter or header cannot be used; `errors` names it.",
@@ -155,7 +155,7 @@ def _refusals(route: Route) -> list[int]:
     never = {
         403: route.access.scheme == "callback",
         404: not (is_of_job or has_upload or (has_name and not has_body)),
-        409: not (route.method in {"POST", "DELETE"} and is_of_job),
+        409: not (route.method == "DELETE" or (route.method == "POST" and is_of_job)),
         413: not has_body,
         415: not is_parsed,
         429: route.function != "create_job",
@@ -189,6 +189,7 @@ def _problem() -> Schema:
     error = {"type": "object", "properties": {"field": _TEXT, "detail": _TEXT}, "required": ["field", "detail"]}
     known: dict[str, Schema] = {"title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT, "trace_id": _TEXT}
     more: dict[str, Schema] = {"state": _reference("State"), "errors": {"type": "array", "items": error}}
+    more["jobs"] = {"type": "array", "items": _TEXT}
     return {"type": "object", "properties": known | more, "required": [*known]}
 
 

@@ -1,15 +1,17 @@
-"""The commands for datasets: upload, datasets, check."""
+"""The commands for datasets: upload, datasets, datasets delete, check."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
 from client import show
-from client.api import connect
-from client.errors import DATASET
+from client.api import Json, call, connect, request
+from client.errors import DATASET, FAILED, CallError, invalid
 from client.options import AsJson, model_option, trainer_option
-from client.output import Column, note, print_json, print_table, width
+from client.output import Column, note, print_error, print_json, print_table, width
 
 _COLUMNS = (
     Column("NAME", is_flexible=True),
@@ -47,8 +49,14 @@ def upload(
         print(f"dataset {uploaded.dataset} is uploaded; train on it: stoker submit {uploaded.dataset} --model NAME")
 
 
-def datasets(*, as_json: AsJson = False) -> None:
+datasets_app = typer.Typer(help="List and delete the datasets in the bucket.", invoke_without_command=True)
+
+
+@datasets_app.callback()
+def list_datasets(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     """List the datasets in the bucket, with sizes and jobs."""
+    if ctx.invoked_subcommand:
+        return
     from client import uploads  # noqa: PLC0415 -- only what knows datasets needs them
 
     rows = uploads.datasets(connect())
@@ -70,6 +78,51 @@ def datasets(*, as_json: AsJson = False) -> None:
                 for row in rows
             ],
         )
+
+
+@datasets_app.command("delete")
+def delete_datasets(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of datasets.", show_default=False)],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete datasets that no open job uses.
+
+    The jobs that used them stay, with checkpoints and results.
+    """
+    api = connect()
+    paths = {name: f"/v1/datasets/{quote(name, safe='')}" for name in names}
+    if not yes:
+        if not sys.stdin.isatty():
+            raise invalid("this deletes datasets for good; add --yes")
+        for path in paths.values():
+            print(_described(call(api, "GET", path, feature="pages of datasets")))
+        if not typer.confirm(f"Delete {'this dataset' if len(paths) == 1 else f'these {len(paths)} datasets'}?"):
+            print("nothing is deleted")
+            raise typer.Exit(FAILED)
+    deleted, errors = [], list[CallError]()
+    for name, path in paths.items():
+        try:
+            request(api, "DELETE", path, feature="deletion of datasets")
+        except CallError as error:
+            errors.append(error)
+            print_error(f"dataset {show.plain(name)} is not deleted: {error}")
+            continue
+        deleted.append(name)
+        if not as_json:
+            print(f"dataset {show.plain(name)} is deleted")
+    if as_json:
+        print_json({"deleted": deleted, "errors": [error.problem for error in errors]})
+    if errors:
+        raise typer.Exit(errors[0].exit_code)
+
+
+def _described(dataset: Json) -> str:
+    """Return what tells a dataset from others, before it is deleted."""
+    jobs = "1 job" if dataset["jobs"] == 1 else f"{dataset['jobs']} jobs"
+    words = (show.plain(dataset["name"]), show.size(dataset["bytes"]), show.local_time(dataset["modified_at"])[:-3])
+    return "  ".join([*words, jobs])
 
 
 def check(

@@ -6,6 +6,7 @@ Refusal
 ├── NotFound            404   no such job, no such path
 ├── MethodNotAllowed    405
 ├── WrongState          409   carries the job's state
+├── InUse               409   carries the jobs that use it
 ├── TooLarge            413
 ├── UnsupportedMedia    415
 ├── Unusable            422   names the fields to change
@@ -66,6 +67,13 @@ class WrongState(Refusal):
 
     status = 409
     title = "the job's state does not allow this"
+
+
+class InUse(Refusal):
+    """Open jobs use what should be deleted; ``members["jobs"]`` are their ids."""
+
+    status = 409
+    title = "open jobs use this"
 
 
 class TooLarge(Refusal):

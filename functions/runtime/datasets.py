@@ -65,6 +65,16 @@ def stored_dataset(key: str) -> StoredDataset | None:
     return StoredDataset(key, item["Size"], item["ETag"].strip('"'), item["LastModified"])
 
 
+def delete(key: str) -> None:
+    """Delete one object below ``datasets/``; deleting again changes nothing.
+
+    Raises:
+        Busy, ConfigurationError: as ``storage.head``.
+    """
+    with refusals():
+        s3().delete_object(Bucket=bucket(), Key=key)
+
+
 class Upload(NamedTuple):
     """An upload in parts."""
 

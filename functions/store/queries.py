@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, func, tuple_
+from sqlalchemy import ColumnElement, func, text, tuple_
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -13,7 +13,7 @@ from functions.domain import descriptions
 from functions.domain.errors import NotFound, unusable_field
 from functions.domain.states import WAITING
 from functions.store.session import read
-from functions.store.tables import IgnoredUpload, Job, JobEvent, JobTag, RejectedEvent
+from functions.store.tables import IS_OPEN, IgnoredUpload, Job, JobEvent, JobTag, RejectedEvent
 from functions.store.views import rfc3339
 
 Row = TypeVar("Row", JobEvent, RejectedEvent)
@@ -130,6 +130,13 @@ def versions_of_dataset(dataset_id: str, *, limit: int = 1_000) -> list[UsedVers
         last = versions.get(etag, UsedVersion(etag, 0, job_id, created_at))
         versions[etag] = last._replace(jobs=last.jobs + 1)
     return list(versions.values())
+
+
+def open_jobs_of_dataset(dataset_id: str, *, limit: int) -> list[str]:
+    """Return the ids of the open jobs of a dataset, the oldest first."""
+    of_dataset = select(Job.id).where(text(IS_OPEN), Job.dataset_id == dataset_id)
+    with read() as session:
+        return list(session.exec(of_dataset.order_by(col(Job.created_at), col(Job.id)).limit(limit)))
 
 
 class Search(NamedTuple):

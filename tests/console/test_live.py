@@ -109,6 +109,23 @@ def test_a_cancelled_job_is_resumed_from_its_checkpoint_with_more_epochs(opened:
     site.call("POST", f"/v1/jobs/{resumed['id']}/cancel", json={})
 
 
+def test_a_dataset_is_deleted_once_no_open_job_uses_it(opened: Open, site: Site) -> None:
+    site.put("datasets/outworn.zip", b"PK\5\6" + bytes(18), {"job": "none"})
+    job_id = site.submit("outworn", planned=1, of=5, wait=True)
+    page = opened("/datasets/outworn")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete the dataset").click()
+    dialog = page.get_by_role("dialog", name="Delete this dataset?")
+    expect(dialog.get_by_role("alert")).to_contain_text(f"open jobs use this dataset: {job_id}")
+    site.call("POST", f"/v1/jobs/{job_id}/cancel", json={})
+    page.get_by_role("button", name="Delete the dataset").click()
+
+    expect(page).to_have_url(f"{site.address}/datasets")
+    expect(page.get_by_role("link", name="digits", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="outworn", exact=True)).to_have_count(0)
+    assert site.call("GET", f"/v1/jobs/{job_id}")["dataset_id"] == "outworn"
+
+
 def test_an_ended_job_is_deleted_after_a_question(opened: Open, site: Site) -> None:
     ids = [site.submit(spec={"tags": ["old"]}, planned=1) for _ in range(3)]
     for job_id in ids:
@@ -211,9 +228,13 @@ def test_a_job_is_shared_by_a_link_that_reads_it_alone(opened: Open, contents: C
     expect(guest.get_by_label("API token")).to_be_visible()
 
 
-def test_a_token_that_may_only_read_sees_no_action(opened: Open, contents: Contents, reader: str) -> None:
+def test_a_token_that_may_only_read_sees_no_action(opened: Open, site: Site, contents: Contents, reader: str) -> None:
     page = opened(f"/jobs/{contents.running}", token=reader)
     expect(page.get_by_role("heading", name="Cats, tonight")).to_be_visible()
 
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     expect(page.get_by_role("button", name="Edit")).to_have_count(0)
+
+    page.goto(f"{site.address}/datasets/digits")
+    expect(page.get_by_role("heading", name="Versions")).to_be_visible()
+    expect(page.get_by_role("button")).to_have_text(["Sign out"])

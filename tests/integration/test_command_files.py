@@ -274,6 +274,30 @@ def test_a_prediction_overwrites_no_dataset_of_the_same_name(laptop: Laptop, tra
     assert etag() == before
 
 
+def test_a_dataset_is_deleted_unless_an_open_job_uses_it_and_uploaded_again(laptop: Laptop) -> None:
+    def names() -> set[str]:
+        return {row["name"] for row in laptop.stoker("datasets", "--json").json["datasets"]}
+
+    assert laptop.stoker("upload", "cats", "--name", "kittens").code == 0
+    job = laptop.stoker("submit", "kittens", "--model", "stub-1", "--set", "seconds=600", "--json").json
+    unsure = laptop.stoker("datasets", "delete", "kittens")
+    assert (unsure.code, "add --yes" in unsure.err) == (2, True)
+    used = laptop.stoker("datasets", "delete", "kittens", "--yes")
+    assert (used.code, f"open jobs use this dataset: {job['id']}" in used.err) == (1, True)
+    assert "kittens" in names()
+
+    laptop.stoker("cancel", job["id"])
+    ran = laptop.stoker("datasets", "delete", "nobody", "kittens", "--yes")
+    assert (ran.code, ran.out) == (1, "dataset kittens is deleted\n")
+    assert "dataset nobody is not deleted: there is no dataset 'nobody'" in ran.err
+    assert "kittens" not in names()
+    assert laptop.stoker("upload", "cats", "--name", "kittens").code == 0
+    assert laptop.stoker("datasets", "delete", "kittens", "--yes", "--json").json == {
+        "deleted": ["kittens"],
+        "errors": [],
+    }
+
+
 @pytest.mark.parametrize("kind", ["tar", "gztar", "bztar", "xztar"])
 def test_a_tar_file_is_uploaded_as_it_is(laptop: Laptop, kind: str) -> None:
     path = Path(shutil.make_archive(str(laptop.folder / "packed"), kind, laptop.folder / "cats"))

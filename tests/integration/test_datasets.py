@@ -1,5 +1,6 @@
 """Datasets: their list, and uploads by links, at once, in parts, resumed and aborted."""
 
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from sqlmodel import select
 
 from functions.domain.spec import Spec
-from functions.domain.states import State
+from functions.domain.states import FINAL, State
 from functions.events import intake
 from functions.events.notifications import Upload
 from functions.reconcile import retention, sweeping
@@ -211,3 +212,53 @@ def test_a_dataset_that_is_not_there_is_named(client: Any) -> None:
     response = client.get("/v1/datasets/nobody", headers=api_headers("jobs:read"))
 
     assert (response.status_code, response.json()["detail"]) == (404, "there is no dataset 'nobody' in the bucket")
+
+
+@pytest.mark.parametrize("key", ["cats (1)", "Zu\u0308rich"])
+def test_a_dataset_is_deleted_and_the_jobs_that_used_it_stay(client: Any, s3: Any, a_job: Any, key: str) -> None:
+    name = unicodedata.normalize("NFC", key)
+    for other in (key, f"{key}.old", "dogs"):
+        s3.put_object(Bucket=BUCKET, Key=f"datasets/{other}.zip", Body=b"four")
+    ended = [a_job(state, dataset_id=name) for state in sorted(FINAL)]
+    a_job(State.RUNNING, dataset_id="dogs")
+    path, headers = f"/v1/datasets/{quote(name)}", api_headers("datasets:write")
+
+    assert (client.delete(path, headers=headers).status_code, client.get(path, headers=headers).status_code) == (
+        204,
+        404,
+    )
+    assert client.delete(path, headers=headers).status_code == 404
+    left = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET, Prefix="datasets/")["Contents"]]
+    assert left == sorted([f"datasets/{key}.old.zip", "datasets/dogs.zip"])
+    assert [queries.job(job_id).dataset_id for job_id in ended] == [name] * len(ended)
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - FINAL))
+def test_a_dataset_that_open_jobs_use_is_not_deleted_and_they_are_named(
+    client: Any, s3: Any, a_job: Any, state: State
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"four")
+    users = [a_job(state, dataset_id="cats", now=NOW + seconds(number)) for number in range(2)]
+    a_job(State.FAILED, dataset_id="cats")
+    refused = client.delete("/v1/datasets/cats", headers=api_headers("datasets:write"))
+
+    assert (refused.status_code, refused.json()["jobs"]) == (409, users)
+    assert all(job_id in refused.json()["detail"] for job_id in users)
+    assert storage.head("datasets/cats.zip") is not None
+
+
+def test_a_refusal_names_some_of_very_many_jobs(client: Any, s3: Any, a_job: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"four")
+    for _ in range(25):
+        a_job(dataset_id="cats")
+    refused = client.delete("/v1/datasets/cats", headers=api_headers("datasets:write")).json()
+
+    assert (len(refused["jobs"]), refused["detail"].count("…")) == (20, 1)
+
+
+@pytest.mark.parametrize("scope", ["jobs:write", "jobs:read", "datasets:notify"])
+def test_only_its_own_scope_deletes_a_dataset(client: Any, s3: Any, scope: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key="datasets/cats.zip", Body=b"four")
+
+    assert client.delete("/v1/datasets/cats", headers=api_headers(scope)).status_code == 403
+    assert storage.head("datasets/cats.zip") is not None

@@ -162,6 +162,9 @@ def test_each_operation_works_with_a_generated_client(  # noqa: PLR0915 -- one c
     status, clone = call("clone_job", job_id, body=models.SpecChanges(seed=1), idempotency_key="again")
     assert (status, clone.cloned_from) == (201, job_id)
     assert call("delete_job", clone.id)[0] == 409
+    status, problem = call("delete_dataset", "digits")
+    assert (status, set(problem.jobs)) == (409, {resumed.id, clone.id})
+    assert call("delete_dataset", "nobody")[0] == 404
     assert call("delete_job", job_id) == (204, None)
     (framework,) = call("list_frameworks")[1].frameworks
     assert (framework.framework, framework.models, framework.options) == ("stub", ["stub*"], None)

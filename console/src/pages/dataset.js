@@ -29,7 +29,8 @@ export function DatasetPage(/** @type {{ name: string }} */ { name }) {
     mayRead ? `/v1/jobs?${new URLSearchParams({ dataset_id: name, limit: String(JOBS) })}` : "",
   );
   const reporter = useReporter(page?.jobs ?? []);
-  const [isChecking, setChecking] = useState(false);
+  const [dialog, setDialog] = useState(/** @type {"" | "check" | "delete"} */ (""));
+  const close = () => setDialog("");
   useEffect(() => {
     document.title = `${name} · Stoker`;
   }, [name]);
@@ -49,14 +50,18 @@ export function DatasetPage(/** @type {{ name: string }} */ { name }) {
       </div>
       ${
         dataset &&
-        allows("jobs:write") &&
         html`<div class="buttons">
-          <${Link} class="button primary" href=${`/new?dataset=${encodeURIComponent(name)}`}>Train on it<//>
-          <button type="button" onClick=${() => setChecking(true)}>Check</button>
+          ${
+            allows("jobs:write") &&
+            html`<${Link} class="button primary" href=${`/new?dataset=${encodeURIComponent(name)}`}>Train on it<//>
+              <button type="button" onClick=${() => setDialog("check")}>Check</button>`
+          }
+          ${allows("datasets:write") && html`<button type="button" onClick=${() => setDialog("delete")}>Delete</button>`}
         </div>`
       }
     </header>
-    ${isChecking && html`<${Check} name=${name} close=${() => setChecking(false)} />`}
+    ${dialog === "check" && html`<${Check} name=${name} close=${close} />`}
+    ${dialog === "delete" && html`<${Delete} name=${name} close=${close} />`}
     <${Live} data=${dataset} error=${error} isEmpty=${false} empty=${null}>
       ${dataset?.versions.length > 0 && html`<${Versions} dataset=${dataset} />`}
     <//>
@@ -180,5 +185,16 @@ function Check({ name, close }) {
         ${frameworks.map(({ framework }) => html`<option key=${framework} value=${framework}>${framework}</option>`)}
       </select>
     </label>
+  <//>`;
+}
+
+/** @param {{ name: string, close: () => void }} props */
+function Delete({ name, close }) {
+  const act = async () => {
+    await change("DELETE", `/v1/datasets/${encodeURIComponent(name)}`);
+    open("/datasets");
+  };
+  return html`<${Dialog} title="Delete this dataset?" action="Delete the dataset" dismiss="Keep it" act=${act} close=${close}>
+    <p>The jobs that used it stay, with their weights and results, but cannot be resumed or run again. This cannot be undone.</p>
   <//>`;
 }
