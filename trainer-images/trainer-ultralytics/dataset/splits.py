@@ -1,11 +1,11 @@
 """Which images train and val hold: as a description names them, by the names of folders, or a share by the seed."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dataset import description
-from dataset.contents import Contents, are_alone, parts_of
+from dataset.contents import Contents, are_alone, parts_of, split_of
 from dataset.description import Described
 from dataset.report import Report, listed
 from utils import DatasetInvalidError
@@ -114,6 +114,34 @@ def by_folders(images: Iterable[Path], contents: Contents) -> Splits:
         text = "; ".join(f"{name}: {listed(of_split, 3)}" for name, of_split in folders.items())
         contents.report.guess("split names", f"train and val were recognised by the names of folders: {text}")
     return found
+
+
+def of_file(path: Path, contents: Contents) -> str:
+    """Return the split of a file with annotations, by its name or its folder: train for instances_train2017.json."""
+    for part in reversed(path.relative_to(contents.root).parts):
+        words = "".join(letter if letter.isalpha() else " " for letter in part).split()
+        found = {split for split in map(split_of, words) if split}
+        if len(found) == 1:
+            return found.pop()
+    return ""
+
+
+def by_files(images: Mapping[str, list[Path]], contents: Contents) -> Splits:
+    """Return the images by the splits of the files that annotate them; "": of all splits. Raises: DatasetInvalidError.
+
+    A file of train beside one without a split leaves no images to validate on, but a share of train.
+    """
+    of_split = {split: list(dict.fromkeys(paths)) for split, paths in images.items() if paths}
+    if set(of_split) == {""}:  # one file for all splits
+        return by_folders(of_split[""], contents)
+    if not of_split.get("train") and of_split.get(""):
+        of_split["train"] = of_split.pop("")
+        contents.report.guess("split names", "the files of labels whose names tell no split are used to train")
+    for image in of_split.get("", ()):
+        contents.report.skip("images of a file whose name tells no split", contents.name(image), "not used")
+    if not of_split.get("train"):
+        raise DatasetInvalidError("no file of labels is for train: call one of them train, as in train.json")
+    return {split: paths for split, paths in of_split.items() if split in KEYS}
 
 
 def with_validation(splits: Splits, seed: int, report: Report) -> Splits:

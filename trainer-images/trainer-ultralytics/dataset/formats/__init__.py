@@ -1,12 +1,14 @@
-"""Recognise how a dataset is described, and read it: YAML, Darknet, files of class names, COCO, Pascal VOC, labelme."""
+"""Recognise how a dataset is described, and read it: YAML, Darknet, files of class names, COCO, and other formats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from dataset import description, splits
 from dataset.contents import Contents
 from dataset.description import Described
-from dataset.formats import class_files, coco, darknet, json_files, labelme, voc
+from dataset.formats import class_files, coco, cvat, darknet, json_boxes, json_files, labelme, voc
+from dataset.formats.json_files import JsonFile
 from dataset.layout import Layout
 from dataset.report import listed
 from dataset.text_labels import TextLabels
@@ -15,8 +17,6 @@ from utils import DatasetInvalidError
 Reader = Callable[[], Layout]
 CLASS_FILES = "YOLO with a file of class names"
 CHANNELS_LIMIT = 16
-CVAT = "CVAT's XML"
-ADVICE = json_files.ADVICE | {CVAT: "export it as Ultralytics YOLO or COCO"}
 MASKS = {"masks", "mask", "segmentationclass", "segmentationobject", "groundtruth", "gt", "annotations_png"}
 PROBED = 20  # text files of an archive that nothing describes
 DOTA_COLUMNS = 10  # four corners, class, difficulty
@@ -93,10 +93,21 @@ def _readers(contents: Contents, task: str) -> dict[str, Reader]:
         readers["Pascal VOC"] = lambda: voc.read(of_voc, contents, task)
     if (of_names := class_files.find(contents)) and TextLabels(contents).first():
         readers[CLASS_FILES] = lambda: class_files.read(of_names, contents)
-    if not readers:
-        foreign = [(file.path, file.kind) for file in files] + [(path, CVAT) for path in voc.of_cvat(contents)]
-        for path, kind in foreign:
-            raise DatasetInvalidError(f"{contents.name(path)} is {kind}, which is not read: {ADVICE[kind]}")
+    readers = readers or _of_other_tools(files, contents, task)
+    for file in () if readers else files:
+        advice = json_files.ADVICE[file.kind]
+        raise DatasetInvalidError(f"{contents.name(file.path)} is {file.kind}, which is not read: {advice}")
+    return readers
+
+
+def _of_other_tools(files: Sequence[JsonFile], contents: Contents, task: str) -> dict[str, Reader]:
+    """Return how to read the formats that come second: they are often beside one of the others."""
+    readers: dict[str, Reader] = {}
+    for kind in json_boxes.READERS:
+        if of_kind := [file for file in files if file.kind == kind]:
+            readers[kind] = partial(json_boxes.read, of_kind, contents, task)
+    if of_cvat := cvat.find(contents):
+        readers[cvat.NAME] = lambda: cvat.read(of_cvat, contents, task)
     return readers
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dataset import splits
-from dataset.contents import Contents, are_alone, split_of
-from dataset.formats import shapes
+from dataset.contents import Contents, are_alone
+from dataset.formats import masks, shapes
 from dataset.formats.json_files import JsonFile
 from dataset.formats.shapes import Shape, Writer
 from dataset.labels import MOST_KEYPOINTS
@@ -15,10 +15,10 @@ from dataset.layout import Layout
 from dataset.report import listed
 from utils import DatasetInvalidError
 
+OF_OTHER_TASKS = ("keypoints", "stuff")  # in the names of files
 TRIANGLE = 6  # numbers: fewer have no area
 MISSING = "images that the JSON names and the archive lacks"
 BROKEN = "annotations that cannot be read"
-MASKS = "annotations with bitmap masks (RLE): export polygons, or train a model to detect (yolo11n)"
 
 
 def read(files: Sequence[JsonFile], contents: Contents, task: str) -> Layout:
@@ -33,47 +33,41 @@ def read(files: Sequence[JsonFile], contents: Contents, task: str) -> Layout:
     if not any(images.values()):
         contents.report.check()
         raise DatasetInvalidError("none of the images that the COCO JSON names is in the archive: add them")
-    if "" in images:  # one file for all splits
-        images = splits.by_folders(images.pop(""), contents) if len(images) == 1 else images
     kpt_shape, flip_idx = _keypoints(chosen) if task == "pose" else (None, None)
-    splits_found = {split: found for split, found in images.items() if split in splits.KEYS}
-    if not splits_found.get("train"):
-        raise DatasetInvalidError("no COCO JSON is for train: name one of them train, as in instances_train.json")
-    return Layout("coco", names, splits_found, writer.files.get, contents.name, kpt_shape, flip_idx)
+    return Layout(
+        "coco", names, splits.by_files(images, contents), writer.files.get, contents.name, kpt_shape, flip_idx
+    )
 
 
 def _of_task(files: Sequence[JsonFile], contents: Contents, task: str) -> dict[str, list[JsonFile]]:
-    """Return the files of each split; of those for keypoints and for boxes, the ones that the task needs."""
+    """Return the files of each split: of several for the same images, those that the task needs."""
     of_splits = defaultdict[str, list[JsonFile]](list)
-    for file in files:
-        of_splits[_split(file.path, contents)].append(file)
+    for file in [file for file in files if _dicts(file.data["annotations"])] or files:  # not those of images only
+        of_splits[splits.of_file(file.path, contents)].append(file)
     for split, of_split in of_splits.items():
-        with_keypoints = [file for file in of_split if "keypoints" in file.path.name.lower()]
-        others = [file for file in of_split if file not in with_keypoints]
-        if with_keypoints and others:
-            of_splits[split] = with_keypoints if task == "pose" else others
-        _refuse_overlap(of_splits[split], contents)
+        if not _overlapping(of_split):
+            continue
+        word = "keypoints" if task == "pose" else "instances"
+        named = [file for file in of_split if word in file.path.name.lower()]
+        others = [file for file in of_split if not any(one in file.path.name.lower() for one in OF_OTHER_TASKS)]
+        of_splits[split] = named or others or of_split
+        if overlap := _overlapping(of_splits[split]):
+            both = listed([contents.name(one.path) for one in overlap[:2]])
+            raise DatasetInvalidError(f"{both} each annotate {overlap[2]}: leave only one of them in the archive")
+        unused = [contents.name(file.path) for file in of_split if file not in of_splits[split]]
+        contents.report.guess("format", f"{listed(unused)} annotate the same images, and were not used")
     return of_splits
 
 
-def _split(path: Path, contents: Contents) -> str:
-    """Return the split of a JSON file, by its name or its folder: train for instances_train2017.json."""
-    for part in reversed(path.relative_to(contents.root).parts):
-        words = "".join(letter if letter.isalpha() else " " for letter in part).split()
-        found = {split for split in map(split_of, words) if split}
-        if len(found) == 1:
-            return found.pop()
-    return ""
-
-
-def _refuse_overlap(files: Sequence[JsonFile], contents: Contents) -> None:
+def _overlapping(files: Sequence[JsonFile]) -> tuple[JsonFile, JsonFile, str] | None:
+    """Return two files that annotate the same image, and its name."""
     seen: dict[str, JsonFile] = {}
     for file in files:
         for image in _dicts(file.data["images"]):
             name = str(image.get("file_name"))
-            if seen.setdefault(f"{file.path.parent}/{name}", file) is not file:
-                both = listed([contents.name(one.path) for one in (seen[f"{file.path.parent}/{name}"], file)])
-                raise DatasetInvalidError(f"{both} each annotate {name}: leave only one of them in the archive")
+            if (first := seen.setdefault(f"{file.path.parent}/{name}", file)) is not file:
+                return first, file, name
+    return None
 
 
 def _names(chosen: Mapping[str, Sequence[JsonFile]]) -> list[str]:
@@ -98,6 +92,11 @@ def _write(file: JsonFile, split: str, contents: Contents, task: str, writer: Wr
     for one in _dicts(file.data["annotations"]):
         annotations[str(one.get("image_id"))].append(one)
     name, entries = contents.name(file.path), _dicts(file.data["images"])
+    is_of_crowds = bool(annotations) and all(
+        one.get("iscrowd") for of_image in annotations.values() for one in of_image
+    )
+    if is_of_crowds:  # as some tools mark all bitmap masks
+        contents.report.guess("crowds", f"{name}: all annotations are crowds (iscrowd), and were read as objects")
     is_alone = are_alone(str(entry.get("file_name")) for entry in entries)
     for entry in entries:
         image = _image(str(entry.get("file_name")), split, file, contents, is_alone=is_alone)
@@ -111,10 +110,9 @@ def _write(file: JsonFile, split: str, contents: Contents, task: str, writer: Wr
         objects = []
         for one in annotations[str(entry.get("id"))]:
             try:
-                shape = _shape(one, categories, task)
-            except (TypeError, ValueError, KeyError, IndexError) as error:
-                kind = MASKS if isinstance(error, MaskError) else BROKEN
-                contents.report.problem(kind, contents.name(image), f"annotation {one.get('id')} in {name}")
+                shape = _shape(one, categories, task, is_of_crowds=is_of_crowds)
+            except (TypeError, ValueError, KeyError, IndexError, OverflowError):
+                contents.report.problem(BROKEN, contents.name(image), f"annotation {one.get('id')} in {name}")
                 break
             if shape is not None:
                 objects.append(shape)
@@ -123,14 +121,10 @@ def _write(file: JsonFile, split: str, contents: Contents, task: str, writer: Wr
                 yield image
 
 
-class MaskError(ValueError):
-    """An annotation has a bitmap in place of polygons."""
-
-
 def _image(file_name: str, split: str, file: JsonFile, contents: Contents, *, is_alone: bool) -> Path | None:
     """Return the image: beside the JSON file, in a folder of its split, or wherever it is."""
     folders = [file.path.parent]
-    folders += [folder for folder in contents.image_folders if split and _split(folder, contents) == split]
+    folders += [folder for folder in contents.image_folders if split and splits.of_file(folder, contents) == split]
     return contents.image(file_name, *folders, what=contents.name(file.path), is_alone=is_alone)
 
 
@@ -141,33 +135,26 @@ def _size(entry: Mapping[str, Any]) -> shapes.Size | None:
     return None
 
 
-def _shape(annotation: Mapping[str, Any], categories: Mapping[str, str], task: str) -> Shape | None:
+def _shape(
+    annotation: Mapping[str, Any], categories: Mapping[str, str], task: str, *, is_of_crowds: bool
+) -> Shape | None:
     """Return an object; None for a crowd. Raises: TypeError, ValueError, KeyError, if it cannot be read."""
-    if annotation.get("iscrowd"):
+    if annotation.get("iscrowd") and not is_of_crowds:
         return None
     name, segmentation = categories[str(annotation["category_id"])], annotation.get("segmentation")
     keypoints = [float(number) for number in annotation.get("keypoints", [])] if task == "pose" else []
     if task in {"segment", "obb"}:
         if isinstance(segmentation, dict):
-            raise MaskError
+            points = masks.of_run_lengths(segmentation)
+            return Shape(name, points, is_box=False) if points else None
         polygons = [[float(number) for number in polygon] for polygon in segmentation or []]
         if any(len(polygon) % 2 for polygon in polygons):
             raise ValueError("a polygon with half a point")
         polygons = [polygon for polygon in polygons if len(polygon) >= TRIANGLE]
         if polygons:
-            return Shape(name, _merged(polygons), is_box=False)
+            return Shape(name, masks.merged(polygons), is_box=False)
     left, top, width, height = map(float, annotation["bbox"])
     return Shape(name, [left, top, left + width, top + height], keypoints=keypoints)
-
-
-def _merged(polygons: list[list[float]]) -> list[float]:
-    """Return one polygon for an object of several parts, as ultralytics' converter does."""
-    if len(polygons) == 1:
-        return polygons[0]
-    from ultralytics.data.converter import merge_multi_segment  # noqa: PLC0415 -- after ``yolo.prepare``
-
-    parts = merge_multi_segment(polygons)
-    return [float(number) for part in parts for point in part for number in point]
 
 
 def _keypoints(chosen: Mapping[str, Sequence[JsonFile]]) -> tuple[list[int], list[int] | None]:

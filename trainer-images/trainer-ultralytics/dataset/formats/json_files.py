@@ -8,12 +8,26 @@ from dataset.contents import Contents
 from utils import DatasetInvalidError
 
 LIMIT_BYTES = 2_000_000_000
+PROBED = 50  # entries that tell the kind
+PANOPTIC, LABELS = "COCO's JSON of panoptic segments", "COCO's JSON without boxes"
 #: what to do with the formats that are not read
 ADVICE = {
-    "Label Studio's JSON": "export it as YOLO with Images",
-    "Supervisely's JSON": "export it as YOLO or COCO",
-    "CreateML's JSON": "export it as YOLO or COCO",
-    "VIA's JSON": "export it as COCO",
+    PANOPTIC: "add the JSON of its instances, such as instances_train.json",
+    LABELS: "it has captions, or labels of whole images: add boxes, or sort the images into one folder for each class "
+    "and use a model to classify (yolo11n-cls.yaml)",
+    "FiftyOne's own dataset": "export it with dataset_type=fiftyone.types.YOLOv5Dataset",
+    "VIA 3's JSON": "export it as COCO, or use VIA 2",
+}
+#: by the keys of its JSON
+KEYS = {
+    "coco": {"images", "annotations", "categories"},
+    "labelme": {"shapes"},
+    "Supervisely's JSON": {"objects", "size"},
+    "Datumaro's JSON": {"items", "categories"},
+    "FiftyOne's JSON": {"classes", "labels"},
+    "FiftyOne's own dataset": {"samples"},
+    "VIA's JSON": {"_via_img_metadata"},
+    "VIA 3's JSON": {"file", "metadata", "view"},
 }
 
 
@@ -44,18 +58,31 @@ def read(contents: Contents) -> list[JsonFile]:
 
 def kind_of(data: Any) -> str:
     """Return the format of a JSON file; empty if it is none that is known."""
-    first = data[0] if isinstance(data, list) and data else data
-    keys = first.keys() if isinstance(first, dict) else set()
     if isinstance(data, list):
-        if {"image", "annotations"} <= keys:
-            return "CreateML's JSON"
-        return "Label Studio's JSON" if "data" in keys or {"image", "label"} <= keys else ""
-    if {"images", "annotations", "categories"} <= keys:
+        return _kind_of_list(data)
+    keys = data.keys() if isinstance(data, dict) else set()
+    known = next((kind for kind, needed in KEYS.items() if needed <= keys), "")
+    if known == "coco":
+        return _kind_of_coco(data)
+    if known == "FiftyOne's JSON" and not isinstance(data["labels"], dict):
+        return ""
+    values = list(data.values())[:PROBED] if isinstance(data, dict) else []
+    is_via = any(isinstance(one, dict) and {"filename", "regions"} <= one.keys() for one in values)
+    return known or ("VIA's JSON" if is_via else "")
+
+
+def _kind_of_list(data: list[Any]) -> str:
+    keys: set[str] = set().union(*(one.keys() for one in data[:PROBED] if isinstance(one, dict)))
+    if {"image", "annotations"} <= keys or {"imagefilename", "annotation"} <= keys:
+        return "CreateML's JSON"
+    if {"name", "labels"} <= keys:
+        return "BDD100K's JSON"
+    return "Label Studio's JSON" if "data" in keys or {"image", "label"} <= keys else ""
+
+
+def _kind_of_coco(data: dict[str, Any]) -> str:
+    """Return COCO's JSON without objects by another name: captions, panoptic segments, or images only."""
+    annotations = [one for one in data["annotations"] if isinstance(one, dict)] if data["annotations"] else []
+    if not annotations or any("bbox" in one or "segmentation" in one for one in annotations):
         return "coco"
-    if "shapes" in keys:
-        return "labelme"
-    if {"objects", "size"} <= keys:
-        return "Supervisely's JSON"
-    is_via = "_via_img_metadata" in keys or any(isinstance(one, dict) and "regions" in one for one in data.values()) \
-        if isinstance(data, dict) else False  # fmt: skip
-    return "VIA's JSON" if is_via else ""
+    return PANOPTIC if any("segments_info" in one for one in annotations) else LABELS

@@ -36,11 +36,6 @@ def find(contents: Contents) -> list[Path]:
     return paths if any(map(re.compile(rb"<annotation[\s>]").search, map(_start, paths[:PROBED]))) else []
 
 
-def of_cvat(contents: Contents) -> list[Path]:
-    """Return CVAT's XML files, which describe all images in one file."""
-    return [path for path in contents.named(".xml")[:PROBED] if b"<annotations>" in _start(path)]
-
-
 def _start(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(1_000)
