@@ -32,6 +32,7 @@ API = (
     jobs.get_job_log,
     jobs.list_job_artifacts,
     jobs.create_job_link,
+    jobs.revoke_job_links,
     jobs.list_rejected_events,
     jobs.list_frameworks,
     jobs.get_openapi,

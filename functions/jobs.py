@@ -14,7 +14,7 @@ from functions.api.responses import Response, empty, reply, tagged
 from functions.api.routes import api, function, route
 from functions.domain import curves, descriptions, names
 from functions.domain.declarations import Declaration, Option
-from functions.domain.errors import Forbidden, unusable_field
+from functions.domain.errors import Forbidden, Unauthenticated, unusable_field
 from functions.domain.spec import Name
 from functions.domain.states import State
 from functions.launchers import launching
@@ -26,9 +26,16 @@ from functions.store import history, queries, views
 from functions.store import jobs as jobs_store
 from functions.store.views import JobEventView, JobView, RejectedEventView
 
+
+def _refuse_revoked(job_id: str, revocations: object) -> None:
+    # A link to a job that is deleted is none to an unknown job: the handler answers.
+    if queries.link_revocations(job_id) not in {None, revocations}:  # 503
+        raise Unauthenticated("this link to the job was revoked; ask for a new one")
+
+
 READ = api("jobs:read", "jobs:write")
 #: also by a link to the job
-READ_ONE = api("jobs:read", "jobs:write", tokens.LINK_SCOPE)
+READ_ONE = api("jobs:read", "jobs:write", tokens.LINK_SCOPE, refuse_link=_refuse_revoked)
 
 Limit = Annotated[int, Meta(ge=1, le=500)]
 Time = Annotated[datetime, Meta(tz=True, description="a time in RFC 3339 notation, such as 2026-11-26T10:00:00Z")]
@@ -306,18 +313,26 @@ def list_job_artifacts(_: Request, job_id: str, query: ArtifactsQuery) -> Artifa
 
 @route("POST", "/v1/jobs/{job_id}/links", access=READ, statuses=(201,))
 def create_job_link(request: Request, job_id: str, body: NewJobLink) -> JobLink | Response:
-    """Return a link with which anybody reads this job, and nothing else, until it expires or the job is deleted.
+    """Return a link with which anybody reads this job, and nothing else, until it expires or is revoked.
 
     It is never valid for longer than the Stoker token that it is made with, nor than JOB_LINK_DAYS.
     """
-    queries.job(job_id)  # 404, 503
+    job = queries.job(job_id)  # 404, 503
     days = settings().job_link_days
     if not days:
         raise Forbidden("this installation has no links to jobs (JOB_LINK_DAYS is 0)")
     now = tokens.now()
-    token, expires_at = tokens.mint_link(request, job_id, min(body.valid_seconds, days * 86_400), now=now)
+    valid_seconds = min(body.valid_seconds, days * 86_400)
+    token, expires_at = tokens.mint_link(request, job_id, valid_seconds, revocations=job.link_revocations, now=now)
     path = f"/jobs/{job_id}#token={token}"
     return reply(JobLink(path, token, expires_at), 201, Location=f"/v1/jobs/{job_id}")
+
+
+@route("DELETE", "/v1/jobs/{job_id}/links", access=api("jobs:write"), statuses=(204,))
+def revoke_job_links(_: Request, job_id: str) -> Response:
+    """Make all links to this job invalid that were made before; new ones can be made."""
+    jobs_store.revoke_links(job_id)  # 404, 503
+    return empty(204)
 
 
 @route("GET", "/v1/rejected-events", access=READ)
@@ -356,6 +371,7 @@ jobs = function(
     get_job_log,
     list_job_artifacts,
     create_job_link,
+    revoke_job_links,
     list_rejected_events,
     list_frameworks,
     get_openapi,

@@ -150,12 +150,13 @@ def _is_conditional(route: Route) -> bool:
 def _refusals(route: Route) -> list[int]:
     """Return the statuses of refusals that a route can have."""
     has_body, is_of_job = route.method in {"POST", "PATCH"}, "{job_id}" in route.declared_path
+    is_of_links = route.declared_path.endswith("/links")
     has_name, has_upload = "{name}" in route.declared_path, "{upload_id}" in route.declared_path
     is_parsed = route.accepts not in {None, Any, CloudEvent}
     never = {
         403: route.access.scheme == "callback",
         404: not (is_of_job or has_upload or (has_name and not has_body)),
-        409: not (route.method == "DELETE" or (route.method == "POST" and is_of_job)),
+        409: is_of_links or not (route.method == "DELETE" or (route.method == "POST" and is_of_job)),
         413: not has_body,
         415: not is_parsed,
         429: route.function != "create_job",

@@ -196,6 +196,7 @@ def share(
     job: JobRef,
     *,
     days: Annotated[int, typer.Option(min=1, max=30, metavar="N", help="How long the link is valid.")] = 7,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Make all links to the job invalid instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print a link with which anybody reads one job, and nothing else.
@@ -203,7 +204,15 @@ def share(
     stoker share 3f2a --days 30
     """
     api = connect()
-    path = f"/v1/jobs/{references.job_id(api, job)}/links"
+    job_id = references.job_id(api, job)
+    path = f"/v1/jobs/{job_id}/links"
+    if revoke:
+        request(api, "DELETE", path, feature="revocation of links")
+        if as_json:
+            print_json({"revoked": job_id})
+        else:
+            print(f"all links to job {job_id} are revoked")
+        return
     link = call(api, "POST", path, body={"valid_seconds": days * 86_400}, feature="links to jobs")
     if as_json:
         print_json(link)

@@ -45,16 +45,22 @@ let timer;
 export async function start(show) {
   tabs = new BroadcastChannel(KEY);
   tabs.onmessage = ({ data }) => receive(data);
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    history.replaceState(history.state, "", location.pathname + location.search);
-    take({ token: given, issued: null });
-    return;
-  }
+  // A link to the page that is shown already changes nothing but the fragment, and loads nothing.
+  addEventListener("hashchange", takeFragment);
+  if (takeFragment()) return;
   const stored = sessionStorage.getItem(KEY);
   if (stored) take({ token: stored, issued: JSON.parse(sessionStorage.getItem(ISSUED) ?? "null") });
   if (location.pathname === oidc.RETURN_PATH) await returned(show);
   else if (!stored) tabs.postMessage("ask");
+}
+
+/** Takes the token out of the address, and returns whether there is one. */
+function takeFragment() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return false;
+  history.replaceState(history.state, "", location.pathname + location.search);
+  take({ token: given, issued: null });
+  return true;
 }
 
 /** @param {any} message  of another tab */

@@ -61,6 +61,8 @@ class Access(NamedTuple):
 
     scheme: Literal["callback", "api", "public"]
     scopes: tuple[str, ...] = ()
+    #: refuses a link to a job by the job's id and the token's number of revocations
+    refuse_link: Callable[[str, object], None] | None = None
 
 
 CALLBACK = Access("callback")
@@ -70,9 +72,9 @@ TRAINER = "trainer"
 PUBLIC = Access("public")
 
 
-def api(*scopes: str) -> Access:
-    """Return the access for API tokens with any of these scopes."""
-    return Access("api", scopes)
+def api(*scopes: str, refuse_link: Callable[[str, object], None] | None = None) -> Access:
+    """Return the access for API tokens with any of these scopes. One that accepts links to the job can refuse them."""
+    return Access("api", scopes, refuse_link)
 
 
 class _JobId(StringConvertor):
@@ -209,8 +211,10 @@ def _authenticated(access: Access, request: Request, values: Mapping[str, str]) 
         request = replace(request, claims=tokens.require_callback(request, values["job_id"]))
         logs.bind(actor=TRAINER)
     else:
-        subject = tokens.require_api(request, *access.scopes, job_id=values.get("job_id"))
-        request = replace(request, subject=subject)
+        claims = tokens.require_api(request, *access.scopes, job_id=values.get("job_id"))
+        if access.refuse_link and claims.get("scope") == tokens.LINK_SCOPE:
+            access.refuse_link(values["job_id"], claims.get("revocations", 0))
+        request = replace(request, subject=str(claims.get("sub", "")))
         logs.bind(actor=request.subject)
     return request
 

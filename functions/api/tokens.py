@@ -69,16 +69,20 @@ def mint_api(subject: str, scope: str, seconds: float, *, now: datetime) -> str:
     return _mint({"aud": "api", "sub": subject, "scope": scope}, seconds, now=now)
 
 
-def mint_link(request: "Request", job_id: str, seconds: float, *, now: datetime) -> tuple[str, datetime]:
+def mint_link(
+    request: "Request", job_id: str, seconds: float, *, revocations: int, now: datetime
+) -> tuple[str, datetime]:
     """Return a token that reads one job, and when it expires: never after the Stoker token that it is made with.
 
-    What an issuer's token can be renewed to is unknown, so its own end is no limit.
+    It is valid only until the links to the job have been revoked more than ``revocations`` times. What an issuer's
+    token can be renewed to is unknown, so its own end is no limit.
     """
     claims = _claims(request, "api")
     expires_at = now + timedelta(seconds=seconds)
     if claims["iss"] == ISSUER:
         expires_at = min(expires_at, datetime.fromtimestamp(claims["exp"], UTC))
     of_job = {"aud": "api", "sub": str(claims.get("sub", "")), "scope": LINK_SCOPE, "job_id": job_id}
+    of_job["revocations"] = revocations
     return _mint(of_job, (expires_at - now).total_seconds(), now=now), expires_at
 
 
@@ -107,8 +111,8 @@ def renewed(claims: Mapping[str, Any], *, now: datetime) -> str | None:
     return mint_callback(claims["job_id"], claims["exp"] - claims["iat"], now=now, launch=claims.get("launch"))
 
 
-def require_api(request: "Request", *scopes: str, job_id: str | None = None) -> str:
-    """Require an API token with any of these scopes, and return its subject; a link's token is for its ``job_id`` only.
+def require_api(request: "Request", *scopes: str, job_id: str | None = None) -> dict[str, Any]:
+    """Require an API token with any of these scopes, and return its claims; a link's token is for its ``job_id`` only.
 
     Raises:
         Unauthenticated: the token is missing, malformed, expired, or not for the API.
@@ -122,7 +126,7 @@ def require_api(request: "Request", *scopes: str, job_id: str | None = None) -> 
         raise Forbidden("this token is a link to another job")
     if not common:
         raise Forbidden(f"this needs a token with the scope {' or '.join(scopes)}")
-    return str(claims.get("sub", ""))
+    return claims
 
 
 def allows(request: "Request", scope: str) -> bool:

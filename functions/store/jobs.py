@@ -127,6 +127,21 @@ def describe(job_id: str, changes: Mapping[str, Any]) -> Job:
         return job
 
 
+def revoke_links(job_id: str) -> None:
+    """Make all links to a job invalid that were made before.
+
+    Raises:
+        NotFound: the job does not exist.
+    """
+    with write() as session:
+        job: Job | None = session.scalar(
+            update(Job).where(col(Job.id) == job_id).values(link_revocations=Job.link_revocations + 1).returning(Job)
+        )
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        log_change(session, job, "the links to the job are revoked")
+
+
 def remove(job_id: str, *, now: datetime) -> None:
     """Delete an ended job with its timeline, and tell so by an event. Its upload makes no second job.
 

@@ -32,6 +32,12 @@ def job(job_id: str) -> Job:
     return row
 
 
+def link_revocations(job_id: str) -> int | None:
+    """Return how often the links to a job were revoked; None if the job does not exist."""
+    with read() as session:
+        return session.exec(select(Job.link_revocations).where(Job.id == job_id)).first()
+
+
 class Place(NamedTuple):
     """A waiting job's place among all that wait, in the order in which they were made, from 1."""
 

@@ -170,6 +170,9 @@ class Job(SQLModel, table=True):
     #: when the epoch or step last increased
     progress_at: datetime | None = _moment()
 
+    #: how often the links to the job were revoked; a link is valid only while this is what it was when it was made
+    link_revocations: int = Field(default=0, sa_column_kwargs=_added("0"))
+
     #: the object that retention has moved the job's events to
     archive_key: str | None = None
 

@@ -8,7 +8,7 @@ from functions.store.tables import Job, JobEvent, RejectedEvent
 
 #: internal columns, which the API and CloudEvents do not show
 JOB_HIDDEN = {
-    *("identity", "name_key", "dataset_key", "sequence", "submitted_at", "launch", "archive_key"),
+    *("identity", "name_key", "dataset_key", "sequence", "submitted_at", "launch", "archive_key", "link_revocations"),
     *("token_key", "token_expires_at", "ran_seconds", "running_since", "check_launches"),
 }
 #: what is not a column: of one job that waits

@@ -228,6 +228,23 @@ def test_a_job_is_shared_by_a_link_that_reads_it_alone(opened: Open, contents: C
     expect(guest.get_by_label("API token")).to_be_visible()
 
 
+def test_links_are_revoked_and_who_has_one_is_told(opened: Open, contents: Contents, site: Site) -> None:
+    old = site.call("POST", f"/v1/jobs/{contents.other}/links", json={})["path"]
+    guest = opened(old, token="nobody")
+    expect(guest.get_by_role("heading", name="Cats, large batch")).to_be_visible()
+    page = opened(f"/jobs/{contents.other}")
+    page.get_by_role("button", name="Share").click()
+    dialog = page.get_by_role("dialog", name="Share this job")
+    dialog.get_by_text("Revoke links").click()
+    dialog.get_by_role("button", name="Revoke all links to this job").click()
+    expect(dialog.get_by_role("status")).to_have_text("All earlier links are revoked; this one is new.")
+    guest.reload()
+
+    expect(guest.get_by_role("alert")).to_contain_text("this link to the job was revoked")
+    guest.goto(dialog.get_by_label("Link").input_value())
+    expect(guest.get_by_role("heading", name="Cats, large batch")).to_be_visible()
+
+
 def test_a_token_that_may_only_read_sees_no_action(opened: Open, site: Site, contents: Contents, reader: str) -> None:
     page = opened(f"/jobs/{contents.running}", token=reader)
     expect(page.get_by_role("heading", name="Cats, tonight")).to_be_visible()

@@ -85,6 +85,9 @@ def test_a_link_reads_one_job(laptop: Laptop) -> None:
     assert httpx.get(f"{server}/v1/jobs/{job_id}", headers=headers).json()["id"] == job_id
     assert httpx.get(f"{server}/v1/jobs", headers=headers).status_code == 403
 
+    assert laptop.stoker("share", job_id, "--revoke").out == f"all links to job {job_id} are revoked\n"
+    assert httpx.get(f"{server}/v1/jobs/{job_id}", headers=headers).status_code == 401
+
 
 def test_comparing_jobs_shows_what_differs(laptop: Laptop) -> None:
     first = laptop.submitted("--epochs", "2", "--batch-size", "8")

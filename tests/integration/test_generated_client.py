@@ -153,6 +153,8 @@ def test_each_operation_works_with_a_generated_client(  # noqa: PLR0915 -- one c
     status, link = call("create_job_link", job_id, body=models.NewJobLink(valid_seconds=60))
     assert (status, link.path, type(link.expires_at)) == (201, f"/jobs/{job_id}#token={link.token}", datetime)
 
+    assert call("revoke_job_links", job_id) == (204, None)
+
     status, shown = call("get_job_metrics", job_id, points=10)
     assert (status, shown.rows, shown.columns["loss"]) == (200, 1, [0.5])
     assert call("get_job_log", job_id, offset=-10) == (200, "")

@@ -1,5 +1,6 @@
 """A read-only link to one job: its token reads that job, and nothing else."""
 
+import itertools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -167,3 +168,46 @@ def test_links_end_with_the_key_that_signed_them(
     forget()
 
     assert client.get(f"/v1/jobs/{job_id}", headers=bearer(token)).status_code == 401
+
+
+@pytest.mark.usefixtures("s3")
+def test_all_links_to_a_job_are_revoked_together_and_those_to_others_are_not(
+    client: Any, link: Any, a_job: Any
+) -> None:
+    job_id, other = a_job(), a_job()
+    old, older, others = link(job_id).json()["token"], link(job_id).json()["token"], link(other).json()["token"]
+    revoked = client.delete(f"/v1/jobs/{job_id}/links", headers=api_headers("jobs:write"))
+
+    assert (revoked.status_code, revoked.content) == (204, b"")
+    for token, path in itertools.product((old, older), READABLE):
+        refused = client.get(f"/v1/jobs/{job_id}{path}", headers=bearer(token))
+        assert (refused.status_code, "was revoked" in refused.json()["detail"]) == (401, True)
+    new = link(job_id).json()["token"]
+    for shared, token in ((job_id, new), (other, others)):
+        for path in READABLE:
+            assert client.get(f"/v1/jobs/{shared}{path}", headers=bearer(token)).status_code == 200
+    assert client.get(f"/v1/jobs/{job_id}", headers=api_headers("jobs:read")).status_code == 200
+
+
+def test_a_link_of_an_earlier_release_is_revoked_too(client: Any, a_job: Any) -> None:
+    job_id, now = a_job(), tokens.now()
+    claims = {"iss": "stoker", "aud": "api", "scope": "job:read", "job_id": job_id, "iat": now}
+    kid, secret = next(iter(tokens.keys().items()))
+    headers = bearer(jwt.encode(claims | {"exp": now + seconds(60)}, secret, "HS256", headers={"kid": kid}))
+
+    assert client.get(f"/v1/jobs/{job_id}", headers=headers).status_code == 200
+    client.delete(f"/v1/jobs/{job_id}/links", headers=api_headers("jobs:write"))
+    assert client.get(f"/v1/jobs/{job_id}", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("scope", ["jobs:read", "datasets:write", "datasets:notify", "metrics:read"])
+def test_only_who_may_change_jobs_revokes_links(client: Any, link: Any, a_job: Any, scope: str) -> None:
+    job_id = a_job()
+    token = link(job_id).json()["token"]
+
+    assert client.delete(f"/v1/jobs/{job_id}/links", headers=api_headers(scope)).status_code == 403
+    assert client.get(f"/v1/jobs/{job_id}", headers=bearer(token)).status_code == 200
+
+
+def test_links_to_a_job_that_is_none_cannot_be_revoked(client: Any) -> None:
+    assert client.delete("/v1/jobs/nobody/links", headers=api_headers("jobs:write")).status_code == 404

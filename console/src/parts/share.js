@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { change } from "../api.js";
 import { dateTime } from "../format.js";
 import { html } from "../html.js";
+import { allows } from "../session.js";
 
 const DAY_SECONDS = 86_400;
 const CHOICES = [1, 7, 30];
@@ -17,6 +18,8 @@ export function Share({ id, close }) {
   const [days, setDays] = useState(7);
   const [link, setLink] = useState(/** @type {{ path: string, expires_at: string } | null} */ (null));
   const [note, setNote] = useState("");
+  // How often the links were revoked here: the one that is shown is newer.
+  const [revocations, setRevocations] = useState(0);
   useEffect(() => dialog.current?.showModal(), []);
   useEffect(() => {
     let isCurrent = true;
@@ -29,13 +32,18 @@ export function Share({ id, close }) {
     return () => {
       isCurrent = false;
     };
-  }, [id, days]);
+  }, [id, days, revocations]);
 
   const address = link ? location.origin + link.path : "";
   const copy = () =>
     navigator.clipboard.writeText(address).then(
       () => setNote("Copied"),
       (error) => setNote(`Copy it yourself: ${error.message}`),
+    );
+  const revoke = () =>
+    change("DELETE", `/v1/jobs/${id}/links`).then(
+      () => setRevocations(revocations + 1),
+      (error) => setNote(error.message),
     );
   return html`<dialog ref=${dialog} onClose=${close} aria-labelledby="share-title">
     <h2 id="share-title">Share this job</h2>
@@ -50,7 +58,15 @@ export function Share({ id, close }) {
         onFocus=${(/** @type {any} */ event) => event.target.select()} />
     </label>
     ${link && html`<p class="hint">${expiry(link.expires_at, days)}</p>`}
-    <p role="status">${note}</p>
+    <p role="status">${note || (revocations > 0 && "All earlier links are revoked; this one is new.")}</p>
+    ${
+      allows("jobs:write") &&
+      html`<details>
+        <summary>Revoke links</summary>
+        <p>Nobody can read this job any more by a link that was made before. Downloads that have begun may go on for an hour.</p>
+        <button type="button" onClick=${revoke}>Revoke all links to this job</button>
+      </details>`
+    }
     <div class="buttons">
       <button type="button" onClick=${() => dialog.current?.close()}>Close</button>
       ${navigator.clipboard && html`<button type="button" class="primary" disabled=${!link} onClick=${copy}>Copy the link</button>`}
