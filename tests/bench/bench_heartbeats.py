@@ -55,7 +55,8 @@ def through_a_replica(jobs: list[str]) -> Iterator[Measure]:
 @contextmanager
 def by_psycopg(database_url: str, jobs: list[str]) -> Iterator[Measure]:
     """Run the same two statements in a transaction, with one connection per thread."""
-    insert, update = map(heartbeats._psycopg, (heartbeats._INSERT, heartbeats._UPDATE))
+    of_postgresql = heartbeats._UPDATE.replace(heartbeats._MERGED, heartbeats._MERGED_AT_ONCE)
+    insert, update = map(heartbeats._psycopg, (heartbeats._INSERT, of_postgresql))
     # PostgreSQL needs the type of a parameter that is not compared with a column at its first use.
     insert = insert.replace("SELECT %(job_id)s", "SELECT %(job_id)s::varchar")
     numbers = itertools.count()
