@@ -81,9 +81,8 @@ def mint_link(
     expires_at = now + timedelta(seconds=seconds)
     if claims["iss"] == ISSUER:
         expires_at = min(expires_at, datetime.fromtimestamp(claims["exp"], UTC))
-    of_job = {"aud": "api", "sub": str(claims.get("sub", "")), "scope": LINK_SCOPE, "job_id": job_id}
-    of_job["revocations"] = revocations
-    return _mint(of_job, (expires_at - now).total_seconds(), now=now), expires_at
+    of_job = {"aud": "api", "scope": LINK_SCOPE, "job_id": job_id, "revocations": revocations}
+    return _mint({"sub": str(claims.get("sub", "")), **of_job}, (expires_at - now).total_seconds(), now=now), expires_at
 
 
 def _mint(claims: dict[str, Any], seconds: float, *, now: datetime) -> str:
