@@ -45,7 +45,11 @@ def opened(source: Archive, report: Report) -> Iterator[Listing]:
         yield (zips if _is_zip(source) else tars).listed(source, report)
     except BrokenProcessPool:
         raise
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, zips.InflateError, lzma.LZMAError, EOFError) as error:
+    except zipfile.BadZipFile as error:
+        raise DatasetInvalidError(
+            f"the archive is damaged, its upload was cut off, or it is one of several parts to join: {error}"
+        ) from error
+    except (tarfile.TarError, zlib.error, zips.InflateError, lzma.LZMAError, EOFError) as error:
         raise DatasetInvalidError(f"the archive is damaged, or its upload was cut off: {error}") from error
     except OSError as error:
         if error.errno is not None:  # of the file system, and not of gzip or bz2
@@ -80,9 +84,13 @@ def _is_zip(source: Archive) -> bool:
             )
         return True
     if start.startswith((b"PK\x03\x04", b"PK00")):
-        raise DatasetInvalidError("the end of this zip archive is missing: its upload was cut off, so upload it again")
+        raise DatasetInvalidError(
+            "the end of this zip archive is missing: its upload was cut off, so upload it again; or it is the first of "
+            "several parts (.zip.001): join them (cat x.zip.* > x.zip)"
+        )
     if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_PAGES):
         raise DatasetInvalidError("this is a web page or a text, not an archive: the download was not the file itself")
-    if start.startswith(tuple(tars.OPENERS)) or start[257:262] == b"ustar" or tarfile.is_tarfile(source):
+    is_tar = start[257:262] == b"ustar" or (any(start) and tarfile.is_tarfile(source))  # of zeros is an empty one
+    if start.startswith(tuple(tars.OPENERS)) or is_tar:
         return False
     raise DatasetInvalidError(f"this is not an archive: {USE}")

@@ -16,7 +16,12 @@ from dataset.report import Report
 from utils import DatasetInvalidError
 
 HEADER_LIMIT_BYTES = 1 << 24  # tarfile reads it into memory
-OPENERS: dict[bytes, Callable[[Archive], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+OPENERS: dict[bytes, Callable[[Archive], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x5d\0\0": lzma.open,  # the older .lzma
+}
 
 
 class _Member(NamedTuple):
@@ -30,14 +35,12 @@ class _Member(NamedTuple):
 def listed(source: Archive, report: Report) -> Listing:
     """Return the files of a tar. Raises: DatasetInvalidError, tarfile.TarError, and what a compressed file raises."""
     stream = _unpacked(source)
-    with tarfile.open(fileobj=cast("Any", _Bounded(stream)), mode="r:") as tar:
-        members = list(_members(tar))
+    with _opened(stream, is_compressed=stream is not source) as tar:
+        members = [member for member in _members(tar) if not member.is_folder]
     decoded = decoding.decoded([member.name for member in members], encoding(), report)
     total_bytes = sum(member.size_bytes for member in members)
     files, others = list[Entry](), set[str]()
     for member, path in zip(members, map(names.checked_path, decoded), strict=True):
-        if member.is_folder:
-            continue
         files.append(Entry(path, member.size_bytes, None, member.offset))
         if not member.is_file:
             others.add(path)
@@ -45,6 +48,20 @@ def listed(source: Archive, report: Report) -> Listing:
     for path in (entry.path for entry in entries if entry.path in others):
         raise DatasetInvalidError(f"{path}: a symbolic link or device: pack the files themselves (tar --dereference)")
     return Listing(entries, total_bytes, stream)
+
+
+def _opened(stream: IO[bytes], *, is_compressed: bool) -> tarfile.TarFile:
+    """Return a tar. Raises: DatasetInvalidError, if what is compressed is none."""
+    try:
+        return tarfile.open(fileobj=cast("Any", _Bounded(stream)), mode="r:")
+    except tarfile.ReadError as error:
+        if not is_compressed:
+            raise
+        stream.seek(0)
+        inner = "another archive" if stream.read(4).startswith((b"PK", b"7z", b"Rar", *OPENERS)) else "no tar archive"
+        raise DatasetInvalidError(
+            f"what is compressed is {inner}: unpack it once, and upload that, or a .zip"
+        ) from error
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[_Member]:

@@ -59,6 +59,13 @@ def tarred(files: Files = GOOD, *more: tarfile.TarInfo) -> bytes:
     return file.getvalue()
 
 
+def folder(name: str) -> tarfile.TarInfo:
+    """Return the entry of a folder: ``tar -c .`` begins with one without a name."""
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.DIRTYPE
+    return info
+
+
 def raw_zip(entries: list[tuple[bytes, bytes]], *, extra: bytes = b"", method: int = 0, flags: int = 0) -> bytes:
     """Return a zip archive byte by byte, such as zipfile does not write: names of any bytes, any method."""
     body, directory = b"", b""
@@ -87,9 +94,24 @@ def raw_zip(entries: list[tuple[bytes, bytes]], *, extra: bytes = b"", method: i
         gzip.compress(tarred()),
         bz2.compress(tarred()),
         lzma.compress(tarred()),
+        lzma.compress(tarred(), format=lzma.FORMAT_ALONE),
+        tarred({}, folder("./"))[:512] + tarred(),
         raw_zip([(name.encode(), content) for name, content in GOOD.items()], method=9),
     ],
-    ids=["deflate", "stored", "bzip2", "lzma", "sfx", "tar", "tar.gz", "tar.bz2", "tar.xz", "deflate64"],
+    ids=[
+        "deflate",
+        "stored",
+        "bzip2",
+        "lzma",
+        "sfx",
+        "tar",
+        "tar.gz",
+        "tar.bz2",
+        "tar.xz",
+        "tar.lzma",
+        "tar of .",
+        "deflate64",
+    ],
 )
 def test_archives_of_any_usual_kind_are_read_by_their_content(tmp_path: Path, packed: bytes) -> None:
     files, report = unpacked(tmp_path, packed)
@@ -127,7 +149,12 @@ def test_a_large_entry_in_deflate64_is_read_and_its_checksum_is_checked(tmp_path
         (zipped()[:-60], "cut off"),
         (zipped()[:200], "cut off"),
         (gzip.compress(tarred())[:-40], "cut off"),
-        (gzip.compress(b"no tar" * 200), "damaged"),
+        (gzip.compress(b"no tar" * 200), "what is compressed is no tar archive: unpack it once"),
+        (gzip.compress(gzip.compress(tarred())), "what is compressed is another archive: unpack it once"),
+        (gzip.compress(zipped()), "what is compressed is another archive"),
+        (b"\0" * 40_000 + b"\1CD001", "not an archive"),
+        (zipped()[:300], "the first of several parts (.zip.001): join them"),
+        (zipped()[300:], "one of several parts to join"),
         (raw_zip([(b"a.jpg", b"x")]).replace(b"\0" * 8 + b"a.jpg", b"\0" * 4 + b"\xff" * 4 + b"a.jpg"), "damaged"),
         (b"PK\x07\x08" + zipped(), "split"),
         (zipped().replace(b"PK\x05\x06\0\0\0\0", b"PK\x05\x06\2\0\2\0"), "split"),

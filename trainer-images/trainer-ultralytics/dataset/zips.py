@@ -36,11 +36,11 @@ def listed(source: Archive, report: Report) -> Listing:
     checked_count(len(infos))
     if not all(0 <= info.header_offset < source.size for info in infos):
         raise zipfile.BadZipFile("an entry lies outside of it")
-    decoded = _names(infos, report)
     files, problems = list[Entry](), dict[str, str]()
-    for info, name, path in zip(infos, decoded, map(names.checked_path, decoded), strict=True):
+    for info, name in zip(infos, _names(infos, report), strict=True):
         if info.is_dir() or name.endswith("\\"):  # as .NET writes folders
             continue
+        path = names.checked_path(name)
         sizes = info.file_size, info.compress_size, info.header_offset
         files.append(Entry(path, *sizes, info.compress_type, info.CRC))
         if problem := _problem(info):
