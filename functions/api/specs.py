@@ -6,7 +6,7 @@ from email.header import decode_header, make_header
 from typing import Any
 
 from functions.domain import declarations, descriptions, fields, json_values, names
-from functions.domain.errors import unusable_field
+from functions.domain.errors import ConfigurationError, unusable_field
 from functions.domain.fields import Problem
 from functions.domain.spec import Spec, hyperparameters_json
 from functions.runtime import storage
@@ -84,7 +84,7 @@ def _completed(requested: Mapping[str, Any]) -> dict[str, Any]:
     check_defaults()
     defaults = {"framework": settings().default_framework, "model_name": settings().default_model}
     completed = {**{name: value for name, value in defaults.items() if value}, **requested}
-    model = requested.get("model_name")
+    model = requested.get("model_name") or (None if "framework" in completed else completed.get("model_name"))
     if "framework" not in requested and isinstance(model, str):
         having = [framework for framework, trainer in trainers().items() if trainer.accepts(model)]
         if len(having) == 1:
@@ -103,6 +103,9 @@ def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
     trainer = trainers().get(spec.framework)
     if trainer is None:
         raise unusable_field("framework", f"use one of {', '.join(sorted(trainers()))}")
+    if not trainer.tasks:
+        needs = "image" if settings().launcher == "kubernetes" else "command"
+        raise ConfigurationError(f"TRAINERS: the trainer {spec.framework} has no {needs}")
     spec.model_name = _spelled(spec.model_name, trainer)
     if spec.task == "check":  # needs no GPU, and no model
         spec.gpus, spec.gpu_type, spec.nodes, spec.device, spec.check_first = 0, None, 1, None, None
@@ -123,12 +126,15 @@ def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:
     declared = trainer.declared
     if spec.task != "check" and not trainer.accepts(spec.model_name):
         yield Problem("model_name", declarations.model_refusal(spec.framework, declared.models, spec.model_name))
+    if not trainer.can_start(spec.task):
+        known = " or ".join(trainer.tasks)
+        yield Problem("task", f"the trainer {spec.framework} has no task {spec.task}; use {known}")
     if spec.task == "predict" and not spec.checkpoint_key:
         example = "checkpoints/job-<id>/best.pt"
         yield Problem("checkpoint_key", f"name the weights to predict with, such as {example}")
     if spec.check_first and spec.task != "train":
         yield Problem("check_first", "only the dataset of a training is checked first; leave it out")
-    elif spec.check_first and not trainer.can_check:
+    elif spec.check_first and "check" not in trainer.tasks:
         yield Problem("check_first", f"the trainer {spec.framework} has no task check; leave it out")
     if len((spec.checkpoint_key or "").encode()) > names.KEY_BYTES:
         yield Problem("checkpoint_key", f"use a key of at most {names.KEY_BYTES:,} bytes in UTF-8")

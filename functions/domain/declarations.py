@@ -88,7 +88,8 @@ class Declaration(msgspec.Struct, frozen=True):
 
     #: names, and shell patterns of names
     models: tuple[str, ...] = ("*",)
-    tasks: tuple[str, ...] = ("train", "predict")
+    #: empty: unknown
+    tasks: tuple[str, ...] = ()
     #: fields of a job, such as epochs, with the trainer's defaults
     fields: list[Option] = []
     #: hyperparameters; None: unknown

@@ -14,7 +14,7 @@ from functions.domain.states import State
 from functions.events import cloudevents, notifications
 from functions.events.cloudevents import CloudEvent, Headers
 from functions.events.notifications import Rejected, Upload
-from functions.launchers import launching
+from functions.launchers import base, launching
 from functions.runtime import logs, storage
 from functions.runtime.registry import trainers
 from functions.runtime.settings import settings
@@ -270,7 +270,7 @@ def _first_check(requested: Spec, dataset: StoredObject, origin: Origin) -> tupl
     is_wanted = settings().check_first if requested.check_first is None else requested.check_first
     if not is_wanted or requested.task != "train":
         return False, None
-    if not trainers()[requested.framework].can_check:
+    if base.CHECK not in trainers()[requested.framework].tasks:
         return False, f"the trainer {requested.framework} has no task check"
     if origin.resumed_from is not None and queries.job(origin.resumed_from).dataset_etag == dataset.etag:
         return False, f"job {origin.resumed_from}, which it resumes, has trained on this dataset"

@@ -4,6 +4,7 @@ import signal
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from functions.domain.errors import ConfigurationError
 from functions.domain.states import Reason
 from functions.runtime.registry import Trainer, trainers
 from functions.runtime.settings import settings
@@ -55,7 +56,7 @@ def message_of_exit(code: int, output: str) -> str:
 
 
 class LaunchRejectedError(Exception):
-    """The launcher can never start this job; the message says what to change."""
+    """The launcher can never start this job, whatever the operator does; the message says what to change."""
 
 
 class LauncherUnreachableError(OSError):
@@ -66,7 +67,7 @@ class Launcher(Protocol):
     """The five calls of a launcher. Each is safe to repeat, and raises OSError if it cannot be done now."""
 
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
-        """Start the job's current launch, or queue it. Raises LaunchRejectedError."""
+        """Start the job's current launch, or queue it. Raises LaunchRejectedError, ConfigurationError."""
 
     def renew(self, job: Job, credentials: dict[str, str]) -> None:
         """Replace the credentials of this launch, for a trainer that starts later, such as after a disruption."""
@@ -85,12 +86,12 @@ def trainer_of(job: Job) -> Trainer:
     """Return the registered trainer of a job's framework, as the current launch needs it.
 
     Raises:
-        LaunchRejectedError: the framework is no longer registered.
+        ConfigurationError: the framework is no longer registered.
     """
     trainer = trainers().get(job.framework)
     if trainer is None:
         known = ", ".join(sorted(trainers()))
-        raise LaunchRejectedError(f"the framework {job.framework} is not registered any more; TRAINERS has {known}")
+        raise ConfigurationError(f"TRAINERS: it has no trainer {job.framework} any more, only {known}")
     return trainer.for_check() if task_of(job) == CHECK else trainer
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from functions.domain.errors import ConfigurationError
 from functions.launchers import kubernetes_objects as objects
 from functions.launchers import kubernetes_status
 from functions.launchers.base import LauncherUnreachableError, LaunchRejectedError, Phase, Status, trainer_of
@@ -66,7 +67,7 @@ class Kubernetes:
     def submit(self, job: Job, environment: dict[str, str]) -> Status:
         """Create the Job, then the Secret that its pod waits for; either may exist already."""
         if not trainer_of(job).image:
-            raise LaunchRejectedError(f"the trainer {job.framework!r} has no image in TRAINERS")
+            raise ConfigurationError(f"TRAINERS: the trainer {job.framework} has no image")
         with _outages():
             if job.launch > 1:
                 _delete_jobs(f"{objects.JOB_ID}={job.id},{objects.LAUNCH}!={job.launch}")
@@ -131,7 +132,12 @@ def _create_job(job: Job, environment: dict[str, str]) -> Object:
 
 
 def _check_queue(job: Job) -> None:
-    """Reject a job whose queue does not exist, because it would wait forever; a Job that exists already is left."""
+    """Reject a job whose queue does not exist, because it would wait forever; a Job that exists already is left.
+
+    Raises:
+        LaunchRejectedError: the job names the queue.
+        ConfigurationError: it is the installation's.
+    """
     queue = objects.queue(job)
     queues = _list_if_allowed(QUEUES) if queue else None
     if queues is None:
@@ -140,6 +146,8 @@ def _check_queue(job: Job) -> None:
     if queue not in names and _api().get(JOBS, objects.name(job)) is None:
         known = f"use one of {', '.join(names)}" if names else "there is none: is Kueue installed?"
         where = f"the namespace {settings().trainer_namespace}"
+        if "queue" not in job.spec:
+            raise ConfigurationError(f"KUEUE_QUEUE: {queue} is not a LocalQueue of {where}; {known}")
         raise LaunchRejectedError(f"the queue {queue} is not a LocalQueue of {where}; {known}")
 
 

@@ -62,7 +62,7 @@ def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
 
     Raises:
         OSError: the launcher failed; the job waits, and its message says why.
-        ConfigurationError: the launcher or the trainers are misconfigured; the job is unchanged.
+        ConfigurationError: the launcher or the trainers are misconfigured; the job waits, and its message says why.
     """
     current = queries.job(job.id)
     if current.state in FINAL or current.launch != job.launch:
@@ -77,6 +77,10 @@ def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
             "still": transitions.no_activity_since(job),
         }
         return _moved(job, State.FAILED, now=now, **rejected)
+    except ConfigurationError as error:
+        mistake = f"waits until the operator mends the configuration: {error}".replace("\n", "; ")
+        upkeep.note_wait(job, mistake[: base.MESSAGE_LENGTH], now=now)
+        raise
     except OSError as error:
         failure = f"waits for the launcher, which failed: {error.strerror or error}"[: base.MESSAGE_LENGTH]
         upkeep.note_wait(job, failure, now=now)
@@ -117,9 +121,11 @@ def _image(job: Job) -> str | None:
 
 
 def stop(job_id: str) -> None:
-    """Stop a job's trainer; if the launcher fails now, sweep stops the trainer later."""
+    """Stop a job's trainer; if the launcher fails or is misconfigured now, sweep stops the trainer later."""
     try:
         configured_launcher().stop(job_id)
+    except ConfigurationError as error:
+        log(logging.ERROR, "misconfigured; sweep tries again", detail=str(error), job_id=job_id)
     except OSError:
         log(logging.ERROR, "the launcher failed; sweep tries again", exc_info=True, job_id=job_id)
 

@@ -30,6 +30,7 @@ from typing import Any
 
 import psutil
 
+from functions.domain.errors import ConfigurationError
 from functions.domain.states import Reason, reason_of_exit
 from functions.launchers.base import LaunchRejectedError, Phase, Status, message_of_exit, task_of, trainer_of
 from functions.launchers.supervisor import write
@@ -126,18 +127,18 @@ def _end(run: Path, ended: dict[str, Any]) -> Status:
 
 
 def _command(job: Job, environment: dict[str, str]) -> list[str]:
-    """Return the trainer's command. Raises LaunchRejectedError if it is not configured or not installed."""
+    """Return the trainer's command. Raises ConfigurationError if it is not configured or not installed."""
     task = task_of(job)
     command = trainer_of(job).command.get(task, [])
     if not command:
-        raise LaunchRejectedError(f"the trainer {job.framework} has no command for the task {task} in TRAINERS")
+        raise ConfigurationError(f"TRAINERS: the trainer {job.framework} has no command for the task {task}")
     missing = [word for word in command if word.startswith("/") and not Path(word).exists()]
     if missing:
-        raise LaunchRejectedError(
+        raise ConfigurationError(
             f"the trainer {job.framework} is not set up: {missing[0]} is missing; run `./taskw setup`"
         )
     if shutil.which(command[0], path=(_base() | environment)["PATH"]) is None:
-        raise LaunchRejectedError(f"the trainer {job.framework} is not set up: {command[0]} is not executable")
+        raise ConfigurationError(f"the trainer {job.framework} is not set up: {command[0]} is not executable")
     return command
 
 

@@ -12,6 +12,7 @@ from functions.domain.declarations import Declaration, accepts, spelled
 from functions.domain.errors import ConfigurationError, Unusable
 from functions.runtime.settings import settings
 
+_TASKS, _USUAL_TASKS = ("train", "predict", "check"), ("train", "predict")
 #: of labels and annotations that select, own or admit a trainer's objects
 _OWN_PREFIXES = ("stoker.dev", "kubernetes.io", "k8s.io")
 
@@ -81,7 +82,7 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def declared(self) -> Declaration:
         """What the trainer takes, as far as it is known."""
         own = self.declaration if isinstance(self.declaration, Declaration) else Declaration()
-        return msgspec.structs.replace(own, models=self._models(own))
+        return msgspec.structs.replace(own, models=self._models(own), tasks=self.tasks)
 
     def _models(self, own: Declaration) -> tuple[str, ...]:
         """Return the declared models that the registry allows; without a declaration, the registry's patterns."""
@@ -91,9 +92,20 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return allowed if allowed and own.models != ("*",) else self.models
 
     @property
-    def can_check(self) -> bool:
-        """Whether it declares the task check; on a laptop also whether it has a command for that."""
-        return "check" in self.declared.tasks and (settings().launcher != "local" or bool(self.command.get("check")))
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it declares, or else train, predict, and those with a command; of them what can start here."""
+        known = self._declared_tasks or tuple(task for task in _TASKS if self.command.get(task) or task in _USUAL_TASKS)
+        return tuple(filter(self.can_start, known))
+
+    def can_start(self, task: str) -> bool:
+        """Return whether a task can be started here; an image that declares no tasks may have any."""
+        own = self._declared_tasks
+        is_startable = self.image if settings().launcher == "kubernetes" else self.command.get(task)
+        return bool(is_startable) and (not own or task in own)
+
+    @property
+    def _declared_tasks(self) -> tuple[str, ...]:
+        return self.declaration.tasks if isinstance(self.declaration, Declaration) else ()
 
     def for_check(self) -> "Trainer":
         """Return the trainer as a check of a dataset needs it: small, and on any node."""
@@ -174,7 +186,10 @@ def _declaration(path: Path) -> Declaration:
 
 
 def check_defaults() -> None:
-    """Check that the default framework is registered. Raises ConfigurationError."""
-    framework = settings().default_framework
+    """Check that the default framework is registered, and has the default model. Raises ConfigurationError."""
+    framework, model = settings().default_framework, settings().default_model
     if framework and framework not in trainers():
         raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
+    possible = [trainers()[framework]] if framework else trainers().values()
+    if model and not any(trainer.accepts(model) for trainer in possible):
+        raise ConfigurationError(f"DEFAULT_MODEL: {framework or 'no trainer in TRAINERS'} has no model {model}")

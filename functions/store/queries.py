@@ -39,7 +39,10 @@ def link_revocations(job_id: str) -> int | None:
 
 
 class Place(NamedTuple):
-    """A waiting job's place among all that wait, in the order in which they were made, from 1."""
+    """A waiting job's place among all that wait, in the order in which they were made, from 1.
+
+    A job whose dataset is being checked keeps its place: its training starts before those of younger jobs.
+    """
 
     number: int
     of: int
@@ -55,7 +58,7 @@ def job_with_place(job_id: str) -> tuple[Job, Place | None]:
         row = session.get(Job, job_id)
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        if row.state not in WAITING or (row.checking and row.attempt):  # a check that runs does not wait
+        if row.state not in WAITING:
             return row, None
         older = tuple_(col(Job.created_at), col(Job.id)) <= tuple_(row.created_at, row.id)
         waiting = col(Job.state).in_(sorted(WAITING))

@@ -602,7 +602,25 @@ def test_a_job_on_several_nodes_is_an_indexed_job(new: Any, kubernetes: Cluster)
     assert addresses == {f"stoker-{job.id}-1-0.trainers"}
 
 
-def test_a_job_for_a_queue_that_does_not_exist_is_rejected_and_told_which_there_are(new: Any, queue: Any) -> None:
+def test_a_default_queue_that_does_not_exist_is_the_operators_mistake_and_ends_no_job(
+    new: Any, queue: Any, environment: pytest.MonkeyPatch
+) -> None:
+    queue("gpu")
+    job = new()
+    environment.setenv("KUEUE_QUEUE", "gpus")
+    forget()
+    launching.launch(job, now=tokens.now())
+    waiting = queries.job(job.id)
+    queue("gpus")
+
+    assert waiting.state == State.PENDING
+    assert "KUEUE_QUEUE: gpus is not a LocalQueue of the namespace stoker-trainers; use one of gpu" in str(
+        waiting.message
+    )
+    assert launching.launch(job, now=tokens.now()).state == State.QUEUED
+
+
+def test_a_job_for_a_queue_that_does_not_exist_is_rejected_and_named_which_there_are(new: Any, queue: Any) -> None:
     queue("gpu")
     queue("cpu")
     job = new(queue="gpus")

@@ -23,6 +23,7 @@ from functions.launchers import launching, local
 from functions.launchers.base import Phase
 from functions.launchers.local import Local
 from functions.reconcile import sweeping
+from functions.runtime.registry import trainers
 from functions.store import callbacks, heartbeats, jobs, queries, reports
 from functions.store.heartbeats import Heartbeat
 from functions.store.reports import Report
@@ -464,3 +465,63 @@ def test_a_check_passes_once_however_often_it_is_reported(checked: Any, now: dat
     with transaction() as session:
         told = session.exec(select(Outbox.type).where(Outbox.job_id == job.id)).all()
     assert [one.rpartition(".")[2] for one in told] == ["pending", "queued"]
+
+
+def test_a_trainer_that_is_missing_when_a_check_passes_ends_no_job(
+    function: Callable[[str], Any], checked: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "trainers.json"
+    good, job = file.read_text(), checked({"check": SILENT, **SILENT})
+    headers = of_launch(job.id, 1)
+    function("event").post(f"/v1/jobs/{job.id}/event", json={"type": "started"}, headers=headers)
+    file.write_text(json.dumps({"plain": {"command": {"train": STUB}}}))
+    forget()
+    response = function("done").post(f"/v1/jobs/{job.id}/done", json=PASSED | {"attempt": 1}, headers=headers)
+
+    assert (response.status_code, response.json()["state"], read(job.id).state) == (200, "QUEUED", State.QUEUED)
+    assert "TRAINERS: it has no trainer stub any more" in str(read(job.id).message)
+    file.write_text(good)
+    forget()
+    sweeping.run(now=tokens.now())
+    assert (read(job.id).launch, Local().inspect(read(job.id)).phase) == (2, Phase.RUNNING)
+
+
+def test_a_trainer_without_a_declaration_has_the_tasks_that_it_has_commands_for(
+    function: Callable[[str], Any], post: Callable[..., Any], tmp_path: Path
+) -> None:
+    tasks = ("train", "check")
+    registry = {
+        "bare": {"command": dict.fromkeys(tasks, STUB), "models": ["stub*"]},
+        "partly": {"command": dict.fromkeys(tasks, STUB), "models": ["part*"], "declaration": {"options": []}},
+    }
+    (tmp_path / "trainers.json").write_text(json.dumps(registry))
+    forget()
+
+    assert post(framework="bare", check_first=True).json()["checking"] is True
+    assert post(framework="partly", model_name="part", hyperparameters={}, check_first=True).json()["checking"] is True
+    refused = post(framework="bare", task="predict", checkpoint_key="models/x.pt").json()
+    assert refused["errors"] == [
+        {"field": "task", "detail": "the trainer bare has no task predict; use train or check"}
+    ]
+    listed = function("jobs").get("/v1/frameworks", headers=api_headers("jobs:read")).json()["frameworks"]
+    assert [framework["tasks"] for framework in listed] == [["train", "check"]] * 2
+
+
+def test_a_trainer_without_a_declaration_is_taken_for_one_that_trains_and_predicts_in_a_cluster(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    registry = {
+        "image": {"image": "i"},
+        "both": {"image": "i", "command": {"check": ["c"]}},
+        "declared": {"image": "i", "declaration": {"tasks": ["train"]}, "command": {"check": ["c"]}},
+    }
+    (tmp_path / "trainers.json").write_text(json.dumps(registry))
+    environment.setenv("LAUNCHER", "kubernetes")
+    forget()
+
+    assert [trainer.tasks for trainer in trainers().values()] == [
+        ("train", "predict"),
+        ("train", "predict", "check"),
+        ("train",),
+    ]
+    assert [trainer.can_start("check") for trainer in trainers().values()] == [True, True, False]

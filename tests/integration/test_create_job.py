@@ -108,7 +108,11 @@ def test_a_field_that_cannot_be_used_is_named_and_nothing_is_written(
     assert jobs() == []
 
 
-def test_a_check_needs_no_gpu_and_no_model(client: Any) -> None:
+def test_a_check_needs_no_gpu_and_no_model(client: Any, tmp_path: Path) -> None:
+    registry = json.loads((tmp_path / "trainers.json").read_text())
+    registry["stub"]["command"]["check"] = registry["stub"]["command"]["train"]
+    (tmp_path / "trainers.json").write_text(json.dumps(registry))
+    forget()
     change = {"task": "check", "model_name": "no-model-of-it", "gpus": 4, "gpu_type": "H100", "nodes": 2, "device": "0"}
     answer = client.post("/v1/jobs", json=GOOD | change, headers=api_headers())
 

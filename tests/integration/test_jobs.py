@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from functions.domain.spec import Spec
 from functions.domain.states import State
 from functions.runtime import storage
+from functions.store import jobs as jobs_store
 from functions.store import upkeep
 from functions.store.heartbeats import Heartbeat, record
-from tests.conftest import BUCKET, NOW, api_headers, call, forget, seconds
+from tests.conftest import BUCKET, NOW, api_headers, call, claim, forget, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -47,6 +49,21 @@ def test_a_waiting_job_has_a_place_among_all_that_wait_in_the_order_in_which_the
 
     places = [(job.get("queue_position"), job.get("queue_length")) for job in shown]
     assert places == [(1, 3), (None, None), (2, 3), (None, None), (3, 3)]
+
+
+def test_a_job_whose_dataset_is_checked_keeps_its_place_since_its_training_starts_before_younger_jobs(
+    get: Any, a_job: Any
+) -> None:
+    spec = Spec(framework="stub", model_name="stub-1", dataset_id="digits")
+    job, _ = jobs_store.create(spec, identity=None, trace_id="0" * 32, now=NOW, checking=True)
+    younger = a_job(State.QUEUED, now=NOW + timedelta(seconds=1))
+    before = get(f"/v1/jobs/{younger}").json()
+    claim(job.id, now=NOW + timedelta(seconds=2))
+    while_checked = [get(f"/v1/jobs/{job_id}").json() for job_id in (job.id, younger)]
+
+    assert (before["queue_position"], before["queue_length"]) == (2, 2)
+    places = [(job["queue_position"], job["queue_length"]) for job in while_checked]
+    assert places == [(1, 2), (2, 2)]
 
 
 def test_filters_are_equalities_and_hold_together(get: Any, a_job: Any) -> None:

@@ -19,11 +19,11 @@ import pytest
 
 from functions.domain.states import Reason, State
 from functions.launchers import launching, local
-from functions.launchers.base import LaunchRejectedError, Phase, Status
+from functions.launchers.base import Phase, Status
 from functions.launchers.local import Local
 from functions.reconcile import sweeping
 from functions.runtime import settings
-from functions.store import queries
+from functions.store import queries, upkeep
 from functions.store.tables import Job
 from tests.conftest import NOW, eventually, forget, seconds
 
@@ -211,16 +211,6 @@ def test_scratch_is_gone_after_the_end(planned: Any) -> None:
     eventually(lambda: not (local._run(job) / "scratch").exists())
 
 
-def test_a_trainer_that_is_not_set_up_is_rejected(a_job: Any, tmp_path: Path) -> None:
-    (tmp_path / "trainers.json").write_text('{"stub": {"command": {"train": ["/no/such/python", "train.py"]}}}')
-    job = queries.job(a_job())
-
-    with pytest.raises(LaunchRejectedError, match="not set up"):
-        submit(job)
-    assert launching.launch(job, now=NOW).state == State.FAILED
-    assert queries.job(job.id).reason == Reason.LAUNCH_REJECTED
-
-
 def registered(tmp_path: Path, trainer: dict[str, Any]) -> None:
     (tmp_path / "trainers.json").write_text(json.dumps({"stub": trainer}))
     forget()
@@ -232,12 +222,44 @@ def launched(job_id: str) -> Job:
     return queries.job(job_id)
 
 
-def test_a_command_that_is_not_installed_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
-    registered(tmp_path, {"command": {"train": ["no-such-command"]}})
-    job = launched(a_job())
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"other": {"command": {"train": ["true"]}}}, "TRAINERS: it has no trainer stub any more, only other"),
+    ({"stub": {"command": {"predict": ["true"]}}}, "TRAINERS: the trainer stub has no command for the task train"),
+    (
+        {"stub": {"command": {"train": ["/no/such/python", "train.py"]}}},
+        "the trainer stub is not set up: /no/such/python is missing; run `./taskw setup`",
+    ),
+    (
+        {"stub": {"command": {"train": ["no-such-command"]}}},
+        "the trainer stub is not set up: no-such-command is not executable",
+    ),
+]
 
-    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
-    assert job.message == "the trainer stub is not set up: no-such-command is not executable"
+
+@pytest.mark.parametrize(
+    "mistake", MISTAKES, ids=["missing trainer", "missing task", "missing file", "missing program"]
+)
+@pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.RUNNING])
+def test_an_operators_mistake_ends_no_job_that_starts_once_it_is_mended(
+    a_job: Any, tmp_path: Path, now: datetime, state: State, mistake: tuple[dict[str, Any], str]
+) -> None:
+    registry, message = mistake
+    file = tmp_path / "trainers.json"
+    good = file.read_text()
+    job_id = a_job(state, now=now, hyperparameters={"calls": False})
+    if state == State.RUNNING:
+        upkeep.relaunch(queries.job(job_id), "it was evicted", now=now)
+    file.write_text(json.dumps(registry))
+    forget()
+    launching.launch(queries.job(job_id), now=now)
+    sweeping.run(now=now)
+    job = queries.job(job_id)
+
+    assert (job.state, job.message) == (state, f"waits until the operator mends the configuration: {message}")
+    file.write_text(good)
+    forget()
+    sweeping.run(now=now + timedelta(minutes=1))
+    assert (queries.job(job_id).submitted_at, queries.job(job_id).launch) == (now + timedelta(minutes=1), job.launch)
 
 
 def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a_job: Any, tmp_path: Path) -> None:
@@ -275,20 +297,6 @@ def test_what_may_pass_leaves_the_job_waiting_and_says_why(a_job: Any, environme
         "waits for the launcher, which failed: Resource temporarily unavailable",
     )
     assert Local().submit(job, launching.environment(job, now=NOW)).phase == Phase.RUNNING
-
-
-@pytest.mark.parametrize("state", [State.PENDING, State.QUEUED])
-def test_a_job_whose_framework_was_unregistered_is_rejected_by_the_next_sweep(
-    a_job: Any, tmp_path: Path, now: datetime, state: State
-) -> None:
-    job_id = a_job(state, now=now)
-    (tmp_path / "trainers.json").write_text('{"other": {"command": {"train": ["true"]}}}')
-    forget()
-    sweeping.run(now=now)
-    job = queries.job(job_id)
-
-    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
-    assert job.message == "the framework stub is not registered any more; TRAINERS has other"
 
 
 def test_a_job_that_waits_while_the_registry_is_broken_is_launched_once_it_is_mended(

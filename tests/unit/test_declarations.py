@@ -1,22 +1,24 @@
 """A job is checked by what its trainer declares; a trainer that declares nothing is checked by its patterns."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functions.api import specs
 from functions.domain.declarations import Option
-from functions.domain.errors import Unusable
+from functions.domain.errors import ConfigurationError, Unusable
 from functions.runtime.registry import trainers
 from tests.conftest import ROOT, forget
 
+STARTED: dict[str, Any] = {"command": {"train": ["true"], "predict": ["true"]}}
 REGISTRY: dict[str, dict[str, Any]] = {
-    "yolo": {"declaration": str(ROOT / "trainer-images/trainer-ultralytics/trainer.json")},
-    "timm": {"declaration": str(ROOT / "trainer-images/trainer-timm/trainer.json")},
-    "small": {"declaration": {"models": ["tiny"], "options": [], "tasks": ["train"]}},
-    "mine": {"models": ["mine-*"]},
-    "some": {"models": ["some"]},
+    "yolo": STARTED | {"declaration": str(ROOT / "trainer-images/trainer-ultralytics/trainer.json")},
+    "timm": STARTED | {"declaration": str(ROOT / "trainer-images/trainer-timm/trainer.json")},
+    "small": STARTED | {"declaration": {"models": ["tiny"], "options": [], "tasks": ["train"]}},
+    "mine": STARTED | {"models": ["mine-*"]},
+    "some": STARTED | {"models": ["some"]},
 }
 
 
@@ -65,6 +67,40 @@ def test_the_default_framework_counts_where_the_models_name_does_not_decide(envi
     assert specs.from_request({"dataset_id": "cats"}).framework == "timm"
     assert specs.from_request({"dataset_id": "cats", "model_name": "yolo11n.pt"}).framework == "yolo"
     assert refused(model_name="unheard of")["model_name"].startswith("use a model of timm")
+
+
+def test_the_default_model_decides_on_the_framework_if_there_is_no_default(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("DEFAULT_MODEL", "resnet18")
+    forget()
+
+    assert specs.from_request({"dataset_id": "cats"}).framework == "timm"
+
+
+@pytest.mark.parametrize(("launcher", "needs"), [("local", "command"), ("kubernetes", "image")])
+def test_a_trainer_that_this_installation_cannot_start_is_the_operators_mistake(
+    environment: pytest.MonkeyPatch, tmp_path: Path, launcher: str, needs: str
+) -> None:
+    entry = {"models": ["m"], "image": "i", "command": {"train": ["c"]}}
+    (tmp_path / "registry.json").write_text(json.dumps({"mine": {**entry, needs: type(entry[needs])()}}))
+    environment.setenv("LAUNCHER", launcher)
+    forget()
+
+    with pytest.raises(ConfigurationError, match=f"TRAINERS: the trainer mine has no {needs}"):
+        specs.from_upload("cats", {"stoker-model": "m"})
+
+
+@pytest.mark.parametrize(("framework", "model"), [("yolo", "resnet18"), ("", "unheard of")])
+def test_a_default_that_no_trainer_takes_is_the_operators_mistake_and_rejects_no_upload(
+    environment: pytest.MonkeyPatch, framework: str, model: str
+) -> None:
+    environment.setenv("DEFAULT_FRAMEWORK", framework)
+    environment.setenv("DEFAULT_MODEL", model)
+    forget()
+
+    with pytest.raises(
+        ConfigurationError, match=f"DEFAULT_MODEL: {framework or 'no trainer in TRAINERS'} has no model"
+    ):
+        specs.from_upload("cats", {})
 
 
 @pytest.mark.parametrize(
