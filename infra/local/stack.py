@@ -201,7 +201,7 @@ def _read(path: Path) -> bytes:
 
 
 def _remember_last_stack() -> None:
-    """Let `stoker` find this stack from any folder; a stack of another ``STOKER_HOME`` is found by that variable."""
+    """Let `stoker` find this stack from any folder; a stack of another ``STOKER_HOME`` is chosen by that variable."""
     if os.environ.get("STOKER_HOME"):
         return
     configuration = contexts.read()

@@ -28,14 +28,14 @@ API_SERVER = f"https://{NODE_ADDRESS}:6443"
 WEBHOOK_SECONDS = 120
 
 
-def run(*command: str | Path, given: str | None = None, cwd: Path | None = None) -> str:
+def run(*command: str | Path, stdin: str | None = None, cwd: Path | None = None) -> str:
     """Return what a command printed.
 
     Raises:
         SystemExit: it failed; the message contains its output.
     """
     done = subprocess.run(
-        [str(word) for word in command], input=given, cwd=cwd, capture_output=True, text=True, check=False
+        [str(word) for word in command], input=stdin, cwd=cwd, capture_output=True, text=True, check=False
     )
     if done.returncode:
         words = " ".join(str(word) for word in command)
@@ -43,9 +43,9 @@ def run(*command: str | Path, given: str | None = None, cwd: Path | None = None)
     return done.stdout
 
 
-def kubectl(*words: str, given: str | None = None) -> str:
+def kubectl(*words: str, stdin: str | None = None) -> str:
     """Run kubectl as the node's administrator, and return its output."""
-    return run(BINARIES / "kubectl", f"--kubeconfig={KUBECONFIG}", *words, given=given)
+    return run(BINARIES / "kubectl", f"--kubeconfig={KUBECONFIG}", *words, stdin=stdin)
 
 
 def ctr(*words: str | Path) -> str:
@@ -61,7 +61,7 @@ def apply(manifests: str) -> None:
     end = time.monotonic() + WEBHOOK_SECONDS
     while True:
         try:
-            kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-", given=manifests)
+            kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-", stdin=manifests)
         except SystemExit as refused:
             if "failed calling webhook" not in str(refused) or time.monotonic() > end:
                 raise

@@ -34,8 +34,8 @@ def _not_ready(cluster: Cluster, overlay: Overlay) -> Iterator[str]:
         is_service = item["apiVersion"].startswith("serving.knative.dev/")
         resource, wanted = _SERVICE if is_service else _CONDITIONS.get(kind, ("", ""))
         if resource:
-            found = cluster.get(resource, name_of(item), namespace_of(item))
-            if reason := _reason(found, wanted):
+            existing = cluster.get(resource, name_of(item), namespace_of(item))
+            if reason := _reason(existing, wanted):
                 yield f"{kind} {name_of(item)}: {reason}"
 
 

@@ -107,10 +107,12 @@ def _issuer(cluster: Cluster, overlay: Overlay) -> Iterator[str]:
 
 def _secret(cluster: Cluster) -> Mapping[str, str] | None:
     """Return the functions' Secret; None if it does not exist."""
-    found = cluster.get("secret", "stoker", "stoker")
-    if found is None:
+    existing = cluster.get("secret", "stoker", "stoker")
+    if existing is None:
         return None
-    return {name: base64.b64decode(value).decode("utf-8", "replace") for name, value in found.get("data", {}).items()}
+    return {
+        name: base64.b64decode(value).decode("utf-8", "replace") for name, value in existing.get("data", {}).items()
+    }
 
 
 def _secrets(cluster: Cluster, overlay: Overlay, secret: Mapping[str, str] | None) -> Iterator[str]:
@@ -154,13 +156,13 @@ def _settings(overlay: Overlay, secret: Mapping[str, str] | None) -> Iterator[st
             ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"), "stand-in"
         ),
     }
-    given = {name: value for name, value in (secret or {}).items() if value}
+    present = {name: value for name, value in (secret or {}).items() if value}
     with tempfile.TemporaryDirectory() as folder:
         trainers = Path(folder) / "trainers.json"
         # Paths of the image, which has the project in /srv.
         registry = overlay.data("trainers").get("trainers.json", "")
         trainers.write_text(registry.replace('"/srv/', f'"{PROJECT}/'))
-        variables = {**stand_ins, **given, **overlay.data("stoker"), "TRAINERS": str(trainers)}
+        variables = {**stand_ins, **present, **overlay.data("stoker"), "TRAINERS": str(trainers)}
         done = subprocess.run(
             [sys.executable, "-m", "functions.runtime.configuration"],
             env={"PATH": os.environ["PATH"], **variables},

@@ -22,14 +22,14 @@ class Cluster:
         """Return an object; None if it does not exist, or its kind does not, or it may not be read."""
         where = ["--namespace", namespace] if namespace else []
         done = _kubectl("get", kind, name, *where, "--output=json")
-        found: Object | None = json.loads(done.stdout) if done.returncode == 0 else None
-        return found
+        item: Object | None = json.loads(done.stdout) if done.returncode == 0 else None
+        return item
 
     def raw(self, path: str) -> Object | None:
         """Return what the API server has at a path; None if there is nothing."""
         done = _kubectl("get", "--raw", path)
-        found: Object | None = json.loads(done.stdout) if done.returncode == 0 else None
-        return found
+        item: Object | None = json.loads(done.stdout) if done.returncode == 0 else None
+        return item
 
     def list(self, kind: str, selector: str, namespace: str) -> list[Object]:
         """Return the objects with some labels; none if they may not be read."""
@@ -39,7 +39,7 @@ class Cluster:
 
     def create(self, item: Object) -> str | None:
         """Create an object; return why it was refused, None if it was not."""
-        done = _kubectl("create", "-f", "-", given=json.dumps(item))
+        done = _kubectl("create", "-f", "-", stdin=json.dumps(item))
         return done.stderr.strip() if done.returncode else None
 
     def delete(self, kind: str, selector: str, namespace: str) -> None:
@@ -63,8 +63,8 @@ class Overlay(NamedTuple):
 
     def one(self, kind: str, name: str, namespace: str) -> Object | None:
         """Return an object; None if the overlay does not have it."""
-        found = [item for item in self.of(kind) if (name, namespace) == (name_of(item), namespace_of(item))]
-        return found[0] if found else None
+        matching = [item for item in self.of(kind) if (name, namespace) == (name_of(item), namespace_of(item))]
+        return matching[0] if matching else None
 
     def data(self, name: str) -> Mapping[str, str]:
         """Return the data of a ConfigMap of the functions; empty if there is none."""
@@ -93,8 +93,8 @@ def namespace_of(item: Object) -> str:
     return str(item["metadata"].get("namespace", ""))
 
 
-def _kubectl(*words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+def _kubectl(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     program = shutil.which("kubectl") or str(BINARIES / "kubectl")
     if not os.access(program, os.X_OK):
         raise SystemExit("kubectl is not in PATH")
-    return subprocess.run([program, *words], input=given, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([program, *words], input=stdin, capture_output=True, text=True, check=False, timeout=60)

@@ -69,7 +69,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         )  # fmt: skip
         files = [word for file in ("trainers", "rights", "policy") for word in ("-f", manifest(file))]
         eventually(lambda: kubectl(folder, "apply", "--server-side", "--validate=strict", *files).returncode == 0)
-        kubectl(folder, "create", "--validate=false", "-f", "-", given=definitions.manifests()).check_returncode()
+        kubectl(folder, "create", "--validate=false", "-f", "-", stdin=definitions.manifests()).check_returncode()
         established = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         # Again, because kubectl gives up on a watch that a busy API server closes.
         eventually(lambda: kubectl(folder, *established).returncode == 0, within_seconds=200)
@@ -102,9 +102,9 @@ current-context: x
     )
 
 
-def kubectl(folder: Path, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+def kubectl(folder: Path, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(BINARIES / "kubectl"), f"--kubeconfig={folder}/kubeconfig", *words]
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
 
 
 #: each by its API version

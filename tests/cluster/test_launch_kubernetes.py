@@ -60,8 +60,8 @@ def submit(job: Job) -> base.Status:
     return Kubernetes().submit(job, launching.environment(job, now=tokens.now()))
 
 
-def names(found: Any) -> list[str]:
-    return [one.metadata.name for one in found]
+def names(objects_: Any) -> list[str]:
+    return [one.metadata.name for one in objects_]
 
 
 def failed(job: Job) -> base.Status:
@@ -133,9 +133,9 @@ def test_a_pod_that_has_not_ended_says_why_it_waits(  # noqa: PLR0913, PLR0917 -
     submit(job)
     node(job.id, "Running" if phase == Phase.RUNNING else "Pending", **status)
 
-    found = Kubernetes().inspect(job)
-    assert (found.phase, found.reason) == (phase, reason)
-    assert (message or "") in (found.message or "")
+    status = Kubernetes().inspect(job)
+    assert (status.phase, status.reason) == (phase, reason)
+    assert (message or "") in (status.message or "")
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_a_job_whose_pods_are_refused_says_why(new: Any, quota: Any) -> None:
     job = new(gpus=1)
     quota("requests.nvidia.com/gpu", "0")
     submit(job)
-    status = eventually(lambda: found if "exceeded" in ((found := Kubernetes().inspect(job)).message or "") else None)
+    status = eventually(lambda: seen if "exceeded" in ((seen := Kubernetes().inspect(job)).message or "") else None)
     sweeping.run(now=tokens.now())
 
     assert (status.phase, "requests.nvidia.com/gpu=1" in (status.message or "")) == (Phase.HELD, True)
@@ -458,9 +458,9 @@ def test_a_job_in_a_queue_says_what_kueue_says(new: Any, kubernetes: Cluster, qu
     }
     kubernetes.patch_status("Workload", "job-1", {"conditions": [pending]})
 
-    found = Kubernetes()
-    found.list()
-    assert found.inspect(job) == base.Status(Phase.HELD, f"waits for quota of its queue: {why}")
+    launcher = Kubernetes()
+    launcher.list()
+    assert launcher.inspect(job) == base.Status(Phase.HELD, f"waits for quota of its queue: {why}")
     kubernetes.delete("Workload", "job-1")
 
 
@@ -559,8 +559,8 @@ spec: {policyName: forbids-seven-nodes, validationActions: [Deny]}
 """
 
 
-def test_a_policy_that_forbids_is_told_from_a_quota_and_from_missing_rights(new: Any, cluster: Path) -> None:
-    kubectl(cluster, "apply", "-f", "-", given=FORBIDS).check_returncode()
+def test_a_policy_that_forbids_is_distinguished_from_a_quota_and_from_missing_rights(new: Any, cluster: Path) -> None:
+    kubectl(cluster, "apply", "-f", "-", stdin=FORBIDS).check_returncode()
 
     def refusal() -> str | None:
         job = new(nodes=7)
@@ -571,7 +571,7 @@ def test_a_policy_that_forbids_is_told_from_a_quota_and_from_missing_rights(new:
         return None
 
     assert "denied request: not seven nodes" in eventually(refusal)
-    kubectl(cluster, "delete", "-f", "-", given=FORBIDS).check_returncode()
+    kubectl(cluster, "delete", "-f", "-", stdin=FORBIDS).check_returncode()
 
 
 def test_a_pod_that_is_not_restricted_is_refused_by_the_namespace(kubernetes: Cluster) -> None:
@@ -596,7 +596,7 @@ def test_an_api_server_that_is_away_leaves_the_job_for_the_next_sweep(
 def test_a_job_on_several_nodes_is_an_indexed_job(new: Any, kubernetes: Cluster) -> None:
     job = new(nodes=3, gpus=1)
     submit(job)
-    pods = eventually(lambda: found if len(found := kubernetes.list("Pod")) == 3 else None)
+    pods = eventually(lambda: listed if len(listed := kubernetes.list("Pod")) == 3 else None)
 
     addresses = {one.value for pod in pods for one in pod.spec.containers[0].env if one.name == "MASTER_ADDR"}
     assert addresses == {f"stoker-{job.id}-1-0.trainers"}

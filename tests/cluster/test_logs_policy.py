@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 NAMESPACE = "stoker-logs"
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 REFUSED: dict[str, tuple[Change, str]] = {
-    # what is asked for: the change of pod and container, the policy's words
+    # what is requested: the change of pod and container, the policy's words
     "another folder": (lambda pod, _: pod["volumes"][0]["hostPath"].update(path="/"), "only /var/log/pods"),
     "another volume": (lambda pod, _: pod["volumes"].append({"name": "s", "secret": {"secretName": "s"}}), "only /var/log/pods"),
     "to write logs": (lambda _, container: container["volumeMounts"][0].pop("readOnly"), "mounted read-only"),
@@ -37,7 +37,7 @@ def pod(cluster: Path) -> Iterator[dict[str, Any]]:
     """Apply the component; yields the collector's pod, as its DaemonSet would create it."""
     manifests = kubectl(cluster, "kustomize", str(ROOT / "knative/components/logs")).stdout
     kubectl(cluster, "create", "namespace", NAMESPACE)
-    kubectl(cluster, "apply", "--server-side", "-f", "-", given=manifests).check_returncode()
+    kubectl(cluster, "apply", "--server-side", "-f", "-", stdin=manifests).check_returncode()
     (daemons,) = (one for one in yaml.safe_load_all(manifests) if one["kind"] == "DaemonSet")
     metadata = {"name": "collector", "namespace": NAMESPACE}
     yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": daemons["spec"]["template"]["spec"]}
@@ -49,7 +49,7 @@ def created(cluster: Path) -> Callable[[dict[str, Any]], str]:
     """Return a function that asks the API server for a pod, and returns why it was refused."""
 
     def create(pod: dict[str, Any]) -> str:
-        return kubectl(cluster, "create", "--dry-run=server", "-f", "-", given=json.dumps(pod)).stderr
+        return kubectl(cluster, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod)).stderr
 
     return create
 

@@ -49,7 +49,7 @@ def applied(cluster: Path) -> Callable[[str], None]:
 
     def apply(manifests: str) -> None:
         words = ("apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server", "-f", "-")
-        done = kubectl(cluster, *words, given=manifests)
+        done = kubectl(cluster, *words, stdin=manifests)
 
         assert done.returncode == 0, done.stderr
         assert not done.stderr
@@ -211,9 +211,9 @@ def test_releases_have_migrations_of_their_own_names(cluster: Path, rendered: Ca
     (job,) = objects_of(rendered("production"), "Job")
     later = yaml.safe_load(yaml.safe_dump(job).replace("@sha256:0", "@sha256:1"))
     apply = ("apply", "--server-side", "-f", "-")
-    assert kubectl(cluster, *apply, given=yaml.safe_dump(job)).returncode == 0
-    assert "field is immutable" in kubectl(cluster, *apply, given=yaml.safe_dump(later)).stderr
+    assert kubectl(cluster, *apply, stdin=yaml.safe_dump(job)).returncode == 0
+    assert "field is immutable" in kubectl(cluster, *apply, stdin=yaml.safe_dump(later)).stderr
 
     later["metadata"]["name"] = "migrate-2"
-    assert kubectl(cluster, *apply, given=yaml.safe_dump(later)).returncode == 0
+    assert kubectl(cluster, *apply, stdin=yaml.safe_dump(later)).returncode == 0
     kubectl(cluster, "delete", "job", "-n", "stoker", "-l", "app.kubernetes.io/name=migrate").check_returncode()

@@ -71,7 +71,7 @@ def runtime_class(cluster: Path) -> None:
     manifest = {
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}, "handler": "nvidia",
     }  # fmt: skip
-    kubectl(cluster, "apply", "-f", "-", given=json.dumps(manifest)).check_returncode()
+    kubectl(cluster, "apply", "-f", "-", stdin=json.dumps(manifest)).check_returncode()
 
 
 @pytest.mark.usefixtures("runtime_class")

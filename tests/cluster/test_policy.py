@@ -1,4 +1,4 @@
-"""What may be made in the trainers' namespace, however it is asked for: one row for each way of asking for more."""
+"""What may be made in the trainers' namespace, however it is requested: one row for each way to request more."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.conftest import ROOT, eventually, forget
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 
 REFUSED: Mapping[str, tuple[str, Any, str]] = {
-    # what is asked for: where in the Job, the value, the policy's words
+    # what is requested: where in the Job, the value, the policy's words
     "another account": ("pod.serviceAccountName", "default", "ServiceAccount trainer"),
     "no account": ("pod.serviceAccountName", None, "ServiceAccount trainer|no such key"),
     "a token of the API server": ("pod.automountServiceAccountToken", True, "without a token"),
@@ -146,7 +146,7 @@ def applied(cluster: Path) -> str:
     text = yaml.safe_dump_all(mine).replace("stoker-trainer-jobs", "stoker-production-trainer-jobs")
     text = text.replace("metadata.name: stoker-trainers", f"metadata.name: {PRODUCTION}")
     kubectl(cluster, "create", "namespace", PRODUCTION).check_returncode()
-    kubectl(cluster, "apply", "--server-side", "-f", "-", given=text).check_returncode()
+    kubectl(cluster, "apply", "--server-side", "-f", "-", stdin=text).check_returncode()
     return PRODUCTION
 
 

@@ -63,8 +63,8 @@ def complete(cluster: Path) -> Iterator[Callable[..., None]]:
     """Give the cluster all that the overlay needs; returns a function that applies and deletes objects."""
 
     def has(*items: dict[str, Any]) -> None:
-        given = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        done = kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", "-", given=given)
+        manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        done = kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
         assert done.returncode == 0, done.stderr
 
     for namespace in ("stoker", "knative-eventing", "kourier-system"):
@@ -314,7 +314,7 @@ def test_after_apply_what_nothing_serves_or_what_fails_is_named(
 
     rendered = kubectl(cluster, "kustomize", str(overlay)).stdout
     served = [one for one in yaml.safe_load_all(rendered) if one["kind"] in {"Broker", "Trigger"}]
-    kubectl(cluster, "apply", "--server-side", "-f", "-", given=yaml.safe_dump_all(served)).check_returncode()
+    kubectl(cluster, "apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(served)).check_returncode()
     missing = preflight("--after", "--timeout=0")
     assert "Broker stoker: nothing reports its status: is its controller installed and running?" in missing
 

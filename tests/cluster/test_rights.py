@@ -58,7 +58,7 @@ def accounts(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str
         if one["kind"] in {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
     ]
     kubectl(
-        cluster, "apply", "--server-side", "--force-conflicts", "-f", "-", given=yaml.safe_dump_all(mine)
+        cluster, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(mine)
     ).check_returncode()
     return {
         f"{one['metadata']['namespace']}:{one['metadata']['name']}" for one in mine if one["kind"] == "ServiceAccount"
@@ -76,7 +76,7 @@ def rights(cluster: Path, account: str) -> dict[str, set[str]]:
         for one in NAMESPACES
     ]
     words = ("create", "--validate=false", "-f", "-", "-o", "json", f"--as=system:serviceaccount:{account}")
-    done = kubectl(cluster, *words, given=yaml.safe_dump_all(reviews))
+    done = kubectl(cluster, *words, stdin=yaml.safe_dump_all(reviews))
     assert done.returncode == 0, done.stderr
     answers, decoder, text = [], json.JSONDecoder(), done.stdout.strip()
     while text:

@@ -61,7 +61,7 @@ def address_of(service: str, *, namespace: str = STOKER) -> str:
 
 
 class Patient(httpx.HTTPTransport):
-    """As the README tells callers: what is answered 502 to 504 is asked again; an Idempotency-Key makes it the same."""
+    """As the README advises: what gets a response of 502 to 504 is sent again; an Idempotency-Key makes it one request."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request until it is answered, for two minutes at most."""
@@ -108,7 +108,7 @@ def dataset(bucket: Any) -> str:
 
 
 def eventually(condition: Callable[[], Any], *, within_seconds: float) -> Any:
-    """Return the condition's first true value, asked for twice a second: each look at a cluster is a process."""
+    """Return the condition's first true value, evaluated twice a second: each look at a cluster is a process."""
     return conftest.eventually(condition, within_seconds=within_seconds, every_seconds=0.5)
 
 
@@ -151,8 +151,8 @@ def job(api: httpx.Client) -> Callable[[str], dict[str, Any]]:
     def read(job_id: str) -> dict[str, Any]:
         answer = api.get(f"/v1/jobs/{job_id}")
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        row: dict[str, Any] = answer.json()
+        return row
 
     return read
 
@@ -163,10 +163,10 @@ def ended(job: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]
 
     def wait(job_id: str, *, within_seconds: float = 240) -> dict[str, Any]:
         end = time.monotonic() + within_seconds
-        while (found := job(job_id))["state"] not in FINAL:
-            assert time.monotonic() < end, f"not within {within_seconds} s: {found}"
+        while (row := job(job_id))["state"] not in FINAL:
+            assert time.monotonic() < end, f"not within {within_seconds} s: {row}"
             time.sleep(0.5)
-        return found
+        return row
 
     return wait
 
@@ -174,8 +174,8 @@ def ended(job: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]
 def left_of(job_id: str) -> list[str]:
     """Return what of a job is still in the cluster: Jobs that have not ended, pods that run, and their Secrets."""
     words = ("-n", TRAINERS, "-l", f"stoker.dev/job-id={job_id}", "-o", "json")
-    found = json.loads(kubectl("get", "jobs,pods,secrets", *words))["items"]
-    return [f"{one['kind']} {one['metadata']['name']}" for one in found]
+    items = json.loads(kubectl("get", "jobs,pods,secrets", *words))["items"]
+    return [f"{one['kind']} {one['metadata']['name']}" for one in items]
 
 
 def freed(job_id: str, *, within_seconds: float = 90) -> None:

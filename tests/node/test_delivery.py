@@ -1,4 +1,4 @@
-"""Uploads while something is down, and uploads told of again and again: one job."""
+"""Uploads while something is down, and uploads that are notified again and again: one job."""
 
 import json
 import time
@@ -36,8 +36,8 @@ def jobs(api: httpx.Client) -> Callable[[str], list[dict[str, Any]]]:
     """Return what lists a dataset's jobs."""
 
     def read(dataset_id: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = api.get("/v1/jobs", params={"dataset_id": dataset_id}).json()["jobs"]
-        return found
+        rows: list[dict[str, Any]] = api.get("/v1/jobs", params={"dataset_id": dataset_id}).json()["jobs"]
+        return rows
 
     return read
 
@@ -81,11 +81,11 @@ def is_pending(pod: dict[str, Any]) -> bool:
     return bool(pod["status"]["phase"] == "Pending")
 
 
-def succeeded(found: list[dict[str, Any]]) -> bool:
-    return bool(found) and all(one["state"] == "SUCCEEDED" for one in found)
+def succeeded(rows: list[dict[str, Any]]) -> bool:
+    return bool(rows) and all(row["state"] == "SUCCEEDED" for row in rows)
 
 
-def test_the_database_is_down_when_an_upload_is_told(
+def test_the_database_is_down_when_an_upload_is_notified(
     upload: Callable[[], str], jobs: Callable[[str], list[dict[str, Any]]], database: str
 ) -> None:
     kubectl("delete", "pods", *ON_THE_WAY, "-n", STOKER)
@@ -98,17 +98,17 @@ def test_the_database_is_down_when_an_upload_is_told(
     eventually(lambda: succeeded(jobs(name)), within_seconds=180)
 
     assert len(jobs(name)) == 1
-    report(f"database down when told: the job had succeeded {time.time() - began:.0f} s after it was back")
+    report(f"database down when notified: the job had succeeded {time.time() - began:.0f} s after it was back")
 
 
-def test_the_functions_are_down_when_an_upload_is_told(
+def test_the_functions_are_down_when_an_upload_is_notified(
     upload: Callable[[], str], jobs: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     kubectl("cordon", NODE)  # nothing can be started any more
     try:
         kubectl("delete", "pods", *ON_THE_WAY, "-n", STOKER)
         name = upload()
-        # Whoever delivers it has asked for a function by now, in vain.
+        # Whoever delivers it has called a function by now, in vain.
         eventually(lambda: [one for one in get("pods", *ON_THE_WAY) if is_pending(one)], within_seconds=120)
         assert not [one for one in get("pods", *ON_THE_WAY) if is_running(one)]
     finally:
@@ -118,7 +118,7 @@ def test_the_functions_are_down_when_an_upload_is_told(
 
     assert len(jobs(name)) == 1
     report(
-        f"uploads and create-job down when told: the job had succeeded {time.time() - began:.0f} s after it could start"
+        f"uploads and create-job down when notified: the job had succeeded {time.time() - began:.0f} s after it could start"
     )
 
 

@@ -1,7 +1,7 @@
 """Each way in which a trainer can fail, for real: the right reason, in how many seconds, and nothing left that holds a GPU.
 
 The clock is the cluster's own: a PingSource sweeps once a minute, and an ApiServerSource tells of each Job at once.
-All jobs are asked for at once, and each test waits for its own.
+All jobs are requested at once, and each test waits for its own.
 """
 
 import json
@@ -59,22 +59,22 @@ def test_a_failure_has_its_reason_and_leaves_nothing_running(
     ill: dict[str, tuple[str, float]], ended: Callable[..., dict[str, Any]], name: str
 ) -> None:
     job_id, began = ill[name]
-    found = ended(job_id)
+    row = ended(job_id)
     took = time.time() - began
     freed(job_id)
 
-    assert (found["state"], found["reason"]) == ("FAILED", REASONS[name]), found
+    assert (row["state"], row["reason"]) == ("FAILED", REASONS[name]), row
     if name in {"exit 65", "exit 78", "exit 1"}:  # of one that ends with 0, Kubernetes keeps no log
-        assert found["message"].endswith(f"it last printed: ends with {name.removeprefix('exit ')}")
-    report(f"{name}: {found['reason']} after {took:.0f} s: {found['message']}")
+        assert row["message"].endswith(f"it last printed: ends with {name.removeprefix('exit ')}")
+    report(f"{name}: {row['reason']} after {took:.0f} s: {row['message']}")
 
 
 def pod_of(job_id: str) -> str | None:
     """Return the name of a job's pod that runs and is not on its way out."""
-    found = get("pods", "-l", f"stoker.dev/job-id={job_id}", namespace=TRAINERS)
+    pods = get("pods", "-l", f"stoker.dev/job-id={job_id}", namespace=TRAINERS)
     names = [
         one["metadata"]["name"]
-        for one in found
+        for one in pods
         if one["status"]["phase"] == "Running" and "deletionTimestamp" not in one["metadata"]
     ]
     return names[0] if names else None
@@ -83,7 +83,7 @@ def pod_of(job_id: str) -> str | None:
 def evict(pod: str) -> None:
     """Evict a pod, as a drain of its node does."""
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": TRAINERS}}
-    kubectl("create", "--raw", f"/api/v1/namespaces/{TRAINERS}/pods/{pod}/eviction", "-f", "-", given=json.dumps(body))
+    kubectl("create", "--raw", f"/api/v1/namespaces/{TRAINERS}/pods/{pod}/eviction", "-f", "-", stdin=json.dumps(body))
 
 
 def test_an_evicted_pod_goes_on_from_its_checkpoint(
@@ -96,8 +96,8 @@ def test_an_evicted_pod_goes_on_from_its_checkpoint(
     eventually(lambda: job(job_id)["attempt"] == 2, within_seconds=180)
     report(f"evicted: the second attempt began after {time.time() - began:.0f} s, at epoch {job(job_id)['epoch']}")
 
-    found = ended(job_id)
-    assert (found["state"], found["attempt"], found["epoch"]) == ("SUCCEEDED", 2, 200), found
+    row = ended(job_id)
+    assert (row["state"], row["attempt"], row["epoch"]) == ("SUCCEEDED", 2, 200), row
 
 
 @pytest.fixture
@@ -135,8 +135,8 @@ def test_an_evicted_job_for_which_no_node_is_left_shows_why_it_waits(
     assert waiting["message"].startswith("waits for a node: ")
 
     one_gpu(1)
-    found = ended(job_id)
-    assert (found["state"], found["attempt"], found["message"]) == ("SUCCEEDED", 2, None), found
+    row = ended(job_id)
+    assert (row["state"], row["attempt"], row["message"]) == ("SUCCEEDED", 2, None), row
 
 
 def test_a_pod_that_is_deleted_is_made_again(
@@ -147,8 +147,8 @@ def test_a_pod_that_is_deleted_is_made_again(
     eventually(lambda: (job(job_id)["epoch"] or 0) >= 3, within_seconds=120)
     kubectl("delete", "pod", str(pod_of(job_id)), "-n", TRAINERS, "--wait=false")
 
-    found = ended(job_id)
-    assert (found["state"], found["attempt"]) == ("SUCCEEDED", 2), found
+    row = ended(job_id)
+    assert (row["state"], row["attempt"]) == ("SUCCEEDED", 2), row
 
 
 def test_one_of_several_nodes_that_is_evicted_fails_them_together(
@@ -158,10 +158,10 @@ def test_one_of_several_nodes_that_is_evicted_fails_them_together(
     eventually(lambda: job(job_id)["state"] == "RUNNING" and pod_of(job_id), within_seconds=120)
     began = time.time()
     evict(str(pod_of(job_id)))
-    found = ended(job_id)
+    row = ended(job_id)
     freed(job_id)
 
-    assert (found["state"], found["reason"]) == ("FAILED", "evicted"), found
+    assert (row["state"], row["reason"]) == ("FAILED", "evicted"), row
     report(f"evicted, one of two nodes: evicted after {time.time() - began:.0f} s")
 
 
@@ -178,9 +178,9 @@ def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
     finally:
         kubectl("uncordon", NODE)
     began = time.time()
-    found = ended(job_id)
+    row = ended(job_id)
 
-    assert found["state"] == "SUCCEEDED", found
+    assert row["state"] == "SUCCEEDED", row
     report(f"Secret missing: made again, and the job had succeeded after {time.time() - began:.0f} s")
 
 
@@ -205,10 +205,10 @@ def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
         eventually(lambda: is_up(address_of("front")), within_seconds=120)
         # Kourier needs a moment for its routes: until then its Envoy responds 404.
         eventually(lambda: api.get(f"/v1/jobs/{job_id}").status_code == 200, within_seconds=120)
-    found = ended(job_id, within_seconds=400)
+    row = ended(job_id, within_seconds=400)
 
-    assert (found["state"], found["reason"]) == ("SUCCEEDED", None), found
-    report(f"kubelet stopped and started: SUCCEEDED in attempt {found['attempt']}")
+    assert (row["state"], row["reason"]) == ("SUCCEEDED", None), row
+    report(f"kubelet stopped and started: SUCCEEDED in attempt {row['attempt']}")
 
 
 #: a node that the scheduler takes for real, and that nobody is behind: a machine whose power has failed
@@ -242,7 +242,7 @@ def ghost() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ghost")
-def test_a_node_that_is_lost_is_told_by_its_name(
+def test_a_node_that_is_lost_is_named_as_the_reason(
     submit: Callable[..., str], ended: Callable[..., dict[str, Any]]
 ) -> None:
     job_id, began = submit(gpus=2, gpu_type="Ghost-80GB"), time.time()
@@ -254,10 +254,10 @@ def test_a_node_that_is_lost_is_told_by_its_name(
         ],
         within_seconds=60,
     )
-    found = ended(job_id, within_seconds=500)
+    row = ended(job_id, within_seconds=500)
 
-    assert (found["state"], found["reason"]) == ("FAILED", "node_lost"), found
-    report(f"node lost: node_lost after {time.time() - began:.0f} s: {found['message']}")
+    assert (row["state"], row["reason"]) == ("FAILED", "node_lost"), row
+    report(f"node lost: node_lost after {time.time() - began:.0f} s: {row['message']}")
 
 
 def test_no_job_is_left_without_a_row(api: httpx.Client) -> None:

@@ -46,7 +46,7 @@ def loki(tmp_path: Path) -> Iterator[Loki]:
         apply(manifests)
         kubectl("rollout", "status", "daemonset/collector", "-n", NAMESPACE, "--timeout=120s")
         yield received
-        kubectl("delete", "-f", "-", "--wait=false", given=manifests)
+        kubectl("delete", "-f", "-", "--wait=false", stdin=manifests)
 
 
 def test_both_documented_queries_find_the_lines_of_a_job(
@@ -79,4 +79,4 @@ def test_the_namespace_takes_no_other_pod(loki: Loki) -> None:
         },
     }
     with pytest.raises(SystemExit, match="only /var/log/pods and the collector's own folder"):
-        kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(pod))
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))

@@ -1,4 +1,4 @@
-"""Two hundred jobs asked for at once: how fast they are admitted beside a bare ``kubectl create``, and that none is lost."""
+"""Two hundred jobs requested at once: how fast they are admitted beside a bare ``kubectl create``, and that none is lost."""
 
 import json
 import time
@@ -74,7 +74,7 @@ def created_by_kubectl(like: str) -> float:
             }
         )
     began = time.time()
-    kubectl("create", "-n", TRAINERS, "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    kubectl("create", "-n", TRAINERS, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     took = time.time() - began
     kubectl("delete", "jobs,secrets", "-l", "bare=yes", "-n", TRAINERS, "--wait=false")
     return took

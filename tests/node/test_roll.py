@@ -183,7 +183,7 @@ def test_a_drain_that_evicts_one_front_after_the_other() -> None:
     for name in fronts():
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": STOKER}}
         path = f"/api/v1/namespaces/{STOKER}/pods/{name}/eviction"
-        kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
+        kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
         until_replaced({name})
 
 

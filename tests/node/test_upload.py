@@ -57,8 +57,8 @@ spec:
 
 def pods() -> list[str]:
     """Return the functions' pods, by Service."""
-    found = get("pods", "-l", "serving.knative.dev/service")
-    return [one["metadata"]["labels"]["serving.knative.dev/service"] for one in found]
+    items = get("pods", "-l", "serving.knative.dev/service")
+    return [one["metadata"]["labels"]["serving.knative.dev/service"] for one in items]
 
 
 def at_zero() -> None:

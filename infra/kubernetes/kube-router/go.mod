@@ -135,7 +135,7 @@ require (
 // The release that the module proxies hold is that of k3s.
 replace github.com/cloudnativelabs/kube-router/v2 => github.com/k3s-io/kube-router/v2 v2.6.3-k3s1
 
-// An old one is asked for by somebody, and has packages that are modules of their own now.
+// A requirement names an old one, which has packages that are modules of their own now.
 replace google.golang.org/genproto => google.golang.org/genproto v0.0.0-20250603155806-513f23925822
 
 tool github.com/cloudnativelabs/kube-router/v2/cmd/kube-router

@@ -1,4 +1,4 @@
-# A trainer that keeps the contract and learns nothing, or ends as it is told: what a test of the cluster needs.
+# A trainer that keeps the contract and learns nothing, or ends as its hyperparameters say: what a test of the cluster needs.
 ARG BASE
 FROM ${BASE}
 COPY *.py /app/
