@@ -1,10 +1,11 @@
 """Each page, in both themes and on a narrow screen: accessible, complete, and safe with what strangers write."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from tests.conftest import ROOT
 from tests.console.conftest import Open
@@ -43,23 +44,57 @@ def test_a_page_is_accessible(opened: Open, contents: Contents, name: str, theme
     assert violations(page) == []
 
 
+def refused(page: Page) -> None:
+    """Let the functions refuse the token, as when it has expired."""
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=401, content_type="application/problem+json", body='{"detail": "the token has expired"}')
+
+    page.route("**/v1/**", refuse)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.evaluate("dispatchEvent(new Event('focus'))")  # it asks at once what is new
+
+
+#: the page, what opens the dialog, and what is in it once it is complete
+DIALOGS: dict[str, tuple[str, Callable[[Page], object], str]] = {
+    "edit": ("job", lambda page: page.get_by_role("button", name="Edit").click(), "Tags, separated"),
+    "delete": ("job", lambda page: page.get_by_role("button", name="Delete").click(), "Delete the job"),
+    "share": ("job", lambda page: page.get_by_role("button", name="Share").click(), "It ends on"),
+    "cancel": ("running", lambda page: page.get_by_role("button", name="Cancel").click(), "Cancel the job"),
+    "delete dataset": ("dataset", lambda page: page.get_by_role("button", name="Delete").click(), "Delete the dataset"),
+    "check": ("dataset", lambda page: page.get_by_role("button", name="Check").click(), "Framework"),
+    "sign in again": ("running", refused, "the token has expired"),
+}
+
+
 @pytest.mark.parametrize("theme", THEMES)
-def test_sign_in_and_dialogs_are_accessible(opened: Open, contents: Contents, theme: str) -> None:
-    page = opened(f"/jobs/{contents.succeeded}", color_scheme=theme)
-    page.get_by_role("button", name="Edit").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
-    assert violations(page) == []
+@pytest.mark.parametrize("name", DIALOGS)
+def test_a_dialog_is_accessible_and_fits_a_narrow_screen(
+    opened: Open, contents: Contents, name: str, theme: str
+) -> None:
+    place, show, content = DIALOGS[name]
+    page = opened(pages(contents)[place], color_scheme=theme, viewport=NARROW)
+    show(page)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text(content).first).to_be_visible()
+    for details in dialog.locator("summary").all():
+        details.click()
 
-    page.keyboard.press("Escape")
-    expect(page.locator("dialog")).to_have_count(0)
-    page.get_by_role("button", name="Share").click()
-    expect(page.get_by_text("It ends on")).to_be_visible()
     assert violations(page) == []
+    box = dialog.bounding_box()
+    assert box
+    assert box["x"] >= 8
+    assert box["x"] + box["width"] <= NARROW["width"] - 8
+    assert dialog.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
 
-    page.keyboard.press("Escape")
-    expect(page.locator("dialog")).to_have_count(0)
-    page.get_by_role("button", name="Sign out").click()
-    page.get_by_label("API token").wait_for()
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_signing_in_is_accessible(opened: Open, theme: str) -> None:
+    page = opened("/", token="nobody", color_scheme=theme)
+    page.get_by_label("API token").fill("nobody")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("the token is malformed")
+
     assert violations(page) == []
 
 

@@ -3,6 +3,7 @@ import { change, get } from "../api.js";
 import { bytes, plural } from "../format.js";
 import { html } from "../html.js";
 import { isImage, keep, named, zipped } from "../images.js";
+import { DropArea } from "../parts/droparea.js";
 import { open } from "../router.js";
 import { allows } from "../session.js";
 import { upload } from "../upload.js";
@@ -18,16 +19,13 @@ export function Predict(/** @type {{ job: Job }} */ { job }) {
   const [dataset, setDataset] = useState("");
   const [datasets, setDatasets] = useState(/** @type {string[]} */ ([]));
   const [progress, setProgress] = useState(/** @type {{ sent: number, of: number } | null} */ (null));
-  const [isOver, setOver] = useState(false);
   const [error, setError] = useState("");
-  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const abort = useRef(new AbortController());
   useEffect(() => () => abort.current.abort(), []);
   if (!allows("jobs:write")) return null;
   const canUpload = allows("datasets:write");
 
-  const choose = (/** @type {Iterable<File>} */ files) => {
-    const chosen = [...files];
+  const choose = (/** @type {File[]} */ chosen) => {
     const usable = chosen.filter(isImage);
     setError(usable.length ? "" : "None of these is an image. Choose JPEG, PNG, WebP, BMP, GIF or TIFF files.");
     if (usable.length) setImages(named([...images.values(), ...usable]));
@@ -55,27 +53,18 @@ export function Predict(/** @type {{ job: Job }} */ { job }) {
     setProgress(null);
   }
 
-  const onDrag = (/** @type {boolean} */ over) => (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setOver(over);
-  };
-  const onDrop = (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setOver(false);
-    choose(event.dataTransfer?.files ?? []);
-  };
   const size = [...images.values()].reduce((sum, file) => sum + file.size, 0);
   return html`<section>
     <h2>Predict</h2>
     <p class="hint">A new job runs this model's best weights on images, and shows what it predicts.</p>
     ${
       canUpload &&
-      html`<div class=${`drop images${isOver ? " over" : ""}`} onDragEnter=${onDrag(true)} onDragOver=${onDrag(true)} onDragLeave=${onDrag(false)} onDrop=${onDrop}>
-        <input type="file" class="hidden" multiple accept="image/*" tabindex="-1" aria-hidden="true" ref=${input}
-          onChange=${(/** @type {any} */ event) => choose(event.target.files)} />
+      html`<${DropArea} kind="images" accept="image/*" isMultiple choose=${choose}>${(
+        /** @type {() => void} */ browse,
+      ) => html`
         <p>
           ${images.size ? `${plural(images.size, "image")}, ${bytes(size)}. ` : "Drop images here, or "}
-          <button type="button" disabled=${progress !== null} onClick=${() => input.current?.click()}>${images.size ? "Add images" : "choose images"}</button>
+          <button type="button" disabled=${progress !== null} onClick=${browse}>${images.size ? "Add images" : "choose images"}</button>
         </p>
         ${
           images.size > 0 &&
@@ -88,8 +77,7 @@ export function Predict(/** @type {{ job: Job }} */ { job }) {
                   <button type="button" onClick=${() => setImages(new Map())}>Clear</button>`
             }
           </div>`
-        }
-      </div>`
+        }`}<//>`
     }
     <form class="buttons on-dataset" onSubmit=${(/** @type {Event} */ event) => {
       event.preventDefault();
