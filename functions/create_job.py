@@ -33,18 +33,14 @@ def submit_job(request: Request) -> JobView | Response:
     items = _delivered(request, content)
     if items is not None:
         may_create = tokens.allows(request, "jobs:write")
-        intake.deliver(items, content, may_create=may_create, owner=request.subject, now=now)  # 403, 503
+        intake.deliver(items, content, may_create=may_create, owner=request.subject, now=now)  # 403, 429, 503
         return empty(202)
     tokens.require_api(request, "jobs:write")  # 403
     requested = specs.from_request(requests.body(request, dict))  # 413, 415, 422
     key = requests.idempotency_key(request)  # 422
     identity = key and identities.of_request(request.subject, key)
     job, new = intake.request(requested, identity, Origin(request.subject or None), now=now)  # 503
-    if not new and job.spec != spec.as_json(requested):
-        raise unusable_field(
-            "Idempotency-Key", f"job {job.id} was created with this key and another body; use a new key"
-        )
-    return reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")
+    return _created(job, requested, is_new=new)
 
 
 @route(
@@ -120,7 +116,16 @@ def _derived(
     job, new = intake.request(requested, identity, origin, now=tokens.now(), prepare=prepare)  # 409, 422, 429, 503
     if not new and (job.resumed_from, job.cloned_from) != (origin.resumed_from, origin.cloned_from):
         raise unusable_field("Idempotency-Key", f"job {job.id} was created with this key by another request")
-    return reply(views.job_json(job), 201 if new else 200, Location=f"/v1/jobs/{job.id}")
+    return _created(job, requested, is_new=new)
+
+
+def _created(job: Job, requested: Spec, *, is_new: bool) -> Response:
+    """Return the response for a job; refuse a request whose key has created the job with another body."""
+    if not is_new and job.spec != spec.as_json(requested):
+        raise unusable_field(
+            "Idempotency-Key", f"job {job.id} was created with this key and another body; use a new key"
+        )
+    return reply(views.job_json(job), 201 if is_new else 200, Location=f"/v1/jobs/{job.id}")
 
 
 def _delivered(request: Request, content: bytes) -> list[intake.Item] | None:

@@ -66,7 +66,7 @@ def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, owner: str 
     ``may_create``: whether the caller, ``owner``, may send ``dev.stoker.job.create``.
 
     Raises:
-        Busy, ConfigurationError: repeat the request later; items that were processed are then recognised.
+        Busy, TooMany, ConfigurationError: repeat the request later; items that were processed are then recognised.
         Forbidden: an event requests a job, which the caller may not do; all other items were processed.
     """
     text = body.decode("utf-8", "replace")
@@ -83,13 +83,13 @@ def deliver(items: Sequence[Item], body: bytes, *, may_create: bool, owner: str 
 
 @contextmanager
 def rejecting(text: str, *, now: datetime, identity: str | None = None) -> Iterator[None]:
-    """Store a rejected event if the block raises a Refusal other than Busy.
+    """Store a rejected event if the block raises a Refusal other than Busy and TooMany.
 
     Only such a Refusal means that the event can never become a job; all other exceptions propagate.
     """
     try:
         yield
-    except Busy:
+    except (Busy, TooMany):
         raise
     except Refusal as error:
         logs.log(logging.WARNING, "rejected an event", reason=str(error)[:500])
@@ -261,6 +261,8 @@ def _create(  # noqa: PLR0913 -- as request
         check_skipped=check_skipped,
         now=now,
     )
+    if prepare is not None and not is_new:  # an equal request at the same moment was first
+        storage.delete_artifacts(job_id)
     logs.bind(job_id=job.id)
     return _launched(job, now=now), is_new
 

@@ -32,7 +32,15 @@ import psutil
 
 from functions.domain.errors import ConfigurationError
 from functions.domain.states import Reason, reason_of_exit
-from functions.launchers.base import LaunchRejectedError, Phase, Status, message_of_exit, task_of, trainer_of
+from functions.launchers.base import (
+    MESSAGE_LENGTH,
+    LaunchRejectedError,
+    Phase,
+    Status,
+    message_of_exit,
+    task_of,
+    trainer_of,
+)
 from functions.launchers.supervisor import write
 from functions.runtime.settings import settings
 from functions.store.tables import Job
@@ -119,10 +127,12 @@ class Local:
 
 
 def _end(run: Path, ended: dict[str, Any]) -> Status:
-    """Return the status of an ended launch from the supervisor's exit.json."""
+    """Return the status of a launch whose process has ended, from the supervisor's exit.json."""
     if "error" in ended:
-        reason = Reason.LAUNCH_REJECTED if ended["is_final"] else Reason.LOST
-        return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", reason)
+        if ended["is_final"]:  # each submission tries again
+            mend = f"waits until the operator mends its trainer, which could not be started: {ended['error']}"
+            return Status(Phase.WAITING, mend[:MESSAGE_LENGTH])
+        return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", Reason.LOST)
     return Status(Phase.ENDED, message_of_exit(ended["code"], _log_end(run)), reason_of_exit(ended["code"]))
 
 

@@ -1,12 +1,13 @@
 """cancel, through functions-framework as callers and Brokers meet it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functions.domain.states import State
 from functions.store import queries
-from tests.conftest import api_headers
+from tests.conftest import api_headers, forget
 
 pytestmark = pytest.mark.usefixtures("sqlite")
 STRUCTURED = "application/cloudevents+json"
@@ -18,6 +19,18 @@ def test_cancelling_twice_is_the_same_as_once_and_an_ended_job_is_refused(functi
 
     assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [(200, "CANCELLED")] * 2
     assert client.post(f"/v1/jobs/{a_job(State.SUCCEEDED)}/cancel", headers=api_headers()).status_code == 409
+
+
+def test_a_job_is_cancelled_although_its_launcher_is_misconfigured_and_sweep_stops_the_trainer_later(
+    function: Any, a_job: Any, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job_id = a_job(State.RUNNING)
+    environment.setenv("LAUNCHER", "kubernetes")
+    environment.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    forget()
+    response = function("cancel").post(f"/v1/jobs/{job_id}/cancel", headers=api_headers())
+
+    assert (response.status_code, queries.job(job_id).state) == (200, State.CANCELLED)
 
 
 def test_an_event_cancels_a_job_and_is_answered_with_nothing(function: Any, a_job: Any) -> None:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -218,6 +220,32 @@ def test_the_upload_of_a_deleted_job_makes_no_second_job(delete: Any, s3: Any, n
 
     assert queries.jobs({}, cursor=None, limit=9)[0] == []
     assert queries.rejected_events(after=0, limit=9)[0] == []
+
+
+@pytest.mark.parametrize("verb", ["clone", "resume"])
+def test_a_key_that_is_used_again_with_other_changes_is_refused(post: Any, old: Any, verb: str) -> None:
+    job_id, key = old(), {"Idempotency-Key": "once"}
+    first = post(f"/{job_id}/{verb}", {"epochs": 9}, **key)
+    again = post(f"/{job_id}/{verb}", {"epochs": 9}, **key)
+    other = post(f"/{job_id}/{verb}", {"epochs": 10}, **key)
+
+    assert (first.status_code, again.status_code, again.json()["id"]) == (201, 200, first.json()["id"])
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+    assert "another body; use a new key" in other.json()["detail"]
+
+
+def test_of_equal_requests_at_once_one_resumes_and_the_others_leave_no_copies(post: Any, old: Any, s3: Any) -> None:
+    job_id, start = old(), Barrier(4)
+
+    def resume(_: int) -> Any:
+        start.wait()
+        return post(f"/{job_id}/resume", **{"Idempotency-Key": "once"}).json()["id"]
+
+    with ThreadPoolExecutor(4) as pool:
+        (new_id,) = set(pool.map(resume, range(4)))
+
+    owners = {key.split("/")[1] for key in keys(s3, "checkpoints/")}
+    assert owners == {f"job-{job_id}", f"job-{new_id}"}
 
 
 def test_one_subject_creates_only_so_many_jobs_in_an_hour(

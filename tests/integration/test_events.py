@@ -120,6 +120,22 @@ def test_metadata_that_is_nested_deeper_than_32_levels_is_rejected(client: Any, 
     ]
 
 
+def test_an_event_over_the_limit_of_its_sender_is_refused_for_now_and_becomes_a_job_later(
+    client: Any, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("JOBS_PER_HOUR", "1")
+    forget()
+    assert send(client, CREATE).status_code == 202
+    early = send(client, CREATE | {"id": "2"})
+
+    assert (early.status_code, datasets(), reasons()) == (429, ["digits"], [])
+    assert int(early.headers["Retry-After"]) > 3_000
+    environment.setenv("JOBS_PER_HOUR", "2")  # as after an hour
+    forget()
+    assert send(client, CREATE | {"id": "2"}).status_code == 202
+    assert (datasets(), reasons()) == (["digits", "digits"], [])
+
+
 def test_a_rejected_event_says_which_it_is(client: Any) -> None:
     send(client, CREATE | {"data": GOOD | {"epochs": 0}})
     send(client, CREATE | {"data": "a job"})

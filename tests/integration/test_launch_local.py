@@ -262,19 +262,29 @@ def test_an_operators_mistake_ends_no_job_that_starts_once_it_is_mended(
     assert (queries.job(job_id).submitted_at, queries.job(job_id).launch) == (now + timedelta(minutes=1), job.launch)
 
 
-def test_a_program_that_the_system_cannot_run_is_rejected_with_the_true_reason(a_job: Any, tmp_path: Path) -> None:
+def test_a_program_that_the_system_cannot_run_ends_no_job_that_starts_once_it_is_mended(
+    a_job: Any, tmp_path: Path
+) -> None:
     program = tmp_path / "trainer"
     program.write_text("no program, and no shebang")
     program.chmod(0o755)
     registered(tmp_path, {"command": {"train": [str(program)]}})
-    job_id = a_job(attempt_limit=3)
+    job_id = a_job(attempt_limit=1)
     launched(job_id)
-    ended(queries.job(job_id))
-    sweeping.run(now=NOW + timedelta(minutes=1))
-    job = queries.job(job_id)
+    for minute in (1, 2):
+        eventually(lambda: Local().inspect(queries.job(job_id)).phase == Phase.WAITING)
+        sweeping.run(now=NOW + timedelta(minutes=minute))
+        job = queries.job(job_id)
+        assert (job.state, job.launch) == (State.QUEUED, 1)
+        assert job.message == (
+            "waits until the operator mends its trainer, which could not be started: [Errno 8] Exec format error: "
+            f"'{program}'"
+        )
 
-    assert (job.state, job.reason) == (State.FAILED, Reason.LAUNCH_REJECTED)
-    assert "its trainer could not be started: [Errno 8] Exec format error" in str(job.message)
+    eventually(lambda: Local().inspect(queries.job(job_id)).phase == Phase.WAITING)
+    program.write_text("#!/bin/sh\nsleep 600\n")
+    sweeping.run(now=NOW + timedelta(minutes=3))
+    assert Local().inspect(queries.job(job_id)).phase == Phase.RUNNING
 
 
 def test_an_environment_that_no_process_can_get_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
