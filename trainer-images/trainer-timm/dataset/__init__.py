@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset import cache, class_folders, files, images
+from dataset import cache, class_folders, class_tables, files, images
 from dataset.class_folders import Sample
 from dataset.images import NOTHING, Inspections, Levels
 from dataset.report import Report, reporting
@@ -31,7 +31,7 @@ def fetch(contract: Contract, *, val_share: float) -> tuple[Data, Report]:
         DatasetInvalidError: the message names the files or folders.
     """
     with reporting(contract, framework="timm", task="classify") as report:
-        folder, known = cache.unpacked(contract, images.is_image, images.rules(), report)
+        folder, known = cache.unpacked(contract, class_tables.is_wanted, images.rules(), report)
         seed = contract.settings.seed
         data = read(folder, report, contract.check, val_share=val_share, seed=seed, known=known)
     save(data, contract.scratch / FILE)
@@ -61,7 +61,7 @@ def read(  # noqa: PLR0913 -- what is read, and how
 ) -> Data:
     """Return the samples of an unpacked dataset, checked. Raises: DatasetInvalidError."""
     report.format = "class-folders"
-    data = class_folders.arranged(files.below(folder), folder, report, val_share=val_share, seed=seed)
+    data = class_tables.arranged(files.below(folder), folder, report, val_share=val_share, seed=seed)
     used = [path for path, _ in (*data.train, *data.val)]
     checked = images.check_images(used, folder, images.rules(known=known), report, check)
     report.check()

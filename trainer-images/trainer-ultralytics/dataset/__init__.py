@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dataset import cache, class_folders, files, images, label_cache, yolo
+from dataset import cache, class_folders, class_tables, files, images, label_cache, yolo
 from dataset.images import NOTHING, Inspections
 from dataset.report import Report, reporting
 from utils import Contract
@@ -26,7 +26,7 @@ def fetch(contract: Contract, model: Any, *, is_cached: bool = False) -> tuple[P
         DatasetInvalidError: the message names the files, and the lines if there are any.
     """
     with reporting(contract, framework="ultralytics", task=model.task) as report:
-        wanted = images.is_image if model.task == "classify" else yolo.is_wanted
+        wanted = class_tables.is_wanted if model.task == "classify" else yolo.is_wanted
         folder, known = cache.unpacked(contract, wanted, rules(), report)
         options = {"task": model.task, "seed": contract.settings.seed, "known": known, "is_cached": is_cached}
         return read(folder, report, contract.check, **options), report
@@ -69,8 +69,7 @@ def read(  # noqa: PLR0913 -- what is read, and how
 
 def _class_folders(folder: Path, report: Report, check: Callable[[], None], *, seed: int, known: Inspections) -> Path:
     report.format = "class-folders"
-    paths = filter(images.is_image, files.below(folder))
-    data = class_folders.arranged(paths, folder, report, val_share=VAL_SHARE, seed=seed)
+    data = class_tables.arranged(files.below(folder), folder, report, val_share=VAL_SHARE, seed=seed)
     used = [path for path, _ in (*data.train, *data.val)]
     checked = images.check_images(used, folder, rules()._replace(known=known), report, check)
     report.check()

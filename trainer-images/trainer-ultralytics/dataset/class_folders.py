@@ -12,10 +12,14 @@ from dataset import duplicates
 from dataset.report import Report, Split, listed
 
 FEWEST = 2
+PAIRED_LIMIT = 10  # folders, of which two may be images and masks
 _FOLD = re.compile(r"(k?fold|part|batch|chunk|group|subset|cv|set)[\W_]*\d+")
 _WRAPPERS = {"images", "image", "imgs", "data", "dataset", "classes"}  # folders in a split that are no class
-_PIXELS = {"images", "image", "imgs", "img", "jpegimages"}
-_TARGETS = {"masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "groundtruth", "ground_truth"}
+_PIXELS = {"images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "image_2", "rgb"}
+_TARGETS = {
+    *("annotations", "gt", "gtcoarse", "gtfine", "ground_truth", "groundtruth", "instance", "label", "labels", "mask"),
+    *("masks", "segmentation", "segmentationclass", "semantic", "semantic_rgb"),
+}
 _SPLIT = re.compile(
     r"(?P<prefix>.*[\W_])?(?:(?P<train>train(?:ing)?|学習|训练|訓練|학습|훈련)"
     r"|(?P<val>val(?:id(?:at(?:e|ion))?)?|dev|検証|验证|驗證|검증)"
@@ -58,9 +62,15 @@ def arranged(images: Iterable[Path], root: Path, report: Report, *, val_share: f
     files = _unwrapped([(path.relative_to(root).parts, path) for path in sorted(images)], report)
     splits = _splits(files, report)
     report.check()
+    return of_splits(splits, root, report, val_share=val_share, seed=seed)
+
+
+def of_splits(splits: Splits, root: Path, report: Report, *, val_share: float, seed: int) -> Data:
+    """Return the samples of both splits, whose first name is their class. Raises: DatasetInvalidError."""
+    files = splits.train
     train, val = (_of_classes(part, root, report) if part is not None else None for part in splits)
     classes = sorted(train or ())
-    _refuse_masks(classes, report)
+    _refuse_masks(classes, train or {}, report)
     _refuse_folds(classes, train or {}, report)
     if len(classes) >= FEWEST and all(split_of(name) and not _is_prefixed(name) for name in classes):
         report.refuse("splits", f"{_folders(classes)} may be splits or classes: {SHAPE}")
@@ -242,11 +252,20 @@ def _of_flat(files: Files, folders: Mapping[str, Files], report: Report) -> Spli
     return Splits(parts_of["train"], parts_of["val"] or parts_of["test"] or None)
 
 
-def _refuse_masks(classes: Sequence[str], report: Report) -> None:
+def _refuse_masks(classes: Sequence[str], train: Mapping[str, list[Path]], report: Report) -> None:
     """Refuse images and the masks that belong to them: as classes they would train nonsense."""
     normal = {_normal(name) for name in classes}
     if normal & _PIXELS and normal & _TARGETS:
         report.refuse("classes", f"{_folders(classes)} are no classes, but images and what belongs to them: {SHAPE}")
+        return
+    of_stems: dict[frozenset[str], str] = {}
+    for name in classes if len(classes) <= PAIRED_LIMIT else ():
+        stems = frozenset(path.stem for path in train[name])
+        other = of_stems.setdefault(stems, name)
+        suffixes = [{path.suffix.lower() for path in train[one]} for one in (other, name)]
+        if len(stems) > FEWEST and not suffixes[0] & suffixes[1]:
+            same = f"{_folders([other, name])} hold the same names, as {listed(sorted(suffixes[0] | suffixes[1]))}"
+            report.refuse("classes", f"{same}: images and masks? For classes use {SHAPE}")
 
 
 def _refuse_folds(classes: Sequence[str], train: Mapping[str, list[Path]], report: Report) -> None:
@@ -265,15 +284,16 @@ def _hint(files: Files, report: Report) -> str:
     """Return what such an archive usually is, and what to do."""
     starts = Counter(match[0].casefold() for _, path in files if (match := re.match(r"[^\W\d_]+", path.name)))
     prefixes = [start for start, times in starts.most_common() if times > 1]
-    if "_classes.csv" in report.skipped_names:
-        return ". _classes.csv has several classes for an image: such multi-label datasets are not supported"
-    if {".yaml", ".yml"} & report.skipped.keys() or report.skipped.get(".txt", 0) >= max(len(files) // 2, 1):
+    table = "labels.csv, with the columns image and label"
+    unread = (".xlsx", ".jsonl", ".mat", ".cls", "train.txt", "labels.txt")
+    name = next((name for name in report.skipped_names if name.lower().endswith(unread)), "")
+    is_yaml = {".yaml", ".yml"} & report.skipped.keys()
+    if is_yaml or report.skipped.get(".txt", 0) >= max(len(files) // 2, 1) + bool(name):
         return ". It looks like a dataset for object detection: use the framework ultralytics, such as model yolo11n.pt"
+    if name:
+        return f". The classes in {name} are not read: save them as {table}"
     if {".json", ".xml"} & report.skipped.keys():
-        return ". Annotations in .json or .xml are for object detection: use the framework ultralytics"
-    if {".csv", ".tsv", ".xlsx"} & report.skipped.keys():
-        name = next(name for name in report.skipped_names if name.endswith((".csv", ".tsv", ".xlsx")))
-        return f". The classes in {name} are not read: sort the images into one folder for each class"
+        return f". Annotations in .json or .xml are for object detection: use the framework ultralytics, or add {table}"
     if len(prefixes) >= FEWEST:
         return f". The files' names seem to hold the class ({listed(prefixes, 3)}): sort them into one folder for each"
     return ""

@@ -19,7 +19,7 @@ from dataset.splits import Splits
 from utils import ConfigInvalidError, DatasetInvalidError
 
 #: what describes a dataset: anything else is not unpacked, above all no .cache, which ultralytics loads as a pickle
-DESCRIBING = (*YAML_SUFFIXES, ".txt", ".json", ".xml", ".names", ".data", ".labels")
+DESCRIBING = (*YAML_SUFFIXES, ".txt", ".json", ".xml", ".names", ".data", ".labels", ".csv", ".tsv")
 OURS = "stoker"  # the folder of what we write for ultralytics
 
 

@@ -276,7 +276,11 @@ def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) 
     [
         ({"a.json": b'[{"data": {"image": "x.png"}, "annotations": []}]'}, "Label Studio's JSON, name no image.*add"),
         ({"via.json": b'{"a.png123": {"filename": "a.png", "regions": []}}'}, "VIA's JSON, hold no objects"),
-        ({"labels.csv": b""}, "labels in .csv are not read: export them as YOLO"),
+        ({"labels.csv": b"image,label"}, "labels.csv is no table of boxes.*model to classify"),
+        ({"a.parquet": b""}, "Parquet is not read: export"),
+        ({"WIDER_x/wider_face_split/a.txt": b"1.jpg"}, "WIDER FACE.*datum convert"),
+        ({"gt/gt.txt": b"1,1,3,4,5,6,1,1,1"}, "MOT's tracks.*datum convert"),
+        ({"b/leftImg8bit/a.png": draw(1)[0], "b/gtFine/a.png": draw(2)[0]}, "gtFine/ seems to hold masks"),
         ({"film.mp4": b""}, "videos are not read: export their frames"),
         ({"inner.zip": b""}, "there is an archive in it: upload that one"),
         ({"a.txt": LINE}, "nothing names their classes: add data.yaml"),
@@ -284,9 +288,6 @@ def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) 
         ({"classes.txt": b"", "a.txt": LINE}, "name no classes"),
         ({}, "no labels: add labels"),
         ({"masks/a.png": draw(1)[0]}, "masks/ seems to hold masks.*convert_segment_masks_to_yolo_seg"),
-        ({"labelTxt/a.txt": b"imagesource:GoogleEarth\ngsd:0.1"}, "DOTA's format: convert.*convert_dota_to_yolo_obb"),
-        ({"a.txt": b"1 1 20 1 20 20 1 20 plane 0"}, "DOTA's format"),
-        ({"label_2/a.txt": b"Car 0 0 -1.5 599 156 629 189 2.8 2.6 12.3 0.4 1.4 69.4 -1.5"}, "KITTI's format.*export"),
     ],
 )
 def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path, change: Files, advice: str) -> None:

@@ -354,3 +354,101 @@ def test_crowds_are_objects_if_there_is_nothing_else(tmp_path: Path) -> None:
 
     assert_boxes(result)
     assert "all annotations are crowds" in result.guesses
+
+
+def table(numbers: range, header: str, row: str, separator: str = ",") -> bytes:
+    rows = [row.format(*(round(value, 3) for value in corners(n)), n=n, name=NAMES[n % 2], side=SIDE) for n in numbers]
+    return "\n".join([header, *rows] if header else rows).replace(",", separator).encode()
+
+
+ROBOFLOW = ("filename,width,height,class,xmin,ymin,xmax,ymax", "{n}.png,{side},{side},{name},{0},{1},{2},{3}")
+
+
+def tables(header: str, row: str, separator: str = ",") -> Files:
+    files = images("train", TRAIN) | images("valid", VAL)
+    return files | {
+        "train/_annotations.csv": table(TRAIN, header, row, separator),
+        "valid/_annotations.csv": table(VAL, header, row, separator),
+    }
+
+
+def kitti(number: int) -> bytes:
+    left, top, right, bottom = corners(number)
+    pose = "2.8 2.6 12.3 0.4 1.4 69.4 -1.5"
+    care = f"DontCare -1 -1 -10 1 1 9 9 {pose.replace('2', '-1')}"
+    return f"{NAMES[number % 2]} 0 0 -1.5 {left} {top} {right} {bottom} {pose}\n{care}\n".encode()
+
+
+def dota(number: int) -> bytes:
+    points = " ".join(f"{value}" for point in polygon(number) for value in point)
+    return f"imagesource:GoogleEarth\ngsd:0.1\n{points} {NAMES[number % 2]} 0\n".encode()
+
+
+def in_text(content: Callable[[int], bytes], pictures: str, labels: str) -> Files:
+    files = images(f"train/{pictures}", TRAIN) | images(f"val/{pictures}", VAL)
+    return files | {
+        f"{Path(name).parent.parent}/{labels}/{Path(name).stem}.txt": content(int(Path(name).stem)) for name in files
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (lambda: tables(*ROBOFLOW), "table"),
+        (
+            lambda: tables("Filename,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId", "{n}.png,{0},{1},{2},{3},{name}", ";"),
+            "table",
+        ),
+        (lambda: tables("", "/home/me/{n}.png,{0},{1},{2},{3},{name}"), "table"),
+        (lambda: in_text(kitti, "image_2", "label_2"), "kitti"),
+        (lambda: in_text(dota, "images", "labelTxt"), "dota"),
+    ],
+    ids=["Roboflow", "GTSRB", "no header", "KITTI", "DOTA"],
+)
+def test_tables_and_text_in_pixels_are_read_as_boxes(tmp_path: Path, files: Callable[[], Files], name: str) -> None:
+    result = read(tmp_path, files())
+
+    assert_boxes(result)
+    assert result.report.format == name
+
+
+def test_the_corners_of_dota_are_read_for_an_obb_model(tmp_path: Path) -> None:
+    result = read(tmp_path, in_text(dota, "images", "labelTxt"), "obb")
+
+    ((kind, *points),) = result.rows("train/images/3.png")
+    assert kind == 1
+    assert points == pytest.approx([value / SIDE for point in polygon(3) for value in point], abs=1e-5)
+
+
+def test_a_table_may_hold_shares_of_the_size_and_no_classes(tmp_path: Path) -> None:
+    files = {f"{number}.png": draw(number)[0] for number in range(10)}
+    rows = [",".join([str(n), *(str(value / SIDE) for value in corners(n))]) for n in range(10)]
+    files["train.csv"] = "\n".join(["ImageID,XMin,YMin,XMax,YMax", *rows]).encode()
+
+    result = read(tmp_path, files)
+
+    left, top, right, bottom = (value / SIDE for value in corners(3))
+    assert result.names == ["object"]
+    assert result.rows("3.png") == [
+        pytest.approx([0, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top], abs=1e-5)
+    ]
+    assert "all objects are of one class" in result.guesses
+    assert "shares of the images' sizes" in result.guesses
+
+
+def test_a_row_without_a_box_is_an_image_without_objects_or_a_problem(tmp_path: Path) -> None:
+    files = tables(*ROBOFLOW)
+    files["train/_annotations.csv"] += b"\nextra.png,64,64,,,,,\nbroken.png,64,64,tall,a,b,c,d"
+    files |= {"train/extra.png": draw(5)[0], "train/broken.png": draw(6)[0]}
+
+    result = read(tmp_path, files)
+
+    assert result.report.splits["train"].background == 1
+    assert "train/broken.png: row 10 of the table has no box" in result.report.message
+
+
+def test_a_table_beside_other_labels_is_not_used(tmp_path: Path) -> None:
+    result = read(tmp_path, roboflow_coco() | {"labels.csv": table(TRAIN, *ROBOFLOW)})
+
+    assert_boxes(result)
+    assert result.report.format == "coco"

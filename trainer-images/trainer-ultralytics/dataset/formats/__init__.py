@@ -7,7 +7,7 @@ from pathlib import Path
 from dataset import description, splits
 from dataset.contents import Contents
 from dataset.description import Described
-from dataset.formats import class_files, coco, cvat, darknet, json_boxes, json_files, labelme, voc
+from dataset.formats import class_files, coco, cvat, darknet, json_boxes, json_files, labelme, pixel_text, tables, voc
 from dataset.formats.json_files import JsonFile
 from dataset.layout import Layout
 from dataset.report import listed
@@ -17,15 +17,27 @@ from utils import DatasetInvalidError
 Reader = Callable[[], Layout]
 CLASS_FILES = "YOLO with a file of class names"
 CHANNELS_LIMIT = 16
-MASKS = {"masks", "mask", "segmentationclass", "segmentationobject", "groundtruth", "gt", "annotations_png"}
-PROBED = 20  # text files of an archive that nothing describes
-DOTA_COLUMNS = 10  # four corners, class, difficulty
-KITTI_COLUMNS = {15, 16}  # class, box and pose; results have a score, too
+MASKS = {
+    *("annotations_png", "ground_truth", "groundtruth", "gt", "gtcoarse", "gtfine", "instance", "mask", "masks"),
+    *("segmentation", "segmentationclass", "segmentationobject", "semantic", "semantic_rgb"),
+}
+CONVERT = (
+    "convert it, as with datumaro (datum convert -f yolo_ultralytics -- --save-media), or export it as YOLO or COCO"
+)
+#: by a part of the names of their files
+BENCHMARKS = {
+    "wider_face_split/": "WIDER FACE",
+    "gt/gt.txt": "MOT's tracks",
+    "label_colors.txt": "CamVid, with masks",
+}
 #: by suffix, of files that are not unpacked
 SKIPPED = {
-    ".csv": "labels in .csv are not read: export them as YOLO or COCO",
     ".tfrecord": "TFRecord is not read: export the dataset as YOLO or COCO",
     ".parquet": "Parquet is not read: export the dataset as YOLO or COCO",
+    ".arrow": "Arrow is not read: export the dataset as YOLO or COCO",
+    ".ndjson": "NDJSON is not read: export the dataset as YOLO or COCO, with its images",
+    ".jsonl": "JSON Lines are not read: export the dataset as YOLO or COCO",
+    ".datum": "Datumaro's binary files are not read: export the dataset as YOLO or COCO",
     ".zip": "there is an archive in it: upload that one",
     ".mp4": "videos are not read: export their frames as images",
     ".avi": "videos are not read: export their frames as images",
@@ -108,27 +120,11 @@ def _of_other_tools(files: Sequence[JsonFile], contents: Contents, task: str) ->
             readers[kind] = partial(json_boxes.read, of_kind, contents, task)
     if of_cvat := cvat.find(contents):
         readers[cvat.NAME] = lambda: cvat.read(of_cvat, contents, task)
+    for kind, paths in pixel_text.find(contents).items():
+        readers[kind] = partial(pixel_text.read, kind, paths, contents, task)
+    if not readers and (of_tables := tables.find(contents)):
+        readers[tables.NAME] = lambda: tables.read(of_tables, contents, task)
     return readers
-
-
-def _of_other_tool(path: Path) -> str:
-    """Return the format of a text file of labels that are not YOLO's, and what to do; else nothing."""
-    with path.open("rb") as file:
-        first = file.readline(1_000).decode("utf-8", "replace")
-    words = first.split()
-    if first.startswith(("imagesource:", "gsd:")) or (len(words) == DOTA_COLUMNS and not _is_number(words[-2])):
-        return "DOTA's format: convert them with ultralytics' convert_dota_to_yolo_obb"
-    if len(words) in KITTI_COLUMNS and not _is_number(words[0]) and all(map(_is_number, words[1:])):
-        return "KITTI's format, which is not read: export them as YOLO or COCO"
-    return ""
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _yaml(described: Described, contents: Contents) -> Layout:
@@ -147,21 +143,39 @@ def _yaml(described: Described, contents: Contents) -> Layout:
 def _unknown(contents: Contents) -> str:
     """Return what to do with an archive that no file describes."""
     advice = next((text for suffix, text in SKIPPED.items() if suffix in contents.report.skipped), "")
-    return _what_is_missing(contents) + (f"; {advice}" if advice else "")
+    what = _of_files(contents) or _of_folders(contents)
+    return what + (f"; {advice}" if advice else "")
 
 
-def _what_is_missing(contents: Contents) -> str:
-    label = TextLabels(contents).first()
-    for path in contents.named(".txt")[:PROBED]:
-        if foreign := _of_other_tool(path):
-            return f"{contents.name(path)} holds labels in {foreign}"
-    if label:
+def _of_files(contents: Contents) -> str:
+    """Return what is missing beside files of labels; nothing if there are none."""
+    if label := TextLabels(contents).first():
         return (
             f"it holds labels such as {contents.name(label)}, but nothing names their classes: "
             "add data.yaml with names, train and val"
         )
+    foreign = next((text for path in contents.named(".txt", ".json") if (text := _foreign(path))), "")
+    if foreign:
+        return f"it is {foreign}, which is not read: {CONVERT}"
+    if table := next(iter(contents.named(".csv", ".tsv")), None):
+        return (
+            f"{contents.name(table)} is no table of boxes (filename, xmin, ymin, xmax, ymax, class): for classes use a "
+            "model to classify (yolo11n-cls.yaml); else export the labels as YOLO or COCO"
+        )
+    return ""
+
+
+def _foreign(path: Path) -> str:
+    """Return the name of a benchmark's format, by the name of one of its files."""
+    return next((what for pattern, what in BENCHMARKS.items() if pattern in path.as_posix()), "")
+
+
+def _of_folders(contents: Contents) -> str:
     folders = sorted({contents.name(image.parent) for image in contents.images})
-    masks = next((folder for folder in folders if set(folder.casefold().split("/")) & MASKS), "")
+    parts = {folder: set(folder.casefold().split("/")) for folder in folders}
+    masks = next(
+        (folder for folder in folders if any(part in MASKS or part.endswith("annot") for part in parts[folder])), ""
+    )
     if len(folders) > 1 and masks:
         return (
             f"{masks}/ seems to hold masks, which are not read: convert them to polygons with ultralytics' "
