@@ -78,7 +78,7 @@ class Local:
             _clear_pause(run)
             (_open() / f"{job.id}.{job.launch}").touch()
             _start(run, command, environment)
-        return Status(Phase.RUNNING)
+        return Status(Phase.RUNNING, status.message if status.reason else None)
 
     def renew(self, job: Job, credentials: dict[str, str]) -> None:
         """Do nothing: a launch starts only one process, when it is submitted."""
@@ -129,10 +129,10 @@ class Local:
 def _end(run: Path, ended: dict[str, Any]) -> Status:
     """Return the status of a launch whose process has ended, from the supervisor's exit.json."""
     if "error" in ended:
-        if ended["is_final"]:  # each submission tries again
-            mend = f"waits until the operator mends its trainer, which could not be started: {ended['error']}"
-            return Status(Phase.WAITING, mend[:MESSAGE_LENGTH])
-        return Status(Phase.ENDED, f"its trainer could not be started: {ended['error']}", Reason.LOST)
+        failure = f"its trainer could not be started: {ended['error']}"[:MESSAGE_LENGTH]
+        if ended["is_final"]:  # until the operator mends it: no job ends by that, and each submission tries again
+            return Status(Phase.WAITING, failure, Reason.LAUNCH_REJECTED)
+        return Status(Phase.ENDED, failure, Reason.LOST)
     return Status(Phase.ENDED, message_of_exit(ended["code"], _log_end(run)), reason_of_exit(ended["code"]))
 
 
