@@ -67,8 +67,9 @@ class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     def filters(self) -> dict[str, str]:
         """Return the columns to filter by, and their values."""
-        equal = {"framework": self.framework, "dataset_id": self.dataset_id, "owner": self.owner}
-        return {name: names.normalised(value) for name, value in equal.items() if value is not None}
+        named = {"framework": self.framework, "dataset_id": self.dataset_id}
+        equal = {name: names.normalised(value) for name, value in named.items() if value is not None}
+        return equal if self.owner is None else equal | {"owner": self.owner}  # a token's subject is never changed
 
     def search(self) -> queries.Search:
         """Return the other conditions."""

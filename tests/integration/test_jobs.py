@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.domain.spec import Spec
+from functions.domain.spec import Origin, Spec
 from functions.domain.states import State
 from functions.runtime import storage
 from functions.store import jobs as jobs_store
@@ -64,6 +64,14 @@ def test_a_job_whose_dataset_is_checked_keeps_its_place_since_its_training_start
     assert (before["queue_position"], before["queue_length"]) == (2, 2)
     places = [(job["queue_position"], job["queue_length"]) for job in while_checked]
     assert places == [(1, 2), (2, 2)]
+
+
+def test_an_owner_is_compared_as_the_token_names_it(get: Any) -> None:
+    owner = "Zoe\u0308"  # not in Unicode's composed form
+    spec = Spec(framework="stub", model_name="stub-1", dataset_id="digits")
+    job, _ = jobs_store.create(spec, identity=None, trace_id="0" * 32, now=NOW, origin=Origin(owner))
+
+    assert ids(get("/v1/jobs", owner=get(f"/v1/jobs/{job.id}").json()["owner"])) == [job.id]
 
 
 def test_filters_are_equalities_and_hold_together(get: Any, a_job: Any) -> None:

@@ -119,7 +119,8 @@ def test_postgresql_stopped_in_mid_training_and_started_again_loses_no_callback(
         eventually(lambda: (queries.job(job_id).epoch or 0) > 1)
         with stopped(postgresql):
             refused = client.post(path, json={"epoch": 1}, headers=headers)
-        assert queries.job(job_id).state == State.RUNNING
+        # On a slow machine the training has ended meanwhile, and its done has arrived by now.
+        assert queries.job(job_id).state in {State.RUNNING, State.SUCCEEDED}
         eventually(lambda: queries.job(job_id).state == State.SUCCEEDED, within_seconds=60)
 
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
