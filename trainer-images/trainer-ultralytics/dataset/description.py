@@ -19,6 +19,7 @@ USUAL = ("data.yaml", "data.yml")
 LIMIT_BYTES = 1_000_000
 LIST_LIMIT_BYTES = 500_000_000  # of the names of images
 CLASS_LIMIT = 100_000
+GAPS = 3  # numbers for each class: COCO's 80 classes are numbered up to 90
 EXAMPLES = {"kpt_shape": "[17, 3]", "flip_idx": "[0, 2, 1]"}
 EMPTY = {"", "null", "Null", "NULL", "~"}
 
@@ -101,8 +102,8 @@ def words(value: Any) -> list[str]:
     return [one for one in values if one not in EMPTY]
 
 
-def names_of(described: Described, contents: Contents) -> list[str]:
-    """Return the names of the classes, in the order of their numbers. Raises: DatasetInvalidError."""
+def names_of(described: Described, contents: Contents) -> list[str | None]:
+    """Return the names of the classes by their numbers; None: no class has this one. Raises: DatasetInvalidError."""
     file, values = contents.name(described.path), described.values
     names, count = values.get("names"), _count(values.get("nc"), file)
     if names in (None, "", [], {}):
@@ -113,10 +114,17 @@ def names_of(described: Described, contents: Contents) -> list[str]:
         names = _names_in_file(names, described, contents)
     if isinstance(names, dict):
         names = _numbered(names, file)
-    if len(names) > CLASS_LIMIT or not all(isinstance(name, str) for name in names):
+    if len(names) > CLASS_LIMIT or not all(isinstance(name, str | None) for name in names):
         raise DatasetInvalidError(f"{file}: each of names must be a word, as in names: [cat, dog]")
-    if count is not None and count != len(names):
-        raise DatasetInvalidError(f"{file}: nc is {count}, but names lists {len(names)} classes: correct one of them")
+    known = sum(name is not None for name in names)
+    if count is not None and count not in {known, len(names)}:
+        raise DatasetInvalidError(f"{file}: nc is {count}, but names lists {known} classes: correct one of them")
+    missing = [str(number) for number, name in enumerate(names) if name is None]
+    if missing:
+        text = (
+            f"names has no class {listed(missing)}, which is taken as an unused number, as the classes have the others"
+        )
+        contents.report.guess("classes", f"{file}: {text}")
     return list(names)
 
 
@@ -155,16 +163,13 @@ def _numbered(names: Mapping[Any, Any], file: str) -> list[Any]:
         numbers = {_number(value): key for key, value in names.items()}
     if len(numbers) != len(names) or None in numbers:
         raise DatasetInvalidError(f"{file}: names must give each class its number, as in names: {{0: cat, 1: dog}}")
-    if set(numbers) == set(range(1, len(numbers) + 1)):
+    by_number = {number: name for number, name in numbers.items() if number is not None}
+    last = max(by_number)
+    if last > GAPS * len(numbers) + GAPS:
         raise DatasetInvalidError(
-            f"{file}: names counts from 1: count from 0, there and in the labels, or add the class 0"
+            f"{file}: names has {len(numbers)} classes up to {last}: number them from 0 without gaps"
         )
-    missing = [str(number) for number in range(len(numbers)) if number not in numbers]
-    if missing:
-        raise DatasetInvalidError(
-            f"{file}: names has no class {listed(missing)}: number the classes from 0 without gaps"
-        )
-    return [numbers[number] for number in range(len(numbers))]
+    return [by_number.get(number) for number in range(last + 1)]
 
 
 def _number(value: Any) -> int | None:

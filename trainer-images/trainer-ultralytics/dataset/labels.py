@@ -30,6 +30,7 @@ NAMED = "label files with the names of classes: write each class's number"
 COMMAS = "label files with commas: separate by spaces, and write decimals with a point"
 DOTA = "label files in DOTA's format: convert them with ultralytics' convert_dota_to_yolo_obb"
 UNKNOWN = "label files with a class that the dataset does not name"
+UNUSED = "a number that names leaves out: number the classes in names as in the labels"
 FROM_ONE = "label files with a class that the dataset does not name; the classes seem to count from 1: count from 0"
 IN_PIXELS = (
     "label files in pixels: divide x and width by the image's width, y and height by its height; x, y are the centre"
@@ -53,6 +54,7 @@ class Rules:
     names: tuple[str, ...]
     keypoints: int = 0
     dimensions: int = 0  # of a keypoint: 2, or 3 with its visibility
+    unused: frozenset[int] = frozenset()  # the numbers that are no classes
 
     @property
     def pose_columns(self) -> int:
@@ -138,6 +140,8 @@ def _row(words: Sequence[str], rules: Rules, repairs: Counter[str]) -> list[floa
         raise RowError(NOT_NUMBERS, "a number that is not finite")
     if row[0] % 1 or not 0 <= row[0] < len(rules.names):
         raise RowError(UNKNOWN, f"class {words[0]}; those of 0 to {len(rules.names) - 1} are named")
+    if int(row[0]) in rules.unused:
+        raise RowError(UNUSED, f"class {words[0]}")
     row = _columns(row, rules, repairs)
     if len(row) == BOX or rules.task == "pose":
         row[1:BOX] = _box(row[1:BOX], repairs)

@@ -22,5 +22,7 @@ class Layout:
     kpt_shape: list[int] | None = None
     flip_idx: list[int] | None = None
     channels: int = 3
+    #: the numbers of ``names`` that are no classes: no label may have them
+    unused: frozenset[int] = frozenset()
     #: the label files as the archive has them; None if they were converted
     text_labels: TextLabels | None = None

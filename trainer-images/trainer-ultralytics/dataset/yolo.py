@@ -93,12 +93,12 @@ def _row_rules(layout: Layout, task: str) -> Rules:
     if shape is not None and is_shape:
         if task == "pose" and flip is not None and sorted(flip) != list(range(shape[0])):
             raise DatasetInvalidError(f"flip_idx must hold each of 0 to {shape[0] - 1} once")
-        return Rules(task, tuple(layout.names), *shape)
+        return Rules(task, tuple(layout.names), shape[0], shape[1], layout.unused)
     if task == "pose":
         raise DatasetInvalidError(
             "a pose model needs kpt_shape in data.yaml: [number of keypoints, 2 or 3], as in kpt_shape: [17, 3]"
         )
-    return Rules(task, tuple(layout.names))
+    return Rules(task, tuple(layout.names), unused=layout.unused)
 
 
 def _check_labels(  # noqa: PLR0913, PLR0917 -- what is read, and how
@@ -149,6 +149,9 @@ def _check_labels(  # noqa: PLR0913, PLR0917 -- what is read, and how
 def _report_problems(
     problems: Mapping[Path, Problem], checked: Mapping[Path, Classes], layout: Layout, report: Report
 ) -> None:
+    unused = next((image for image, (kind, _) in problems.items() if kind == labels.UNUSED), None)
+    if unused is not None:  # also if it is one file only: all others may mean other classes, too
+        report.refuse("classes", f"{labels.UNUSED} ({problems[unused].reason})", layout.source_of(unused))
     seen = {number for classes in checked.values() for number in classes or ()}
     unknown = {problem.reason for problem in problems.values() if problem.kind == labels.UNKNOWN}
     last = f"class {len(layout.names)}; "

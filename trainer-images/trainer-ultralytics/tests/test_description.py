@@ -94,8 +94,9 @@ def test_names_are_the_words_that_were_written(tmp_path: Path, names: str, meant
 @pytest.mark.parametrize(
     ("names", "advice"),
     [
-        ("names: {1: tall, 2: wide}", "count from 0"),
-        ("names: {0: tall, 2: wide}", "names has no class 1"),
+        ("names: {1: tall, 90: wide}", "2 classes up to 90: number them from 0"),
+        ("names: {1: tall, 2: wide}", "leaves out: number the classes in names as in the labels"),
+        ("names: {1: tall, 2: wide}\nnc: 4", "nc is 4, but names lists 2"),
         ("names: 'tall, wide'", "names: [tall, wide]"),
         ("names: [[a], b]", "must be a word"),
         ("names: {a: b}", "{0: cat, 1: dog}"),
@@ -290,3 +291,17 @@ def test_a_list_whose_images_were_not_exported_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(DatasetInvalidError, match="Save images"):
         read(tmp_path, files)
+
+
+@pytest.mark.parametrize("names", ["{1: tall, 2: wide}", "{1: tall, 2: wide}\nnc: 2"])
+def test_classes_may_be_numbered_from_one_in_names_and_in_the_labels(tmp_path: Path, names: str) -> None:
+    files = described(DATA + f"names: {names}")
+    for name in [name for name in files if name.startswith("labels/")]:
+        number, _, rest = files[name].partition(b" ")
+        files[name] = b"%d %s" % (int(number) + 1, rest)
+
+    result = read(tmp_path, files)
+
+    assert result.names == ["unused_0", "tall", "wide"]
+    assert set(result.report.splits["train"].classes) == {"tall", "wide"}
+    assert "names has no class 0" in result.guesses

@@ -136,7 +136,16 @@ def _yaml(described: Described, contents: Contents) -> Layout:
         raise DatasetInvalidError(f"{contents.name(described.path)}: channels must be 1 or 3")
     images, labels = splits.described(described, contents), TextLabels(contents)
     return Layout(
-        "yolo", names, images, labels.of, labels.source_of, kpt_shape, flip_idx, int(channels[0]), text_labels=labels
+        "yolo",
+        [name if name is not None else f"unused_{number}" for number, name in enumerate(names)],
+        images,
+        labels.of,
+        labels.source_of,
+        kpt_shape,
+        flip_idx,
+        int(channels[0]),
+        frozenset(number for number, name in enumerate(names) if name is None),
+        labels,
     )
 
 
