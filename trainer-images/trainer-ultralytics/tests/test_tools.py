@@ -412,6 +412,27 @@ def test_tables_and_text_in_pixels_are_read_as_boxes(tmp_path: Path, files: Call
     assert result.report.format == name
 
 
+@pytest.mark.parametrize(("content", "folder"), [(kitti, "label_2"), (dota, "labelTxt")], ids=["KITTI", "DOTA"])
+def test_the_name_of_a_class_may_have_several_words(
+    tmp_path: Path, content: Callable[[int], bytes], folder: str
+) -> None:
+    files = in_text(lambda number: content(number).replace(b"wide", b"traffic light"), "images", folder)
+
+    result = read(tmp_path, files)
+
+    assert result.names == ["tall", "traffic light"]
+    left, top, right, bottom = (value / SIDE for value in corners(3))
+    box = [1, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+    assert result.rows("train/images/3.png") == [pytest.approx(box, abs=1e-5)]
+
+
+def test_the_xml_of_the_old_labelme_is_named(tmp_path: Path) -> None:
+    xml = b"<annotation><object><name>a</name><polygon><pt><x>1</x><y>1</y></pt></polygon></object></annotation>"
+
+    with pytest.raises(DatasetInvalidError, match="old LabelMe: convert them"):
+        read(tmp_path, {f"{n}.png": draw(n)[0] for n in range(4)} | {f"{n}.xml": xml for n in range(4)})
+
+
 def test_the_corners_of_dota_are_read_for_an_obb_model(tmp_path: Path) -> None:
     result = read(tmp_path, in_text(dota, "images", "labelTxt"), "obb")
 

@@ -28,7 +28,7 @@ CONVERT = (
 BENCHMARKS = {
     "wider_face_split/": "WIDER FACE",
     "gt/gt.txt": "MOT's tracks",
-    "label_colors.txt": "CamVid, with masks",
+    "label_colors.txt": "a dataset of masks, with label_colors.txt",
 }
 #: by suffix, of files that are not unpacked
 SKIPPED = {

@@ -13,8 +13,8 @@ from utils import DatasetInvalidError
 KITTI, DOTA = "KITTI's text files", "DOTA's text files"
 PROBED = 20
 LIMIT_BYTES = 50_000_000
-DOTA_COLUMNS = 10  # four corners, class, difficulty
-KITTI_COLUMNS = {15, 16}  # class, box and pose; results have a score, too
+DOTA_NUMBERS = 8  # four corners, before the class and the difficulty
+KITTI_NUMBERS = {14, 15}  # box and pose, after the class; results have a score, too
 DOTA_HEAD = ("imagesource:", "gsd:")
 IGNORED = "DontCare"  # of KITTI
 
@@ -32,10 +32,16 @@ def _kind_of(path: Path) -> str:
     if lines[0].startswith(DOTA_HEAD):
         return DOTA
     words = lines[0].split()
-    if len(words) == DOTA_COLUMNS and not _is_number(words[-2]) and all(map(_is_number, words[:8])):
+    if len(words) > DOTA_NUMBERS + 1 and not _is_number(words[-2]) and all(map(_is_number, words[:DOTA_NUMBERS])):
         return DOTA
-    is_kitti = len(words) in KITTI_COLUMNS and not _is_number(words[0]) and all(map(_is_number, words[1:]))
-    return KITTI if is_kitti else ""
+    name, numbers = _named(words)
+    return KITTI if name and len(numbers) in KITTI_NUMBERS and all(map(_is_number, numbers)) else ""
+
+
+def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the words before the first number, such as "traffic light", and the others."""
+    first = next((place for place, word in enumerate(words) if _is_number(word)), len(words))
+    return " ".join(words[:first]), words[first:]
 
 
 def _is_number(word: str) -> bool:
@@ -73,5 +79,9 @@ def _annotated(kind: str, paths: Sequence[Path], contents: Contents) -> Iterator
 
 def _shape(kind: str, row: Sequence[str]) -> Shape | None:
     if kind == DOTA:
-        return Shape(row[8], [float(word) for word in row[:8]], is_box=False)
-    return None if row[0] == IGNORED else Shape(row[0], [float(word) for word in row[4:8]])
+        name = " ".join(row[DOTA_NUMBERS:-1])
+        return Shape(name, [float(word) for word in row[:DOTA_NUMBERS]], is_box=False)
+    name, numbers = _named(row)
+    if len(numbers) not in KITTI_NUMBERS:
+        raise ValueError(name)
+    return None if name == IGNORED else Shape(name, [float(word) for word in numbers[3:7]])

@@ -18,6 +18,7 @@ from utils import DatasetInvalidError
 PROBED = 10  # files that tell the format
 LIMIT_BYTES = 50_000_000
 UNREADABLE = "XML files that cannot be read"
+OLD_LABELME = "XML files of the old LabelMe: convert them (datum convert -f coco -- --save-media)"
 MISSING = "XML files without an image"
 
 
@@ -68,6 +69,9 @@ def _annotations(paths: list[Path], contents: Contents) -> Iterator[Annotation]:
             contents.report.problem(UNREADABLE, name, str(error) or type(error).__name__)
             continue
         if root.tag != "annotation":
+            continue
+        if root.find("object/polygon") is not None and root.find("object/bndbox") is None:
+            contents.report.problem(OLD_LABELME, name, "polygons")
             continue
         try:
             objects = [_shape(one) for one in root.iter("object")]
