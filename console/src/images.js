@@ -1,5 +1,5 @@
-// Images that were chosen in this tab: zipped into a dataset for a prediction, and shown with what is predicted. Other
-// tabs, and this one after a reload, do not have them.
+// Images that were chosen in this tab: zipped into a dataset for a prediction, and shown with what is predicted, as
+// large as they are. Other tabs have those that the trainer has stored.
 
 import { signal } from "@preact/signals";
 import { Zip, ZipPassThrough } from "fflate";

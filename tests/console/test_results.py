@@ -1,5 +1,6 @@
 """What a training has stored, drawn from data: samples, evaluation, the machine's load; predictions; comparison."""
 
+import json
 import re
 from pathlib import Path
 
@@ -204,6 +205,26 @@ def test_dropped_images_are_predicted_on_and_shown_with_the_predictions(
     expect(drawn).to_have_attribute("href", re.compile("^blob:"))
     job = site.call("GET", f"/v1/jobs/{page.url.rpartition('/')[2]}")
     assert (job["task"], job["spec"]["checkpoint_key"]) == ("predict", f"checkpoints/job-{contents.succeeded}/best.pt")
+
+
+def test_images_that_a_prediction_has_stored_are_shown_in_any_tab(opened: Open, contents: Contents, site: Site) -> None:
+    weights = f"checkpoints/job-{contents.succeeded}/best.pt"
+    job_id = site.submit(spec={"task": "predict", "checkpoint_key": weights})
+    site.wait_for(job_id, "SUCCEEDED")
+    likely = [{"class": "cat", "probability": 0.9}, {"class": "dog", "probability": 0.1}]
+    stored = [content for name, content in results.detection() if name.endswith(".jpg")][:2]
+    keys = [f"results/job-{job_id}/images/{number:06}.jpg" for number in range(len(stored))]
+    for key, content in zip(keys, stored, strict=True):
+        site.put(key, content)
+    rows = [{"file": f"{number}.jpg", "image": key, "top": likely} for number, key in enumerate(keys)]
+    site.put(f"results/job-{job_id}/predictions.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    page = opened(f"/jobs/{job_id}")
+
+    shown = section(page, "Predictions").locator("image")
+    expect(shown).to_have_count(2)
+    expect(shown.first).to_have_attribute("href", re.compile(re.escape(keys[0])))
+    expect(section(page, "Predictions")).to_contain_text("cat")
+    expect(page.get_by_role("heading", name="Images", exact=True)).to_have_count(0)
 
 
 def test_what_is_no_image_is_refused_before_an_upload(opened: Open, contents: Contents, tmp_path: Path) -> None:

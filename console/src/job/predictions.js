@@ -11,7 +11,7 @@ const PAGE = 48;
 const TRAINING = /^checkpoints\/job-([^/]+)\//;
 
 /**
- * What a prediction has written to predictions.jsonl, over the images where this tab has them.
+ * What a prediction has written to predictions.jsonl, over the images that this tab has, or the job has stored.
  * @param {{ job: import("../jobs.js").Job, stored: import("../pages/artifacts.js").Stored }} props
  */
 export function Predictions({ job, stored }) {

@@ -13,7 +13,7 @@ const LINK_MILLISECONDS = 50 * 60 * 1000;
 /** How often new links are asked for at most, because others are refused. */
 const RENEWAL_MILLISECONDS = 30 * 1000;
 /** What has a section of its own. */
-const ELSEWHERE = /\/samples\/images\//;
+const ELSEWHERE = /\/images\//;
 
 /** @typedef {{ key: string, size_bytes: number, url: string }} Artifact */
 /** @typedef {{ artifacts: Artifact[], error: string, renew: () => void }} Stored  renew: a link was refused */
