@@ -11,14 +11,16 @@ import dataset
 import devices
 from console_capture import capturing
 from dataset.images import Levels, decode
+from reports import previews
 from utils import ConfigInvalidError, Contract, run
 
 HEARTBEAT_SECONDS = 2.0  # the shortest time between two
 BEST = 5
+SHOWN = 200  # images that are stored beside their predictions, so that the console shows them
 
 
 def predict(contract: Contract) -> Mapping[str, float]:
-    """Write predictions.jsonl, with the five likeliest classes of each image; return the counts."""
+    """Write predictions.jsonl, with the five likeliest classes of each image, and the first images; return counts."""
     settings = contract.settings
     context = devices.contexts(settings.device, contract.scratch)[0]
     if not settings.checkpoint_key:
@@ -33,13 +35,24 @@ def predict(contract: Contract) -> Mapping[str, float]:
         predictions = predict_images(contract, model, to_tensor, images, context)
         for number, (path, scores) in enumerate(predictions, start=1):
             likeliest = [{"class": classes[index], "probability": round(score, 6)} for index, score in scores]
-            lines.write(json.dumps({"file": str(path.relative_to(root)), "top": likeliest}, ensure_ascii=False) + "\n")
+            shown = {"image": stored(contract, path, number)} if number <= SHOWN else {}
+            line = {"file": str(path.relative_to(root)), **shown, "top": likeliest}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
             if time.monotonic() - reported_at > HEARTBEAT_SECONDS or number == len(images):
                 reported_at = time.monotonic()
                 eta_seconds = (reported_at - began) / number * (len(images) - number)
                 contract.heartbeat(step=number, metrics={"images": number}, eta_seconds=eta_seconds)
     contract.save_result(table)
     return {"images": len(images)}
+
+
+def stored(contract: Contract, path: Path, number: int) -> str:
+    """Store an image as people see it, and return its key."""
+    small = contract.scratch / f"{number:06}.jpg"
+    small.write_bytes(previews.jpeg(previews.opened(path)))
+    contract.save_result(small, f"images/{small.name}")
+    small.unlink()
+    return contract.key("results", f"images/{small.name}")
 
 
 def loaded(

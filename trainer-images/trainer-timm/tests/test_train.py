@@ -239,15 +239,25 @@ def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Train
     assert "the rest is new" in trainer.output
 
 
-def test_a_prediction_names_the_likeliest_classes_of_each_image(trainer: Trainer) -> None:
+def test_a_prediction_names_the_likeliest_classes_of_each_image_and_stores_the_first_ones(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    script = tmp_path / "few.py"
+    script.write_text(
+        "import sys, console_capture, predict, utils\n"
+        "predict.SHOWN = 4\n"
+        "sys.exit(utils.run(console_capture.capturing(predict.predict)))\n"
+    )
     trainer.upload(dataset(kinds=3))
     assert trainer.run(EPOCHS="1") == 0, trainer.output
     key = f"checkpoints/job-{trainer.job_id}/best.pt"
     trainer.upload({name.replace("val/", "new/"): content for name, content in dataset(train=0).items()})
 
-    assert trainer.run({"HYPERPARAMETERS": "{}"}, script="predict.py", TASK="predict", CHECKPOINT_KEY=key) == 0, (
-        trainer.output
+    code = trainer.run(
+        {"HYPERPARAMETERS": "{}"}, script=str(script), PYTHONPATH=str(ROOT), TASK="predict", CHECKPOINT_KEY=key
     )
+
+    assert code == 0, trainer.output
 
     content = trainer.stored("results/job-{id}/predictions.jsonl")
     assert content is not None
@@ -256,6 +266,9 @@ def test_a_prediction_names_the_likeliest_classes_of_each_image(trainer: Trainer
     for line in lines:
         assert {one["class"] for one in line["top"]} == {"tall", "wide", "square"}
         assert sum(one["probability"] for one in line["top"]) == pytest.approx(1, abs=1e-4)
+    keys = [f"results/job-{trainer.job_id}/images/{number:06}.jpg" for number in (1, 2, 3, 4)]
+    assert [line.get("image") for line in lines] == [*keys, None, None]
+    assert all((trainer.bucket.get(stored) or b"").startswith(b"\xff\xd8") for stored in keys)
     assert trainer.functions.calls[-1].body["metrics"] == {"images": 6}
 
 
