@@ -142,6 +142,8 @@ def _local(configuration: Configuration) -> Server:
 
 
 def _of_environment(url: str) -> Server:
+    if not url.startswith(("http://", "https://")):
+        raise invalid(f"STOKER_URL is {url}: write it with http:// or https://, such as https://stoker.example.com")
     if os.environ.get("STOKER_TOKEN"):
         return Server("STOKER_URL", url, os.environ["STOKER_TOKEN"])
     configuration = read()

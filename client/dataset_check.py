@@ -130,8 +130,8 @@ def lines(content: Json) -> Iterator[str]:
     name = show.plain(str(content.get("dataset", "")))
     yield f"{name} {verdict}: {show.plain(content.get('message')).removeprefix(f'{name}: ')}".rstrip(": ")
     for name, split in (content.get("splits") or {}).items():
-        counts = [f"{split.get('images', 0):,} images"]
-        counts += [f"{split['objects']:,} objects"] if split.get("objects") is not None else []
+        counts = [show.counted(split.get("images", 0), "images")]
+        counts += [show.counted(split["objects"], "objects")] if split.get("objects") is not None else []
         counts += [f"{split['background']:,} without objects"] if split.get("background") else []
         yield f"  {name}: {', '.join(counts)}"
     classes = content.get("classes") or []
@@ -144,7 +144,7 @@ def lines(content: Json) -> Iterator[str]:
         if problem.get("refused") and _is_in_message(problem, content.get("message") or ""):
             continue
         kind = "refused" if problem.get("refused") else "left out"
-        yield f"  {problem['count']:,} {show.plain(problem['kind'])} ({kind})"
+        yield f"  {show.counted(problem['count'], show.plain(problem['kind']))} ({kind})"
         for file in (problem.get("files") or [])[:_FILES]:
             yield f"    {show.plain(': '.join(filter(None, (file['file'], file['reason']))))}"
 

@@ -24,6 +24,8 @@ ALIASES: Mapping[str, str] = {
 }
 #: how similar an unknown name must be to a known one to be taken for a typo
 _SIMILAR = 0.72
+#: names less similar than this are not worth a mention
+_NEAR = 0.5
 #: so many names are all listed; of more, only the nearest
 _FEW, _NEAREST = 12, 3
 _KINDS = {
@@ -59,15 +61,20 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return names[close[0]] if close else None
 
 
-def unknown(name: str, known: Iterable[str], what: str = "field") -> str:
-    """Return the message for an unknown name: with the nearest known one, or all of them, or the nearest of many."""
+def unknown(name: str, known: Iterable[str], what: str = "field", advice: str = "") -> str:
+    """Return the message for an unknown name: with the nearest known one, or all of them, or the nearest of many.
+
+    ``advice``: what to do if none of many is near.
+    """
     known = list(known)
     near = nearest(name, known)
     if near:
         return f"there is no {what} {name}; did you mean {near}?"
     if len(known) <= _FEW:
         return f"there is no {what} {name}; use one of {', '.join(known)}"
-    close = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0)
+    close = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=_NEAR)
+    if not close:
+        return f"there is no {what} {name}{f'; {advice}' if advice else ''}"
     return f"there is no {what} {name}; the nearest are {', '.join(close)}"
 
 
@@ -126,7 +133,8 @@ def _field_of(name: str) -> str | None:
 def _check_option(name: str, options: Mapping[str, str] | None) -> None:
     if options is not None:
         if name not in options:
-            raise invalid(unknown(name, [*kinds(), *options], "field or option of the trainer"))
+            known = [*kinds(), *options]
+            raise invalid(unknown(name, known, "field or option of the trainer", "stoker models TRAINER lists them"))
     elif near := nearest(name, kinds()):
         raise invalid(unknown(name, [near]))
 

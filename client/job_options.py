@@ -46,7 +46,7 @@ def _options(  # noqa: PLR0913 -- as many as options
     check_first: Annotated[
         bool | None,
         typer.Option(
-            "--check-first/--no-check-first", help="Check the dataset without GPUs before.", show_default=False
+            "--check-first/--no-check-first", help="Check the dataset first, without GPUs.", show_default=False
         ),
     ] = None,
     name: Annotated[str, typer.Option(metavar="TEXT", help="A name for the job.")] = "",

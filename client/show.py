@@ -1,5 +1,6 @@
 """Format jobs and events for a terminal, as plain text without colours, so that tests can read them."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ SYSTEM = "system/"
 _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
 _LIST_METRICS = 2
+#: what reports on datasets count
+_PLURAL = re.compile(r"\b(file|image|annotation|label|object)s\b")
 
 
 def metrics(values: Mapping[str, float], limit: int | None = None) -> str:
@@ -82,6 +85,11 @@ def size(count: int) -> str:
     while value >= _KIB and len(units) > 1:
         value, units = value / _KIB, units[1:]
     return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def counted(count: int, kind: str) -> str:
+    """Return a number with what it counts: ``1 broken image``, ``2,400 broken images``."""
+    return f"{count:,} {kind if count != 1 else _PLURAL.sub(lambda word: word[1], kind, count=1)}"
 
 
 def local_time(text: str | None) -> str:

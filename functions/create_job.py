@@ -73,7 +73,9 @@ def resume_job(request: Request, job_id: str) -> JobView | Response:
     """
     old = queries.job(job_id)  # 404, 503
     if old.state not in {State.FAILED, State.CANCELLED}:
-        raise WrongState(f"job {old.id} is {old.state}: only a FAILED or CANCELLED job can be resumed", state=old.state)
+        advice = "clone it to train again" if old.state == State.SUCCEEDED else "it has not ended"
+        message = f"job {old.id} is {old.state}: only a FAILED or CANCELLED job can be resumed; {advice}"
+        raise WrongState(message, state=old.state)
     kept = {name: getattr(old, name) for name in _KEPT}
     changed = _changed(old, request, **kept, dataset_etag=old.dataset_etag)
     for name in _KEPT:

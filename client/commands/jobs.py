@@ -218,7 +218,7 @@ def share(
         print_json(link)
     else:
         print(f"{api.url}{link['path']}")
-        note(f"it reads this job until {link['expires_at']}")
+        note(f"anybody with this link can see the job until {show.local_time(link['expires_at'])}")
 
 
 def rm(

@@ -212,7 +212,11 @@ def _option(option: Json) -> list[str]:
     bounds = f"{low} to {high}" if low is not None and high is not None else ""
     bounds = bounds or (f"at least {low}" if low is not None else f"at most {high}" if high is not None else "")
     choices = ", ".join(str(each) for each in option.get("choices") or [])
-    about = "; ".join(word for word in (option.get("description") or "", bounds, choices) if word)
+    limits = [word for word in (bounds, choices) if word]
+    description = option.get("description") or ""
+    about = (
+        "; ".join([description.rstrip(".") if limits else description, *limits]) if description else "; ".join(limits)
+    )
     default = option.get("default")
     kind = option["type"] if isinstance(option["type"], str) else " or ".join(option["type"])
     return [option["name"], kind, "" if default is None else str(default), about]

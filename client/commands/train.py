@@ -96,7 +96,7 @@ def submit(
 
 @takes_job_options
 def resume(job: JobRef, *, chosen: Chosen, unset: Unset = None, watch: Watch = False, as_json: AsJson = False) -> None:
-    """Continue an ended job from its last checkpoint, as a new job.
+    """Continue a failed or cancelled job from its last checkpoint, as a new job.
 
     stoker resume 3f2a --epochs 50
 

@@ -94,6 +94,8 @@ def test_only_a_failed_or_cancelled_job_is_resumed(post: Any, old: Any, state: S
     refused = post(f"/{old(state)}/resume")
 
     assert (refused.status_code, refused.json()["state"]) == (409, state)
+    advice = "clone it to train again" if state == State.SUCCEEDED else "it has not ended"
+    assert refused.json()["detail"].endswith(advice)
 
 
 def test_a_job_without_a_checkpoint_is_not_resumed_and_leaves_nothing(post: Any, a_job: Any) -> None:

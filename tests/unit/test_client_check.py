@@ -64,6 +64,16 @@ def test_a_report_is_printed_without_a_stack_and_exits_with_65(
     assert json.loads(capsys.readouterr().out) == REPORT
 
 
+def test_one_file_is_counted_in_the_singular() -> None:
+    problem = {"kind": "label files with words: write numbers", "count": 1, "refused": False, "files": []}
+    report = REPORT | {"splits": {"val": {"images": 1, "objects": 1}}, "problems": [problem]}
+
+    lines = list(dataset_check.lines(report))
+
+    assert "  val: 1 image, 1 object" in lines
+    assert lines[-1] == "  1 label file with words: write numbers (left out)"
+
+
 def test_no_line_is_wider_than_the_terminal() -> None:
     lines = list(dataset_check.wrapped(REPORT, 40))
 

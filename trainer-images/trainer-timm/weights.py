@@ -71,7 +71,7 @@ def _of_hub(contract: Contract, name: str) -> Weights:
     missing = f"there are no weights of {name}: models/{name}.safetensors is not in the bucket"
     advice = (
         f"put the file there with ./taskw model PUT={name}.safetensors, "
-        "or train from scratch with the hyperparameter pretrained=false"
+        "or train from scratch with the hyperparameter pretrained=false (stoker train … --set pretrained=false)"
     )
     config = timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):

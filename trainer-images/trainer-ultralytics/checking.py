@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from dataset.report import FILE
+from dataset.report import FILE, counted
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, Settings
 
 USAGE, SHOWN = 64, 3
@@ -104,7 +104,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     name, verdict = report["dataset"], "can be used" if report["usable"] else "CANNOT BE USED"
     yield f"{name} {verdict}: {report['message'].removeprefix(f'{name}: ')}".rstrip(": ")
     for name, split in report.get("splits", {}).items():
-        yield f"  {name}: " + ", ".join(f"{split[what]} {what}" for what in ("images", "objects") if what in split)
+        yield f"  {name}: " + ", ".join(counted(split[what], what) for what in ("images", "objects") if what in split)
     if report.get("classes"):
         yield f"  {len(report['classes'])} classes: {', '.join(map(str, report['classes'][:20]))}"
     for guess in report.get("guesses", []):
@@ -112,6 +112,6 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     for problem in report.get("problems", []):
         if problem["refused"] and all(file["reason"] in report["message"] for file in problem["files"]):
             continue
-        yield f"  {problem['count']} {problem['kind']} ({'refused' if problem['refused'] else 'left out'})"
+        yield f"  {counted(problem['count'], problem['kind'])} ({'refused' if problem['refused'] else 'left out'})"
         for file in problem["files"][:SHOWN]:
             yield f"    {': '.join(filter(None, (file['file'], file['reason'])))}"

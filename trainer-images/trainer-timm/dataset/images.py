@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dataset.limits import limit
 from dataset.processes import spread
-from dataset.report import Report
+from dataset.report import Report, counted
 from dataset.wholeness import completed, is_whole
 
 SUFFIXES = {
@@ -116,9 +116,10 @@ def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report
         if image.levels:
             levels.append(image.levels)
     if animated:
-        report.guess("frames", f"{len(animated)} images have several frames, such as {animated[0]}: the first is used")
+        text = f"{counted(len(animated), 'images')} with several frames, such as {animated[0]}: the first is used"
+        report.guess("frames", text)
     if completed:
-        text = f"{len(completed)} JPEG images lack their end marker, such as {completed[0]}: it was added"
+        text = f"{counted(len(completed), 'JPEG images')} without an end marker, such as {completed[0]}: it was added"
         report.guess("end markers", f"{text}, since nothing else is missing")
     shared = shared_levels(levels)
     if levels:

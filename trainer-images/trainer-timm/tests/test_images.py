@@ -163,7 +163,7 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_used_which_the_report_says(tmp
     assert path.read_bytes() == whole
     assert shared.read_bytes() == whole[:-2]
     assert [guess["message"] for guess in report.guesses] == [
-        "1 JPEG images lack their end marker, such as x.jpg: it was added, since nothing else is missing"
+        "1 JPEG image without an end marker, such as x.jpg: it was added, since nothing else is missing"
     ]
 
 

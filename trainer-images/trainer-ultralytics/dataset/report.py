@@ -14,7 +14,7 @@ from utils import Contract, DatasetInvalidError, StorageError
 
 FILE = "dataset.json"
 MESSAGE_LIMIT, FILES_LIMIT, NAMED = 500, 1_000, 3
-_PLURAL = re.compile(r"\b(file|image|annotation|label)s\b")
+_PLURAL = re.compile(r"\b(file|image|annotation|label|object)s\b")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -41,9 +41,14 @@ class Problem:
         """Return the count, the kind and the first few names; in brief without reasons and a kind's advice."""
         named = [file["file"] if is_brief else f"{file['file']}: {file['reason']}" for file in self.files[:most]]
         names = ", ".join(named + ["…"] * (self.count > len(named)))
-        kind = self.kind if self.count != 1 else _PLURAL.sub(r"\1", self.kind, count=1)
-        kind = kind.partition(":")[0] if is_brief else kind  # advice follows a colon
-        return f"{self.count} {kind} ({names})" if named else f"{self.count} {kind}"
+        kind = self.kind.partition(":")[0] if is_brief else self.kind  # advice follows a colon
+        text = counted(self.count, kind)
+        return f"{text} ({names})" if named else text
+
+
+def counted(count: int, kind: str) -> str:
+    """Return a number with what it counts: ``1 broken image``, ``2 broken images``."""
+    return f"{count} {kind if count != 1 else _PLURAL.sub(lambda word: word[1], kind, count=1)}"
 
 
 class Report:

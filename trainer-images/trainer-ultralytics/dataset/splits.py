@@ -109,7 +109,8 @@ def by_folders(images: Iterable[Path], contents: Contents) -> Splits:
     found = {name: paths for name, paths in splits.items() if name in KEYS and paths}
     if not found.get("train"):
         raise DatasetInvalidError(f"no images to train on; {_what_there_is(contents)}")
-    if len(found) > 1:
+    is_named = all(name in path.relative_to(contents.root).parts for name, paths in found.items() for path in paths)
+    if len(found) > 1 and not is_named:
         folders = {name: sorted({contents.name(path.parent) for path in paths}) for name, paths in found.items()}
         text = "; ".join(f"{name}: {listed(of_split, 3)}" for name, of_split in folders.items())
         contents.report.guess("split names", f"train and val were recognised by the names of folders: {text}")

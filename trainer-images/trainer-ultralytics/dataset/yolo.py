@@ -14,7 +14,7 @@ from dataset.images import SUFFIXES as IMAGE_SUFFIXES
 from dataset.label_cache import LabelCache, Size
 from dataset.labels import Labels, Problem, Rules
 from dataset.layout import Layout
-from dataset.report import Report, Split, listed
+from dataset.report import Report, Split, counted, listed
 from dataset.splits import Splits
 from utils import ConfigInvalidError, DatasetInvalidError
 
@@ -178,7 +178,7 @@ def _count(kept: Splits, checked: Mapping[Path, Classes], layout: Layout, report
                 "background", f"{split}: none of its {len(paths)} images has an object, so it measures nothing"
             )
         elif without:
-            report.guess("background", f"{split}: {len(without)} images have no label file, and count as background")
+            report.guess("background", f"{split}: {counted(len(without), 'images')} without a label file: background")
     train, val = (set(report.splits[split].classes) for split in ("train", "val"))
     report.classes_in_one_split = {"train": sorted(train - val), "val": sorted(val - train)}
 

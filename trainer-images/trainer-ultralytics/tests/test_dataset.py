@@ -229,10 +229,20 @@ def test_class_folders_are_arranged_as_ultralytics_scans_them(tmp_path: Path) ->
     assert contract.told == ["there is no val/: 2 of 12 images are kept for validation"]
 
 
+def test_splits_in_folders_of_their_own_names_are_no_guess(tmp_path: Path) -> None:
+    def with_names_alone(files: Files) -> Files:
+        return {name: b"names: [a, b]\n" if name == "data.yaml" else content for name, content in files.items()}
+
+    _, contract = fetch(tmp_path, with_names_alone(good()))
+
+    assert contract.told == []
+    assert contract.report["splits"].keys() == {"train", "val"}
+
+
 def test_images_without_a_label_are_background_and_counted(tmp_path: Path) -> None:
     _, contract = fetch(tmp_path, without(LINE)(good()))
 
-    assert contract.told == ["train: 1 images have no label file, and count as background"]
+    assert contract.told == ["train: 1 image without a label file: background"]
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
