@@ -77,6 +77,8 @@ def _unknown_option(option: str, context: typer.Context) -> str:
     """Return the message for an option that a command does not have, with the one that is meant."""
     names = {word.lstrip("-").replace("-", "_"): word for each in context.command.params for word in each.opts}
     near = fields.nearest(option.lstrip("-"), names)
+    if option in [word for each in context.find_root().command.params for word in each.opts]:
+        return f"{option} belongs before the command: stoker {option} … {context.info_name}"
     message = f"there is no option {option}"
     if near:
         return f"{message}; did you mean {names[near]}?"

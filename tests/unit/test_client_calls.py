@@ -224,6 +224,10 @@ def test_an_address_without_an_answer_is_a_message_of_one_line(
             "there is no option --lr; did you mean --learning-rate? See stoker submit --help",
         ),
         (["submit", "cats", "--imgsz", "3"], "did you mean --image-size?"),
+        (
+            ["jobs", "--context", "far"],
+            "--context belongs before the command: stoker --context … jobs; see stoker jobs",
+        ),
         (["submit", "cats", "--mosaic", "3"], "options of the trainer are written --set NAME=VALUE; see stoker submit"),
         (["submit", "cats", "--epochs", "0"], "epochs: use a whole number from 1 to 100,000, not 0"),
         (["submit", "cats", "--set", "lr=0"], "learning_rate: use a number above 0 and up to 1,000, not 0.0"),
