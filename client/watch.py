@@ -64,7 +64,9 @@ def lines(update: Update, printed: Printed) -> Iterable[str]:
     printed.is_outage = update.outage is not None
     for event in update.events:
         if event["kind"] == "state":
-            yield " ".join(word for word in (event["type"], show.plain(event["message"])) if word)
+            # The line on the job's end, which follows, has its message.
+            message = "" if event["type"] in show.FINAL else show.plain(event["message"])
+            yield " ".join(word for word in (event["type"], message) if word)
         elif event["kind"] == "event":
             # Another attempt may start again at the first epoch.
             printed.epoch = 0 if event["type"] == "started" else printed.epoch

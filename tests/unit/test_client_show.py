@@ -143,6 +143,15 @@ def test_an_outage_is_printed_once() -> None:
     assert [*watch.lines(outage, printed), *watch.lines(outage, printed)] == ["no response; waiting"]
 
 
+def test_why_a_job_ended_is_left_to_the_line_on_its_end() -> None:
+    events = [
+        {"kind": "state", "type": "QUEUED", "message": "waits for a free slot"},
+        {"kind": "state", "type": "FAILED", "message": "names is missing"},
+    ]
+
+    assert list(watch.lines(Update(a_job(), events), watch.Printed())) == ["QUEUED waits for a free slot", "FAILED"]
+
+
 def test_a_waiting_job_says_why() -> None:
     message = "waits for a free slot (LOCAL_JOB_LIMIT=1)"
 
