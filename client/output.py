@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from shutil import get_terminal_size
 from typing import Any, NamedTuple, TextIO
 
@@ -34,6 +35,8 @@ class Column(NamedTuple):
     #: whether a row's first word selects the colour of the cell
     is_state: bool = False
     is_number: bool = False
+    #: whether a text that is cut goes on in the next line instead
+    is_wrapped: bool = False
 
 
 def print_json(value: Any) -> None:
@@ -90,7 +93,19 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int |
     natural = {number: max(cell_len(row[number]) for row in [[c.header for c in columns], *rows]) for number in shown}
     widths = _fitted(columns, shown, natural, limit)
     lines = [_line(columns, [column.header for column in columns], widths, is_header=True)]
-    return lines + [_line(columns, row, widths) for row in rows]
+    return lines + [_line(columns, part, widths) for row in rows for part in _wrapped(columns, row, widths)]
+
+
+def _wrapped(columns: Sequence[Column], row: Sequence[str], widths: dict[int, int]) -> Iterator[Sequence[str]]:
+    """Yield a row as one or more: after the first, only wrapped columns go on."""
+    parts = {
+        number: textwrap.wrap(row[number], cells_wide)
+        for number, cells_wide in widths.items()
+        if columns[number].is_wrapped
+    }
+    yield [parts[number][0] if parts.get(number) else text for number, text in enumerate(row)]
+    for line in range(1, max(map(len, parts.values()), default=0)):
+        yield [parts[number][line] if line < len(parts.get(number, ())) else "" for number in range(len(row))]
 
 
 def _fitted(columns: Sequence[Column], shown: list[int], natural: dict[int, int], limit: int | None) -> dict[int, int]:

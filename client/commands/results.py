@@ -204,7 +204,12 @@ _USUAL = (
     "yolo11n.yaml",
     "yolov8n.yaml",
 )
-_OPTIONS = (Column("OPTION"), Column("TYPE"), Column("DEFAULT", is_flexible=True), Column("ABOUT", is_flexible=True))
+_OPTIONS = (
+    Column("OPTION"),
+    Column("TYPE"),
+    Column("DEFAULT", is_flexible=True),
+    Column("ABOUT", is_flexible=True, is_wrapped=True),
+)
 
 
 def _option(option: Json) -> list[str]:

@@ -99,6 +99,20 @@ def test_a_table_fits_the_terminal_also_with_wide_characters() -> None:
     assert "yolo11n.pt" not in output.table(columns, rows, 30)[1]
 
 
+def test_a_text_that_does_not_fit_goes_on_in_the_next_line_of_its_column() -> None:
+    columns = (output.Column("OPTION"), output.Column("ABOUT", is_flexible=True, is_wrapped=True))
+    about = "how many images a step takes; at least 1"
+    rows = [("batch", about), ("epochs", "")]
+
+    assert output.table(columns, rows, 30) == [
+        "OPTION  ABOUT",
+        "batch   how many images a step",
+        "        takes; at least 1",
+        "epochs",
+    ]
+    assert output.table(columns, rows)[1] == f"batch   {about}"
+
+
 def test_json_has_a_stable_key_order() -> None:
     assert output.to_json({"b": 1, "a": {"d": "é", "c": 2}}) == '{"a": {"c": 2, "d": "é"}, "b": 1}'
 

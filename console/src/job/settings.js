@@ -8,7 +8,8 @@ import { html } from "../html.js";
 /** What a job was given, beside the defaults of its trainer. */
 export function Settings(/** @type {{ job: Job }} */ { job }) {
   const [defaults, setDefaults] = useState(/** @type {Map<string, unknown>} */ (new Map()));
-  const { hyperparameters = {}, ...own } = job.spec ?? {};
+  // The version is among the facts: it is the one that the job uses, also where none was requested.
+  const { hyperparameters = {}, dataset_etag: _requested, ...own } = job.spec ?? {};
   const rows = [...Object.entries(own), ...Object.entries(hyperparameters)];
   const facts = [
     ["dataset version (ETag)", job.dataset_etag],

@@ -248,8 +248,20 @@ function options({ width, height, curves, axis, unit, zoom, readOut }) {
  * @returns {uPlot.Scale}
  */
 function rangeOf({ least, most }) {
-  if (least === undefined) return {};
+  if (least === undefined) return { range: plainRange };
   return { range: (_, low, high) => [Math.min(least, low ?? least), Math.max(most ?? (high ?? 1) * 1.05, high ?? 1)] };
+}
+
+/**
+ * Returns the range that uPlot takes by itself, except for zeros only: there it would be 0 to 100.
+ * @param {uPlot} _chart
+ * @param {number} low  null: no data
+ * @param {number} high
+ * @returns {uPlot.Range.MinMax}
+ */
+function plainRange(_chart, low, high) {
+  if (low === null) return [null, null];
+  return low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low, high, 0.1, true);
 }
 
 /**
