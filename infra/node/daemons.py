@@ -9,16 +9,25 @@ from infra.local import processes
 from infra.node.layout import STATE
 
 _LOG_LINES = 20
+#: so that pods which use all cores do not make the node miss its lease, and lose its endpoints
+_URGENT = ("nice", "-n", "-10")
 
 
-def start(name: str, *command: str | Path, healthy: Callable[[], bool], within_seconds: float = 90.0) -> None:
-    """Start a process unless it runs, and wait until it is healthy.
+def start(
+    name: str,
+    *command: str | Path,
+    healthy: Callable[[], bool],
+    within_seconds: float = 90.0,
+    starts_pods: bool = False,
+) -> None:
+    """Start a process unless it runs, and wait until it is healthy; with priority, which those that start pods would pass on.
 
     Raises:
         SystemExit: it ended, or did not become healthy; the message contains the end of its log.
     """
     if not alive(name):
-        processes.start(name, [str(word) for word in command], os.environ, folder=STATE, home=STATE)
+        prefix = () if starts_pods else _URGENT
+        processes.start(name, [*prefix, *map(str, command)], os.environ, folder=STATE, home=STATE)
     end = time.monotonic() + within_seconds
     while not healthy():
         if time.monotonic() > end or not alive(name):

@@ -79,11 +79,13 @@ state = "{SOCKETS}/containerd"
     conf_dir = "{STATE}/cni"
 """
     )
-    daemons.start("containerd", "containerd", "--config", config, healthy=lambda: CONTAINERD.exists() and responds())
+    daemons.start("containerd", "containerd", "--config", config, healthy=responds, starts_pods=True)
 
 
 def responds() -> bool:
     """Return whether containerd responds."""
+    if not CONTAINERD.exists():
+        return False
     with suppress(SystemExit):
         ctr("version")
         return True

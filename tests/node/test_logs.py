@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,8 @@ components: [{component}]
 images: [{{name: docker.io/otel/opentelemetry-collector-contrib, newName: {image}, newTag: "{tag}"}}]
 patches:
   - target: {{kind: ConfigMap, name: loki}}
-    patch: '[{{op: replace, path: /data/LOKI_ENDPOINT, value: "{endpoint}"}}]'
+    patch: |
+      - {{op: replace, path: /data/LOKI_ENDPOINT, value: "{endpoint}"}}
   - target: {{kind: NetworkPolicy, name: collector}}
     patch: |
       - op: replace
@@ -33,16 +33,17 @@ patches:
 """
 
 
-@pytest.fixture
-def loki(tmp_path: Path) -> Iterator[Loki]:
+@pytest.fixture(scope="module")
+def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
     """Let the collector send to a stand-in on the node itself."""
     (port,) = free_ports(1)
-    component = os.path.relpath((OVERLAY / "../../components/logs").resolve(), tmp_path.resolve())
+    folder = tmp_path_factory.mktemp("logs")
+    component = os.path.relpath((OVERLAY / "../../components/logs").resolve(), folder.resolve())
     image, _, tag = images.COLLECTOR.rpartition(":")
     with listening(NODE_ADDRESS, port) as (received, endpoint):
         values = {"component": component, "image": image, "tag": tag, "endpoint": endpoint}
-        (tmp_path / "kustomization.yaml").write_text(KUSTOMIZATION.format(**values, host=NODE_ADDRESS, port=port))
-        manifests = kubectl("kustomize", str(tmp_path))
+        (folder / "kustomization.yaml").write_text(KUSTOMIZATION.format(**values, host=NODE_ADDRESS, port=port))
+        manifests = kubectl("kustomize", str(folder))
         apply(manifests)
         kubectl("rollout", "status", "daemonset/collector", "-n", NAMESPACE, "--timeout=120s")
         yield received

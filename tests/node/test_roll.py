@@ -52,7 +52,10 @@ resources: [{overlay}]
 images: [{{name: stoker.local/functions, newTag: "{tag}"}}]
 patches:
   - target: {{kind: Job, name: migrate}}
-    patch: '[{{op: replace, path: /metadata/name, value: {job}}}]'
+    patch: |
+      - op: replace
+        path: /metadata/name
+        value: {job}
     options: {{allowNameChange: true}}
 """
 
