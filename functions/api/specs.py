@@ -10,7 +10,7 @@ from functions.domain.errors import ConfigurationError, unusable_field
 from functions.domain.fields import Problem
 from functions.domain.spec import Spec, hyperparameters_json
 from functions.runtime import storage
-from functions.runtime.registry import Trainer, check_defaults, trainers
+from functions.runtime.registry import Trainer, check_default_framework, check_default_model, trainers
 from functions.runtime.settings import settings
 
 #: Linux limits an environment variable to 128 KiB, and with a small stack all variables together.
@@ -81,7 +81,9 @@ def _text(value: str) -> str:
 
 def _completed(requested: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request with the defaults, and with the framework that has the requested model, if only one has it."""
-    check_defaults()
+    check_default_framework()
+    if "model_name" not in requested:
+        check_default_model()
     defaults = {"framework": settings().default_framework, "model_name": settings().default_model}
     completed = {**{name: value for name, value in defaults.items() if value}, **requested}
     model = requested.get("model_name") or (None if "framework" in completed else completed.get("model_name"))

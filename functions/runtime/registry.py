@@ -186,10 +186,21 @@ def _declaration(path: Path) -> Declaration:
 
 
 def check_defaults() -> None:
-    """Check that the default framework is registered, and has the default model. Raises ConfigurationError."""
-    framework, model = settings().default_framework, settings().default_model
+    """Check that the defaults can be used. Raises ConfigurationError."""
+    check_default_framework()
+    check_default_model()
+
+
+def check_default_framework() -> None:
+    """Check that the default framework is registered. Raises ConfigurationError."""
+    framework = settings().default_framework
     if framework and framework not in trainers():
         raise ConfigurationError(f"DEFAULT_FRAMEWORK: {framework} is not in TRAINERS; use {', '.join(trainers())}")
+
+
+def check_default_model() -> None:
+    """Check that the default framework, or else any trainer, has the default model. Raises ConfigurationError."""
+    framework, model = settings().default_framework, settings().default_model
     possible = [trainers()[framework]] if framework else trainers().values()
     if model and not any(trainer.accepts(model) for trainer in possible):
         raise ConfigurationError(f"DEFAULT_MODEL: {framework or 'no trainer in TRAINERS'} has no model {model}")

@@ -50,8 +50,8 @@ def refused(page: Page) -> None:
     def refuse(route: Route) -> None:
         route.fulfill(status=401, content_type="application/problem+json", body='{"detail": "the token has expired"}')
 
-    page.route("**/v1/**", refuse)
     expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.route("**/v1/**", refuse)
     page.evaluate("dispatchEvent(new Event('focus'))")  # it asks at once what is new
 
 
