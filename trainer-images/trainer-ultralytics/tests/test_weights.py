@@ -112,7 +112,7 @@ def test_a_name_that_ultralytics_has_replaced_gets_the_new_file(contract: Contra
     [
         (NAME, ["127.0.0.1 answered 404", "./taskw model PUT=yolo11n.pt", "from scratch with yolo11n.yaml"]),
         ("yolo11k.pt", ["models/yolo11k.pt is not in the bucket", "yolo11x.pt"]),
-        ("mine.pt", ["ultralytics publishes none of this name", "./taskw model PUT=mine.pt"]),
+        ("nobodys.pt", ["ultralytics publishes none of this name", "./taskw model PUT=nobodys.pt"]),
     ],
 )
 def test_what_to_do_about_missing_weights_is_in_the_message(
