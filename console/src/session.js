@@ -56,10 +56,10 @@ export async function start(show) {
 
 /** Takes the token out of the address, and returns whether there is one. */
 function takeFragment() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!given) return false;
+  const fromAddress = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!fromAddress) return false;
   history.replaceState(history.state, "", location.pathname + location.search);
-  take({ token: given, issued: null });
+  take({ token: fromAddress, issued: null });
   return true;
 }
 

@@ -119,8 +119,9 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def accepts(self, model: str) -> bool:
         """Return whether the trainer has a model of this name, or of the declared name that differs only in case."""
-        spelled = self.spelled(model)
-        return accepts(self.models, spelled) and accepts(self.declared.models, spelled)
+        declared = self.declared.models
+        name = spelled(declared, model)
+        return accepts(self.models, name) and accepts(declared, name)
 
     def spelled(self, model: str) -> str:
         """Return a model's name as the trainer declares it, if only its case differs; else the name itself."""

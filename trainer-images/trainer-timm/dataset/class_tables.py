@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
-from dataset import class_folders, decoding
+from dataset import class_folders, decoding, delimited
 from dataset.class_folders import Data, Files, Splits, split_of
+from dataset.delimited import is_number
 from dataset.images import is_image
 from dataset.limits import encoding
 from dataset.report import Report, Split, listed
@@ -28,7 +29,6 @@ USUAL = {
 }
 SPLITS = {"partition", "set", "split", "subset", "usage"}
 FLAGS = {"0", "1", "0.0", "1.0"}
-_DELIMITERS = ",;\t|"
 Table = list[list[str]]
 
 
@@ -123,17 +123,17 @@ def _read(path: Path, index: _Index, root: Path, report: Report) -> Labelled | N
     rows = _rows(path, report)
     if not rows:
         return None
-    column, found = max(
+    column, matches = max(
         ((number, [index.find(row[number], path.parent) for row in rows]) for number in range(len(rows[0]))),
         key=lambda one: sum(image is not None for image in one[1]),
     )
-    count = len({image for image in found if image is not None})
+    count = len({image for image in matches if image is not None})
     if count < SHARE * min(len(rows) - 1, index.count) or not count:
         return None
     header = [name.strip() or f"column {number + 1}" for number, name in enumerate(rows[0])]
-    if found[0] is not None:  # there are no names of columns
+    if matches[0] is not None:  # there are no names of columns
         header = [f"column {number + 1}" for number in range(len(rows[0]))]
-    pairs = [(image, row) for image, row in zip(found, rows, strict=True) if image is not None]
+    pairs = [(image, row) for image, row in zip(matches, rows, strict=True) if image is not None]
     others = [number for number in range(len(header)) if number != column]
     split_column = next((number for number in others if _is_split_column(header[number], number, pairs)), None)
     chosen = _class_columns([number for number in others if number != split_column], header, pairs)
@@ -145,7 +145,8 @@ def _read(path: Path, index: _Index, root: Path, report: Report) -> Labelled | N
         name = row[chosen[0]].strip() if len(chosen) == 1 else header[_flagged(row, chosen)]
         if not name:
             continue
-        if classes.setdefault(image, _checked(name, report)) != _checked(name, report):
+        name = _checked(name, report)
+        if classes.setdefault(image, name) != name:
             raise UnclearError("gives some images several classes: such multi-label datasets are not supported")
         splits[image] = (split_of(row[split_column].strip()) or "") if split_column is not None else of_file
     what = f"the column {header[chosen[0]]}" if len(chosen) == 1 else "the columns"
@@ -161,11 +162,8 @@ def _rows(path: Path, report: Report) -> Table:
         text = content.decode("utf-16", "replace")
     else:
         (text,) = decoding.decoded([content.removeprefix(b"\xef\xbb\xbf")], encoding(), report)
-    lines = text.splitlines()
-    first = lines[0] if lines else ""
-    delimiter = max(_DELIMITERS, key=first.count)
     try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(word.strip() for word in row)]
+        rows = [row for row in delimited.rows(text.splitlines()) if any(word.strip() for word in row)]
     except csv.Error as error:
         raise UnclearError(f"cannot be read: {error}") from error
     width = len(rows[0]) if rows else 0
@@ -186,14 +184,14 @@ def _class_columns(numbers: Sequence[int], header: Sequence[str], pairs: Sequenc
         raise UnclearError("has several classes for an image, or none: such multi-label datasets are not supported")
     chosen = usual or list(numbers)
     if len(chosen) > 1 and usual and _tell_the_same(chosen, pairs):  # a name and a number
-        words = [number for number in chosen if not all(_is_number(row[number]) for _, row in pairs)]
+        words = [number for number in chosen if not all(is_number(row[number]) for _, row in pairs)]
         chosen = (words or chosen)[:1]
     if len(chosen) > 1:
         names = listed([header[number] for number in chosen])
         raise UnclearError(f"names the images, but the class may be in {names}: call that column label, or leave one")
     for number in chosen:
         values = Counter(row[number].strip() for _, row in pairs)
-        if len(values) > max(FEWEST, len(pairs) * SHARE) and all(_is_number(value) for value in values):
+        if len(values) > max(FEWEST, len(pairs) * SHARE) and all(is_number(value) for value in values):
             raise UnclearError(f"has {len(values)} values in the column {header[number]}: numbers are no classes")
         if len(values) < FEWEST:
             raise UnclearError(f"has only one class in the column {header[number]}: {FEWEST} or more are needed")
@@ -203,14 +201,6 @@ def _class_columns(numbers: Sequence[int], header: Sequence[str], pairs: Sequenc
 def _tell_the_same(numbers: Sequence[int], pairs: Sequence[tuple[Path, list[str]]]) -> bool:
     values = {tuple(row[number].strip() for number in numbers) for _, row in pairs}
     return all(len({value[place] for value in values}) == len(values) for place in range(len(numbers)))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _flagged(row: Sequence[str], numbers: Sequence[int]) -> int:
@@ -229,9 +219,9 @@ def _checked(name: str, report: Report) -> str:
 def _split_of_file(path: Path) -> str:
     """Return the split that a table's name or folder tells: train for train_labels.csv."""
     for part in (path.stem, *reversed(path.parts[:-1])):
-        found = {split for word in re.split(r"[\W\d_]+", part) if (split := split_of(word))}
-        if len(found) == 1:
-            return found.pop()
+        splits = {split for word in re.split(r"[\W\d_]+", part) if (split := split_of(word))}
+        if len(splits) == 1:
+            return splits.pop()
     return ""
 
 
@@ -259,7 +249,7 @@ def _splits(classes: Mapping[Path, str], splits: Mapping[Path, str], root: Path,
     files: dict[str, Files] = {"train": [], "val": [], "test": []}
     for path, name in classes.items():
         parents = PurePosixPath(path.relative_to(root)).parts[:-1]
-        split = splits[path] or next((found for part in reversed(parents) if (found := split_of(part))), "train")
+        split = splits[path] or next(filter(None, map(split_of, reversed(parents))), "train")
         files[split].append(((name, path.name), path))
     if not files["val"] and files["test"]:
         report.guess("splits", "there is no val: the test images, whose classes the table names, are used to validate")

@@ -16,7 +16,7 @@ from dataset import splits
 from dataset.contents import Contents
 from dataset.formats import masks, shapes
 from dataset.formats.json_files import JsonFile
-from dataset.formats.shapes import Annotated, Shape, Size
+from dataset.formats.shapes import ONE_CLASS, Annotated, Shape, Size
 from dataset.images import is_image
 from dataset.layout import Layout
 from dataset.report import listed
@@ -25,7 +25,6 @@ from utils import DatasetInvalidError
 BRUSH = "a mask of a brush: export the project as COCO with Images"
 BITMAP_LIMIT_BYTES = 100_000_000
 ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, OSError, zlib.error)
-ONE_CLASS = "object"  # the name of the only class, if there is none
 ReadShape = Callable[[], Shape | None]
 
 

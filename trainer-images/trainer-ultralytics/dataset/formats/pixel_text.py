@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dataset import text
 from dataset.contents import Contents
+from dataset.delimited import is_number
 from dataset.formats import shapes
 from dataset.formats.shapes import Annotated, Shape
 from dataset.layout import Layout
@@ -32,24 +33,16 @@ def _kind_of(path: Path) -> str:
     if lines[0].startswith(DOTA_HEAD):
         return DOTA
     words = lines[0].split()
-    if len(words) > DOTA_NUMBERS + 1 and not _is_number(words[-2]) and all(map(_is_number, words[:DOTA_NUMBERS])):
+    if len(words) > DOTA_NUMBERS + 1 and not is_number(words[-2]) and all(map(is_number, words[:DOTA_NUMBERS])):
         return DOTA
     name, numbers = _named(words)
-    return KITTI if name and len(numbers) in KITTI_NUMBERS and all(map(_is_number, numbers)) else ""
+    return KITTI if name and len(numbers) in KITTI_NUMBERS and all(map(is_number, numbers)) else ""
 
 
 def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     """Return the words before the first number, such as "traffic light", and the others."""
-    first = next((place for place, word in enumerate(words) if _is_number(word)), len(words))
+    first = next((place for place, word in enumerate(words) if is_number(word)), len(words))
     return " ".join(words[:first]), words[first:]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def read(kind: str, paths: Sequence[Path], contents: Contents, task: str) -> Layout:

@@ -19,6 +19,7 @@ MISSING = "images that the labels name and the archive lacks"
 UNREADABLE = "annotations that cannot be read"
 UNNAMED = "images that no annotation names: label them, or add them as images without objects"
 OUTLINE = 32  # corners of an ellipse
+ONE_CLASS = "object"  # the name of the only class, if there is none
 Size = tuple[float, float]
 
 

@@ -6,18 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset import splits, text
+from dataset import delimited, splits, text
 from dataset.contents import Contents
 from dataset.formats import shapes
-from dataset.formats.shapes import Annotated, Shape
+from dataset.formats.shapes import ONE_CLASS, Annotated, Shape
 from dataset.images import is_image
 from dataset.layout import Layout
 from utils import DatasetInvalidError
 
 NAME = "a table of boxes"
 LIMIT_BYTES = 1_000_000_000
-ONE_CLASS = "object"
-_DELIMITERS = ",;\t|"
 #: the names of columns, without what is neither letter nor digit
 COLUMNS = {
     "image": (
@@ -69,10 +67,8 @@ def find(contents: Contents) -> list[Table]:
 
 def _table(path: Path, contents: Contents) -> Table | None:
     lines = text.read(path, contents.name(path), LIMIT_BYTES, contents.report).text.splitlines()
-    first = lines[0] if lines else ""
-    delimiter = max(_DELIMITERS, key=first.count)
     try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)]
+        rows = [row for row in delimited.rows(lines) if any(row)]
     except csv.Error:
         return None
     header = ["".join(filter(str.isalnum, name.casefold())) for name in rows[0]] if rows else []
