@@ -19,11 +19,11 @@ class HeartbeatResponse(msgspec.Struct):
 
 
 @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
-def record_heartbeat(request: Request, job_id: str, body: heartbeats.Heartbeat) -> HeartbeatResponse:
+async def record_heartbeat(request: Request, job_id: str, body: heartbeats.Heartbeat) -> HeartbeatResponse:
     """Record a trainer's progress. The response has a new token when the caller's token expires soon."""
     now = tokens.now()
     call = Callback(job_id, requests.delivery(request, job_id), body.attempt, request.claims.get("launch"))  # 422
-    state = heartbeats.record(call, body, now=now)  # 404, 409, 422, 503
+    state = await heartbeats.record(call, body, now=now)  # 404, 409, 422, 503
     return HeartbeatResponse(state, tokens.renewed(request.claims, now=now) or UNSET)
 
 

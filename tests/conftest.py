@@ -7,7 +7,7 @@ from tests.fixtures.databases import a_database, migrate
 from tests.fixtures.environment import AWAY, BUCKET, NOW, ROOT, SECRET, eventually, forget, free_ports, seconds
 from tests.fixtures.functions import Client, answering, is_up, served, served_and_up
 from tests.fixtures.s3 import s3_client, s3_running
-from tests.fixtures.store import call, claim
+from tests.fixtures.store import call, claim, record_heartbeat
 from tests.fixtures.tokens import api_headers, callback_headers
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "free_ports",
     "is_up",
     "migrate",
+    "record_heartbeat",
     "s3_client",
     "s3_running",
     "seconds",

@@ -1,13 +1,13 @@
 """Routes, each declared once by a decorator of its handler.
 
     @route("POST", "/v1/jobs/{job_id}/heartbeat", access=CALLBACK, headers=DELIVERY)
-    def record_heartbeat(request: Request, job_id: str, body: Heartbeat) -> HeartbeatResponse: ...
+    async def record_heartbeat(request: Request, job_id: str, body: Heartbeat) -> HeartbeatResponse: ...
 
     heartbeat = function("heartbeat", record_heartbeat)
 
 The handler's annotations are the models: ``body`` and ``query`` are parsed before the call, and the returned model is
 encoded. ``infra.openapi`` reads the same declarations. ``function`` combines routes into a target of
-functions-framework.
+functions-framework. A handler runs in a thread; one that is a coroutine function, such as this one, in the event loop.
 """
 
 import hashlib
@@ -114,11 +114,10 @@ class Route(StarletteRoute):
         self.media_type = media_type
 
     async def _serve(self, request: StarletteRequest) -> StarletteResponse:
-        content: IO[bytes] = request.state.content
-        response = await to_thread.run_sync(
-            answer, self, request.scope, content, request.path_params, abandon_on_cancel=True
-        )
-        return _response(response)
+        call = self, request.scope, request.state.content, request.path_params
+        if inspect.iscoroutinefunction(self.handler):
+            return _response(await answer_async(*call))
+        return _response(await to_thread.run_sync(answer, *call, abandon_on_cancel=True))
 
     def at(self, path: str) -> "Route":
         """Return the same route at another path."""
@@ -172,9 +171,24 @@ def route(  # noqa: PLR0913 -- as Route
 
 def answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
     """Call a route's handler, and return its response or problem+json; log an access line."""
-    logs.bind(function=route.function, **values)
     started = time.monotonic()
-    response = _answer(route, scope, content, values)
+    try:
+        request, arguments = _parsed(route, scope, content, values)
+        response = _encoded(route, request, route.handler(request, **arguments))
+    except Exception as error:  # noqa: BLE001 -- each becomes a response
+        response = _refusal_of(error)
+    _log_access(scope, response, seconds=round(time.monotonic() - started, 4))
+    return response
+
+
+async def answer_async(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
+    """Do the same as ``answer`` with a handler that is a coroutine function, in the event loop."""
+    started = time.monotonic()
+    try:
+        request, arguments = _parsed(route, scope, content, values)
+        response = _encoded(route, request, await route.handler(request, **arguments))
+    except Exception as error:  # noqa: BLE001 -- each becomes a response
+        response = _refusal_of(error)
     _log_access(scope, response, seconds=round(time.monotonic() - started, 4))
     return response
 
@@ -183,20 +197,15 @@ def _log_access(scope: Scope, response: Response, **fields: Any) -> None:
     logs.log(logging.DEBUG, "answered", method=scope["method"], path=scope["path"], status=response.status, **fields)
 
 
-def _answer(route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]) -> Response:
-    try:
-        content.seek(0)
-        query = scope["query_string"].decode("latin-1")
-        request = Request(scope["method"], scope["path"], query, scope["state"]["headers"], content.read())
-        return _call(route, _authenticated(route.access, request, values), values)
-    except Refusal as refusal:
-        logs.log(logging.WARNING, "refused", status=refusal.status, detail=str(refusal)[:500])
-        return problem(refusal)
-    except ConfigurationError as error:
+def _refusal_of(error: Exception) -> Response:
+    """Return the response for an error that is being handled, and log it."""
+    if isinstance(error, Refusal):
+        logs.log(logging.WARNING, "refused", status=error.status, detail=str(error)[:500])
+        return problem(error)
+    if isinstance(error, ConfigurationError):
         return _misconfigured(error)
-    except Exception:  # noqa: BLE001 -- details go to the log, never to the caller
-        logs.log(logging.ERROR, "failed", exc_info=True)
-        return problem(Refusal("this is a defect of Stoker; search its log for this trace id"))
+    logs.log(logging.ERROR, "failed", exc_info=True)  # details go to the log, never to the caller
+    return problem(Refusal("this is a defect of Stoker; search its log for this trace id"))
 
 
 def _misconfigured(error: ConfigurationError) -> Response:
@@ -219,13 +228,25 @@ def _authenticated(access: Access, request: Request, values: Mapping[str, str]) 
     return request
 
 
-def _call(route: Route, request: Request, values: Mapping[str, str]) -> Response:
+def _parsed(
+    route: Route, scope: Scope, content: IO[bytes], values: Mapping[str, str]
+) -> tuple[Request, dict[str, Any]]:
+    """Return the authenticated request, and the handler's other arguments."""
+    logs.bind(function=route.function, **values)
+    content.seek(0)
+    query = scope["query_string"].decode("latin-1")
+    request = Request(scope["method"], scope["path"], query, scope["state"]["headers"], content.read())
+    request = _authenticated(route.access, request, values)
     arguments: dict[str, Any] = dict(values)
     if route.body is not None:
         arguments["body"] = requests.body(request, route.body)
     if route.query is not None:
         arguments["query"] = requests.query(request, route.query)
-    result = route.handler(request, **arguments)
+    return request, arguments
+
+
+def _encoded(route: Route, request: Request, result: Any) -> Response:
+    """Return the response of what a handler has returned."""
     if isinstance(result, Response):
         return result
     response = reply(result, route.statuses[0])

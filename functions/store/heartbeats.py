@@ -1,21 +1,23 @@
 """The hot path: a heartbeat is one insert and one conditional update, written as SQL for the driver.
 
-On PostgreSQL it is one statement. ``tests/integration/test_store.py`` and the model hold it and ``store`` together.
+On PostgreSQL it is one statement, which the event loop waits for: handing each request to a thread and back took as
+much processor time as the statement. ``tests/integration/test_store.py`` and the model hold it and ``store`` together.
 """
 
 import json
 import re
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import msgspec
+from anyio import to_thread
 from msgspec import Meta
 
 from functions.domain.callbacks import Callback
 from functions.domain.states import State
 from functions.store import callbacks
-from functions.store.session import is_sqlite, statements
+from functions.store.session import is_sqlite, sqlite_statements, statement
 
 #: of a job's metrics as JSON: a heartbeat after that replaces them, so that new names cannot fill the row without end
 _LIMIT_CHARACTERS = 64 * 1024
@@ -75,24 +77,25 @@ class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
     attempt: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
-def record(call: Callback, beat: Heartbeat, *, now: datetime) -> State:
+async def record(call: Callback, beat: Heartbeat, *, now: datetime) -> State:
     """Write a heartbeat, and what it says about the job; progress never goes back within an attempt.
 
     Raises:
         NotFound, WrongState, Unusable, Busy: as ``store.record_event``.
     """
-    if _beat(call, beat, now=now):
+    values = _values(call, beat, now=now)
+    if await _beat(values):
         return State.RUNNING
-    job = callbacks.begin(call, now=now)
+    job = await to_thread.run_sync(partial(callbacks.begin, call, now=now))
     if job is not None and job.checking:  # a check has no progress: its heartbeat is only a sign of life
         return State(job.state)
     if job is not None:
-        _beat(call, beat, now=now)
+        await _beat(values)
     return State.RUNNING
 
 
-def _beat(call: Callback, beat: Heartbeat, *, now: datetime) -> bool:
-    values: dict[str, Any] = {
+def _values(call: Callback, beat: Heartbeat, *, now: datetime) -> dict[str, Any]:
+    return {
         "job_id": call.job_id,
         "attempt": call.attempt,
         "launch": call.launch,
@@ -105,11 +108,21 @@ def _beat(call: Callback, beat: Heartbeat, *, now: datetime) -> bool:
         "ce_id": call.delivery.id,
         "at": now,
     }
-    with statements() as connection:
-        if not is_sqlite():
-            return connection.execute(_psycopg(_AT_ONCE), values).fetchone() is not None
-        # As SQLAlchemy writes it, so that both compare alike.
-        values["at"] = now.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+async def _beat(values: dict[str, Any]) -> bool:
+    """Record a heartbeat; return False, and change nothing, unless the job is RUNNING and the caller is current."""
+    if is_sqlite():
+        return await to_thread.run_sync(_beat_in_sqlite, values)
+    async with statement() as connection:
+        rows = await connection.execute(_psycopg(_AT_ONCE), values)
+        return await rows.fetchone() is not None
+
+
+def _beat_in_sqlite(values: dict[str, Any]) -> bool:
+    # As SQLAlchemy writes it, so that both compare alike.
+    values = values | {"at": values["at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")}
+    with sqlite_statements() as connection:
         is_there = connection.execute(_IS_THERE, values).fetchone() is not None
         if is_there and connection.execute(_INSERT, values).rowcount:
             connection.execute(_UPDATE, values)

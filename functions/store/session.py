@@ -2,13 +2,13 @@
 
 import logging
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from select import POLLIN, poll
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, event, func
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
@@ -20,9 +20,14 @@ from functions.runtime.configuration import check_database
 from functions.runtime.logs import log
 from functions.runtime.settings import settings
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 #: SQLSTATEs of an undefined table and column; SQLite's code of a statement that does not fit the tables
 _NO_TABLES = {"42P01", "42703", sqlite3.SQLITE_ERROR}
 _DISK_FULL = {"53100", sqlite3.SQLITE_FULL}
+#: Keepalives end an idle connection whose server vanished without a word.
+_CONNECT_OPTIONS = {"connect_timeout": 5, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 #: where a session holds the lines to log after its commit
 _LINES = "lines"
 
@@ -71,11 +76,8 @@ def database_now(session: Session) -> datetime:
 
 
 @contextmanager
-def statements() -> Iterator[Any]:
-    """Lend the driver's own connection for a few statements: one transaction on SQLite, none on PostgreSQL.
-
-    For the one hot path, whose single statement on PostgreSQL is a transaction of its own: SQLAlchemy's
-    ``Connection`` costs it more time than the statement.
+def sqlite_statements() -> Iterator[sqlite3.Connection]:
+    """Lend SQLite's own connection for a transaction of a few statements, for the one hot path.
 
     Raises:
         Busy, Unusable: as ``write``.
@@ -83,18 +85,34 @@ def statements() -> Iterator[Any]:
     with _refusals(), closing(engine().raw_connection()) as pooled:
         connection: Any = pooled.driver_connection
         try:
-            if is_sqlite():
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.commit()
-            else:
-                connection.autocommit = True
-                yield connection
-                connection.autocommit = False
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
         except BaseException as error:
             # Its state is unknown: it must not return to the pool.
             pooled.invalidate(error)
             raise
+
+
+@asynccontextmanager
+async def statement() -> AsyncIterator[Any]:
+    """Lend psycopg's own connection for one statement that is a transaction of its own, for the one hot path.
+
+    SQLAlchemy's ``Connection`` costs that path more time than the statement.
+
+    Raises:
+        Busy, Unusable: as ``write``.
+    """
+    with _refusals():
+        pooled = await async_engine().raw_connection()
+        connection: Any = pooled.driver_connection
+        try:
+            yield connection
+        except BaseException:
+            await connection.close()  # its state is unknown; a closed connection is replaced at its next checkout
+            raise
+        finally:
+            pooled.close()
 
 
 @contextmanager
@@ -163,21 +181,46 @@ def engine() -> Engine:
     return _sqlite_engine() if is_sqlite() else _postgresql_engine()
 
 
-def _postgresql_engine() -> Engine:
-    url = f"postgresql+psycopg://{settings().database_url.partition('://')[2]}"
-    # Keepalives end an idle connection whose server vanished without a word.
-    options = {"connect_timeout": 5, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-    made = create_engine(url, pool_size=8, connect_args=options)
+@cache
+def async_engine() -> "AsyncEngine":
+    """Return this process's engine for ``statement``: PostgreSQL's, with connections that an event loop waits for."""
+    # Imported only where it is used: it takes a tenth of a cold start.
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
-    @event.listens_for(made, "checkout")
-    def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-        # To an idle connection a server sends only its end: the socket shows it without pool_pre_ping's round trip.
-        socket = poll()
-        socket.register(connection.fileno(), POLLIN)
-        if socket.poll(0):
-            raise DisconnectionError
-
+    # No overflow and no reset: then a connection's return needs no waiting, which only a coroutine could do.
+    made = create_async_engine(
+        _postgresql_url(),
+        pool_size=16,
+        max_overflow=0,
+        pool_reset_on_return=None,
+        connect_args={**_CONNECT_OPTIONS, "autocommit": True},
+    )
+    event.listen(made.sync_engine, "checkout", _refuse_closed)
     return made
+
+
+def _postgresql_engine() -> Engine:
+    made = create_engine(_postgresql_url(), pool_size=8, connect_args=_CONNECT_OPTIONS)
+    event.listen(made, "checkout", _refuse_closed)
+    return made
+
+
+def _postgresql_url() -> str:
+    return f"postgresql+psycopg://{settings().database_url.partition('://')[2]}"
+
+
+def _refuse_closed(_connection: object, record: Any, _proxy: object) -> None:
+    """Have the pool replace a connection that the server has closed.
+
+    To an idle connection a server sends only its end: the socket shows it without pool_pre_ping's round trip.
+    """
+    connection = record.driver_connection
+    if connection.closed:
+        raise DisconnectionError
+    socket = poll()
+    socket.register(connection.fileno(), POLLIN)
+    if socket.poll(0):
+        raise DisconnectionError
 
 
 def _sqlite_engine() -> Engine:

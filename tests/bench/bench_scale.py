@@ -23,11 +23,11 @@ from functions.domain.spec import Spec
 from functions.reconcile import sweeping
 from functions.store import heartbeats, queries
 from functions.store import jobs as store
-from functions.store.heartbeats import Heartbeat, record
+from functions.store.heartbeats import Heartbeat
 from functions.store.queries import Search
 from tests.bench import filled
 from tests.bench.conftest import QUICK, Figure, by_turns, seconds_of
-from tests.conftest import ROOT, a_database, call
+from tests.conftest import ROOT, a_database, call, record_heartbeat
 
 FINISHED = 20_000 if QUICK else 1_000_000
 RUNNING = 1_000 if QUICK else 10_000
@@ -67,7 +67,7 @@ def steps(stores: Stores) -> dict[str, Callable[[], object]]:
     jobs, numbers = itertools.cycle(shuffled), itertools.count(1)
     page = partial(queries.jobs, cursor=None, limit=50)
     return {
-        "heartbeat": lambda: record(call(next(jobs)), Heartbeat(epoch=8, metrics={"loss": 0.25}), now=now),
+        "heartbeat": lambda: record_heartbeat(call(next(jobs)), Heartbeat(epoch=8, metrics={"loss": 0.25}), now=now),
         "create": lambda: store.create(SPEC, identity=f"bench-{next(numbers)}", trace_id="0" * 32, now=now),
         "list page": lambda: page({}),
         "list page by state": lambda: page({"state": "RUNNING"}),

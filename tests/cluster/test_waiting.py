@@ -12,10 +12,10 @@ from functions.launchers import kubernetes_objects as objects
 from functions.launchers import launching
 from functions.reconcile import sweeping
 from functions.store import queries
-from functions.store.heartbeats import Heartbeat, record
+from functions.store.heartbeats import Heartbeat
 from functions.store.tables import Job
 from tests.cluster.conftest import Cluster, condition, container
-from tests.conftest import call, claim, eventually, seconds
+from tests.conftest import call, claim, eventually, record_heartbeat, seconds
 
 pytestmark = [pytest.mark.usefixtures("sqlite", "s3"), pytest.mark.timeout(600)]
 UNSCHEDULABLE = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
@@ -93,7 +93,7 @@ def test_a_heartbeat_ends_the_wait_of_a_trainer_that_sends_nothing_else(
     sweeping.run(now=start + seconds(60))
     assert queries.job(job.id).liveness == "waiting"
 
-    record(call(job.id), Heartbeat(epoch=1), now=start + seconds(90))
+    record_heartbeat(call(job.id), Heartbeat(epoch=1), now=start + seconds(90))
     after = queries.job(job.id)
     assert (after.liveness, after.message, after.waiting_since) == ("live", None, None)
     assert (after.ran_seconds, after.running_since) == (60, start + seconds(90))

@@ -24,13 +24,13 @@ from functions.launchers.base import Phase
 from functions.launchers.local import Local
 from functions.reconcile import sweeping
 from functions.runtime.registry import trainers
-from functions.store import callbacks, heartbeats, jobs, queries, reports
+from functions.store import callbacks, jobs, queries, reports
 from functions.store.heartbeats import Heartbeat
 from functions.store.reports import Report
 from functions.store.session import read as transaction
 from functions.store.tables import Job, Outbox
 from infra.local import digits
-from tests.conftest import BUCKET, api_headers, call, eventually, forget, seconds, served_and_up
+from tests.conftest import BUCKET, api_headers, call, eventually, forget, record_heartbeat, seconds, served_and_up
 from tests.fixtures.environment import ROOT
 
 pytestmark = pytest.mark.usefixtures("sqlite", "dataset", "no_trainer_left")
@@ -162,7 +162,7 @@ def test_a_dataset_that_cannot_be_used_fails_its_job_without_another_launch(chec
 def test_while_its_dataset_is_checked_a_job_stays_queued(checked: Any, now: datetime) -> None:
     job = checked()
     claim(job, now=now)
-    state = heartbeats.record(call(job.id, attempt=1, launch=1), Heartbeat(step=5), now=now + seconds(1))
+    state = record_heartbeat(call(job.id, attempt=1, launch=1), Heartbeat(step=5), now=now + seconds(1))
     callbacks.record_event(call(job.id, attempt=1), TrainerEvent("warning", "w", None), now=now + seconds(2))
 
     after = read(job.id)
@@ -228,7 +228,7 @@ def test_the_report_that_a_check_has_stored_replaces_a_lost_done(checked: Any, s
     assert eventually(lambda: launches(job)[1:]) == ["train"]
     assert types(job.id)[-1] == "check_passed"
     # A training that has called by a heartbeat alone is of the same attempt: the check's report is not its own.
-    heartbeats.record(call(job.id, launch=2), Heartbeat(epoch=1), now=now + seconds(2))
+    record_heartbeat(call(job.id, launch=2), Heartbeat(epoch=1), now=now + seconds(2))
     kill(read(job.id))
     sweep(now + seconds(3))
     assert (read(job.id).state, read(job.id).liveness, read(job.id).launch) == (State.RUNNING, "waiting", 3)

@@ -20,10 +20,10 @@ from functions.events.notifications import Upload
 from functions.reconcile import sweeping
 from functions.runtime import storage
 from functions.store import jobs, queries
-from functions.store.heartbeats import Heartbeat, record
+from functions.store.heartbeats import Heartbeat
 from functions.store.session import read
 from functions.store.tables import JobEvent, JobTag, Outbox
-from tests.conftest import AWAY, BUCKET, NOW, api_headers, call, forget, seconds
+from tests.conftest import AWAY, BUCKET, NOW, api_headers, call, forget, record_heartbeat, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url", "dataset", "no_trainer_left")
 
@@ -205,7 +205,7 @@ def test_a_late_callback_of_a_deleted_job_is_404(delete: Any, old: Any) -> None:
     job_id = old()
     delete(job_id)
     with pytest.raises(NotFound):
-        record(call(job_id), Heartbeat(epoch=1), now=NOW)
+        record_heartbeat(call(job_id), Heartbeat(epoch=1), now=NOW)
 
 
 def test_the_upload_of_a_deleted_job_makes_no_second_job(delete: Any, s3: Any, now: Any) -> None:

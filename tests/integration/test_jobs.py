@@ -11,8 +11,8 @@ from functions.domain.states import State
 from functions.runtime import storage
 from functions.store import jobs as jobs_store
 from functions.store import upkeep
-from functions.store.heartbeats import Heartbeat, record
-from tests.conftest import BUCKET, NOW, api_headers, call, claim, forget, seconds
+from functions.store.heartbeats import Heartbeat
+from tests.conftest import BUCKET, NOW, api_headers, call, claim, forget, record_heartbeat, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -116,7 +116,7 @@ def test_a_job_is_shown_whole_and_without_what_is_ours_alone(get: Any, a_job: An
 def test_a_timeline_holds_every_move_and_a_history_every_metric(get: Any, a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     for epoch in (1, 2, 3):
-        record(call(job_id), Heartbeat(epoch=epoch, metrics={"loss": 1 / epoch}), now=NOW + seconds(epoch))
+        record_heartbeat(call(job_id), Heartbeat(epoch=epoch, metrics={"loss": 1 / epoch}), now=NOW + seconds(epoch))
     moves = get(f"/v1/jobs/{job_id}/events", kind="state").json()["events"]
     first = get(f"/v1/jobs/{job_id}/events", kind="heartbeat", limit=2).json()
     rest = get(f"/v1/jobs/{job_id}/events", kind="heartbeat", limit=2, after=first["next_after"]).json()

@@ -11,8 +11,8 @@ from functions.domain.states import State
 from functions.reconcile import retention
 from functions.runtime import logfiles
 from functions.store import jobs
-from functions.store.heartbeats import Heartbeat, record
-from tests.conftest import BUCKET, NOW, api_headers, call, claim, forget, seconds
+from functions.store.heartbeats import Heartbeat
+from tests.conftest import BUCKET, NOW, api_headers, call, claim, forget, record_heartbeat, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -29,7 +29,9 @@ def get(function: Callable[[str], Any]) -> Callable[..., Any]:
 
 
 def beat(job_id: str, epoch: int, **metrics: float) -> None:
-    record(call(job_id), Heartbeat(epoch=epoch, step=epoch, metrics=metrics or None), now=NOW + seconds(epoch))
+    record_heartbeat(
+        call(job_id), Heartbeat(epoch=epoch, step=epoch, metrics=metrics or None), now=NOW + seconds(epoch)
+    )
 
 
 def test_metrics_are_columns_of_all_heartbeats_that_have_some(get: Any, a_job: Any) -> None:

@@ -41,7 +41,7 @@ from functions.events import intake
 from functions.reconcile import sweeping
 from functions.runtime import storage
 from functions.runtime.registry import trainers
-from functions.store import callbacks, heartbeats, queries, reports, upkeep
+from functions.store import callbacks, queries, reports, upkeep
 from functions.store import jobs as store
 from functions.store.heartbeats import Heartbeat
 from functions.store.lease import AWAY_AFTER, DURATION
@@ -49,7 +49,7 @@ from functions.store.reports import Report
 from functions.store.session import database_now, read, write
 from functions.store.tables import Job, JobEvent, Outbox, SweepTurn
 from functions.store.upkeep import HeldLease
-from tests.conftest import BUCKET, NOW, call, seconds
+from tests.conftest import BUCKET, NOW, call, record_heartbeat, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -276,7 +276,7 @@ class Store(RuleBasedStateMachine):
     ) -> None:
         model, (epoch, step) = self.models[job], progress
         callback = call(job, id_, attempt, launch)
-        got = outcome(lambda: heartbeats.record(callback, Heartbeat(epoch=epoch, step=step), now=now))
+        got = outcome(lambda: record_heartbeat(callback, Heartbeat(epoch=epoch, step=step), now=now))
         is_current = model.refusal("of no call", attempt, launch) is None
         if model.checking and is_current:  # not recorded: each is a sign of life, and no more
             assert got == State.QUEUED
@@ -613,7 +613,7 @@ def act(job: str, dice: random.Random) -> None:
     things: dict[Callable[[], Any], int] = {
         lambda: callbacks.claim(callback, TrainerEvent("started", None, None), now=now): 2,
         lambda: callbacks.record_event(callback, TrainerEvent("note", None, None), now=now): 4,
-        lambda: heartbeats.record(callback, beat, now=now): 8,
+        lambda: record_heartbeat(callback, beat, now=now): 8,
         lambda: store.move(job, State.QUEUED, now=now): 2,
         lambda: upkeep.relaunch(queries.job(job), "again", now=now): 1,
         lambda: upkeep.note_silence(job, since=now, now=now): 1,

@@ -14,10 +14,10 @@ from functions.domain.states import State
 from functions.reconcile import retention
 from functions.store import archive, outbox, queries, upkeep
 from functions.store import jobs as store
-from functions.store.heartbeats import Heartbeat, record
+from functions.store.heartbeats import Heartbeat
 from functions.store.session import read, write
 from functions.store.tables import Outbox
-from tests.conftest import BUCKET, NOW, api_headers, call, forget, seconds
+from tests.conftest import BUCKET, NOW, api_headers, call, forget, record_heartbeat, seconds
 
 pytestmark = pytest.mark.usefixtures("database_url")
 DAY = timedelta(days=1)
@@ -38,7 +38,7 @@ def ended(a_job: Callable[..., str]) -> Callable[..., str]:
     def make(day: int = 0, epochs: int = 2) -> str:
         job_id = a_job(State.RUNNING, now=NOW + day * DAY)
         for epoch in range(1, epochs + 1):
-            record(
+            record_heartbeat(
                 call(job_id), Heartbeat(epoch=epoch, metrics={"loss": 1 / epoch}), now=NOW + day * DAY + seconds(epoch)
             )
         store.move(job_id, State.SUCCEEDED, now=NOW + day * DAY + seconds(60))
@@ -199,5 +199,5 @@ def test_a_heartbeat_does_not_wait_for_retention(
     forget()
     with write() as session:
         archive.delete_events(session, [old], "archive/events/x")
-        record(call(running), Heartbeat(epoch=3), now=NOW)  # or: canceling statement due to lock timeout
+        record_heartbeat(call(running), Heartbeat(epoch=3), now=NOW)  # or: canceling statement due to lock timeout
         assert len([row for row in events(running) if row.epoch == 3]) == 1

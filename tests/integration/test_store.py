@@ -1,5 +1,6 @@
 """The store keeps its contract, on SQLite and on PostgreSQL."""
 
+import asyncio
 import secrets
 import threading
 from collections.abc import Callable
@@ -22,9 +23,10 @@ from functions.domain.states import FINAL, NEXT, Reason, State
 from functions.store import callbacks, heartbeats, jobs, queries, upkeep, views
 from functions.store import outbox as store_outbox
 from functions.store.heartbeats import Heartbeat
-from functions.store.session import engine, read, statements, write
+from functions.store.session import is_sqlite, read, sqlite_statements, statement, write
 from functions.store.tables import Job, Outbox
-from tests.conftest import NOW, call, claim, eventually, seconds
+from tests.conftest import NOW, call, claim, eventually, record_heartbeat, seconds
+from tests.fixtures.event_loop import run
 
 pytestmark = pytest.mark.usefixtures("database_url")
 SPEC = Spec(framework="stub", model_name="stub-1", dataset_id="digits")
@@ -200,7 +202,7 @@ def test_the_same_started_again_gets_the_same_attempt(a_job: Any) -> None:
 def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     claim(job_id)
-    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: heartbeats.record(call(job_id, attempt=1), Heartbeat(epoch=1), now=NOW),
+    old: dict[str, Callable[[], Any]] = {"heartbeat": lambda: record_heartbeat(call(job_id, attempt=1), Heartbeat(epoch=1), now=NOW),
            "event": lambda: callbacks.record_event(call(job_id, attempt=1), TrainerEvent("log", None, None), now=NOW),
            "done": lambda: callbacks.finish(call(job_id, attempt=1), State.SUCCEEDED, metrics=None, artifacts=None, now=NOW)}  # fmt: skip
 
@@ -213,14 +215,14 @@ def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
 
 def test_an_attempt_that_nobody_claimed_is_unusable(a_job: Any) -> None:
     with pytest.raises(Unusable, match="attempt"):
-        heartbeats.record(call(a_job(State.RUNNING), attempt=7), Heartbeat(), now=NOW)
+        record_heartbeat(call(a_job(State.RUNNING), attempt=7), Heartbeat(), now=NOW)
 
 
 @pytest.mark.parametrize("start", [State.PENDING, State.QUEUED])
 def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None:
     job_id = a_job(start)
 
-    assert heartbeats.record(call(job_id), Heartbeat(epoch=1, metrics={"loss": 0.5}), now=NOW) == State.RUNNING
+    assert record_heartbeat(call(job_id), Heartbeat(epoch=1, metrics={"loss": 0.5}), now=NOW) == State.RUNNING
 
     job = queries.job(job_id)
     assert (job.state, job.epoch, job.metrics, job.liveness) == (State.RUNNING, 1, {"loss": 0.5}, "live")
@@ -231,7 +233,7 @@ def test_a_first_heartbeat_makes_a_job_running(a_job: Any, start: State) -> None
 def test_metrics_of_heartbeats_are_merged_by_name(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     for metrics in ({"loss": 0.5, "acc": 1e-7}, {"system/cpu_percent": 93.5}, None, {"loss": 0.25, "é/x(B)": 5.0}):
-        heartbeats.record(call(job_id), Heartbeat(epoch=1, metrics=metrics), now=NOW)
+        record_heartbeat(call(job_id), Heartbeat(epoch=1, metrics=metrics), now=NOW)
 
     assert queries.job(job_id).metrics == {"loss": 0.25, "acc": 1e-7, "é/x(B)": 5.0, "system/cpu_percent": 93.5}
 
@@ -240,7 +242,7 @@ def test_metrics_with_ever_new_names_do_not_fill_the_row_without_end(a_job: Any)
     job_id = a_job(State.RUNNING)
     for number in range(12):
         metrics = {f"{number}/{name}/{'x' * 100}": 0.5 for name in range(200)}
-        heartbeats.record(call(job_id), Heartbeat(metrics=metrics), now=NOW)
+        record_heartbeat(call(job_id), Heartbeat(metrics=metrics), now=NOW)
 
     job = queries.job(job_id)
     assert metrics.items() <= job.metrics.items()
@@ -250,14 +252,14 @@ def test_metrics_with_ever_new_names_do_not_fill_the_row_without_end(a_job: Any)
 def test_what_a_name_of_a_metric_cannot_hold_is_refused(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     with suppress(Unusable):  # PostgreSQL's text has no NUL
-        heartbeats.record(call(job_id), Heartbeat(metrics={"lo\0ss": 0.5}), now=NOW)
+        record_heartbeat(call(job_id), Heartbeat(metrics={"lo\0ss": 0.5}), now=NOW)
 
-    assert heartbeats.record(call(job_id), Heartbeat(metrics={"loss": 0.25}), now=NOW) == State.RUNNING
+    assert record_heartbeat(call(job_id), Heartbeat(metrics={"loss": 0.25}), now=NOW) == State.RUNNING
 
 
 def test_a_job_shows_the_metrics_of_its_machine_apart_from_those_of_its_model(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
-    heartbeats.record(call(job_id), Heartbeat(metrics={"loss": 0.5, "system/gpu_percent": 93.0}), now=NOW)
+    record_heartbeat(call(job_id), Heartbeat(metrics={"loss": 0.5, "system/gpu_percent": 93.0}), now=NOW)
 
     shown = views.job_json(queries.job(job_id))
     assert (shown["metrics"], shown["system_metrics"]) == ({"loss": 0.5}, {"system/gpu_percent": 93.0})
@@ -269,19 +271,19 @@ def test_a_job_shows_the_metrics_of_its_machine_apart_from_those_of_its_model(a_
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_a_heartbeat_of_an_ended_job_is_refused_with_its_state(a_job: Any, state: State) -> None:
     with pytest.raises(WrongState) as refused:
-        heartbeats.record(call(a_job(state)), Heartbeat(), now=NOW)
+        record_heartbeat(call(a_job(state)), Heartbeat(), now=NOW)
     assert refused.value.members["state"] == state
 
 
 def test_a_heartbeat_of_an_unknown_job_is_refused() -> None:
     with pytest.raises(NotFound):
-        heartbeats.record(call("nobody"), Heartbeat(), now=NOW)
+        record_heartbeat(call("nobody"), Heartbeat(), now=NOW)
 
 
 def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
-    heartbeats.record(call(job_id), Heartbeat(epoch=3, epochs=5, step=30), now=NOW + seconds(1))
-    heartbeats.record(call(job_id), Heartbeat(epoch=2, step=20), now=NOW + seconds(9))
+    record_heartbeat(call(job_id), Heartbeat(epoch=3, epochs=5, step=30), now=NOW + seconds(1))
+    record_heartbeat(call(job_id), Heartbeat(epoch=2, step=20), now=NOW + seconds(9))
 
     job = queries.job(job_id)
     assert (job.epoch, job.epochs, job.step) == (3, 5, 30)
@@ -291,7 +293,7 @@ def test_progress_never_goes_back_within_an_attempt(a_job: Any) -> None:
 def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     for moment in (1, 2):
-        heartbeats.record(call(job_id, "beat"), Heartbeat(epoch=1), now=NOW + seconds(moment))
+        record_heartbeat(call(job_id, "beat"), Heartbeat(epoch=1), now=NOW + seconds(moment))
 
     assert timeline(job_id).count("heartbeat") == 1
     assert queries.job(job_id).heartbeat_at == NOW + seconds(1)
@@ -300,38 +302,76 @@ def test_the_same_heartbeat_again_changes_nothing(a_job: Any) -> None:
 def test_heartbeats_at_once_are_all_recorded(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
 
-    race(*[lambda epoch=epoch: heartbeats.record(call(job_id), Heartbeat(epoch=epoch), now=NOW) for epoch in range(8)])
+    race(*[lambda epoch=epoch: record_heartbeat(call(job_id), Heartbeat(epoch=epoch), now=NOW) for epoch in range(8)])
 
     assert timeline(job_id).count("heartbeat") == 8
     assert queries.job(job_id).epoch == 7
 
 
+async def idle_connection() -> Any:
+    """Return the one connection of the event loop's pool."""
+    async with statement() as connection:
+        return connection
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_heartbeat_is_one_round_trip(a_job: Any, tmp_path: Path) -> None:
     job_id = a_job(State.RUNNING)
-    engine().dispose()
-    with engine().connect() as connection:
-        driver: Any = connection.connection.driver_connection
+    driver = run(idle_connection())
     with (tmp_path / "protocol").open("w") as protocol:
         driver.pgconn.trace(protocol.fileno())
-        heartbeats.record(call(job_id), Heartbeat(epoch=1), now=NOW)
+        record_heartbeat(call(job_id), Heartbeat(epoch=1), now=NOW)
         driver.pgconn.untrace()
 
     assert (tmp_path / "protocol").read_text().count("ReadyForQuery") == 1
 
 
-def test_a_statement_of_the_hot_path_leaves_transactions_to_the_next_borrower(a_job: Any) -> None:
+async def fail() -> None:
+    """Let a statement of the hot path fail."""
+    wrong = "SELECT nothing FROM nowhere"
+    if is_sqlite():
+        with sqlite_statements() as connection:
+            connection.execute(wrong)
+    else:
+        async with statement() as connection:
+            await connection.execute(wrong)
+
+
+def test_a_failed_statement_of_the_hot_path_leaves_no_transaction_to_the_next_borrower(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
-    engine().dispose()
-    heartbeats.record(call(job_id), Heartbeat(epoch=1), now=NOW)
-    with pytest.raises(Busy), statements() as connection:
-        connection.execute("SELECT nothing FROM nowhere")
+    record_heartbeat(call(job_id), Heartbeat(epoch=1))
+    with pytest.raises(Busy):
+        run(fail())
+    record_heartbeat(call(job_id), Heartbeat(epoch=2))
 
     for _ in range(2):
         with write() as session:
             session.connection().execute(text("UPDATE job SET epoch = 99"))
             session.rollback()
-    assert queries.job(job_id).epoch == 1
+    assert queries.job(job_id).epoch == 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_heartbeat_does_not_notice_that_the_server_has_closed_its_idle_connections(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+    record_heartbeat(call(job_id), Heartbeat(epoch=1))
+    with write() as session:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        session.connection().execute(text(f"SELECT pg_terminate_backend(pid, 10000) {others}"))
+
+    assert record_heartbeat(call(job_id), Heartbeat(epoch=2)) == State.RUNNING
+
+
+def test_more_heartbeats_than_connections_are_all_recorded(a_job: Any) -> None:
+    job_id = a_job(State.RUNNING)
+
+    async def beat(numbers: range) -> None:
+        await asyncio.gather(*(heartbeats.record(call(job_id), Heartbeat(step=step), now=NOW) for step in numbers))
+
+    run(beat(range(60)))
+
+    assert timeline(job_id).count("heartbeat") == 60
+    assert queries.job(job_id).step == 59
 
 
 def test_one_trainer_cannot_use_up_anothers_event_ids(a_job: Any) -> None:
@@ -434,7 +474,7 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     def beat() -> Any:
-        return heartbeats.record(call(job_id, attempt=1), Heartbeat(epoch=3, attempt=1), now=NOW)
+        return record_heartbeat(call(job_id, attempt=1), Heartbeat(epoch=3, attempt=1), now=NOW)
 
     with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as watch:
         other.execute(f"UPDATE job SET {under_way} WHERE id = %s".encode(), [job_id])

@@ -24,7 +24,7 @@ from functions.launchers.local import Local
 from functions.reconcile import retention, sweeping
 from functions.store import callbacks, queries, upkeep
 from functions.store import jobs as store
-from functions.store.heartbeats import Heartbeat, record
+from functions.store.heartbeats import Heartbeat
 from functions.store.tables import Job
 from tests.conftest import (
     BUCKET,
@@ -35,6 +35,7 @@ from tests.conftest import (
     eventually,
     forget,
     free_ports,
+    record_heartbeat,
     seconds,
     served_and_up,
 )
@@ -187,7 +188,7 @@ def test_a_lost_trainer_is_started_again_as_often_as_allowed_and_the_old_attempt
 
     assert claim(job.id, now=now + seconds(2)).attempt == 2
     with pytest.raises(WrongState, match="replaced by attempt 2"):
-        record(call(job.id, attempt=1), Heartbeat(epoch=5, attempt=1), now=now + seconds(3))
+        record_heartbeat(call(job.id, attempt=1), Heartbeat(epoch=5, attempt=1), now=now + seconds(3))
 
     os.killpg(pids(again)["trainer_pid"], signal.SIGKILL)
     gone(again)
@@ -266,7 +267,7 @@ def test_silence_alone_never_fails_a_job_and_ends_with_the_next_heartbeat(planne
     assert (read(job.id).state, read(job.id).liveness) == (State.RUNNING, "silent")
     assert types(job.id).count("silent") == 1
 
-    record(call(job.id), Heartbeat(epoch=1), now=end)
+    record_heartbeat(call(job.id), Heartbeat(epoch=1), now=end)
     assert read(job.id).liveness == "live"
 
 
@@ -282,7 +283,7 @@ def test_a_job_without_progress_is_stalled_and_its_trainer_stopped(planned: Any,
     job = running(planned(longest_stalled_seconds=240), now=now)
     for minute in range(6):
         if read(job.id).state == State.RUNNING:
-            record(call(job.id), Heartbeat(epoch=1), now=now + timedelta(minutes=minute, seconds=-1))
+            record_heartbeat(call(job.id), Heartbeat(epoch=1), now=now + timedelta(minutes=minute, seconds=-1))
         sweep(now + timedelta(minutes=minute))
 
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
@@ -449,11 +450,11 @@ def test_a_job_that_moves_in_the_moment_in_which_it_is_found_stalled_runs_on(
 ) -> None:
     job = running(planned(longest_stalled_seconds=60), now=now)
     sweep(now + seconds(1))
-    after_it_read(monkeypatch, lambda: record(call(job.id), Heartbeat(epoch=1), now=now + seconds(99)))
+    after_it_read(monkeypatch, lambda: record_heartbeat(call(job.id), Heartbeat(epoch=1), now=now + seconds(99)))
     sweep(now + seconds(100))
     assert read(job.id).state == State.RUNNING
 
-    after_it_read(monkeypatch, lambda: record(call(job.id), Heartbeat(epoch=1), now=now + seconds(199)))
+    after_it_read(monkeypatch, lambda: record_heartbeat(call(job.id), Heartbeat(epoch=1), now=now + seconds(199)))
     sweep(now + seconds(200))
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
 
@@ -479,7 +480,7 @@ def test_a_trainer_that_calls_back_in_the_moment_in_which_it_counts_as_lost_is_n
 ) -> None:
     job_id = a_job(State.RUNNING, now=now, attempt_limit=attempt_limit)
     sweep(now)
-    after_it_read(monkeypatch, lambda: record(call(job_id), Heartbeat(epoch=1), now=now + seconds(99)))
+    after_it_read(monkeypatch, lambda: record_heartbeat(call(job_id), Heartbeat(epoch=1), now=now + seconds(99)))
     sweep(now + seconds(100))
 
     assert (read(job_id).state, read(job_id).launch) == (State.RUNNING, 1)

@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import FrameType
@@ -41,7 +42,8 @@ def _begin(home: Path, seed: str, replica: str) -> None:
     tokens.now = now
     jwt.api_jwt.datetime = _shifted(now)  # type: ignore[attr-defined]  # it reads the clock itself
     code = str(Path(tokens.__file__).parent)
-    answer, requests, life = routes.answer, itertools.count(), threading.local()
+    answer, answer_async = routes.answer, routes.answer_async
+    requests, life = itertools.count(), threading.local()
 
     def life_of_process() -> int:
         # A worker is a fork: the count before belongs to its parent.
@@ -52,19 +54,30 @@ def _begin(home: Path, seed: str, replica: str) -> None:
                 life.pid, life.number = os.getpid(), lives.tell()
         return int(life.number)
 
-    def call(route: routes.Route, *request: Any) -> "Response":
+    @contextmanager
+    def dying(route: routes.Route) -> Iterator[None]:
         dice = random.Random(f"{seed}:{replica}:{life_of_process()}:{next(requests)}")
         is_to_die = route.method == "POST" and dice.random() < _CHANCE[replica]
         if not is_to_die or (home / "calm").exists():
-            return answer(route, *request)
+            yield
+            return
         left = int(math.exp(dice.uniform(0, math.log(_LINES[replica]))))
         sys.settrace(_dying_after(left, code, lambda where: _die(home, replica, where)))
         try:
-            return answer(route, *request)
+            yield
         finally:
             sys.settrace(None)
 
-    routes.answer = call  # type: ignore[assignment]  # its parameters are forwarded unchanged
+    def call(route: routes.Route, *request: Any) -> "Response":
+        with dying(route):
+            return answer(route, *request)
+
+    async def call_async(route: routes.Route, *request: Any) -> "Response":
+        with dying(route):
+            return await answer_async(route, *request)
+
+    # Their parameters are forwarded unchanged.
+    routes.answer, routes.answer_async = call, call_async  # type: ignore[assignment]
 
 
 def _shifted(now: Callable[[], datetime]) -> type[datetime]:
