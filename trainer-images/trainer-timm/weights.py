@@ -4,11 +4,14 @@ import hashlib
 import logging
 import os
 import re
+import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import timm
 import torch
@@ -22,12 +25,21 @@ log = logging.getLogger("weights")
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_URL = "https://huggingface.co"
 HUB_TIMEOUT_SECONDS = 5
+#: how often a host is tried that has no address, or where nobody listens; a cluster's DNS can fail for a moment
+REACH_TRIES = 3
+REACH_PAUSE_SECONDS = 1.0
+PORTS = {"http": 80, "https": 443}
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DamagedError(OSError):
     """A downloaded file is not the published one."""
+
+
+class UnreachableError(OSError):
+    """A host has no address, or nobody listens there."""
 
 
 class Weights(NamedTuple):
@@ -81,7 +93,10 @@ def _of_hub(contract: Contract, name: str) -> Weights:
     try:
         path = _from_hub(config.hf_hub_id) if config.hf_hub_id else _from_url(contract, config.url)
     except Exception as error:  # the hub's client and its HTTP library share no class of errors
-        raise ConfigInvalidError(f"{missing}, and cannot be downloaded ({_reason(error)}); {advice}") from error
+        raise ConfigInvalidError(
+            f"{missing}, and cannot be downloaded ({_reason(error)}); {advice}. "
+            "HF_ENDPOINT names a mirror of the hub; with MODEL_DOWNLOAD=false nothing is downloaded"
+        ) from error
     return Weights(path, f"{'.'.join(filter(None, (config.architecture, config.tag)))}, published by timm")
 
 
@@ -90,10 +105,17 @@ def _from_hub(repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    logging.getLogger("huggingface_hub").handlers.clear()  # the root logger prints its lines already
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request, with signed links
     repo_id, _, revision = repository.partition("@")
-    endpoint = os.environ.get("HF_ENDPOINT") or None
     get = partial(
-        hf_hub_download, repo_id, revision=revision or None, endpoint=endpoint, etag_timeout=HUB_TIMEOUT_SECONDS
+        hf_hub_download,
+        repo_id,
+        revision=revision or None,
+        endpoint=_hub_url(),
+        etag_timeout=HUB_TIMEOUT_SECONDS,
+        # The client would try for 25 s; its cache may have the file.
+        local_files_only=not _is_reachable(_hub_url()),
     )
     try:
         path = Path(get(HUB_FILES[0]))
@@ -103,6 +125,34 @@ def _from_hub(repository: str) -> Path:
         path = Path(get(HUB_FILES[1]))
     _verify(path)
     return path
+
+
+def _hub_url() -> str:
+    return os.environ.get("HF_ENDPOINT") or HUB_URL
+
+
+def _is_reachable(url: str) -> bool:
+    """Return whether the host of a URL has an address where somebody listens; one that is only slow is reachable."""
+    parts = urlsplit(url)
+    if not parts.hostname or _has_proxy(parts.scheme, parts.hostname):
+        return True
+    for attempt in range(1, REACH_TRIES + 1):
+        try:
+            socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), HUB_TIMEOUT_SECONDS).close()
+        except TimeoutError:
+            return True
+        except OSError as error:
+            log.warning("%s cannot be reached: %s (try %d of %d)", parts.hostname, error, attempt, REACH_TRIES)
+            if attempt < REACH_TRIES:
+                time.sleep(REACH_PAUSE_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _has_proxy(scheme: str, host: str) -> bool:
+    """Return whether a proxy is used, which knows addresses that this machine does not."""
+    return bool({scheme, "all"} & getproxies().keys()) and not proxy_bypass(host)
 
 
 def _verify(path: Path) -> None:
@@ -123,9 +173,9 @@ def _sha256(path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     """Return why a download failed, in few words: those of the hub's client are many, and hold addresses."""
-    if isinstance(error, DownloadError | DamagedError):
+    if isinstance(error, DownloadError | DamagedError | UnreachableError):
         return str(error)
-    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    host = urlsplit(_hub_url()).hostname
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status:
         return f"{host} answered {status}"
@@ -135,6 +185,8 @@ def _reason(error: Exception) -> str:
 def _from_url(contract: Contract, url: str) -> Path:
     """Return a file that is not on the hub; its name holds the beginning of its SHA-256."""
     path = contract.scratch / "start" / Path(urlsplit(url).path).name
+    if not _is_reachable(url):
+        raise UnreachableError(f"{urlsplit(url).hostname} cannot be reached")
     download(url, path, contract.check)
     published = torch.hub.HASH_REGEX.search(path.name)
     if published and not _sha256(path).startswith(published[1]):

@@ -132,13 +132,69 @@ def test_what_to_do_about_missing_weights_is_in_the_message(
     assert len(str(refusal.value)) <= 500
 
 
-def test_a_hub_that_is_out_of_reach_is_named(contract: Contract, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://nobody.invalid"], ids=["refused", "unresolvable"])
+def test_a_hub_that_is_out_of_reach_is_named_at_once_with_what_to_change(
+    contract: Contract, hub: Hub, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    monkeypatch.setenv("HF_ENDPOINT", url)
 
-    with pytest.raises(ConfigInvalidError, match=r"\(127.0.0.1 cannot be reached\); put the file there"):
+    with pytest.raises(ConfigInvalidError, match=r"\((127.0.0.1|nobody.invalid) cannot be reached\)") as refusal:
         start(contract)
 
+    for words in ("./taskw model PUT=test_resnet.safetensors", "pretrained=false", "HF_ENDPOINT", "MODEL_DOWNLOAD"):
+        assert words in str(refusal.value)
+    assert len(str(refusal.value)) <= 500
+    assert sum(pauses) <= 3
     assert hub.requests == []
+
+
+def test_a_file_in_the_cache_is_used_when_the_hub_is_out_of_reach(
+    contract: Contract, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(contract)
+    hub.requests.clear()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+    _, source = start(contract)
+
+    assert LAYERS in source
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "tries"),
+    [
+        ({}, weights.REACH_TRIES),
+        ({"http_proxy": "http://127.0.0.1:8"}, 0),
+        ({"http_proxy": "http://127.0.0.1:8", "no_proxy": "127.0.0.1"}, weights.REACH_TRIES),
+    ],
+    ids=["direct", "proxy", "no proxy for it"],
+)
+def test_behind_a_proxy_only_the_proxy_knows_who_is_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variables: dict[str, str], tries: int
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert weights._is_reachable("http://127.0.0.1:9") is (tries == 0)
+    assert len(caplog.messages) == tries
+
+
+def test_what_the_hub_s_client_tries_again_is_logged_once(trainer: Trainer, hub: Hub, tmp_path: Path) -> None:
+    trainer.upload(dataset())
+    hub.statuses = [503, 503]
+    cache = str(tmp_path / "of the process")
+
+    assert trainer.run(EPOCHS="1", HYPERPARAMETERS="{}", HF_ENDPOINT=hub.url, HF_HUB_CACHE=cache) == 0, trainer.output
+
+    assert trainer.output.count("Retrying in") == 1
+    assert "HTTP Request" not in trainer.output
 
 
 def test_from_scratch_is_what_the_job_says(contract: Contract, hub: Hub) -> None:
