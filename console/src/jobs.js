@@ -1,7 +1,7 @@
 // What a job's fields mean, in words.
 
 import { duration, ordinal, roughly, secondsBetween } from "./format.js";
-import { label, primary } from "./metrics.js";
+import { isLowerBetter, label, primary } from "./metrics.js";
 
 /** A job as the API shows it. */
 /** @typedef {Record<string, any>} Job */
@@ -153,7 +153,26 @@ export function timing(job, now) {
 export function headline(job) {
   const metrics = job.metrics ?? {};
   const name = primary(Object.keys(metrics));
-  return name ? { label: label(name), value: metrics[name] } : undefined;
+  return name ? { name, label: label(name), value: metrics[name] } : undefined;
+}
+
+/**
+ * Returns jobs in the order of their metrics; different metrics cannot be compared, so each has its own run of rows.
+ * Jobs without a metric are last.
+ * @param {Job[]} jobs
+ * @param {string} first  best or worst; all else: as they are
+ * @returns {Job[]}
+ */
+export function sortedByMetric(jobs, first) {
+  if (first !== "best" && first !== "worst") return jobs;
+  const rows = jobs.map((job) => ({ job, metric: headline(job) }));
+  const names = rows.map(({ metric }) => metric?.name ?? "");
+  const place = (/** @type {string | undefined} */ name) => (name ? names.indexOf(name) : jobs.length);
+  rows.sort(({ metric: a }, { metric: b }) => {
+    if (!a || !b || a.name !== b.name) return place(a?.name) - place(b?.name);
+    return (b.value - a.value) * (isLowerBetter(a.name) ? -1 : 1) * (first === "best" ? 1 : -1);
+  });
+  return rows.map(({ job }) => job);
 }
 
 /** @typedef {{ words: string, at: string, afterSeconds: number | null, message: string, actor: string, isWarning: boolean }} Entry */

@@ -23,7 +23,7 @@ export function loadCharts(names) {
   const own = [...names].filter(isLoad).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const known = KINDS.flatMap(([pattern, title]) => {
     const lines = own.flatMap((name) => {
-      const match = pattern.exec(label(name));
+      const match = pattern.exec(name.replace("system/", ""));
       return match ? [{ name, label: match[1] ? `GPU ${match[1]}` : title }] : [];
     });
     return lines.length ? [{ title, unit: unitOf(lines[0]?.name ?? ""), lines }] : [];

@@ -22,12 +22,25 @@ const PRIMARY = [
   /loss/i,
 ];
 
+/** What YOLO's results are of; boxes are what most of its models find. */
+const PARTS = /** @type {Record<string, string>} */ ({ B: "", M: " of masks", P: " of keypoints" });
+
 /**
- * Returns a metric's name without what every metric of its kind has.
+ * Returns a metric's name as people read it: `mAP50-95`, `top-1`, `val box loss`.
  * @param {string} name
  */
 export function label(name) {
-  return name.replace(/^(metrics|system)\//, "").replace(/\(B\)$/, "");
+  const [, split, rest = name] = SPLIT.exec(name) ?? [];
+  return split ? `${split} ${words(rest)}` : words(rest);
+}
+
+/** @param {string} name  without the split that it is of */
+function words(name) {
+  return name
+    .replace(/^(metrics|system)\//, "")
+    .replace(/\(([BMP])\)$/, (_, part) => PARTS[part] ?? "")
+    .replace(/^(accuracy_)?top[-_]?(\d+)$/i, "top-$2")
+    .replaceAll("_", " ");
 }
 
 /**
@@ -78,7 +91,7 @@ export function groups(names) {
     const isRate = RATE.test(name);
     const key = isRate ? "learning rate" : rest;
     const section = isRate ? "rate" : LOWER_IS_BETTER.test(rest) ? "loss" : "other";
-    const group = byKey.get(key) ?? { title: isRate ? key : label(rest), section, lines: [] };
+    const group = byKey.get(key) ?? { title: isRate ? key : words(rest), section, lines: [] };
     byKey.set(key, group);
     if (name === main && !isLowerBetter(name)) group.section = "main";
     group.lines.push({

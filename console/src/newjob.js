@@ -201,6 +201,19 @@ export function isModel(model, models) {
 }
 
 /**
+ * Returns the framework that has a model, as the command `stoker` finds it: those that take any name give way. Empty
+ * if none has it, or several.
+ * @param {string} model
+ * @param {{ framework: string, models: string[] }[]} frameworks
+ */
+export function frameworkOf(model, frameworks) {
+  const matching = frameworks.filter(({ models }) => isModel(model.trim(), models));
+  const narrow = matching.filter(({ models }) => !models.includes("*"));
+  const [first, ...others] = narrow.length ? narrow : matching;
+  return first && !others.length ? first.framework : "";
+}
+
+/**
  * Returns the name that is most like a model that the trainer does not have; empty if none is like it.
  * @param {string} model
  * @param {string[]} models

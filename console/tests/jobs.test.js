@@ -7,6 +7,7 @@ import {
   progress,
   queuePlace,
   STATES,
+  sortedByMetric,
   stateDetail,
   timeline,
   timing,
@@ -51,10 +52,24 @@ test("progress, time and headline of a running job", () => {
   assert.equal(progress(RUNNING), 0.25);
   assert.equal(progress({ epoch: null, epochs: null }), null);
   assert.equal(timing(RUNNING, 0), "10 min left");
-  assert.deepEqual(headline(RUNNING), { label: "train/loss", value: 2 });
+  assert.deepEqual(headline(RUNNING), { name: "train/loss", label: "train loss", value: 2 });
   assert.equal(headline({ metrics: {} }), undefined);
   assert.equal(stateDetail({ state: "FAILED", reason: "oom_gpu" }), "oom gpu");
   assert.equal(title({ name: null, dataset_id: "cats", model_name: "yolo11n" }), "cats · yolo11n");
+});
+
+test("jobs are sorted by their metric, each metric apart, and those without one are last", () => {
+  const jobs = [
+    { id: "none", metrics: {} },
+    { id: "low loss", metrics: { "val/loss": 0.1 } },
+    { id: "lower mAP", metrics: { "metrics/mAP50-95(B)": 0.5 } },
+    { id: "high loss", metrics: { "val/loss": 2 } },
+    { id: "higher mAP", metrics: { "metrics/mAP50-95(B)": 0.7 } },
+  ];
+  const ids = (/** @type {import("../src/jobs.js").Job[]} */ sorted) => sorted.map(({ id }) => id);
+  assert.deepEqual(ids(sortedByMetric(jobs, "best")), ["low loss", "high loss", "higher mAP", "lower mAP", "none"]);
+  assert.deepEqual(ids(sortedByMetric(jobs, "worst")), ["high loss", "low loss", "lower mAP", "higher mAP", "none"]);
+  assert.deepEqual(ids(sortedByMetric(jobs, "")), ids(jobs));
 });
 
 test("the timeline has no heartbeats, and of checkpoints in a row only the last", () => {

@@ -25,7 +25,7 @@ test("a name that is not known has a chart of its own, with the unit of its endi
   assert.deepEqual(
     charts.map(({ title, unit }) => [title, unit]),
     [
-      ["disk_bytes", BYTES],
+      ["disk bytes", BYTES],
       ["fans", PLAIN],
     ],
   );

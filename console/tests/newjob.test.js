@@ -6,6 +6,7 @@ import {
   changesOf,
   cloneCommand,
   curlCommand,
+  frameworkOf,
   isModel,
   nearestModel,
   parsed,
@@ -130,4 +131,19 @@ test("the nearest model is offered for one that the trainer does not have", () =
     ["resnet10", "resnet20", "axb", "a.b"].map((name) => isModel(name, models)),
     [true, false, false, true],
   );
+});
+
+test("the framework that has a model is the one that the command takes", () => {
+  const frameworks = [
+    { framework: "any", models: ["*"] },
+    { framework: "timm", models: ["resnet18"] },
+    { framework: "ultralytics", models: ["*.pt"] },
+  ];
+  const models = ["resnet18", " yolo11n.pt ", "mine"];
+  assert.deepEqual(
+    models.map((model) => frameworkOf(model, frameworks)),
+    ["timm", "ultralytics", "any"],
+  );
+  assert.equal(frameworkOf("mine", [...frameworks, { framework: "all", models: ["*"] }]), "");
+  assert.equal(frameworkOf("", frameworks.slice(1)), "");
 });

@@ -1,5 +1,6 @@
 """From zero in the browser: a dataset by drag and drop, and a job by the form."""
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def test_a_dropped_dataset_is_trained_on_by_the_form(opened: Open, site: Site, t
     digits.write_classes(file)
     page = opened("/")
     page.get_by_role("link", name="New job").click()
+    expect(page.get_by_label("Framework")).to_have_value("")
+    expect(page.get_by_role("region", name="The same as a command")).to_contain_text("Choose a dataset and a model")
+    expect(page.get_by_text("stoker submit")).to_have_count(0)
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_label("Name of a dataset in the bucket")).to_have_value("digits (2)")
@@ -75,6 +79,23 @@ def test_a_job_is_trained_again_with_changes(opened: Open, contents: Contents, s
     job = site.call("GET", f"/v1/jobs/{page.url.rpartition('/')[2]}")
     assert (job["spec"]["batch_size"], job["spec"]["hyperparameters"]["planned"]) == (32, 2)
     assert (job["cloned_from"], job["name"]) == (contents.other, "Dogs")
+
+
+@pytest.mark.usefixtures("contents")
+def test_the_framework_that_succeeded_on_the_dataset_is_chosen_and_any_other_stays(opened: Open) -> None:
+    page = opened("/new?dataset=digits")
+    expect(page.get_by_label("Framework")).to_have_value(re.compile("planned|preset"))
+    page.get_by_label("Framework").select_option("softmax")
+    page.get_by_label("Model", exact=True).fill("yolo11n.pt")
+
+    expect(page.get_by_label("Framework")).to_have_value("softmax")
+
+
+def test_a_model_that_one_framework_has_chooses_it(opened: Open) -> None:
+    page = opened("/new")
+    page.get_by_label("Model", exact=True).fill("yolo11n.pt")
+
+    expect(page.get_by_role("combobox", name="Framework")).to_have_value("ultralytics")
 
 
 def test_what_the_functions_refuse_is_shown_and_nothing_typed_is_lost(opened: Open, contents: Contents) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Dialog, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from tests.conftest import ROOT
 from tests.console.conftest import Open
@@ -159,7 +159,7 @@ def test_the_dataset_s_report_names_splits_guesses_and_problems(opened: Open, co
 
 def test_the_losses_of_training_and_validation_share_a_chart_with_a_table(opened: Open, contents: Contents) -> None:
     page = opened(f"/jobs/{contents.succeeded}")
-    chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="box_loss"))
+    chart = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="box loss"))
     chart.get_by_text("Table").click()
 
     expect(chart.get_by_role("columnheader")).to_have_text(["Epoch", "train", "val"])
@@ -215,6 +215,98 @@ def test_rejected_uploads_are_shown_with_their_reason_until_they_are_hidden(open
     page.reload()
     settled(page)
     expect(banner).to_have_count(0)
+
+
+def test_jobs_are_sorted_by_their_metric_and_the_page_says_what_is_sorted(opened: Open, site: Site) -> None:
+    page = opened("/?name=cats")
+    header = page.get_by_role("columnheader", name="Metric")
+    values = page.get_by_role("row").locator(".value")
+    expect(values).to_have_count(3)
+
+    def shown() -> list[float]:
+        return [float(text) for text in values.all_text_contents()]
+
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "descending")
+    assert shown() == sorted(shown(), reverse=True)
+    expect(page).to_have_url(f"{site.address}/?name=cats&sort=best")
+    expect(page.get_by_text("Sorted by metric, best first.")).to_be_visible()
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    assert shown() == sorted(shown())
+    header.get_by_role("button").click()
+    expect(header).not_to_have_attribute("aria-sort", re.compile("."))
+
+
+def test_a_narrow_list_is_sorted_by_a_choice(opened: Open) -> None:
+    page = opened("/?name=cats", viewport=NARROW)
+    page.get_by_label("Order").select_option("metric, worst first")
+
+    expect(page.get_by_text("Sorted by metric, worst first.")).to_be_visible()
+
+
+def test_the_artifacts_begin_with_the_weights_and_each_folder_is_one_line(opened: Open, contents: Contents) -> None:
+    page = opened(f"/jobs/{contents.succeeded}")
+    table = page.locator("table.artifacts")
+    expect(table.get_by_role("link").first).to_have_text("checkpoints/best.pt")
+    expect(table.get_by_role("link").nth(1)).to_have_text("results/report.html")
+    expect(table.get_by_role("link", name="000.jpg")).to_have_count(0)
+    folder = table.get_by_role("row").filter(has_text="results/samples/images/")
+    expect(folder).to_contain_text("6 files")
+    expect(folder).to_contain_text(re.compile(r"[\d.]+ KiB$"))
+    folder.get_by_text("6 files").click()
+
+    image = folder.get_by_role("link", name="results/samples/images/000.jpg")
+    expect(image).to_have_attribute("title", f"results/job-{contents.succeeded}/samples/images/000.jpg")
+
+
+def test_metrics_have_the_same_readable_names_on_each_page(opened: Open, contents: Contents) -> None:
+    page = opened(f"/compare?ids={contents.succeeded},{contents.other}")
+    row = page.get_by_role("rowheader", name="best val box loss")
+    expect(row).to_have_attribute("title", "val/box_loss")
+    expect(page.get_by_role("heading", name="mAP50-95")).to_have_attribute("title", "metrics/mAP50-95(B)")
+    results = page.get_by_role("table", name="The best value")
+    expect(results).not_to_contain_text("metrics/")
+    expect(results).not_to_contain_text("_")
+    page.goto(page.url.partition("/compare")[0])
+
+    expect(page.get_by_text("mAP50-95").first).to_have_attribute("title", "metrics/mAP50-95(B)")
+
+
+PICTURE = re.compile(r"\.(jpg|png)\?")
+#: the page, and the image on it
+PICTURES: dict[str, Callable[[Page], Locator]] = {
+    "dataset": lambda page: page.get_by_alt_text("Sample 1"),
+    "job": lambda page: page.get_by_role("button", name="confusion_matrix.png").locator("img"),
+}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", PICTURES)
+def test_an_image_that_loads_has_the_theme_s_colour_and_its_place(
+    opened: Open, contents: Contents, site: Site, name: str, theme: str
+) -> None:
+    page = opened("/", color_scheme=theme)
+
+    def hold(_route: Route) -> None:
+        """Let the request wait until its route is taken away."""
+
+    page.route(PICTURE, hold)
+    page.goto(site.address + pages(contents)[name])
+    image = PICTURES[name](page)
+    image.scroll_into_view_if_needed()
+    sunken = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--sunken')")
+    expect(image).to_have_css("background-color", rgb(sunken))
+    box = image.bounding_box()
+    page.unroute(PICTURE)
+
+    expect(image).to_have_class("shown")
+    assert image.bounding_box() == box
+
+
+def rgb(colour: str) -> str:
+    """Return a colour such as #f1eee9 as browsers compute it."""
+    return f"rgb{tuple(bytes.fromhex(colour.strip().removeprefix('#')))}"
 
 
 def test_selected_jobs_are_compared(opened: Open) -> None:

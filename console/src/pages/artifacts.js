@@ -1,13 +1,14 @@
 import { useState } from "preact/hooks";
 import { get } from "../api.js";
-import { bytes } from "../format.js";
+import { grouped, IMAGE, shortKey } from "../artifacts.js";
+import { bytes, plural } from "../format.js";
 import { html } from "../html.js";
 import { isOpen } from "../jobs.js";
 import { Lightbox } from "../parts/lightbox.js";
+import { Picture } from "../parts/picture.js";
 import { usePoll } from "../polling.js";
 
 const SECONDS = 15;
-const IMAGE = /\.(png|jpe?g|webp|gif)$/i;
 /** Links are valid for an hour: until then, an object keeps its link, so that browsers do not load it again. */
 const LINK_MILLISECONDS = 50 * 60 * 1000;
 /** How often new links are asked for at most, because others are refused. */
@@ -92,7 +93,7 @@ export function Images({ stored, id }) {
       ${images.map(
         (image, index) => html`<li key=${image.key}>
           <button type="button" onClick=${() => setOpen(index)}>
-            <img src=${image.url} alt="" loading="lazy" onError=${stored.renew} />
+            <${Picture} src=${image.url} alt="" failed=${stored.renew} />
             <span>${shortName(image.key, id)}</span>
           </button>
         </li>`,
@@ -102,31 +103,51 @@ export function Images({ stored, id }) {
       large &&
       open !== null &&
       html`<${Lightbox} title=${shortName(large.key, id)} index=${open} count=${images.length} move=${setOpen} close=${() => setOpen(null)}>
-        <img src=${large.url} alt=${shortName(large.key, id)} onError=${stored.renew} />
+        <${Picture} src=${large.url} alt=${shortName(large.key, id)} failed=${stored.renew} />
       <//>`
     }
   </section>`;
 }
 
-/** @param {{ artifacts: Artifact[], error: string }} props */
-export function Artifacts({ artifacts, error }) {
+/** @param {{ artifacts: Artifact[], error: string, id: string }} props */
+export function Artifacts({ artifacts, error, id }) {
   if (error) return html`<p class="banner failed">${error}</p>`;
   if (!artifacts.length) return null;
+  const { files, folders } = grouped(artifacts, id);
   return html`<section>
     <h2>Artifacts</h2>
     <table class="artifacts">
       <thead><tr><th scope="col">Object</th><th scope="col" class="right">Size</th></tr></thead>
       <tbody>
-        ${artifacts.map(
-          (artifact) => html`<tr key=${artifact.key}>
-            <th scope="row"><a class="mono" href=${artifact.url} target="_blank" rel="noreferrer">${artifact.key}</a></th>
-            <td class="right">${bytes(artifact.size_bytes)}</td>
+        ${files.map(
+          (file) => html`<tr key=${file.artifact.key}>
+            <th scope="row"><${Download} file=${file} /></th>
+            <td class="right">${bytes(file.artifact.size_bytes)}</td>
           </tr>`,
         )}
+        ${folders.map((folder) => html`<${Folder} key=${folder.title} folder=${folder} />`)}
       </tbody>
     </table>
-    <p class="hint">Links are valid for an hour.</p>
+    <p class="hint">Links are valid for an hour. In the bucket, <code>results/</code> is <code>results/job-${id}/</code>, and so on.</p>
   </section>`;
+}
+
+/** A folder as one line, which opens. */
+function Folder(/** @type {{ folder: import("../artifacts.js").Folder }} */ { folder: { title, files, size_bytes } }) {
+  const [isOpen, setOpen] = useState(false);
+  return html`<tr>
+    <th scope="row">
+      <details onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}>
+        <summary><span class="mono">${title}</span> <span class="sub">${plural(files.length, "file")}</span></summary>
+        ${isOpen && html`<ul>${files.map((file) => html`<li key=${file.artifact.key}><${Download} file=${file} /> <span class="sub">${bytes(file.artifact.size_bytes)}</span></li>`)}</ul>`}
+      </details>
+    </th>
+    <td class="right">${bytes(size_bytes)}</td>
+  </tr>`;
+}
+
+function Download(/** @type {{ file: import("../artifacts.js").File }} */ { file: { name, artifact } }) {
+  return html`<a class="mono" href=${artifact.url} title=${artifact.key} target="_blank" rel="noreferrer">${name}</a>`;
 }
 
 /**
@@ -134,5 +155,5 @@ export function Artifacts({ artifacts, error }) {
  * @param {string} id
  */
 function shortName(key, id) {
-  return key.replace(new RegExp(`^[a-z]+/job-${id}/`), "");
+  return shortKey(key, id).replace(/^[a-z]+\//, "");
 }

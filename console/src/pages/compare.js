@@ -120,7 +120,7 @@ function Results({ shown, colour }) {
           <tr><th scope="row">time</th>${shown.map(({ job }) => html`<td key=${job.id}>${timing(job, now.value)}</td>`)}</tr>
           ${rows.map(
             ({ name, tops }) => html`<tr key=${name}>
-              <th scope="row">best ${label(name)}</th>
+              <th scope="row" title=${name}>best ${label(name)}</th>
               ${tops.map(
                 (top) => html`<td class=${isBest(name, top, tops) ? "best" : undefined}>
                   <span>${number(top?.value)}</span>

@@ -6,6 +6,7 @@ import { headline, title } from "../jobs.js";
 import { Dialog } from "../parts/dialog.js";
 import { Live, useLive } from "../parts/live.js";
 import { now } from "../parts/now.js";
+import { Picture } from "../parts/picture.js";
 import { State } from "../parts/state.js";
 import { TableBox } from "../parts/tablebox.js";
 import { Link, open } from "../router.js";
@@ -108,7 +109,7 @@ function Report(/** @type {{ job: Job, dataset: any }} */ { job, dataset }) {
       samples.length > 0 &&
       html`<h3>Samples</h3>
         <ul class="gallery">
-          ${samples.map(({ key, url }, index) => html`<li key=${key}><img src=${url} alt=${`Sample ${index + 1}`} loading="lazy" onError=${stored.renew} /></li>`)}
+          ${samples.map(({ key, url }, index) => html`<li key=${key}><${Picture} src=${url} alt=${`Sample ${index + 1}`} failed=${stored.renew} /></li>`)}
         </ul>`
     }
   </div>`;
@@ -149,7 +150,7 @@ function DatasetJobs({ jobs, name, hasMore }) {
             return html`<tr key=${job.id}>
               <td><${State} job=${job} /></td>
               <th scope="row"><${Link} href=${`/jobs/${job.id}`}>${title(job)}<//> <span class="sub">${job.task}</span></th>
-              <td class="right">${metric && html`${number(metric.value)} <span class="sub">${metric.label}</span>`}</td>
+              <td class="right">${metric && html`${number(metric.value)} <span class="sub" title=${metric.name}>${metric.label}</span>`}</td>
               <td class="right"><time datetime=${job.created_at} title=${dateTime(job.created_at)}>${ago(job.created_at, now.value)}</time></td>
             </tr>`;
           })}

@@ -91,7 +91,7 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
       </div>
       <${Settings} job=${job} />
     </div>
-    <${Artifacts} artifacts=${stored.artifacts} error=${stored.error} />
+    <${Artifacts} artifacts=${stored.artifacts} error=${stored.error} id=${id} />
   </article>`;
 }
 
@@ -138,7 +138,7 @@ function Figures({ job, history }) {
     ${
       top &&
       html`<div>
-        <dt>Best ${label(top.name)}</dt>
+        <dt title=${top.name}>Best ${label(top.name)}</dt>
         <dd>${number(top.value)} ${top.epoch !== null && html`<span class="sub">epoch ${top.epoch}</span>`}</dd>
       </div>`
     }

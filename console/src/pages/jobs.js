@@ -2,7 +2,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { change } from "../api.js";
 import { ago, dateTime, number, plural } from "../format.js";
 import { html } from "../html.js";
-import { headline, isOpen, STATES, stateWord, timing, title } from "../jobs.js";
+import { headline, isOpen, STATES, sortedByMetric, stateWord, timing, title } from "../jobs.js";
 import { Dialog } from "../parts/dialog.js";
 import { Live, useLive } from "../parts/live.js";
 import { now } from "../parts/now.js";
@@ -28,10 +28,16 @@ const STATE_CHOICES = [
 ];
 /** The searches: parameter, words, hint. */
 const SEARCHES = /** @type {const} */ ([
-  ["name", "Name", "a part of it"],
-  ["dataset_id", "Dataset", "its exact name"],
-  ["tag", "Tag", "the exact tag"],
+  ["name", "Name", "part of it"],
+  ["dataset_id", "Dataset", "exact name"],
+  ["tag", "Tag", "exact tag"],
 ]);
+/** What the order by the metric is called, and the next one. */
+const ORDERS =
+  /** @type {Record<string, { words: string, sort: "descending" | "ascending", arrow: string, next: string }>} */ ({
+    best: { words: "best first", sort: "descending", arrow: " ↓", next: "worst" },
+    worst: { words: "worst first", sort: "ascending", arrow: " ↑", next: "" },
+  });
 /** The parameters of the page's URL that the API takes too. */
 const FILTERS = ["state", "name", "dataset_id", "tag", "owner", "framework"];
 
@@ -64,7 +70,8 @@ export function Jobs() {
     <${Rejected} />
     <${Filters} />
     <${Live} data=${page} error=${error} isOld=${isOld} isEmpty=${page?.jobs.length === 0} empty=${html`<${Nothing} />`}>
-      <${Table} jobs=${page?.jobs ?? []} selected=${selected} select=${select} />
+      <${Order} count=${page?.jobs.length} isPart=${Boolean(page?.next_after || query.value.get("after"))} />
+      <${Table} jobs=${sortedByMetric(page?.jobs ?? [], query.value.get("sort") ?? "")} selected=${selected} select=${select} />
     <//>
     ${page && html`<${Pages} next=${page.next_after} />`}
     ${selected.size > 0 && html`<${Actions} selected=${selected} current=${page?.jobs ?? []} clear=${clear} />`}`;
@@ -126,15 +133,36 @@ function Nothing() {
       </div>`;
 }
 
+/** Chooses another order of the loaded jobs. */
+function sort(/** @type {string} */ order) {
+  setQuery({ sort: order }, { replace: true });
+}
+
+/** How the jobs are sorted, if not by their age; narrow screens choose it here, where the table has no header. */
+function Order(/** @type {{ count: number, isPart: boolean }} */ { count, isPart }) {
+  const current = query.value.get("sort") ?? "";
+  const order = ORDERS[current];
+  return html`<p class="order">
+    <label class="narrow">Order
+      <select onChange=${(/** @type {any} */ event) => sort(event.target.value)}>
+        <option value="">newest first</option>
+        ${Object.entries(ORDERS).map(([name, { words }]) => html`<option key=${name} value=${name} selected=${name === current}>metric, ${words}</option>`)}
+      </select>
+    </label>
+    <span role="status" class="hint">${order && `Sorted by metric, ${order.words}${isPart ? `: only the ${plural(count, "job")} of this page. The others are not loaded` : ""}.`}</span>
+  </p>`;
+}
+
 /** @param {{ jobs: Job[], selected: Map<string, Job>, select: (job: Job, isSelected: boolean) => void }} props */
 function Table({ jobs, selected, select }) {
   const areAll = jobs.every((job) => selected.has(job.id));
+  const order = ORDERS[query.value.get("sort") ?? ""];
   const selectAll = () => {
     for (const job of jobs) select(job, !areAll);
   };
   return html`<${TableBox} label="Jobs">
     <table class="jobs">
-      <caption class="hidden">Jobs, newest first</caption>
+      <caption class="hidden">Jobs, ${order ? order.words : "newest first"}</caption>
       <thead>
         <tr>
           <th scope="col" class="check">
@@ -144,7 +172,11 @@ function Table({ jobs, selected, select }) {
           <th scope="col">State</th>
           <th scope="col">Job</th>
           <th scope="col">Epoch</th>
-          <th scope="col" class="right">Metric</th>
+          <th scope="col" class="right" aria-sort=${order?.sort}>
+            <button type="button" class="sort" onClick=${() => sort(order ? order.next : "best")}>
+              Metric<span aria-hidden="true">${order?.arrow}</span>
+            </button>
+          </th>
           <th scope="col" class="right">Time</th>
           <th scope="col" class="right">Created</th>
         </tr>
@@ -172,7 +204,7 @@ function Row({ job, isSelected, select }) {
     </th>
     <td data-label="Epoch"><${Progress} job=${job} /></td>
     <td class="right" data-label=${metric?.label}>
-      ${metric && html`<span class="value">${number(metric.value)}</span> <span class="sub">${metric.label}</span>`}
+      ${metric && html`<span class="value">${number(metric.value)}</span> <span class="sub" title=${metric.name}>${metric.label}</span>`}
     </td>
     <td class="right" data-label="Time">${timing(job, now.value)}</td>
     <td class="right" data-label="Created"><time datetime=${job.created_at} title=${dateTime(job.created_at)}>${ago(job.created_at, now.value)}</time></td>

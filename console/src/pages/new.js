@@ -2,7 +2,16 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { change, get } from "../api.js";
 import { setting } from "../format.js";
 import { html } from "../html.js";
-import { bodyOf, changesOf, cloneCommand, curlCommand, nearestModel, stokerCommand, typedOf } from "../newjob.js";
+import {
+  bodyOf,
+  changesOf,
+  cloneCommand,
+  curlCommand,
+  frameworkOf,
+  nearestModel,
+  stokerCommand,
+  typedOf,
+} from "../newjob.js";
 import { DropZone } from "../parts/dropzone.js";
 import { Link, open, query } from "../router.js";
 import { allows, isSignedIn } from "../session.js";
@@ -51,10 +60,25 @@ export function NewJob() {
     }, fail);
   }, [from, isSignedIn.value]);
 
+  // The framework that has read this dataset before; nothing is chosen for somebody who has chosen already.
+  const triedDataset = useRef("");
+  useEffect(() => {
+    const { dataset, framework } = typed;
+    if (framework || triedDataset.current === dataset || !datasets.includes(dataset)) return;
+    triedDataset.current = dataset;
+    lastFramework(dataset).then(
+      (known) =>
+        setTyped((last) => (last.framework || last.dataset !== dataset ? last : { ...last, framework: known })),
+      () => {}, // it can be chosen
+    );
+  }, [typed.dataset, datasets]);
+
   function fail(/** @type {Error} */ reason) {
     setError(reason.message);
   }
   const set = (/** @type {Partial<typeof typed>} */ changes) => setTyped((last) => ({ ...last, ...changes }));
+  const setModel = (/** @type {string} */ model) =>
+    set({ model, framework: typed.framework || frameworkOf(model, frameworks ?? []) });
   const declared = frameworks?.find(({ framework }) => framework === typed.framework);
   const fields = [...fieldsOf(declared), GPUS];
   const options = (declared?.options ?? []).filter(({ tasks }) => !tasks?.length || tasks.includes("train"));
@@ -99,16 +123,17 @@ export function NewJob() {
           <legend>Model</legend>
           <div class="fields">
             <label class="field">Framework
-              <select onChange=${entered((framework) => set({ framework, model: "", hyperparameters: [] }))}>
+              <select required onChange=${entered((framework) => set({ framework, model: "", hyperparameters: [] }))}>
+                <option value="" selected=${!typed.framework}>Choose one</option>
                 ${frameworks.map(({ framework }) => html`<option key=${framework} value=${framework} selected=${framework === typed.framework}>${framework}</option>`)}
               </select>
             </label>
             <label class="field">Model
-              <input required list="models" value=${typed.model} onInput=${entered((model) => set({ model }))} />
+              <input required list="models" value=${typed.model} onInput=${entered(setModel)} />
             </label>
             <${Nearest} model=${typed.model} models=${declared?.models ?? []} take=${(/** @type {string} */ model) => set({ model })} />
           </div>
-          <datalist id="models">${namesOf(declared).map((name) => html`<option key=${name} value=${name} />`)}</datalist>
+          <datalist id="models">${(declared ? [declared] : frameworks).flatMap(namesOf).map((name) => html`<option key=${name} value=${name} />`)}</datalist>
         </fieldset>
         <fieldset>
           <legend>Settings</legend>
@@ -142,8 +167,21 @@ async function load(from, dataset) {
   /** @type {Framework[]} */
   const frameworks = declared.frameworks;
   const fields = fieldsOf(frameworks.find(({ framework }) => framework === job?.framework));
-  const typed = job ? typedOf(job, fields) : { ...EMPTY, dataset, framework: frameworks[0]?.framework ?? "" };
+  const [only] = frameworks.length === 1 ? frameworks : [];
+  const typed = job ? typedOf(job, fields) : { ...EMPTY, dataset, framework: only?.framework ?? "" };
   return { job, frameworks, datasets: listed.datasets.map((/** @type {any} */ one) => one.name), typed };
+}
+
+/**
+ * Returns the framework of the newest job that succeeded on a dataset; empty if there is none.
+ * @param {string} dataset
+ * @returns {Promise<string>}
+ */
+async function lastFramework(dataset) {
+  const { jobs } = await get(
+    `/v1/jobs?${new URLSearchParams({ dataset_id: dataset, state: "SUCCEEDED", limit: "1" })}`,
+  );
+  return jobs[0]?.framework ?? "";
 }
 
 /** @param {Framework | undefined} declared */
@@ -164,9 +202,9 @@ function Nearest({ model, models, take }) {
   </p>`;
 }
 
-/** @param {Framework | undefined} declared */
-function namesOf(declared) {
-  return (declared?.models ?? []).filter((name) => !/[*?[]/.test(name));
+/** @param {Framework} declared */
+function namesOf({ models }) {
+  return models.filter((name) => !/[*?[]/.test(name));
 }
 
 /**
@@ -234,6 +272,12 @@ function Hyperparameters({ options, settings, change: set }) {
  * }} props
  */
 function Commands({ body, original, changes }) {
+  const { dataset_id, framework, model_name } = body;
+  if (!dataset_id || !framework || !model_name)
+    return html`<section aria-label="The same as a command">
+      <h2>The same as a command</h2>
+      <p class="hint">Choose a dataset and a model: then the command that starts the same job is here.</p>
+    </section>`;
   const isClone = original && changes;
   const command = isClone ? cloneCommand(original.id, changes) : stokerCommand(body);
   const curl = isClone

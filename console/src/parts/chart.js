@@ -23,10 +23,10 @@ const FAINT = "55";
 /**
  * @param {{
  *   title: string, x: number[], curves: Curve[], axis: AxisKind, zoom: import("@preact/signals").Signal<Zoom>,
- *   unit?: Unit, isShort?: boolean, isSmall?: boolean
- * }} props  isShort: a legend elsewhere names the colours
+ *   unit?: Unit, isShort?: boolean, isSmall?: boolean, names?: string
+ * }} props  isShort: a legend elsewhere names the colours; names: of the metrics, as the trainer calls them
  */
-export function Chart({ title, x, curves, axis, zoom, unit = PLAIN, isShort, isSmall }) {
+export function Chart({ title, names, x, curves, axis, zoom, unit = PLAIN, isShort, isSmall }) {
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const readouts = useRef(/** @type {(HTMLElement | null)[]} */ ([]));
   const plot = useRef(/** @type {uPlot | null} */ (null));
@@ -84,7 +84,7 @@ export function Chart({ title, x, curves, axis, zoom, unit = PLAIN, isShort, isS
 
   return html`<figure class=${isSmall ? "chart small" : "chart"}>
     <figcaption>
-      <h3>${title}</h3>
+      <h3 title=${names}>${title}</h3>
       <ul class="readout">
         ${curves.map(
           (curve, place) => html`<li key=${curve.label} title=${curve.label}>

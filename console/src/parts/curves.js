@@ -66,8 +66,8 @@ export function Curves({ runs }) {
     }
     <div class="grid">
       ${charts.map(
-        ({ title, x, curves }) =>
-          html`<${Chart} key=${title} title=${title} x=${x} curves=${curves} axis=${OF_TRAINING[axis.value]} zoom=${zoom}
+        ({ title, names, x, curves }) =>
+          html`<${Chart} key=${title} title=${title} names=${names} x=${x} curves=${curves} axis=${OF_TRAINING[axis.value]} zoom=${zoom}
             isShort=${runs.length > 1} />`,
       )}
     </div>
@@ -100,7 +100,7 @@ function chartsOf(runs, axis, smoothing, palette) {
         };
       }),
     );
-    return { title: group.title, x, curves };
+    return { title: group.title, names: group.lines.map(({ name }) => name).join(", "), x, curves };
   });
 }
 
