@@ -25,10 +25,7 @@ const REASONS = {
     "The dataset cannot be used",
     "Correct what the message names, upload the dataset again, and train on it.",
   ],
-  config_invalid: [
-    "A setting cannot be used",
-    "Start a new job with another value for the setting that the message names.",
-  ],
+  config_invalid: ["A setting cannot be used", "Change what the message names, and start a new job."],
   trainer_error: ["The trainer failed", "The end of its log says why."],
   launch_rejected: ["The trainer can never start", "Change what the message names, and start a new job."],
   oom_gpu: ["The GPU ran out of memory", "Start a new job with a smaller batch or smaller images."],
@@ -60,6 +57,10 @@ const REASONS = {
   lost: ["The trainer disappeared", "It was retried until its limit. Start a new job, or allow more attempts."],
 };
 
+/** Reasons whose names are abbreviations. */
+/** @type {Record<string, string>} */
+const SHORT_REASONS = { oom_gpu: "GPU out of memory", oom_host: "out of memory" };
+
 /** @param {Job} job */
 export function isOpen(job) {
   return !FINAL.has(job.state);
@@ -75,7 +76,7 @@ export function stateWord(state) {
  * @param {Job} job
  */
 export function stateDetail(job) {
-  if (job.state === "FAILED") return String(job.reason ?? "").replaceAll("_", " ");
+  if (job.state === "FAILED") return SHORT_REASONS[job.reason] ?? String(job.reason ?? "").replaceAll("_", " ");
   if (job.state !== "RUNNING") return "";
   if (job.liveness === "silent") return "silent";
   return job.liveness === "waiting" ? "waits for a new trainer" : "";

@@ -54,7 +54,7 @@ test("progress, time and headline of a running job", () => {
   assert.equal(timing(RUNNING, 0), "10 min left");
   assert.deepEqual(headline(RUNNING), { name: "train/loss", label: "train loss", value: 2 });
   assert.equal(headline({ metrics: {} }), undefined);
-  assert.equal(stateDetail({ state: "FAILED", reason: "oom_gpu" }), "oom gpu");
+  assert.equal(stateDetail({ state: "FAILED", reason: "oom_gpu" }), "GPU out of memory");
   assert.equal(title({ name: null, dataset_id: "cats", model_name: "yolo11n" }), "cats · yolo11n");
 });
 

@@ -106,6 +106,28 @@ def test_a_page_fits_a_screen_of_320_pixels(opened: Open, contents: Contents, na
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
 
 
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_the_names_of_jobs_have_room_in_their_list(opened: Open, width: int) -> None:
+    page = opened("/", viewport={"width": width, "height": 800})
+    settled(page)
+    names = page.locator(".jobs .name").all()
+
+    assert names
+    for name in names:
+        box = name.bounding_box()
+        assert box
+        assert box["width"] >= 200
+
+
+def test_a_job_that_is_not_there_says_so_and_leads_to_the_others(opened: Open) -> None:
+    page = opened("/jobs/nobody")
+    expect(page.get_by_role("heading", level=1)).to_have_text("nobody")
+    expect(page.get_by_role("alert")).to_have_text("there is no job nobody")
+    page.get_by_role("link", name="Show all jobs").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+
+
 def test_what_strangers_write_is_text(opened: Open) -> None:
     page = opened("/")
     dialogs: list[str] = []

@@ -72,11 +72,11 @@ export function Compare() {
   return html`<div class="heading">
       <div>
         <p class="crumbs"><${Link} href="/">Jobs<//> / Compare</p>
-        <h1>Compare ${ids.length} jobs</h1>
+        <h1>Compare ${ids.length > 1 ? `${ids.length} jobs` : "jobs"}</h1>
       </div>
     </div>
     ${error && html`<p class="banner failed" role="alert">${error}</p>`}
-    ${ids.length < 2 && html`<p class="empty">Select two or more jobs in <${Link} href="/">the list<//>.</p>`}
+    ${ids.length < 2 && html`<p class="empty">Select two or more jobs in <${Link} href="/">the list<//>, and then Compare below it.</p>`}
     ${!shown.length && !error && ids.length > 1 && html`<p class="empty">Loading …</p>`}
     ${
       shown.length > 0 &&

@@ -61,13 +61,13 @@ export function DatasetPage(/** @type {{ name: string }} */ { name }) {
         </div>`
       }
     </header>
-    ${dialog === "check" && html`<${Check} name=${name} close=${close} />`}
+    ${dialog === "check" && html`<${Check} name=${name} jobs=${page?.jobs ?? []} close=${close} />`}
     ${dialog === "delete" && html`<${Delete} name=${name} close=${close} />`}
     <${Live} data=${dataset} error=${error} isEmpty=${false} empty=${null}>
-      ${dataset?.versions.length > 0 && html`<${Versions} dataset=${dataset} />`}
+      ${dataset?.versions.length > 0 && html`<${Versions} dataset=${dataset} jobs=${page?.jobs ?? []} />`}
     <//>
     ${reporter && html`<${Report} key=${reporter.id} job=${reporter} dataset=${dataset} />`}
-    ${page && html`<${DatasetJobs} jobs=${page.jobs} name=${name} hasMore=${Boolean(page.next_after)} />`}`;
+    ${page && (dataset || page.jobs.length > 0) && html`<${DatasetJobs} jobs=${page.jobs} name=${name} hasMore=${Boolean(page.next_after)} />`}`;
 }
 
 /**
@@ -115,8 +115,12 @@ function Report(/** @type {{ job: Job, dataset: any }} */ { job, dataset }) {
   </div>`;
 }
 
-/** @param {{ dataset: any }} props */
-function Versions({ dataset }) {
+/** @param {{ dataset: any, jobs: Job[] }} props */
+function Versions({ dataset, jobs }) {
+  const titleOf = (/** @type {string} */ id) => {
+    const job = jobs.find((one) => one.id === id);
+    return job ? title(job) : id;
+  };
   return html`<section>
     <h2>Versions</h2>
     <${TableBox} label="Versions">
@@ -127,7 +131,7 @@ function Versions({ dataset }) {
             (/** @type {any} */ version) => html`<tr key=${version.etag}>
               <th scope="row"><span class="mono">${version.etag ?? "unknown"}</span>${version.etag === dataset.etag && html` <span class="sub">now in the bucket</span>`}</th>
               <td class="right">${number(version.jobs)}</td>
-              <td><${Link} href=${`/jobs/${version.last_job_id}`}>${version.last_job_id}<//> <span class="sub">${ago(version.last_job_at, now.value)}</span></td>
+              <td><${Link} href=${`/jobs/${version.last_job_id}`} title=${version.last_job_id}>${titleOf(version.last_job_id)}<//> <span class="sub">${ago(version.last_job_at, now.value)}</span></td>
             </tr>`,
           )}
         </tbody>
@@ -161,10 +165,11 @@ function DatasetJobs({ jobs, name, hasMore }) {
   </section>`;
 }
 
-/** @param {{ name: string, close: () => void }} props */
-function Check({ name, close }) {
+/** @param {{ name: string, jobs: Job[], close: () => void }} props */
+function Check({ name, jobs, close }) {
   const [frameworks, setFrameworks] = useState(/** @type {any[]} */ ([]));
-  const [chosen, setChosen] = useState("");
+  // The one that has read this dataset before.
+  const [chosen, setChosen] = useState(jobs.find(({ state }) => state === "SUCCEEDED")?.framework ?? "");
   useEffect(() => {
     get("/v1/frameworks").then(
       (loaded) => setFrameworks(loaded.frameworks.filter((/** @type {any} */ { tasks }) => tasks.includes("check"))),
@@ -172,8 +177,9 @@ function Check({ name, close }) {
     );
   }, []);
   const act = async () => {
-    const framework = frameworks.find((one) => one.framework === chosen) ?? frameworks[0];
-    if (!framework) throw new Error("no trainer of this installation checks datasets");
+    if (!frameworks.length) throw new Error("no trainer of this installation checks datasets");
+    const framework = frameworks.find((one) => one.framework === chosen);
+    if (!framework) throw new Error("choose the framework that is to read the dataset");
     const model = framework.models.find((/** @type {string} */ model) => !/[*?[]/.test(model)) ?? "check";
     const body = { task: "check", framework: framework.framework, model_name: model, dataset_id: name };
     const job = await change("POST", "/v1/jobs", body);
@@ -183,7 +189,8 @@ function Check({ name, close }) {
     <p>A trainer reads all of it as for a training, and reports every problem at once. Nothing is trained.</p>
     <label class="field">Framework
       <select onChange=${(/** @type {any} */ event) => setChosen(event.target.value)}>
-        ${frameworks.map(({ framework }) => html`<option key=${framework} value=${framework}>${framework}</option>`)}
+        <option value="">Choose one</option>
+        ${frameworks.map(({ framework }) => html`<option key=${framework} value=${framework} selected=${framework === chosen}>${framework}</option>`)}
       </select>
     </label>
   <//>`;

@@ -26,7 +26,7 @@ export function Datasets() {
   return html`<div class="heading"><h1>Datasets</h1></div>
     ${allows("datasets:write") && html`<${DropZone} uploaded=${() => setTurn(turn + 1)} />`}
     <${Live} data=${page} error=${error} isOld=${isOld} isEmpty=${page?.datasets.length === 0}
-      empty=${html`<p class="empty">There are no datasets in the bucket yet.</p>`}>
+      empty=${html`<p class="empty">There are no datasets in the bucket yet. ${allows("datasets:write") ? html`Drop an archive with images above, or use <code>stoker upload</code>.` : html`To upload one needs a token with the scope <code>datasets:write</code>.`}</p>`}>
       <${Table} datasets=${page?.datasets ?? []} />
     <//>
     ${

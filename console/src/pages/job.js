@@ -18,8 +18,9 @@ import { Load } from "../parts/load.js";
 import { now } from "../parts/now.js";
 import { Resume } from "../parts/resume.js";
 import { JOB_SECONDS, usePoll } from "../polling.js";
+import { Link } from "../router.js";
 import { best, history as historyOf, NOTHING } from "../series.js";
-import { allows } from "../session.js";
+import { allows, claims } from "../session.js";
 import { Artifacts, Images, useArtifacts } from "./artifacts.js";
 import { Log } from "./log.js";
 import { DatasetReport } from "./report.js";
@@ -65,7 +66,7 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
     document.title = job ? `${title(job)} · Stoker` : "Stoker";
   }, [job]);
 
-  if (error && !job) return html`<p class="banner failed" role="alert">${error}</p>`;
+  if (error && !job) return html`<${Unavailable} id=${id} error=${error} />`;
   if (!job) return html`<p class="empty">Loading …</p>`;
   const has = (/** @type {string} */ name) => stored.artifacts.some(({ key }) => key.endsWith(name));
   const canResume = allows("jobs:write") && ["FAILED", "CANCELLED"].includes(job.state) && has("/last.pt");
@@ -87,12 +88,22 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
     <div class="columns">
       <div>
         <${Timeline} events=${events} archive=${archive} />
-        <${DatasetReport} stored=${stored} />
+        <${DatasetReport} stored=${stored} known=${job.message} />
       </div>
       <${Settings} job=${job} />
     </div>
     <${Artifacts} artifacts=${stored.artifacts} error=${stored.error} id=${id} />
   </article>`;
+}
+
+/** Why a job cannot be shown, and where the others are. */
+function Unavailable(/** @type {{ id: string, error: string }} */ { id, error }) {
+  return html`<div class="heading"><div>
+      <p class="crumbs"><${Link} href="/">Jobs<//></p>
+      <h1>${id}</h1>
+    </div></div>
+    <p class="banner failed" role="alert">${error}</p>
+    ${!claims.value.jobId && html`<p><${Link} href="/">Show all jobs<//></p>`}`;
 }
 
 /**

@@ -129,7 +129,10 @@ function Nothing() {
     ? html`<p class="empty">No job matches. <${Link} href="/">Show all jobs<//></p>`
     : html`<div class="empty">
         <p>There are no jobs yet.</p>
-        <p>A job starts when a dataset arrives in the bucket, or by a request. On a laptop, <code>./taskw demo</code> starts one.</p>
+        <p>
+          ${allows("jobs:write") && html`<${Link} href="/new">Start one<//> on a dataset that you upload. `}A dataset that arrives in the bucket starts one, too;
+          on a laptop, <code>./taskw demo</code> tries it out.
+        </p>
       </div>`;
 }
 

@@ -6,8 +6,11 @@ import { useStored } from "../stored.js";
 /** How many names are shown before the rest is counted. */
 const SHOWN = 12;
 
-/** What the trainer found in the dataset: its splits and classes, what it guessed, and what it left out. */
-export function DatasetReport(/** @type {{ stored: import("./artifacts.js").Stored }} */ { stored }) {
+/**
+ * What the trainer found in the dataset: its splits and classes, what it guessed, and what it left out.
+ * @param {{ stored: import("./artifacts.js").Stored, known?: string | null }} props  known: what the page says already
+ */
+export function DatasetReport({ stored, known }) {
   // Where the bucket does not allow it, the report is still among the artifacts.
   const text = useStored(
     stored.artifacts.find(({ key }) => key.endsWith("/dataset.json")),
@@ -16,13 +19,17 @@ export function DatasetReport(/** @type {{ stored: import("./artifacts.js").Stor
   const report = useMemo(() => (text === null ? null : JSON.parse(text)), [text]);
 
   if (!report) return null;
-  const { classes = [], guesses = [], problems = [], duplicate_count: duplicates = 0 } = report;
+  const { classes = [], guesses = [], duplicate_count: duplicates = 0 } = report;
   const splits = Object.entries(report.splits ?? {});
+  const isRefused = !report.usable && report.message;
+  // The reason of the refusal is a problem, too; once is enough.
+  const problems = (report.problems ?? []).filter((/** @type {any} */ { kind }) => !isRefused || kind !== "unusable");
   // That of a prediction's images.
-  if (![splits, classes, guesses, problems].some((part) => part.length) && report.usable) return null;
+  const isShown = isRefused && report.message !== known;
+  if (![splits, classes, guesses, problems].some((part) => part.length) && !isShown) return null;
   return html`<section>
     <h2>Dataset</h2>
-    ${!report.usable && report.message && html`<p class="banner failed">${report.message}</p>`}
+    ${isShown && html`<p class="banner failed">${report.message}</p>`}
     ${splits.length > 0 && html`<${Splits} splits=${splits} />`}
     ${
       classes.length > 0 &&

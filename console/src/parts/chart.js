@@ -4,6 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { PLAIN } from "../axes.js";
+import { duration } from "../format.js";
 import { html } from "../html.js";
 import { isDark } from "./theme.js";
 
@@ -15,6 +16,9 @@ import { isDark } from "./theme.js";
 /** The height of a plot in pixels; the style sheet has the same. */
 const HEIGHT = 200;
 const SMALL_HEIGHT = 120;
+/** What is right of a plot: half of the last number of its axis, or of its last duration. */
+const EDGE = 12;
+const LONG_EDGE = 34;
 const FONT = "12px system-ui, sans-serif";
 const DASH = [6, 4];
 /** The colour of unsmoothed values: the curve's own, with this alpha. */
@@ -188,7 +192,7 @@ function options({ width, height, curves, axis, unit, zoom, readOut }) {
   return {
     width,
     height,
-    padding: [8, 12, 0, 0],
+    padding: [8, axis.format === duration ? LONG_EDGE : EDGE, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: axis.sync, setSeries: false },

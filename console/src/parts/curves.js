@@ -62,6 +62,7 @@ export function Curves({ runs }) {
           (run) =>
             html`<li key=${run.label}>${Swatch({ colour: colours(isDark.value)[run.place] ?? "" })} ${run.label}</li>`,
         )}
+        ${charts.some(({ hasPair }) => hasPair) && html`<li class="sub">${Swatch({ colour: "currentColor", isDashed: true })} of the validation</li>`}
       </ul>`
     }
     <div class="grid">
@@ -100,7 +101,13 @@ function chartsOf(runs, axis, smoothing, palette) {
         };
       }),
     );
-    return { title: group.title, names: group.lines.map(({ name }) => name).join(", "), x, curves };
+    return {
+      title: group.title,
+      hasPair: isPair(group) && group.lines.length > 1,
+      names: group.lines.map(({ name }) => name).join(", "),
+      x,
+      curves,
+    };
   });
 }
 
