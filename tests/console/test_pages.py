@@ -322,7 +322,7 @@ def test_an_image_that_loads_has_the_theme_s_colour_and_its_place(
     box = image.bounding_box()
     page.unroute(PICTURE)
 
-    expect(image).to_have_class("shown")
+    expect(image).to_have_class("shown paper" if name == "job" else "shown")
     assert image.bounding_box() == box
 
 
@@ -357,11 +357,22 @@ def test_a_dataset_shows_its_versions_what_is_in_it_and_its_jobs(opened: Open, c
     versions = page.locator("section").filter(has=page.get_by_role("heading", name="Versions"))
     expect(versions.get_by_role("row").filter(has_text="now in the bucket")).to_have_count(1)
     expect(page.get_by_text("3 classes: cat, dog")).to_be_visible()
-    expect(page.get_by_text("As Cats, larger images read it")).to_be_visible()
+    expect(page.get_by_text("As Cats, larger images (planned) read it")).to_be_visible()
     jobs = page.locator("section").filter(has=page.get_by_role("heading", name="Jobs", exact=True))
     expect(jobs.get_by_role("link", name="Cats, tonight")).to_have_attribute("href", f"/jobs/{contents.running}")
     page.get_by_role("link", name="Train on it").click()
     expect(page.get_by_label("Name of a dataset in the bucket")).to_have_value("digits")
+
+
+def test_a_prediction_on_a_dataset_does_not_hide_what_a_training_read(
+    opened: Open, contents: Contents, site: Site
+) -> None:
+    weights = f"checkpoints/job-{contents.succeeded}/best.pt"
+    prediction = site.submit(spec={"task": "predict", "checkpoint_key": weights})
+    site.wait_for(prediction, "SUCCEEDED")
+    site.put(f"results/job-{prediction}/dataset.json", b'{"usable": true}')
+
+    expect(opened("/datasets/digits").get_by_text("As Cats, larger images (planned) read it")).to_be_visible()
 
 
 def test_a_dataset_that_is_not_there_says_so(opened: Open) -> None:

@@ -71,14 +71,15 @@ export function DatasetPage(/** @type {{ name: string }} */ { name }) {
 }
 
 /**
- * Returns the newest of some jobs that has stored a report of its dataset.
+ * Returns the newest of some jobs that has stored a report of its dataset; those of predictions count images only.
  * @param {Job[]} jobs
  */
 function useReporter(jobs) {
   const [reporter, setReporter] = useState(/** @type {Job | null} */ (null));
   useEffect(() => {
     const abort = new AbortController();
-    reporterOf(jobs.slice(0, REPORTS), abort.signal).then(setReporter, () => {}); // the page is useful without it
+    const readers = jobs.filter(({ task }) => task !== "predict");
+    reporterOf(readers.slice(0, REPORTS), abort.signal).then(setReporter, () => {}); // the page is useful without it
     return () => abort.abort();
   }, [jobs.map(({ id, state }) => `${id} ${state}`).join()]);
   return reporter;
@@ -104,7 +105,7 @@ function Report(/** @type {{ job: Job, dataset: any }} */ { job, dataset }) {
   const isOld = dataset && job.dataset_etag && job.dataset_etag !== dataset.etag;
   return html`<div class="report">
     <${DatasetReport} stored=${stored} />
-    <p class="hint">As <${Link} href=${`/jobs/${job.id}`}>${title(job)}<//> read it ${ago(job.created_at, now.value)}${isOld && ", in an earlier version"}.</p>
+    <p class="hint">As <${Link} href=${`/jobs/${job.id}`}>${title(job)}<//> (${job.framework}) read it ${ago(job.created_at, now.value)}${isOld && ", in an earlier version"}.</p>
     ${
       samples.length > 0 &&
       html`<h3>Samples</h3>
