@@ -97,6 +97,14 @@ export function plural(count, noun) {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
+/**
+ * Returns a text as the beginning of a sentence.
+ * @param {string} text
+ */
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** @param {number} value */
 export function ordinal(value) {
   const isTeen = value % 100 > 10 && value % 100 < 14;

@@ -1,6 +1,6 @@
 // What a job's fields mean, in words.
 
-import { duration, ordinal, roughly, secondsBetween } from "./format.js";
+import { capital, duration, ordinal, roughly, secondsBetween } from "./format.js";
 import { isLowerBetter, label, primary } from "./metrics.js";
 
 /** A job as the API shows it. */
@@ -216,7 +216,7 @@ const EVENT_WORDS = {
 function words({ kind, type, attempt, data }) {
   if (kind === "state") return type === "PENDING" ? "Created" : stateWord(type);
   const phase = data?.phase; // what a trainer does before its first step
-  if (typeof phase === "string") return phase.charAt(0).toUpperCase() + phase.slice(1);
+  if (typeof phase === "string") return capital(phase);
   const own = EVENT_WORDS[type] ?? type;
   return type === "started" && attempt > 1 ? `${own}, attempt ${attempt}` : own;
 }

@@ -287,7 +287,7 @@ def test_the_place_in_the_queue_is_shown_while_a_job_waits(opened: Open, site: S
     page = opened(f"/jobs/{waiting[1]}")
     banner = page.locator(".banner")
 
-    expect(banner).to_have_text(re.compile(r"\d+(st|nd|rd|th) of \d+ in the queue\. waits for a free slot"))
+    expect(banner).to_have_text(re.compile(r"\d+(st|nd|rd|th) of \d+ in the queue\. Waits for a free slot"))
     for job_id in [*running, *waiting]:
         site.call("POST", f"/v1/jobs/{job_id}/cancel", json={})
     expect(page.locator("p.facts")).to_contain_text("Cancelled")

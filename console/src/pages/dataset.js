@@ -162,7 +162,7 @@ function DatasetJobs({ jobs, name, hasMore }) {
         </tbody>
       </table>
     <//>
-    <p><${Link} href=${`/?dataset_id=${encodeURIComponent(name)}`}>${hasMore ? "All its jobs" : `${plural(jobs.length, "job")} in the list`}<//></p>
+    <p><${Link} href=${`/?dataset_id=${encodeURIComponent(name)}`}>${hasMore ? "Show all its jobs" : `Show ${plural(jobs.length, "job")} in the list`}<//></p>
   </section>`;
 }
 

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { get } from "../api.js";
 import { timelineOf } from "../events.js";
-import { ago, number } from "../format.js";
+import { ago, capital, number } from "../format.js";
 import { html } from "../html.js";
 import { EvaluationSection } from "../job/evaluation.js";
 import { Header } from "../job/header.js";
@@ -122,7 +122,10 @@ function Notice({ job, resume }) {
   if (job.state === "CANCELLED" && job.message) return html`<p class="banner">${job.message}</p>`;
   const reason = waitingReason(job);
   const place = queuePlace(job);
-  return (reason || place) && html`<p class="banner warned">${place && html`<strong>${place}.</strong> `}${reason}</p>`;
+  return (
+    (reason || place) &&
+    html`<p class="banner warned">${place && html`<strong>${place}.</strong> `}${capital(reason)}</p>`
+  );
 }
 
 /** @param {{ job: Job, history: import("../series.js").History }} props */
