@@ -87,7 +87,7 @@ def fetching(scratch: Path, argument: dict[str, Any]) -> Callable[[], Any]:
     settings, problems = Settings.from_environ(os.environ)
     assert not problems, problems
     contract = Contract(settings, scratch)
-    contract._connect()
+    contract.storage.connect(settings.storage_type, os.environ)
     return partial(dataset.fetch, contract, **argument)
 
 

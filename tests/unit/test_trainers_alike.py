@@ -1,5 +1,6 @@
 """Files that trainers share are identical copies, because trainers share no package."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,21 @@ from tests.conftest import ROOT
 TRAINERS = sorted(path.parent for path in (ROOT / "trainer-images").glob("*/utils.py"))
 EXAMPLE = ROOT / "examples/trainer-softmax"
 FIRST = TRAINERS[0]
-OF_ALL = ["utils.py"]
+#: the contract, and which of its modules each one imports: none of the trainer's other modules
+IMPORTS = {
+    "utils.py": {"callbacks", "checkpoint_storage", "console", "storage"},
+    "callbacks.py": {"console", "storage"},
+    "checkpoint_storage.py": set[str](),
+    "console.py": set[str](),
+    "storage.py": set[str](),
+}
+OF_ALL = list(IMPORTS)
+LINE_LIMIT = 400
 #: all but what puts the parts together
 OF_DATASETS = sorted(path.name for path in (FIRST / "dataset").iterdir() if path.is_file() and path.stem != "__init__")
 OF_REPORTS = sorted(path.name for path in (FIRST / "reports").iterdir() if path.is_file())
 OF_TRAINERS = [
     "checking.py",
-    "console_capture.py",
     "declaration.py",
     "download.py",
     "mlflow_tracking.py",
@@ -38,12 +47,20 @@ def test_shared_files_are_the_same_bytes_in_each_trainer(trainer: Path, name: st
     assert not (trainer / name).is_symlink()
 
 
+@pytest.mark.parametrize("name", OF_ALL)
 @pytest.mark.parametrize("trainer", [*TRAINERS, EXAMPLE], ids=lambda path: path.name)
-def test_utils_imports_no_module_of_its_trainer(trainer: Path) -> None:
-    own = {path.stem for path in trainer.glob("*.py")} - {"utils"}
-    imported = [line.split()[1] for line in (trainer / "utils.py").read_text().splitlines() if "import " in line]
+def test_the_contracts_modules_import_one_another_one_way(trainer: Path, name: str) -> None:
+    own = {path.stem for path in trainer.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    nodes = list(ast.walk(ast.parse((trainer / name).read_text())))
+    imported = {str(node.module).partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
 
-    assert not own & set(imported)
+    assert own & imported == IMPORTS[name]
+
+
+@pytest.mark.parametrize("name", OF_ALL)
+def test_the_contracts_modules_are_short(name: str) -> None:
+    assert len((FIRST / name).read_text().splitlines()) <= LINE_LIMIT
 
 
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda path: path.name)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import checking
 import dataset
-from console_capture import capturing
 from utils import Contract, run
 
 VAL_SHARE = 0.2  # as in options.py, which imports torch
@@ -30,4 +29,4 @@ def check_here(contract: Contract, _task: str | None) -> None:
 if __name__ == "__main__":
     if sys.argv[1:]:
         sys.exit(checking.main(sys.argv[1:], check_here, ["classify"]))
-    sys.exit(run(capturing(check)))
+    sys.exit(run(check))

@@ -9,7 +9,6 @@ from typing import Any
 
 import dataset
 import devices
-from console_capture import capturing
 from dataset.images import Levels, decode
 from reports import previews
 from utils import ConfigInvalidError, Contract, run
@@ -105,4 +104,4 @@ def predict_images(
 
 
 if __name__ == "__main__":
-    sys.exit(run(capturing(predict)))
+    sys.exit(run(predict))

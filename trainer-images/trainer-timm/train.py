@@ -18,7 +18,6 @@ import numpy as np
 
 import devices
 import options as read_options
-from console_capture import capturing
 from mlflow_tracking import Tracking
 from state import Run
 from system_metrics import SystemMetrics
@@ -305,4 +304,4 @@ if __name__ == "__main__":
     if devices.is_follower():
         follow()
     else:
-        sys.exit(run(capturing(train)))
+        sys.exit(run(train))

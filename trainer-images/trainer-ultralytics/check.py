@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import checking
 import dataset
 import yolo
-from console_capture import capturing
 from utils import Contract, DatasetInvalidError, run
 
 #: of the names of ultralytics' models, such as yolo11n-seg.pt
@@ -56,4 +55,4 @@ def _is_described(folder: Path) -> bool:
 if __name__ == "__main__":
     if sys.argv[1:]:
         sys.exit(checking.main(sys.argv[1:], check_here, sorted({"detect", *TASKS.values()})))
-    sys.exit(run(capturing(check)))
+    sys.exit(run(check))

@@ -9,7 +9,6 @@ from typing import Any
 
 import dataset
 import yolo
-from console_capture import capturing
 from utils import ConfigInvalidError, Contract, run
 
 HEARTBEAT_SECONDS = 2.0  # the shortest time between two
@@ -104,4 +103,4 @@ def _rounded(numbers: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(capturing(predict)))
+    sys.exit(run(predict))

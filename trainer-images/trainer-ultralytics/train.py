@@ -21,11 +21,10 @@ import psutil
 import dataset
 import reports
 import yolo
-from console_capture import capturing
 from dataset.report import Report, plain, shortened
 from mlflow_tracking import Tracking
 from system_metrics import DataWait, SystemMetrics
-from utils import ConfigInvalidError, Contract, Stopped, TrainerError, run
+from utils import ConfigInvalidError, Contract, Stopped, StorageError, TrainerError, run
 from validation import Measured, SampleSource
 
 log = logging.getLogger("train")
@@ -109,9 +108,9 @@ def train(contract: Contract) -> Mapping[str, float]:
     return finish(run, model, report, results_of(run, measured) or validated(run, data, options))
 
 
-def failure(error: Exception, contract: Contract) -> TrainerError:
+def failure(error: Exception, contract: Contract) -> Exception:
     """Return what the job reports: a short message in one line, with the files' names as in the archive."""
-    if isinstance(error, TrainerError):
+    if isinstance(error, TrainerError | StorageError):
         return error
     text = str(error).replace(f"{contract.scratch / 'dataset'}/", "").replace(f"{contract.scratch}/", "")
     return TrainerError(shortened(plain(f"{contract.settings.dataset_id}.zip: {type(error).__name__}: {text}")))
@@ -384,4 +383,4 @@ def out_of_gpu_memory() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(capturing(train)))
+    sys.exit(run(train))

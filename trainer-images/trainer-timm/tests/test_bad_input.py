@@ -100,7 +100,7 @@ class Quiet:
     """A contract whose dataset is at hand."""
 
     def __init__(self, folder: Path, archive: Path) -> None:
-        self.scratch, self.archive = folder, archive
+        self.scratch, self.archive, self.storage = folder, archive, self
         self.settings = SimpleNamespace(dataset_id="d", dataset_etag="", seed=0)
         self.report: dict[str, Any] = {}
 

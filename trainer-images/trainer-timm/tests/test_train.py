@@ -243,11 +243,7 @@ def test_a_prediction_names_the_likeliest_classes_of_each_image_and_stores_the_f
     trainer: Trainer, tmp_path: Path
 ) -> None:
     script = tmp_path / "few.py"
-    script.write_text(
-        "import sys, console_capture, predict, utils\n"
-        "predict.SHOWN = 4\n"
-        "sys.exit(utils.run(console_capture.capturing(predict.predict)))\n"
-    )
+    script.write_text("import sys, predict, utils\npredict.SHOWN = 4\nsys.exit(utils.run(predict.predict))\n")
     trainer.upload(dataset(kinds=3))
     assert trainer.run(EPOCHS="1") == 0, trainer.output
     key = f"checkpoints/job-{trainer.job_id}/best.pt"

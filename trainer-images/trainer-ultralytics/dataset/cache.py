@@ -30,7 +30,8 @@ from dataset.limits import limit
 from dataset.processes import spread
 from dataset.report import Report
 from dataset.unpacking import unpack
-from utils import CHUNK_BYTES, Contract
+from storage import CHUNK_BYTES
+from utils import Contract
 
 Wanted = Callable[[PurePosixPath], bool]
 FILES, MANIFEST, BYTES, NEW, OLD = "files", "manifest.json", "bytes", ".new-", ".old-"
@@ -83,7 +84,7 @@ def _shared(  # noqa: PLR0913, PLR0917 -- as above
 ) -> Inspections | None:
     """Return what is known of a dataset in the cache, which is put there if it is not; None if it cannot be used."""
     cache = Path(os.environ["DATASET_CACHE_DIR"])
-    place = urlsplit(contract.link(archive.key))
+    place = urlsplit(contract.storage.link(archive.key))
     entry = cache / _digest(
         [place.netloc, place.path, archive.etag, f"{wanted.__module__}.{wanted.__qualname__}", rules]
     )

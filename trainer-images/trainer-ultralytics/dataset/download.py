@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 import requests
 
-from utils import CHUNK_BYTES, OVERWRITTEN, ChangedError, Contract, DatasetInvalidError, StorageError, etag_of
+from storage import CHUNK_BYTES, ChangedError, etag_of
+from utils import OVERWRITTEN, Contract, DatasetInvalidError, StorageError
 
 RANGE_BYTES, CONNECTIONS = 16 << 20, 8
 CHECK_SECONDS = 0.5
@@ -36,7 +37,7 @@ class Download(Archive):
     def __init__(self, contract: Contract, key: str, path: Path, etag: str = "") -> None:
         self._contract, self.key = contract, key
         self._is_pinned, self.etag = bool(etag), etag
-        with self._contract.insist(self._response, f"GET {key}", check=contract.check) as response:
+        with self._contract.storage.insist(self._response, f"GET {key}", check=contract.check) as response:
             size, self.etag = int(response.headers["Content-Length"]), etag_of(response)  # all that is needed of it
         super().__init__(path, "w+")
         self.truncate(size)
@@ -82,7 +83,7 @@ class Download(Archive):
                 with self.path.open("r+b") as file:  # of its own: this one may be closed
                     file.seek(start)
                     receive = partial(self._receive, file, stop)
-                    self._contract.insist(receive, f"GET {self.key}", check=self._contract.check)
+                    self._contract.storage.insist(receive, f"GET {self.key}", check=self._contract.check)
                 with self._changed:
                     self._missing.remove(start)
                     self._changed.notify_all()
@@ -107,7 +108,7 @@ class Download(Archive):
 
     def _response(self, first: int = 0, last: int | None = None) -> requests.Response:
         try:
-            response = self._contract.get(self.key, self.etag, first, last)
+            response = self._contract.storage.get(self.key, self.etag, first, last)
         except ChangedError as error:
             if self._is_pinned:
                 raise DatasetInvalidError(OVERWRITTEN.format(self.key)) from None

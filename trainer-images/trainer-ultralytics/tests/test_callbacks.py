@@ -11,7 +11,8 @@ import pytest
 from fixtures_functions import Response
 from fixtures_trainer import ROOT, Trainer
 
-from utils import Console
+from callbacks import pause_seconds
+from console import Console
 
 PATHS = {"PYTHONPATH": str(ROOT)}
 
@@ -103,6 +104,12 @@ def test_a_step_that_is_no_number_is_left_out_with_a_warning(trainer: Trainer, t
     assert "step" not in trainer.functions.bodies("heartbeat", epoch=1)[0]
     warnings = [body["message"] for body in trainer.functions.bodies("event", type="warning")]
     assert [message for message in warnings if message.startswith("step ")]
+
+
+def test_the_pause_between_two_tries_stays_at_half_a_minute_however_long_the_outage() -> None:
+    pauses = [pause_seconds(failures) for failures in (0, 1, 2, 8, 5_000)]
+
+    assert pauses == [0, 0.5, 1, 30, 30]
 
 
 def test_printing_while_a_token_is_renewed_raises_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fixtures_storage import eventually
 
-import utils
+import checkpoint_storage
 from utils import Contract, StorageError
 
 
@@ -50,7 +50,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def _stored_there(contract: Contract, storage: Storage) -> None:
-    setattr(contract, "_put", storage.put)  # noqa: B010 -- a method, to mypy
+    setattr(contract.storage, "upload", storage.put)  # noqa: B010 -- a method, to mypy
 
 
 def test_the_training_goes_on_while_a_checkpoint_is_stored_as_it_was(
@@ -63,7 +63,7 @@ def test_the_training_goes_on_while_a_checkpoint_is_stored_as_it_was(
     assert not contract.save_checkpoint(*files, now=False)  # one at a time
 
     storage.open.set()
-    contract._wait_for_checkpoints()
+    contract._checkpoints.wait()
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
@@ -72,13 +72,13 @@ def test_the_next_is_stored_after_a_minute(
     contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert contract.save_checkpoint(*files, now=False)
-    contract._wait_for_checkpoints()
+    contract._checkpoints.wait()
     files[1].write_text("last.pt of 2")
     assert not contract.save_checkpoint(*files, now=False)
 
-    monkeypatch.setattr(utils, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint_storage, "CHECKPOINT_SECONDS", 0.0)
     assert contract.save_checkpoint(*files, now=False)
-    contract._wait_for_checkpoints()
+    contract._checkpoints.wait()
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1", "last.pt of 2"]  # the same best.pt is there already
 
@@ -100,11 +100,11 @@ def test_at_the_end_a_newer_one_is_stored_instead_of_what_is_on_its_way(
 def test_at_the_end_a_newer_one_passes_by_a_storage_that_hangs(
     contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(utils, "GIVE_WAY_SECONDS", 0.1)
+    monkeypatch.setattr(checkpoint_storage, "GIVE_WAY_SECONDS", 0.1)
     hung, put = threading.Event(), storage.put
-    monkeypatch.setattr(contract, "_put", lambda *_arguments: hung.wait())
+    monkeypatch.setattr(contract.storage, "upload", lambda *_arguments: hung.wait())
     contract.save_checkpoint(*files, now=False)
-    monkeypatch.setattr(contract, "_put", put)
+    monkeypatch.setattr(contract.storage, "upload", put)
     files[1].write_text("last.pt of 2")
 
     assert contract.save_checkpoint(*files, now=True)
@@ -130,12 +130,12 @@ def test_last_is_not_stored_without_its_best_and_both_are_tried_again(
 ) -> None:
     storage.is_refusing = True
     assert contract.save_checkpoint(*files, now=False)
-    contract._wait_for_checkpoints()
+    contract._checkpoints.wait()
     assert storage.began == ["best.pt"]
 
     storage.is_refusing = False
     assert contract.save_checkpoint(*files, now=False)  # at once: nothing is stored so far
-    contract._wait_for_checkpoints()
+    contract._checkpoints.wait()
 
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
@@ -179,6 +179,6 @@ def test_what_is_written_while_it_is_copied_is_left_for_the_next_call(
     assert not contract.save_checkpoint(*files, now=False)
     monkeypatch.undo()
     assert contract.save_checkpoint(*files, now=False)
-    contract._wait_for_checkpoints()
+    contract._checkpoints.wait()
 
     assert storage.stored == ["half of the next", "half of the next"]

@@ -12,8 +12,9 @@ from fixtures_functions import Response
 from fixtures_storage import Bucket, eventually
 from fixtures_trainer import GOOD, ROOT, TOKEN, Trainer
 
-from console_capture import print_lines
-from utils import ConfigInvalidError, Console, Contract, RefusedError, Settings, StorageError
+from console import Console, whole_lines
+from storage import RefusedError
+from utils import ConfigInvalidError, Contract, Settings, StorageError
 
 PATHS = {"PYTHONPATH": str(ROOT)}
 
@@ -202,7 +203,7 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
         return get(session, url, **options)
 
     monkeypatch.setattr(requests.Session, "get", noted)
-    monkeypatch.setattr(contract, "check", break_off)
+    monkeypatch.setattr(contract.storage, "check", break_off)
 
     assert contract.download("models/big.pt", tmp_path / "big.pt")
 
@@ -219,7 +220,7 @@ def test_what_can_never_go_is_not_tried_again(contract: Contract) -> None:
         raise RefusedError("403 AccessDenied")
 
     with pytest.raises(StorageError, match="PUT a: 403"):
-        contract.insist(refused, "PUT a", 60)
+        contract.storage.insist(refused, "PUT a", 60)
 
     assert len(tries) == 1
 
@@ -231,7 +232,8 @@ def test_console_lines_are_whole_prefixed_and_without_secrets(tmp_path: Path) ->
     console.write("half ")
     console.write("line hunter22\n\n")
     bar = "".join(f"\r{percent}%" for percent in range(101))
-    rest = print_lines(f"\x1b[31mred\x1b[0m\r\n{bar}\nno end", console)
+    lines, rest = whole_lines(f"\x1b[31mred\x1b[0m\r\n{bar}\nno end")
+    console.print_lines(lines)
     console.write("GET http://s3/b/k?X-Amz-Signature=abc&X-Amz-Date=1 eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln\n")
 
     lines = [line.partition("[TRACE:1] job=j ")[2] for line in path.read_text().splitlines()]
@@ -243,13 +245,12 @@ def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trai
     script = tmp_path / "loud.py"
     script.write_text(
         "import os, subprocess, sys, utils\n"
-        "from console_capture import capturing\n"
         "def work(contract):\n"
         "    os.write(1, b'from C ' + contract.settings.callback_token.encode() + b'\\n')\n"
         "    subprocess.run([sys.executable, '-c', 'print(\"from a child\")'], check=True)\n"
         "    os.write(2, b'10%\\r50%\\r100%\\n' + b'x' * 3_000_000 + b'\\nno end')\n"
         "    return {}\n"
-        "sys.exit(utils.run(capturing(work)))\n"
+        "sys.exit(utils.run(work))\n"
     )
 
     assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 0
@@ -262,6 +263,28 @@ def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trai
         assert {"from C ***", "from a child", "100%"} <= set(lines)
         assert sum(line.count("x") for line in lines if set(line) == {"x"}) == 3_000_000
     assert "no end" in trainer.output
+
+
+def test_what_is_printed_right_before_a_crash_is_there_and_in_its_order(trainer: Trainer, tmp_path: Path) -> None:
+    script = tmp_path / "crashes.py"
+    script.write_text(
+        "import os, sys, utils\n"
+        "def work(contract):\n"
+        "    if os.fork() == 0:\n"
+        "        print('from a fork')\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    os.write(2, b'from C\\n')\n"
+        "    print('last words')\n"
+        "    os._exit(9)\n"
+        "sys.exit(utils.run(work))\n"
+    )
+
+    assert trainer.run(script=str(script), PYTHONPATH=str(ROOT)) == 9
+
+    prefix = f"[TRACE:{trainer.trace_id}] job_id={trainer.job_id} "
+    lines = [line.partition(prefix)[2] for line in trainer.output.splitlines()]
+    assert lines == ["from a fork", "from C", "last words"]
 
 
 @pytest.mark.parametrize("next_step", ["contract.check()", "contract.download('datasets/none.zip', path)"])

@@ -29,7 +29,7 @@ class Quiet:
     """A contract whose dataset is at hand, and that only notes what it is told."""
 
     def __init__(self, folder: Path, archive: Path) -> None:
-        self.scratch, self.archive = folder, archive
+        self.scratch, self.archive, self.storage = folder, archive, self
         self.settings = SimpleNamespace(dataset_id="d", dataset_etag="", seed=0)
         self.told: list[str] = []
         self.report: dict[str, Any] = {}

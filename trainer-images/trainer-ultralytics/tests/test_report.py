@@ -53,7 +53,7 @@ def learn(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Le
         )
         assert not problems
         contract = Contract(settings, Path(mkdtemp(dir=tmp_path)))
-        monkeypatch.setattr(contract, "_presign", bucket.links)
+        monkeypatch.setattr(contract.storage, "presign", bucket.links)
         return Learned(contract, bucket, train.train(contract))
 
     return run

@@ -13,8 +13,10 @@ from fixtures_storage import BUCKET, Bucket
 from fixtures_trainer import ROOT, Trainer
 from small_datasets import dataset
 
+import storage
 import utils
-from utils import Contract, RefusedError, StorageError
+from storage import RefusedError, StorageError
+from utils import Contract
 
 PATHS = {"PYTHONPATH": str(ROOT)}
 MIB = 1 << 20
@@ -85,7 +87,7 @@ def test_an_object_that_changes_while_it_is_downloaded_is_fetched_anew(
             bucket.put("models/m.pt", second)
             raise OSError("the cable")
 
-    monkeypatch.setattr(contract, "check", change)
+    monkeypatch.setattr(contract.storage, "check", change)
 
     assert contract.download("models/m.pt", tmp_path / "m.pt")
 
@@ -144,7 +146,7 @@ def test_a_job_that_gets_no_more_links_has_ended_and_is_not_failed(trainer: Trai
 
 @pytest.fixture
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(utils, "PART_BYTES", 5 * MIB)
+    monkeypatch.setattr(storage, "PART_BYTES", 5 * MIB)
 
 
 @pytest.fixture
@@ -173,8 +175,8 @@ def test_the_links_of_an_upload_in_parts_are_renewed(
         wanted.append(one)
         return bucket.links(**one)
 
-    monkeypatch.setattr(utils, "LINK_SECONDS", 0.0)
-    monkeypatch.setattr(contract, "_presign", links)
+    monkeypatch.setattr(storage, "LINK_SECONDS", 0.0)
+    monkeypatch.setattr(contract.storage, "presign", links)
 
     contract.save_result(large, kind="checkpoints")
 
@@ -210,8 +212,8 @@ def test_a_part_that_fails_is_sent_again_and_an_upload_that_is_refused_is_given_
 def test_with_credentials_large_files_go_in_parts_too(trainer: Trainer, tmp_path: Path, large: Path) -> None:
     script = tmp_path / "stores.py"
     script.write_text(
-        "import pathlib, sys, utils\n"
-        "utils.PART_BYTES = 5 << 20\n"
+        "import pathlib, storage, sys, utils\n"
+        "storage.PART_BYTES = 5 << 20\n"
         "def train(contract):\n"
         f"    contract.save_result(pathlib.Path({str(large)!r}), kind='checkpoints')\n"
         "    return {}\n"
@@ -234,7 +236,8 @@ def test_an_upload_stops_when_a_newer_file_replaces_it(
         "import pathlib, sys, utils\n"
         "def train(contract):\n"
         "    try:\n"
-        f"        contract._put(pathlib.Path({str(large)!r}), contract.key('checkpoints', 'large.pt'), 1, lambda: 1)\n"
+        "        key = contract.key('checkpoints', 'large.pt')\n"
+        f"        contract.storage.upload(pathlib.Path({str(large)!r}), key, 1, lambda: 1)\n"
         "    except utils.StorageError as error:\n"
         "        contract.event('log', str(error))\n"
         "    return {}\n"

@@ -12,7 +12,7 @@ from small_datasets import draw
 import predict
 import train
 import yolo
-from utils import ConfigInvalidError, Settings
+from utils import ConfigInvalidError, Settings, StorageError, TrainerError
 
 
 def settings(**variables: str) -> Settings:
@@ -114,12 +114,15 @@ def test_the_message_of_a_late_failure_is_short_plain_and_names_files_as_in_the_
     assert message.startswith("my cats.zip: RuntimeError: train: images/0.jpg: broken train: images/1.jpg: broken")
     assert len(message) <= 500
     assert "\x1b" not in message
+    assert isinstance(failure, TrainerError)
     assert failure.reason == "trainer_error"
 
 
-def test_a_failure_of_the_contract_keeps_its_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [ConfigInvalidError("EPOCHS"), StorageError("PUT last.pt")], ids=["config", "storage"]
+)
+def test_a_failure_of_the_contract_keeps_its_reason(tmp_path: Path, error: Exception) -> None:
     contract: Any = SimpleNamespace(scratch=tmp_path, settings=SimpleNamespace(dataset_id="d"))
-    error = ConfigInvalidError("EPOCHS")
 
     assert train.failure(error, contract) is error
 
