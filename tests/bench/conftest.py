@@ -1,6 +1,5 @@
 """Shared by all benchmarks: figures as ratios to a baseline of the same run, and one table at the end."""
 
-import json
 import os
 import statistics
 import time
@@ -13,7 +12,6 @@ import pytest
 from tests.conftest import ROOT, forget
 
 T = TypeVar("T")
-RESULTS = ROOT / ".stoker/bench.json"
 TABLE = ROOT / ".stoker/bench.md"
 #: a short run of a few minutes; docs/PERFORMANCE.md has the figures of full runs
 QUICK = bool(os.environ.get("QUICK"))
@@ -57,28 +55,18 @@ def store_of(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def pytest_terminal_summary() -> None:
-    """Print the table as Markdown and save it; figures of earlier runs stay until they are measured again."""
-    if not _FIGURES:
-        return
-    kept = {figure.name: figure for figure in _kept()}
-    kept |= {figure.name: figure for figure in _FIGURES}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([figure._asdict() for figure in kept.values()], indent=1))
-    # Shows whether the machine was busy: its cores, and the load.
-    where = (
-        f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f} over the last 15 minutes, {datetime.now(UTC):%Y-%m-%d}"
-    )
-    TABLE.write_text(f"Measured on {where}.\n\n{markdown(kept.values())}")
-    print(f"\n{markdown(_FIGURES)}\nThe whole table: {TABLE.relative_to(ROOT)}")
-
-
-def _kept() -> list[Figure]:
-    return [Figure(**one) for one in json.loads(RESULTS.read_text())] if RESULTS.exists() else []
+    """Print the table of this run as Markdown, and save it for ``publish.py``."""
+    if _FIGURES:
+        TABLE.parent.mkdir(exist_ok=True)
+        TABLE.write_text(markdown(_FIGURES))
+        print(f"\n{TABLE.read_text()}")
 
 
 def markdown(figures: Iterable[Figure]) -> str:
     """Return figures as a table; a ratio is the median of the turns, with the quartiles beside it."""
-    head = ["what", "median", "baseline", "median", "ratio", "quartiles", "turns", "goal"]
+    head = ["what", "median", "baseline", "median", "ratio", "quartiles", "turns", "goal", "measured"]
+    # The load shows whether the machine was busy.
+    measured = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load {os.getloadavg()[2]:.1f}"
     rows = [head, ["---"] * len(head)]
     for figure in figures:
         low, middle, high = statistics.quantiles(figure.ratios, n=4)
@@ -91,6 +79,7 @@ def markdown(figures: Iterable[Figure]) -> str:
             f"{low:.2f} to {high:.2f}",
             str(len(figure.values)),
             figure.goal,
+            measured,
         ])  # fmt: skip
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
