@@ -39,7 +39,7 @@ def checked_count(count: int) -> None:
     """Check the number of entries. Raises: DatasetInvalidError."""
     most = limit("DATASET_FILE_LIMIT")
     if count > most:
-        raise DatasetInvalidError(f"{count} entries are more than {most} (DATASET_FILE_LIMIT)")
+        raise DatasetInvalidError(f"{count} entries are more than {most}; ask the operator to raise DATASET_FILE_LIMIT")
 
 
 def chunks(size_bytes: int) -> Iterator[int]:

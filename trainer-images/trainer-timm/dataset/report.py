@@ -140,7 +140,8 @@ class Report:
     def message(self) -> str:
         """The refusals, and what was left out by kind, in at most 500 characters."""
         left_out = [problem for problem in self.problems.values() if not problem.refused]
-        broken = f"{len(self._broken)} of {self._items} are broken; DATASET_BROKEN_SHARE allows {self._tolerated}"
+        count = f"{len(self._broken)} of {self._items} are broken"
+        broken = f"{count}: mend or remove them (the operator's DATASET_BROKEN_SHARE allows {self._tolerated})"
         first = [*self.refusals, *([broken] if self._is_too_broken() else [])]
         for most, is_brief in ((NAMED, False), (2, False), (1, False), (1, True), (0, False), (0, True)):
             # Fewer names, rather than fewer kinds.

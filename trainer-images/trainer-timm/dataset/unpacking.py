@@ -152,10 +152,11 @@ def _check_sizes(listing: Listing, archive_bytes: int) -> None:
     """
     bytes_limit = limit("DATASET_BYTES_LIMIT")
     ratio, floor_bytes = limit("DATASET_RATIO_LIMIT"), limit("DATASET_RATIO_FLOOR_BYTES")
-    raise_it = "raise DATASET_RATIO_LIMIT or DATASET_RATIO_FLOOR_BYTES if it is none"
+    raise_it = "ask the operator to raise DATASET_RATIO_LIMIT or DATASET_RATIO_FLOOR_BYTES if it is none"
     total_bytes = listing.total_bytes
     _refuse(
-        total_bytes > bytes_limit, f"{total_bytes} bytes unpacked are more than {bytes_limit} (DATASET_BYTES_LIMIT)"
+        total_bytes > bytes_limit,
+        f"{total_bytes} bytes unpacked are more than {bytes_limit}; ask the operator to raise DATASET_BYTES_LIMIT",
     )
     for entry in (entry for entry in listing.entries if entry.size_bytes > floor_bytes):
         times = entry.size_bytes // max(entry.packed_bytes, 1) if entry.packed_bytes is not None else 0

@@ -178,7 +178,7 @@ def test_a_truncated_and_a_huge_image_are_left_out(tmp_path: Path) -> None:
     assert list(result.paths) == [whole]
     reasons = {file["file"]: file["reason"] for file in report.problems["broken images"].files}
     assert "truncated" in reasons["cut.jpg"]
-    assert "101x100 pixels are more than 10000 (DATASET_PIXEL_LIMIT)" in reasons["huge.png"]
+    assert "101x100 pixels are more than 10000: shrink it (DATASET_PIXEL_LIMIT)" in reasons["huge.png"]
 
 
 def test_what_a_framework_does_not_read_is_rewritten_with_its_labels_still_matching(tmp_path: Path) -> None:

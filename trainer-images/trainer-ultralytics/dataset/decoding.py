@@ -44,7 +44,8 @@ def decoded(raw: Sequence[bytes], encoding: str, report: Report) -> list[str]:
     if not readings:
         shown = listed([part.decode("cp437") for part in parts], 3)
         report.guess(
-            "encoding", f"names in an unknown encoding, such as {shown}: set DATASET_ENCODING, or zip in UTF-8"
+            "encoding",
+            f"names in an unknown encoding, such as {shown}: zip in UTF-8, or ask the operator to set DATASET_ENCODING",
         )
         return [name.decode("cp437") for name in raw]
     best = readings[0]
@@ -54,13 +55,13 @@ def decoded(raw: Sequence[bytes], encoding: str, report: Report) -> list[str]:
     other = next(others, None)
     if other and best.score - other.score < MARGIN:
         raise DatasetInvalidError(
-            f"names may be {shown} ({best.encoding}) or {_shown(parts, other)} ({other.encoding}): set "
-            "DATASET_ENCODING to one of them, or zip with names in UTF-8"
+            f"names may be {shown} ({best.encoding}) or {_shown(parts, other)} ({other.encoding}): zip with "
+            "names in UTF-8, or ask the operator to set DATASET_ENCODING to one of them"
         )
     text = (
         f"the encoding of names is not marked; they are read as {_LANGUAGES[best.encoding]} ({best.encoding}): {shown}"
     )
-    report.guess("encoding", f"{text}. Set DATASET_ENCODING if that is wrong")
+    report.guess("encoding", f"{text}. If that is wrong, zip in UTF-8, or ask the operator to set DATASET_ENCODING")
     return [best.decode(name) for name in raw]
 
 

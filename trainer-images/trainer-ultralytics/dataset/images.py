@@ -204,7 +204,7 @@ def _complete(path: Path) -> bool:
 def _problem(image: Image.Image, rules: Rules) -> str:
     width, height = image.size
     if width * height > rules.pixel_limit:
-        return f"{width}x{height} pixels are more than {rules.pixel_limit} (DATASET_PIXEL_LIMIT)"
+        return f"{width}x{height} pixels are more than {rules.pixel_limit}: shrink it (DATASET_PIXEL_LIMIT)"
     if min(width, height) < rules.smallest_side:
         return f"{width}x{height} pixels; a side needs {rules.smallest_side} or more"
     if image.format == "TIFF" and image.mode in {"F", "I"} and not rules.wide_tiff:

@@ -71,7 +71,9 @@ def _members(tar: tarfile.TarFile) -> Iterator[_Member]:
         count, total_bytes = count + 1, total_bytes + member.size
         checked_count(count)
         if total_bytes > bytes_limit:
-            raise DatasetInvalidError(f"more than {bytes_limit} bytes unpacked (DATASET_BYTES_LIMIT)")
+            raise DatasetInvalidError(
+                f"more than {bytes_limit} bytes unpacked; ask the operator to raise DATASET_BYTES_LIMIT"
+            )
         name, is_file = member.name.encode("utf-8", "surrogateescape"), member.isreg() and not member.issparse()
         yield _Member(name, member.size, member.offset_data, is_file, member.isdir())
         cast("Any", tar).members = []  # a kilobyte each

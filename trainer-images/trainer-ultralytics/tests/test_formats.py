@@ -367,7 +367,7 @@ def test_entities_in_xml_are_not_resolved(tmp_path: Path) -> None:
 def test_annotations_of_coco_that_cannot_be_read_are_named(tmp_path: Path, changes: dict[str, Any]) -> None:
     task = "segment" if "segmentation" in changes else "detect"
 
-    with pytest.raises(DatasetInvalidError, match=r"12 of 12 are broken.*train/0\.png"):
+    with pytest.raises(DatasetInvalidError, match=r"12 of 12 are broken.*remove them.*train/0\.png"):
         read(tmp_path, roboflow_coco(**changes), task)
 
 
