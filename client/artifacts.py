@@ -25,7 +25,7 @@ def artifacts_of(api: Api, job_id: str) -> list[Json]:
 
 
 def best_weights(api: Api, job: Json) -> Json:
-    """Return the request for a prediction with the best.pt of a training, also of one that has not succeeded.
+    """Return the fields of a job that starts from the best.pt of a training, also of one that has not succeeded.
 
     Raises:
         CallError: it is no training, or has stored no best.pt.
@@ -37,5 +37,5 @@ def best_weights(api: Api, job: Json) -> Json:
         fix = "name another training" if job["state"] in FINAL else f"wait for it: stoker watch {job['id']}"
         raise invalid(f"job {job['id']} is {job['state']} and has stored no best.pt; {fix}")
     model = {name: job[name] for name in ("framework", "model_name")}
-    settings = {name: job["spec"][name] for name in ("image_size", "device", "workers") if name in job["spec"]}
-    return model | settings | {"task": "predict", "checkpoint_key": key}
+    size = {name: job["spec"][name] for name in ("image_size",) if name in job["spec"]}
+    return model | size | {"checkpoint_key": key}

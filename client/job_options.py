@@ -20,6 +20,8 @@ class Chosen(NamedTuple):
     #: NAME=VALUE, as they were written
     settings: list[str]
     file: Path | None
+    #: the job whose best.pt the new one starts from
+    from_job: str
     is_dry_run: bool
 
 
@@ -27,6 +29,9 @@ def _options(  # noqa: PLR0913 -- as many as options
     *,
     model: Annotated[str, model_option("The model, such as yolo11n.pt or resnet18.")] = "",
     framework: Annotated[str, trainer_option("The trainer; by default the one that knows the model.")] = "",
+    from_job: Annotated[
+        str, typer.Option("--from-job", metavar="JOB", help="Start from the best.pt of this job, with its model.")
+    ] = "",
     epochs: Annotated[
         int | None, typer.Option("--epochs", "-e", metavar="N", help="Number of epochs.", show_default=False)
     ] = None,
@@ -80,7 +85,7 @@ def _options(  # noqa: PLR0913 -- as many as options
         "tags": tag,
         "notes": notes,
     }
-    return Chosen(options, settings or [], file, dry_run)
+    return Chosen(options, settings or [], file, from_job, dry_run)
 
 
 def takes_job_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from client import fields, job_files
+from client import fields, job_files, references
 from client.api import Api, call
+from client.artifacts import best_weights
 from client.errors import CallError, Json, UnavailableError, invalid
 from client.fields import unknown
 from client.job_options import Chosen
@@ -22,17 +23,28 @@ def body(chosen: Chosen, api: Api | None, base: Json | None = None) -> Json:
     ``base``: the job whose settings the request changes.
 
     Raises:
-        CallError: a field is unknown, has the wrong type, or is out of its bounds.
+        CallError: a field is unknown, has the wrong type, or is out of its bounds; or ``--from-job`` names no weights.
     """
     from_file = job_files.read(chosen.file) if chosen.file else {}
     from_options = {name: value for name, value in chosen.options.items() if value not in (None, "", [])}
-    known = options_of(api, (base or {}) | from_file | from_options) if chosen.settings and api else None
+    from_job = _start(api, chosen.from_job) if chosen.from_job and api else {}
+    known = options_of(api, (base or {}) | from_job | from_file | from_options) if chosen.settings and api else None
     from_settings = fields.from_settings(chosen.settings, known)
-    merged: Json = from_file | from_settings | from_options
+    chosen_fields: Json = from_file | from_settings | from_options
+    for name in ("framework", "model_name", "checkpoint_key"):
+        if from_job and chosen_fields.get(name, from_job[name]) != from_job[name]:
+            raise invalid(f"--from-job {chosen.from_job} starts from its {from_job[name]}, not {chosen_fields[name]}")
+    own_size = {"image_size"} & ((base or {}).get("spec") or {}).keys()
+    merged: Json = {name: value for name, value in from_job.items() if name not in own_size} | chosen_fields
     parts = [from_file.get("hyperparameters"), from_settings.get("hyperparameters")]
     hyperparameters = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
     fields.check_bounds(merged)
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
+
+
+def _start(api: Api, reference: str) -> Json:
+    """Return the fields of a job that starts from another one's best.pt. Raises: CallError: it has none."""
+    return best_weights(api, references.job(api, reference, prefers=references.is_training))
 
 
 def changes(chosen: Chosen, api: Api, base: Json, unset: Sequence[str]) -> Json:

@@ -73,7 +73,7 @@ def resume_job(request: Request, job_id: str) -> JobView | Response:
     """
     old = queries.job(job_id)  # 404, 503
     if old.state not in {State.FAILED, State.CANCELLED}:
-        advice = "clone it to train again" if old.state == State.SUCCEEDED else "it has not ended"
+        advice = _TRAIN_ON.format(id=old.id) if old.state == State.SUCCEEDED else "it has not ended"
         message = f"job {old.id} is {old.state}: only a FAILED or CANCELLED job can be resumed; {advice}"
         raise WrongState(message, state=old.state)
     kept = {name: getattr(old, name) for name in _KEPT}
@@ -81,11 +81,15 @@ def resume_job(request: Request, job_id: str) -> JobView | Response:
     for name in _KEPT:
         if changed.get(name) != kept[name]:
             raise unusable_field(name, f"a resumed job keeps it ({kept[name]}); clone the job to change it")
-    requested = specs.from_request(changed)
+    requested = specs.from_request(changed, is_resumed=True)
     origin = Origin(request.subject or None, resumed_from=old.id)
     return _derived(request, requested, origin, prepare=lambda new_id: _copy_checkpoints(old, new_id))
 
 
+_TRAIN_ON = (
+    "to train on from its best.pt, clone it with checkpoint_key checkpoints/job-{id}/best.pt "
+    "(stoker clone {id} --from-job {id} --epochs N)"
+)
 #: what the checkpoint is of
 _KEPT = ("framework", "model_name", "task", "dataset_id")
 

@@ -112,7 +112,9 @@ def predict(
     api = connect()
     if is_dataset:
         uploads.require_dataset(api, images[0])
-    body = best_weights(api, references.job(api, job, prefers=references.is_training))
+    training = references.job(api, job, prefers=references.is_training)
+    machine = {name: training["spec"][name] for name in ("device", "workers") if name in training["spec"]}
+    body = best_weights(api, training) | machine | {"task": "predict"}
     if source:
         uploaded = uploads.upload(api, source, predicting.dataset_name(source), is_quiet=as_json)
         body |= {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}

@@ -40,6 +40,8 @@ def train(
 
     stoker train ./cats --model yolo11n.pt --epochs 20
 
+    stoker train ./more-cats --from-job 3f2a --epochs 20
+
     An upload that was interrupted continues where it stopped, and an
     unchanged dataset is not uploaded again.
     """
@@ -103,6 +105,11 @@ def resume(job: JobRef, *, chosen: Chosen, unset: Unset = None, watch: Watch = F
     The new job has the settings of the old one, but for the options.
     Model, trainer and dataset stay: stoker clone changes them.
     """
+    if chosen.from_job:
+        raise invalid(
+            f"resume continues from the job's own last.pt; to start from a best.pt: "
+            f"stoker clone {job} --from-job {chosen.from_job}"
+        )
     _again(job, "resume", chosen, unset or [], is_watched=watch, as_json=as_json)
 
 
@@ -114,6 +121,9 @@ def clone(job: JobRef, *, chosen: Chosen, unset: Unset = None, watch: Watch = Fa
 
     The new job has the settings of the old one, but for the options.
     --unset leaves a setting of the old one to its default.
+    To train on from what the old one has learned:
+
+    stoker clone 3f2a --from-job 3f2a --epochs 20
     """
     _again(job, "clone", chosen, unset or [], is_watched=watch, as_json=as_json)
 

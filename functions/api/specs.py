@@ -1,12 +1,13 @@
 """Job specifications from request bodies and upload metadata, checked against the registered trainers."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import Any
 
 from functions.domain import declarations, descriptions, fields, json_values, names
-from functions.domain.errors import ConfigurationError, unusable_field
+from functions.domain.errors import Busy, ConfigurationError, unusable_field
 from functions.domain.fields import Problem
 from functions.domain.spec import Spec, hyperparameters_json
 from functions.runtime import storage
@@ -17,14 +18,14 @@ from functions.runtime.settings import settings
 HYPERPARAMETERS_LIMIT_BYTES = 64 * 1024
 
 
-def from_request(request: Mapping[str, Any]) -> Spec:
-    """Return the specification in a JSON body.
+def from_request(request: Mapping[str, Any], *, is_resumed: bool = False) -> Spec:
+    """Return the specification in a JSON body. A resumed job needs no weights to start from: it has a checkpoint.
 
     Raises:
         Unusable: a field cannot be used; ``members["errors"]`` has its name and allowed values.
         Busy, ConfigurationError: the storage is unavailable, or TRAINERS or a default cannot be used.
     """
-    return _checked(_completed(request), strict=True)
+    return _checked(_completed(request), strict=True, is_resumed=is_resumed)
 
 
 def from_upload(dataset_id: str, metadata: Mapping[str, str]) -> Spec:
@@ -96,7 +97,7 @@ def _completed(requested: Mapping[str, Any]) -> dict[str, Any]:
     return completed
 
 
-def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
+def _checked(requested: dict[str, Any], *, strict: bool, is_resumed: bool = False) -> Spec:
     spec = fields.convert(requested, Spec, strict=strict)
     spec.framework, spec.dataset_id = names.normalised(spec.framework), names.normalised(spec.dataset_id)
     spec.name = spec.name and names.normalised(spec.name)
@@ -113,6 +114,8 @@ def _checked(requested: dict[str, Any], *, strict: bool) -> Spec:
         spec.gpus, spec.gpu_type, spec.nodes, spec.device, spec.check_first = 0, None, 1, None, None
     if problems := list(_problems(spec, trainer)):
         raise fields.unusable(problems)
+    if spec.task != "check" and not is_resumed and (problem := _missing_weights(spec, trainer)):
+        raise fields.unusable([problem])
     return spec
 
 
@@ -121,6 +124,20 @@ def _spelled(model: str, trainer: Trainer) -> str:
     declared = trainer.spelled(model)
     is_other = declared != model and declarations.accepts(trainer.declared.models, model)
     return model if is_other and storage.head(f"models/{model}") is not None else declared
+
+
+def _missing_weights(spec: Spec, trainer: Trainer) -> Problem | None:
+    """Return the problem of weights that the trainer would look for in the bucket, and that are not there."""
+    key, model = spec.checkpoint_key, spec.model_name
+    if not key and not trainer.declared.needs_weights(model):
+        return None
+    with suppress(Busy, ConfigurationError):  # the trainer, which may have a storage again, decides
+        if storage.head(key or f"models/{model}") is None:
+            if key:
+                return Problem("checkpoint_key", f"the bucket has no {names.printable(key)}; name weights that it has")
+            refusal = declarations.weights_refusal(spec.framework, trainer.declared.models, model)
+            return Problem("model_name", refusal)
+    return None
 
 
 def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ import msgspec
 from functions.domain import names
 from functions.domain.fields import Problem, suggestion
 
-_SHOWN = 12
+_SHOWN, _NEAREST = 12, 3
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "boolean": bool,
     "integer": int,
@@ -88,6 +88,8 @@ class Declaration(msgspec.Struct, frozen=True):
 
     #: names, and shell patterns of names
     models: tuple[str, ...] = ("*",)
+    #: patterns of names that are in ``models`` by name, or else have their weights in the bucket, below ``models/``
+    bucket_models: tuple[str, ...] = ()
     #: empty: unknown
     tasks: tuple[str, ...] = ()
     #: fields of a job, such as epochs, with the trainer's defaults
@@ -96,6 +98,10 @@ class Declaration(msgspec.Struct, frozen=True):
     options: list[Option] | None = None
     #: the framework's own names of fields, such as lr0 for learning_rate
     aliases: dict[str, str] = {}
+
+    def needs_weights(self, model: str) -> bool:
+        """Return whether there is such a model only if the bucket has its weights."""
+        return names.normalised(model) not in self.models and accepts(self.bucket_models, model)
 
 
 def accepts(models: Iterable[str], name: str) -> bool:
@@ -121,12 +127,24 @@ def _is_pattern(model: str) -> bool:
 def model_refusal(framework: str, models: Iterable[str], name: str) -> str:
     """Return what is wrong with a model's name that a framework does not accept, with the name that is most like it."""
     known = list(models)
-    by_key = {model.casefold(): model for model in known}
-    nearest = get_close_matches(name.casefold(), by_key, n=1)
+    nearest = _nearest(known, name, 1)
     if nearest:
-        return f"{framework} has no model {names.printable(name)}; do you mean {by_key[nearest[0]]}?"
+        return f"{framework} has no model {names.printable(name)}; do you mean {nearest[0]}?"
     shown = ", ".join(known) if len(known) <= _SHOWN else "GET /v1/frameworks lists its models"
     return f"use a model of {framework}: {shown}"
+
+
+def weights_refusal(framework: str, models: Iterable[str], name: str) -> str:
+    """Return what is wrong with a model's name that is not declared, and whose weights are not in the bucket."""
+    shown = names.printable(name)
+    nearest = _nearest([model for model in models if not _is_pattern(model)], name, _NEAREST)
+    advice = f"do you mean {' or '.join(nearest)}?" if nearest else "put the weights there, or use another model"
+    return f"{framework} has no model {shown}, and the bucket has no models/{shown}; {advice}"
+
+
+def _nearest(models: Iterable[str], name: str, count: int) -> list[str]:
+    by_key = {model.casefold(): model for model in models}
+    return [by_key[key] for key in get_close_matches(name.casefold(), by_key, n=count)]
 
 
 def problems(

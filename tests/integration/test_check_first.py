@@ -426,8 +426,9 @@ def test_a_check_that_is_not_possible_is_refused(post: Any, change: dict[str, An
 
 
 def test_a_trainer_without_the_task_is_launched_at_once_and_the_timeline_says_why(
-    post: Any, environment: pytest.MonkeyPatch
+    post: Any, s3: Any, environment: pytest.MonkeyPatch
 ) -> None:
+    s3.put_object(Bucket=BUCKET, Key="models/x", Body=b"weights")
     environment.setenv("CHECK_FIRST", "true")
     forget()
     job = post(framework="plain", model_name="plain-1").json()

@@ -206,6 +206,27 @@ def test_a_prediction_takes_the_settings_and_weights_of_the_training(laptop: Lap
     assert [row["file"] for row in job["predictions"]] == ["siamese/1.jpg", "tabby/1.jpg", "tabby/2.jpg"]
 
 
+def test_a_training_starts_from_the_best_weights_of_another_one(laptop: Laptop, trained: str) -> None:
+    weights = f"checkpoints/job-{trained}/best.pt"
+    wanted = {"model_name": "stub-1", "framework": "stub", "image_size": 128, "epochs": 3, "checkpoint_key": weights}
+    words = ("--from-job", trained, "--epochs", "3", "--json")
+    for command in (("train", "cats", "--dataset", "more cats", "--no-watch"), ("submit", "cats"), ("clone", trained)):
+        job = laptop.stoker(*command, *words).json
+        assert {name: job["spec"].get(name) for name in wanted} == wanted
+        assert job["cloned_from"] == (trained if command[0] == "clone" else None)
+    changed = laptop.stoker("clone", trained, "--from-job", trained, "--image-size", "64", "--dry-run").json
+    assert (changed["image_size"], changed["checkpoint_key"]) == (64, weights)
+
+
+def test_weights_of_another_model_or_for_a_resumed_job_are_refused(laptop: Laptop, trained: str) -> None:
+    other = laptop.stoker("train", "cats", "--from-job", trained, "--model", "stub-2", "--dataset", "never")
+    assert (other.code, other.err) == (2, f"stoker: --from-job {trained} starts from its stub-1, not stub-2\n")
+    resumed = laptop.stoker("resume", trained, "--from-job", trained)
+    assert (resumed.code, f"stoker clone {trained} --from-job {trained}" in resumed.err) == (2, True)
+    succeeded = laptop.stoker("resume", trained)
+    assert (succeeded.code, f"stoker clone {trained} --from-job {trained} --epochs N" in succeeded.err) == (1, True)
+
+
 def test_single_images_are_predicted_on_and_saved_by_their_names(laptop: Laptop, trained: str) -> None:
     for name in ("größe (1).png", "b/größe (1).png", "empty.jpg"):
         (laptop.folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)

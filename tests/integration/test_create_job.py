@@ -61,6 +61,52 @@ def test_a_model_in_another_case_is_the_declared_one_unless_weights_have_this_na
     assert response.json()["model_name"] == ("YOLO11n.pt" if has_own else "yolo11n.pt")
 
 
+@pytest.fixture
+def declared(tmp_path: Path) -> None:
+    """Let the stub declare two models, and that others need their weights in the bucket."""
+    registry = json.loads((tmp_path / "trainers.json").read_text())
+    models = {"models": ["*.pt", "yolo11n.pt", "yolo11m.pt", "yolov5n.pt"], "bucket_models": ["*.pt"]}
+    registry["stub"] |= {"models": ["*"], "declaration": models}
+    (tmp_path / "trainers.json").write_text(json.dumps(registry))
+    forget()
+
+
+@pytest.mark.usefixtures("declared")
+@pytest.mark.parametrize("model", ["yolo11n.pt", "YOLO11N.pt", "yolov5n.pt", "mine/cats.pt"])
+def test_a_model_that_is_declared_or_whose_weights_are_in_the_bucket_is_taken(client: Any, s3: Any, model: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key="models/mine/cats.pt", Body=b"weights")
+
+    assert client.post("/v1/jobs", json=GOOD | {"model_name": model}, headers=api_headers()).status_code == 201
+
+
+@pytest.mark.usefixtures("declared")
+def test_weights_that_are_neither_declared_nor_in_the_bucket_are_refused_with_the_nearest_names(client: Any) -> None:
+    def refused(model: str) -> Any:
+        return client.post("/v1/jobs", json=GOOD | {"model_name": model}, headers=api_headers()).json()["errors"]
+
+    assert refused("yolo11nn.pt") == [
+        {
+            "field": "model_name",
+            "detail": "stub has no model yolo11nn.pt, and the bucket has no models/yolo11nn.pt; "
+            "do you mean yolo11n.pt or yolo11m.pt or yolov5n.pt?",
+        }
+    ]
+    assert refused("cats.pt")[0]["detail"].endswith("no models/cats.pt; put the weights there, or use another model")
+
+
+@pytest.mark.usefixtures("declared")
+def test_weights_of_a_model_are_not_looked_for_if_the_job_names_others_which_have_to_exist(
+    client: Any, s3: Any
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key="models/own.pt", Body=b"weights")
+    job = GOOD | {"model_name": "gone.pt"}
+    taken = client.post("/v1/jobs", json=job | {"checkpoint_key": "models/own.pt"}, headers=api_headers())
+    refused = client.post("/v1/jobs", json=job | {"checkpoint_key": "models/none.pt"}, headers=api_headers())
+
+    assert taken.status_code == 201
+    assert [error["field"] for error in refused.json()["errors"]] == ["checkpoint_key"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -94,8 +94,26 @@ def test_only_a_failed_or_cancelled_job_is_resumed(post: Any, old: Any, state: S
     refused = post(f"/{old(state)}/resume")
 
     assert (refused.status_code, refused.json()["state"]) == (409, state)
-    advice = "clone it to train again" if state == State.SUCCEEDED else "it has not ended"
-    assert refused.json()["detail"].endswith(advice)
+    assert ("it has not ended" in refused.json()["detail"]) == (state != State.SUCCEEDED)
+
+
+def test_a_clone_trains_on_from_the_weights_that_the_refusal_of_a_resume_names(post: Any, old: Any, s3: Any) -> None:
+    job_id = old(State.SUCCEEDED)
+    key = f"checkpoints/job-{job_id}/best.pt"
+    refused = post(f"/{job_id}/resume")
+    clone = post(f"/{job_id}/clone", {"checkpoint_key": key, "epochs": 20})
+    s3.delete_object(Bucket=BUCKET, Key=key)
+
+    assert f"checkpoint_key {key} (stoker clone {job_id} --from-job {job_id} --epochs N)" in refused.json()["detail"]
+    assert (clone.status_code, clone.json()["cloned_from"]) == (201, job_id)
+    assert (clone.json()["spec"]["checkpoint_key"], clone.json()["epochs"]) == (key, 20)
+    assert post(f"/{job_id}/clone", {"checkpoint_key": key}).json()["errors"] == [
+        {"field": "checkpoint_key", "detail": f"the bucket has no {key}; name weights that it has"}
+    ]
+
+
+def test_a_job_is_resumed_also_if_the_weights_that_it_started_from_are_gone(post: Any, old: Any) -> None:
+    assert post(f"/{old(checkpoint_key='models/gone.pt')}/resume").status_code == 201
 
 
 def test_a_job_without_a_checkpoint_is_not_resumed_and_leaves_nothing(post: Any, a_job: Any) -> None:

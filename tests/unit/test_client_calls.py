@@ -145,7 +145,7 @@ def test_options_win_over_settings_and_settings_over_the_file(tmp_path: Path) ->
     file = tmp_path / "job.yaml"
     file.write_text("model: a\nepochs: 1\nseed: 1\nhyperparameters: {x1: 1, y1: 1}\n")
 
-    chosen = Chosen({"model_name": "c", "seed": None}, ["epochs=2", "y1=2"], file, is_dry_run=False)
+    chosen = Chosen({"model_name": "c", "seed": None}, ["epochs=2", "y1=2"], file, from_job="", is_dry_run=False)
 
     assert requests.body(chosen, None) == {
         "model_name": "c", "epochs": 2, "seed": 1, "hyperparameters": {"x1": 1, "y1": 2},

@@ -4,9 +4,9 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from utils import Settings
 
@@ -22,6 +22,13 @@ FIELDS = {
     "device": "cpu, mps, or the numbers of GPUs, such as 0,1. By default all that there are.",
 }
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+
+
+class Models(NamedTuple):
+    """The models: names and patterns, and of these patterns those whose weights have to be in the bucket."""
+
+    names: Iterable[str]
+    in_bucket: Iterable[str] = ()
 
 
 def fields(defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -56,7 +63,7 @@ def option(name: str, kind: str | Sequence[str], default: Any, **more: Any) -> d
 
 def text(
     *,
-    models: Sequence[str],
+    models: Models,
     tasks: Sequence[str],
     fields: Sequence[Mapping[str, Any]],
     options: Sequence[Mapping[str, Any]],
@@ -64,7 +71,8 @@ def text(
 ) -> str:
     """Return the file's content, with a line for each model, field and option."""
     parts: dict[str, str] = {
-        "models": _lines(sorted(models)),
+        "models": _lines(sorted(models.names)),
+        **({"bucket_models": json.dumps(list(models.in_bucket))} if models.in_bucket else {}),
         "tasks": json.dumps(list(tasks)),
         "fields": _lines(fields),
         "options": _lines(options),

@@ -65,7 +65,7 @@ _TYPES: dict[type, str] = {
 def text() -> str:
     """Return the file's content."""
     return declaration.text(
-        models=[*timm.list_models(), *timm.list_pretrained()],
+        models=declaration.Models([*timm.list_models(), *timm.list_pretrained()]),
         tasks=TASKS,
         fields=declaration.fields({}),
         options=list(options()),

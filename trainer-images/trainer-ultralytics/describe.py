@@ -15,6 +15,8 @@ TASKS = ("train", "predict", "check")
 OTHER_TASKS = [
     part for part, task in {"-depth": "depth", "-sem": "semantic", "-obb": "obb"}.items() if task not in yolo.TASKS
 ]
+#: the pattern of names whose weights are not published: they have to be in the bucket
+OWN_WEIGHTS = "*.pt"
 #: the JSON types of options whose default does not show them
 _TYPES: dict[str, str | list[str]] = {
     "cache": ["boolean", "string"],
@@ -80,7 +82,7 @@ def text() -> str:
     with TemporaryDirectory() as folder:
         yolo.prepare(Path(folder))
         return declaration.text(
-            models=[*models()],
+            models=declaration.Models(models(), in_bucket=[OWN_WEIGHTS]),
             tasks=TASKS,
             fields=declaration.fields({"image_size": 640}),
             options=[*options()],
@@ -91,13 +93,24 @@ def text() -> str:
 def models() -> Iterator[str]:
     """Yield the architectures, the published weights, and a pattern for other weights in the bucket."""
     import ultralytics  # noqa: PLC0415 -- after ``prepare``
-    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES  # noqa: PLC0415 -- after ``prepare``
 
     files = [path.name for path in Path(ultralytics.__file__).parent.glob("cfg/models/**/yolo*.yaml")]
-    published = [name for name in GITHUB_ASSETS_NAMES if name.startswith("yolo") and name.endswith(".pt")]
-    names = {name for file in files for name in scaled(file)} | set(published)
+    names = {name for file in files for name in scaled(file)} | set(published())
     yield from (name for name in names if not any(ending in name for ending in OTHER_TASKS))
-    yield "*.pt"
+    yield OWN_WEIGHTS
+
+
+def published() -> Iterator[str]:
+    """Yield the names of published weights, also the earlier ones: yolov5n.pt is yolov5nu.pt now."""
+    from ultralytics.utils.checks import check_yolov5u_filename  # noqa: PLC0415 -- after ``prepare``
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES  # noqa: PLC0415 -- after ``prepare``
+
+    for name in GITHUB_ASSETS_NAMES:
+        if name.startswith(("yolo", "rtdetr", "FastSAM")) and name.endswith(".pt"):
+            yield name
+            earlier = name.replace("u.pt", ".pt")
+            if check_yolov5u_filename(earlier, verbose=False) == name:
+                yield earlier
 
 
 def scaled(file: str) -> list[str]:
