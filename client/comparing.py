@@ -40,9 +40,8 @@ def _flat(spec: Json) -> dict[str, str]:
 
 def _metrics(api: Api, job: Json) -> dict[str, str]:
     """Return the last value of each metric, and the best of those by which models are judged."""
-    shown = {
-        name: show.number(value) for name, value in sorted(job["metrics"].items()) if not name.startswith(show.SYSTEM)
-    }
+    names = sorted(name for name in job["metrics"] if not name.startswith(show.SYSTEM))
+    shown = {show.label(name, names): show.number(job["metrics"][name]) for name in names}
     try:
         path = f"/v1/jobs/{job['id']}/metrics"
         columns = call(api, "GET", path, query={"points": _POINTS}, feature="metrics by column")["columns"]
@@ -51,5 +50,5 @@ def _metrics(api: Api, job: Json) -> dict[str, str]:
     for name, values in columns.items():
         numbers = [value for value in values if value is not None]
         if numbers and any(name in names for names in JUDGED.values()):
-            shown[f"best {name}"] = show.number(max(numbers))
+            shown[f"best {show.label(name, columns)}"] = show.number(max(numbers))
     return shown

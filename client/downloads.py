@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from client import fields, show
 from client.api import Api, Json
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _AT_ONCE, _TRIES = 4, 5
 #: so many names of files are listed
 _SHOWN = 12
+#: what people want first
+_FIRST = ("best.pt", "report.html", "predictions.jsonl", "metrics.csv", "results.png", "curves.png", "last.pt")
+#: a file right in one of the three folders has two parts: results/report.html
+_PARTS, _FEW = 2, 3
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 60.0
 #: characters that Windows does not allow in names
@@ -30,6 +34,45 @@ _RESERVED = str.maketrans(dict.fromkeys('<>:"\\|?*', "_"))
 _PARTIAL, _EMPTY_OBJECT = 206, 416
 #: an artifact, and its path below the download folder
 Target = tuple[Json, PurePosixPath]
+
+
+class Listed(NamedTuple):
+    """A file, or the files of a folder together."""
+
+    path: PurePosixPath
+    files: int
+    bytes: int
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it stands for the files of a folder."""
+        return self.files > 1
+
+
+def listing(files: Iterable[tuple[PurePosixPath, int]]) -> list[Listed]:
+    """Return files, each with its bytes, as they are listed: what people want first; many samples are one line."""
+    folders: dict[PurePosixPath, list[int]] = {}
+    rows = sorted(files, key=lambda file: importance(file[0]))
+    for path, size in rows:
+        folders.setdefault(_folder(path), []).append(size)
+    grouped = {folder for folder, sizes in folders.items() if len(folder.parts) == _PARTS and len(sizes) > _FEW}
+    places = dict.fromkeys(_folder(path) if _folder(path) in grouped else path for path, _ in rows)
+    alone = dict(rows)
+    return [
+        Listed(place, len(folders[place]), sum(folders[place])) if place in grouped else Listed(place, 1, alone[place])
+        for place in places
+    ]
+
+
+def _folder(path: PurePosixPath) -> PurePosixPath:
+    """Return the folder whose files may be listed as one: results/samples of all that is below it."""
+    return PurePosixPath(*path.parts[:_PARTS]) if len(path.parts) > _PARTS else path.parent
+
+
+def importance(path: PurePosixPath) -> tuple[bool, int, str]:
+    """Return what to sort a job's files by: first what people want, last what is in folders of its own."""
+    rank = _FIRST.index(path.name) if path.name in _FIRST else len(_FIRST)
+    return len(path.parts) > _PARTS, rank, str(path)
 
 
 def path_of(key: str, job_id: str) -> PurePosixPath:
@@ -51,6 +94,7 @@ def chosen(artifacts: Iterable[Json], job_id: str, patterns: Sequence[str]) -> l
         CallError: a pattern matches nothing, or folders of several places.
     """
     paths = [(artifact, path_of(artifact["key"], job_id)) for artifact in artifacts]
+    paths.sort(key=lambda each: importance(each[1]))
     whole = [_whole([path for _, path in paths], pattern, job_id) for pattern in patterns]
     wanted = [(a, path) for a, path in paths if not patterns or any(_matches(path, p) for p in whole)]
     if not wanted:
@@ -81,7 +125,10 @@ def _nearest(parts: Sequence[tuple[str, ...]], pattern: str) -> str:
     names = sorted({each[-1] for each in parts} | folders)
     if near := fields.nearest(pattern, names):
         return f"did you mean {near}?"
-    return f"it has {', '.join(sorted({each[-1] for each in parts})[:_SHOWN]) or 'nothing'}"
+    rows = listing((PurePosixPath(*each), 0) for each in parts)
+    shown = [f"{row.path.name}/" if row.is_folder else row.path.name for row in rows]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return f"it has {', '.join(shown[:_SHOWN]) or 'nothing'}{more}"
 
 
 def _names(path: PurePosixPath, pattern: str) -> bool:

@@ -1,7 +1,7 @@
 """Format jobs and events for a terminal, as plain text without colours, so that tests can read them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,12 @@ def metrics(values: Mapping[str, float], limit: int | None = None) -> str:
     if "loss" not in main and (parts := [value for name, value in values.items() if is_training_loss(name)]):
         main = {"loss": sum(parts), **main}
     return "  ".join(f"{name} {number(value)}" for name, value in list((main or values).items())[:limit])
+
+
+def label(name: str, known: Iterable[str]) -> str:
+    """Return the name of a metric as it is shown, unless another one of a job's ``known`` metrics has it."""
+    shown = next((label for label, names in METRICS.items() if name in names), name)
+    return name if shown != name and shown in known else shown
 
 
 def system(values: Mapping[str, float]) -> str:

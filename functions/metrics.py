@@ -12,6 +12,7 @@ from functions.api import tokens
 from functions.api.requests import Request
 from functions.api.responses import Response
 from functions.api.routes import api, function, route
+from functions.domain.errors import ConfigurationError
 from functions.domain.states import FINAL, Reason, State
 from functions.runtime.registry import trainers
 from functions.runtime.settings import settings
@@ -61,7 +62,7 @@ class _Store(Collector):
         # Zeros, so that a series does not end with its last job.
         kinds = [("PENDING", ""), ("QUEUED", "")]
         kinds += [("RUNNING", liveness) for liveness in ("live", "silent", "waiting")]
-        counts = {(framework, *kind): 0 for framework in trainers() for kind in kinds}
+        counts = {(framework, *kind): 0 for framework in _registered() for kind in kinds}
         times: dict[str, float] = {}
         for row in statistics.open_jobs():
             counts[row.framework, row.state, row.liveness or ""] = row.jobs
@@ -82,7 +83,7 @@ class _Store(Collector):
         # Zeros, because Prometheus sees no increase in a series that begins with 1.
         kinds = [(str(state), "") for state in sorted(FINAL - {State.FAILED})]
         kinds += [(str(State.FAILED), str(reason)) for reason in Reason]
-        counts = {(framework, *kind): 0 for framework in trainers() for kind in kinds}
+        counts = {(framework, *kind): 0 for framework in _registered() for kind in kinds}
         counts |= {(row.framework, row.state, row.reason or ""): row.jobs for row in self._ended()}
         for labels, count in counts.items():
             family.add_metric(labels, count, created=self._since.timestamp())
@@ -99,7 +100,7 @@ class _Store(Collector):
         )
         known = {row.framework: row for row in statistics.durations(name, since=self._since)}
         bounds = [str(float(bound)) for bound in statistics.BOUNDS] + ["+Inf"]
-        for framework in {**dict.fromkeys(trainers()), **dict.fromkeys(known)}:
+        for framework in {**dict.fromkeys(_registered()), **dict.fromkeys(known)}:
             row = known.get(framework) or statistics.Durations(framework, [0] * len(bounds), 0.0)
             buckets = list(zip(bounds, map(float, accumulate(row.counts)), strict=True))
             family.add_metric([framework], buckets, row.sum_seconds)
@@ -118,6 +119,14 @@ class _Store(Collector):
             )
         if settings().k_sink:  # without a sink, sweep drops events after a day
             yield from _outbox(backlog)
+
+
+def _registered() -> tuple[str, ...]:
+    """Return the registered frameworks, whose series begin with zeros; none while TRAINERS cannot be used."""
+    try:
+        return tuple(trainers())
+    except ConfigurationError:
+        return ()
 
 
 def _outbox(backlog: statistics.Backlog) -> Iterator[Metric]:

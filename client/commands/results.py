@@ -44,19 +44,28 @@ def download(
     if as_json:
         print_json({"job_id": job_id, "files": [str(path) for path in files]})
     else:
-        for path in files:
-            print(path)
+        for row in downloads.listing((path, artifact["size_bytes"]) for artifact, path in chosen):
+            count = f" ({row.files} files)" if row.is_folder else ""
+            print(f"{(to or Path(job_id)).joinpath(row.path)}{count}")
 
 
 def artifacts(job: JobRef, *, as_json: AsJson = False) -> None:
     """List a job's stored files, with links valid for an hour."""
+    from client import downloads  # noqa: PLC0415 -- only what knows files needs it
+
     api = connect()
-    rows = artifacts_of(api, references.job_id(api, job))
+    job_id = references.job_id(api, job)
+    rows = artifacts_of(api, job_id)
     if as_json:
         print_json({"artifacts": rows})
         return
-    for artifact in rows:
-        print(f"{artifact['key']} ({show.size(artifact['size_bytes'])})\n  {artifact['url']}")
+    by_path = {downloads.path_of(each["key"], job_id): each for each in rows}
+    for row in downloads.listing((path, each["size_bytes"]) for path, each in by_path.items()):
+        if row.is_folder:
+            print(f"{row.path} ({row.files} files, {show.size(row.bytes)})\n  stoker download {job_id} {row.path}")
+        else:
+            artifact = by_path[row.path]
+            print(f"{artifact['key']} ({show.size(row.bytes)})\n  {artifact['url']}")
 
 
 def compare(

@@ -18,8 +18,8 @@ from functions.runtime.settings import (
     storage_access,
 )
 
-#: functions that never read TRAINERS
-_WITHOUT_TRAINERS = frozenset({"heartbeat", "event", "done", "presign", "uploads", "dead_letter"})
+#: functions that do not need TRAINERS
+_WITHOUT_TRAINERS = frozenset({"heartbeat", "event", "done", "presign", "uploads", "dead_letter", "metrics"})
 _SQLITE, _POSTGRESQL = "sqlite:///", ("postgresql", "postgres")
 
 

@@ -9,11 +9,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from functions.domain.states import Reason, State
-from functions.runtime import settings
+from functions.runtime import configuration, settings
 from functions.store import callbacks, jobs, statistics, upkeep
 from functions.store.session import engine
 from tests.bench import filled
-from tests.conftest import api_headers, call, claim, seconds
+from tests.conftest import api_headers, call, claim, forget, seconds
 
 SCRAPER = {"scope": "metrics:read"}
 
@@ -64,6 +64,19 @@ def test_jobs_are_counted_by_framework_state_reason_and_liveness(a_job: Any, scr
     }
     assert list(ended.values()) == [2, 1, 1, 0]
     assert {dict(labels)["reason"] for (name, labels) in scraped() if name == "stoker_jobs_ended_total"} >= {*Reason}
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_jobs_are_counted_also_while_the_registry_of_trainers_cannot_be_read(
+    a_job: Any, scraped: Any, now: datetime, environment: pytest.MonkeyPatch
+) -> None:
+    a_job(State.RUNNING, now=now)
+    environment.setenv("TRAINERS", "/nowhere.json")
+    environment.setenv("FUNCTION_TARGET", "metrics")
+    forget()
+
+    assert sample(scraped, "stoker_jobs_open", framework="stub", state="RUNNING", liveness="live") == 1
+    configuration.check()
 
 
 @pytest.mark.usefixtures("database_url")

@@ -76,6 +76,26 @@ def test_a_file_that_is_named_leaves_its_folder_unless_two_have_its_name(pattern
     assert sorted(str(path) for _, path in downloads.chosen(artifacts, JOB, patterns)) == paths
 
 
+def test_what_people_want_is_listed_first_and_many_samples_are_one_line() -> None:
+    names = ["logs/attempt-1.log", "results/labels.jpg", "results/report.html", "results/plots/a.png",
+             *(f"results/samples/images/{number}.jpg" for number in range(4)), "results/samples/epoch-1.json",
+             "checkpoints/last.pt", "checkpoints/best.pt"]  # fmt: skip
+    rows = downloads.listing((PurePosixPath(name), 10) for name in names)
+
+    assert [(str(row.path), row.files, row.bytes) for row in rows] == [
+        ("checkpoints/best.pt", 1, 10),
+        ("results/report.html", 1, 10),
+        ("checkpoints/last.pt", 1, 10),
+        ("logs/attempt-1.log", 1, 10),
+        ("results/labels.jpg", 1, 10),
+        ("results/plots/a.png", 1, 10),
+        ("results/samples", 5, 50),
+    ]
+    artifacts = [{"key": f"{name.partition('/')[0]}/job-{JOB}/{name.partition('/')[2]}"} for name in names]
+    with pytest.raises(CallError, match=r"it has best\.pt, report\.html, .*a\.png, samples/$"):
+        downloads.chosen(artifacts, JOB, ["nothing"])
+
+
 #: as a training stores them
 STORED = ["checkpoints/job-{}/best.pt", "results/job-{}/metrics.csv", "results/job-{}/samples/epoch-1/0.jpg",
           "results/job-{}/samples/truth.json", "results/job-{}/plots/curves/a.png", "models/job-{}/plots/b.png"]  # fmt: skip
@@ -106,7 +126,7 @@ def test_a_path_may_begin_at_any_folder(pattern: str, paths: list[str]) -> None:
         ("sample", "has stored no sample; did you mean samples?"),
         ("results/sampels", "has stored no results/sampels; did you mean results/samples?"),
         ("metrics.cvs", "has stored no metrics.cvs; did you mean metrics.csv?"),
-        ("last.onnx", "has stored no last.onnx; it has 0.jpg, a.png, b.png, best.pt, metrics.csv, truth.json"),
+        ("last.onnx", "has stored no last.onnx; it has best.pt, metrics.csv, b.png, a.png, 0.jpg, truth.json"),
     ],
 )
 def test_what_is_not_stored_is_refused_with_the_nearest_name(pattern: str, message: str) -> None:

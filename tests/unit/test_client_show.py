@@ -70,6 +70,18 @@ def test_sizes_are_in_the_units_that_suit_them(count: int, expected: str) -> Non
     assert show.size(count) == expected
 
 
+def test_a_metric_has_the_same_name_everywhere_unless_another_one_has_it() -> None:
+    names = ["metrics/mAP50-95(B)", "val/top1", "metrics/recall(B)", "loss", "train/loss"]
+
+    assert [show.label(name, names) for name in names] == [
+        "mAP50-95",
+        "top-1",
+        "metrics/recall(B)",
+        "loss",
+        "train/loss",
+    ]
+
+
 def test_a_failed_job_shows_its_reason_and_a_silent_one_its_silence() -> None:
     assert show.state(a_job(state="FAILED", reason="dataset_invalid")) == "FAILED (dataset_invalid)"
     assert show.state(a_job(liveness="silent")) == "RUNNING (silent)"
