@@ -1,6 +1,7 @@
 """Print for people and for scripts: JSON with a stable key order, tables that fit the terminal, colours."""
 
 import json
+import math
 import os
 import sys
 import textwrap
@@ -20,8 +21,8 @@ STATE_COLOURS = {
     "QUEUED": "bright_black",
 }
 _GAP = "  "
-#: no column is cut shorter than this
-_MINIMUM_WIDTH = 6
+#: a column is cut this short at most: one of names, which are told apart also by their ends, of states, or of others
+_SHORTEST_NAME, _SHORTEST_STATE, _SHORTEST = 8, 9, 12
 
 
 class Column(NamedTuple):
@@ -32,6 +33,8 @@ class Column(NamedTuple):
     optional: int = 0
     #: columns that may be cut, with an ellipsis, before others are left out
     is_flexible: bool = False
+    #: a flexible column of names, which are cut in the middle
+    is_name: bool = False
     #: whether a row's first word selects the colour of the cell
     is_state: bool = False
     is_number: bool = False
@@ -115,21 +118,29 @@ def _fitted(columns: Sequence[Column], shown: list[int], natural: dict[int, int]
     while True:
         widths = {number: natural[number] for number in shown}
         excess = sum(widths.values()) + len(_GAP) * (len(widths) - 1) - limit
-        flexible = sorted((number for number in shown if columns[number].is_flexible), key=lambda n: -widths[n])
-        while excess > 0 and flexible and widths[flexible[0]] > _MINIMUM_WIDTH * 2:
-            widths[flexible[0]] -= 1
+        least = {number: _shortest(columns[number]) for number in shown}
+        while excess > 0 and (flexible := [number for number in shown if widths[number] > least[number]]):
+            widths[max(flexible, key=lambda n: widths[n])] -= 1
             excess -= 1
-            flexible.sort(key=lambda n: -widths[n])
         optional = [number for number in shown if columns[number].optional]
         if excess <= 0 or not optional:
             return widths
         shown = [number for number in shown if number != max(optional, key=lambda n: columns[n].optional)]
 
 
+def _shortest(column: Column) -> float:
+    """Return how short a column may be cut."""
+    if column.is_name:
+        return _SHORTEST_NAME
+    if not column.is_flexible:
+        return math.inf
+    return _SHORTEST_STATE if column.is_state else _SHORTEST
+
+
 def _line(columns: Sequence[Column], row: Sequence[str], widths: dict[int, int], *, is_header: bool = False) -> str:
     cells = []
     for number, cells_wide in widths.items():
-        text = fit(row[number], cells_wide)
+        text = fit(row[number], cells_wide, is_name=columns[number].is_name and not is_header)
         padded = text.rjust(cells_wide) if columns[number].is_number else set_cell_size(text, cells_wide)
         if is_header:
             padded = styled(padded, "bright_black")
@@ -139,6 +150,14 @@ def _line(columns: Sequence[Column], row: Sequence[str], widths: dict[int, int],
     return _GAP.join(cells).rstrip()
 
 
-def fit(text: str, cells: int) -> str:
-    """Return text cut to a number of terminal cells, with an ellipsis where something is missing."""
-    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+def fit(text: str, cells: int, *, is_name: bool = False) -> str:
+    """Return text cut to a number of terminal cells, with an ellipsis where something is missing: its end or middle."""
+    if cell_len(text) <= cells:
+        return text
+    end = _end(text, (cells - 1) // 2) if is_name else ""
+    return set_cell_size(text, cells - 1 - cell_len(end)).rstrip() + "…" + end
+
+
+def _end(text: str, cells: int) -> str:
+    """Return the end of a text, of at most so many cells."""
+    return next(text[start:] for start in range(len(text) + 1) if cell_len(text[start:]) <= cells)

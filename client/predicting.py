@@ -18,7 +18,7 @@ from client.uploads import Source, fingerprint_of
 
 TABLE = "predictions.jsonl"
 COLUMNS = (
-    Column("IMAGE", is_flexible=True),
+    Column("IMAGE", is_name=True),
     Column("CLASS", is_flexible=True),
     Column("CONFIDENCE", is_number=True),
     Column("BOX (x1, y1, x2, y2)", optional=1),

@@ -33,6 +33,12 @@ def metrics(values: Mapping[str, float], limit: int | None = None) -> str:
     return "  ".join(f"{name} {number(value)}" for name, value in list((main or values).items())[:limit])
 
 
+def main_metric(values: Mapping[str, float]) -> str:
+    """Return the metric by which the model is judged, or else its loss, or any other."""
+    known = metrics(values).split("  ")
+    return next((each for each in known if not each.startswith("loss ")), known[0])
+
+
 def label(name: str, known: Iterable[str]) -> str:
     """Return the name of a metric as it is shown, unless another one of a job's ``known`` metrics has it."""
     shown = next((label for label, names in METRICS.items() if name in names), name)
@@ -85,6 +91,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
 
 
+def brief_duration(seconds: float | None) -> str:
+    """Return seconds in one unit: ``42 s``, ``3 min`` or ``2.1 h``."""
+    if seconds is None or round(seconds) < _MINUTE:
+        return duration(seconds)
+    return f"{seconds // _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"
+
+
 def size(count: int) -> str:
     """Return bytes as ``512 B`` or ``6.4 KiB``, up to TiB."""
     value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
@@ -129,9 +142,10 @@ def state(job: Json) -> str:
     return f"{job['state']} ({job['liveness']})" if job["liveness"] in {"silent", "waiting"} else str(job["state"])
 
 
-def job_row(job: Json, *, id_length: int | None = None) -> list[str]:
-    """Return a job as a row of the list of jobs."""
-    took = duration(seconds_between(job["started_at"], job["finished_at"]))
+def job_row(job: Json, *, id_length: int | None = None, is_brief: bool = False) -> list[str]:
+    """Return a job as a row of the list of jobs; a brief one has the main metric only, and shorter times."""
+    seconds = seconds_between(job["started_at"], job["finished_at"])
+    created = local_time(job["created_at"])[:-3]
     return [
         job["id"][:id_length],
         plain(job.get("name")),
@@ -140,9 +154,9 @@ def job_row(job: Json, *, id_length: int | None = None) -> list[str]:
         plain(job["dataset_id"]),
         plain(job["model_name"]),
         epochs(job),
-        metrics(job["metrics"], _LIST_METRICS),
-        local_time(job["created_at"])[:-3],
-        took,
+        main_metric(job["metrics"]) if is_brief else metrics(job["metrics"], _LIST_METRICS),
+        created[len("2026-") :] if is_brief else created,
+        brief_duration(seconds) if is_brief else duration(seconds),
     ]
 
 

@@ -14,7 +14,7 @@ from client.options import AsJson, model_option, trainer_option
 from client.output import Column, note, print_error, print_json, print_table, width
 
 _COLUMNS = (
-    Column("NAME", is_flexible=True),
+    Column("NAME", is_name=True),
     Column("SIZE", is_number=True),
     Column("UPLOADED", optional=1),
     Column("JOBS", is_number=True),

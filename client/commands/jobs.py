@@ -9,19 +9,21 @@ from client import fields, references, show, times
 from client.api import Json, call, connect, request
 from client.errors import FAILED, CallError, invalid
 from client.options import AsJson, JobRef, trainer_option
-from client.output import Column, note, print_error, print_json, print_table
+from client.output import Column, note, print_error, print_json, print_table, width
 from client.watching import detached_by_interrupt, watch_job
 
 STATES = ("PENDING", "QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
+#: in terminals of fewer columns, a list has the main metric only, and shorter times
+_WIDE = 125
 #: an id is shown this long if no other job in the list begins alike
 _SHORT_ID = 8
 _COLUMNS = (
     Column("ID"),
-    Column("NAME", optional=2, is_flexible=True),
+    Column("NAME", optional=2, is_name=True),
     Column("STATE", is_state=True, is_flexible=True),
     Column("TASK", optional=7),
-    Column("DATASET", is_flexible=True),
-    Column("MODEL", optional=3, is_flexible=True),
+    Column("DATASET", is_name=True),
+    Column("MODEL", optional=3, is_name=True),
     Column("EPOCH", is_number=True, optional=1),
     Column("METRICS", optional=4),
     Column("CREATED", optional=5),
@@ -85,8 +87,15 @@ def _rows(jobs: list[Json]) -> list[list[str]]:
     """Return jobs as rows; ids are cut to what tells the jobs apart, unless a script reads them."""
     ids = [job["id"] for job in jobs]
     length = next(n for n in range(_SHORT_ID, 100) if len({each[:n] for each in ids}) == len(set(ids)))
-    is_cut = sys.stdout.isatty()
-    return [show.job_row(job, id_length=length if is_cut else None) for job in jobs]
+    cells = width()
+    is_brief = cells is not None and cells < _WIDE
+    rows = [show.job_row(job, id_length=length if cells else None, is_brief=is_brief) for job in jobs]
+    if is_brief and all(job["task"] == "train" for job in jobs):  # then a column of tasks tells nothing
+        return [
+            ["" if column.header == "TASK" else cell for column, cell in zip(_COLUMNS, row, strict=True)]
+            for row in rows
+        ]
+    return rows
 
 
 def watch(job: JobRef, *, as_json: AsJson = False) -> None:

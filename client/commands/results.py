@@ -88,7 +88,7 @@ def compare(
     if as_json:
         print_json({"jobs": [job["id"] for job in rows], "rows": table})
         return
-    columns = [Column("", is_flexible=True), *(Column(job["id"][:8], is_flexible=True) for job in rows)]
+    columns = [Column("", is_flexible=True), *(Column(job["id"][:8], is_name=True) for job in rows)]
     print_table(columns, [[name, *values] for name, values in table.items()])
 
 
@@ -164,7 +164,10 @@ def _show_predictions(api: Api, job: Json, to: Path | None, *, as_json: bool) ->
 def models(
     trainer: Annotated[str, typer.Argument(metavar="TRAINER", help="One trainer.", show_default=False)] = "",
     pattern: Annotated[
-        str, typer.Argument(metavar="PATTERN", help="Its models of this name, or part of a name.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PATTERN", help="Its models, or else options, whose names have this.", show_default=False
+        ),
     ] = "",
     *,
     as_json: AsJson = False,
@@ -183,8 +186,7 @@ def models(
     if as_json:
         print_json({"frameworks": known})
     elif pattern:
-        matching = [name for name in known[0]["models"] if fnmatchcase(name, pattern) or pattern in name]
-        print("\n".join(matching) or f"{trainer} has no model {pattern}")
+        _print_matching(known[0], pattern)
     elif trainer:
         print_table(_OPTIONS, [_option(option) for option in known[0].get("options") or []])
     else:
@@ -192,6 +194,24 @@ def models(
             tasks = ", ".join(each.get("tasks") or ["train"])
             print(f"{each['framework']} ({tasks}): {_some(each['models'])}")
         note("for options: stoker models TRAINER; for models: stoker models TRAINER PART-OF-A-NAME")
+
+
+def _print_matching(declared: Json, pattern: str) -> None:
+    """Print the models of a name, or else the options of the name. Raises: CallError: there is neither."""
+    own = declared.get("options") or []
+    names = [name for name in declared["models"] if fnmatchcase(name, pattern) or pattern in name]
+    options = [option for option in own if fnmatchcase(option["name"], pattern) or pattern in option["name"]]
+    options.sort(key=lambda option: option["name"] != pattern)
+    trainer = declared["framework"]
+    if names:
+        print("\n".join(names))
+    elif options:
+        print_table(_OPTIONS, [_option(option) for option in options])
+        note(f"no model of {trainer}, but an option: --set {options[0]['name']}=VALUE")
+    else:
+        known = [*declared["models"], *(option["name"] for option in own)]
+        advice = f"stoker models {trainer} lists its options, and stoker models {trainer} '*' its models"
+        raise invalid(unknown(pattern, known, f"model or option of {trainer}", advice))
 
 
 def _some(models: list[str]) -> str:

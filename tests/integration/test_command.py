@@ -300,3 +300,8 @@ def test_an_option_that_the_trainer_does_not_have_is_refused_before_anything_is_
     assert laptop.stoker(*words, "--set", "lr0=0.1", "--dry-run").json["learning_rate"] == 0.1
     assert "mosaic" in laptop.stoker("models", "ultralytics").out
     assert "resnet18" in laptop.stoker("models", "timm", "resnet").out
+    option = laptop.stoker("models", "ultralytics", "mosaic")
+    assert (option.code, option.out.splitlines()[1].split()[0]) == (0, "mosaic")
+    assert option.err == "no model of ultralytics, but an option: --set mosaic=VALUE\n"
+    neither = laptop.stoker("models", "ultralytics", "mosaik")
+    assert (neither.code, "there is no model or option of ultralytics mosaik" in neither.err) == (2, True)

@@ -111,6 +111,31 @@ def test_a_table_fits_the_terminal_also_with_wide_characters() -> None:
     assert "yolo11n.pt" not in output.table(columns, rows, 30)[1]
 
 
+def test_long_names_are_cut_in_the_middle_before_a_column_is_left_out() -> None:
+    columns = (Column("DATASET", is_name=True), Column("METRICS", optional=1), Column("TOOK", optional=2))
+    rows = [(f"street scenes of Berlin {number}", "mAP50 0.812", "27 s") for number in (1, 2)]
+
+    assert output.table(columns, rows, 30) == [
+        "DATASET      METRICS      TOOK",
+        "street…in 1  mAP50 0.812  27 s",
+        "street…in 2  mAP50 0.812  27 s",
+    ]
+    assert output.table(columns, rows, 21) == ["DATASET   METRICS", "stre…n 1  mAP50 0.812", "stre…n 2  mAP50 0.812"]
+    assert cell_len(output.fit("고양이와 강아지 고양이", 9, is_name=True)) <= 9
+
+
+def test_in_a_narrow_terminal_a_job_has_its_main_metric_and_shorter_times() -> None:
+    job = a_job(
+        metrics={"train/loss": 1.5, "val/top1": 68.0, "system/cpu_percent": 3}, finished_at="2026-11-26T12:00:00Z"
+    )
+    *_, metric, created, took = show.job_row(job, is_brief=True)
+
+    assert (metric, len(created)) == ("top-1 68", len("11-26 10:00"))
+    assert took == show.brief_duration(show.seconds_between(job["started_at"], job["finished_at"]))
+    assert [show.brief_duration(seconds) for seconds in (None, 27.2, 200, 7_500)] == ["", "27 s", "3 min", "2.1 h"]
+    assert (show.main_metric({"train/loss": 1.5}), show.main_metric({})) == ("loss 1.500", "")
+
+
 def test_a_text_that_does_not_fit_goes_on_in_the_next_line_of_its_column() -> None:
     columns = (output.Column("OPTION"), output.Column("ABOUT", is_flexible=True, is_wrapped=True))
     about = "how many images a step takes; at least 1"
