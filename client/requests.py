@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from client import fields, job_files, references
-from client.api import Api, call
+from client.api import Api, call, request
 from client.artifacts import best_weights
 from client.errors import CallError, Json, UnavailableError, invalid
 from client.fields import unknown
@@ -131,6 +131,19 @@ def _knows(trainer: Json, model: str) -> bool:
     """Return whether a trainer knows a model, as the server decides it: by a name in any case, or by a pattern."""
     folded = model.casefold()
     return any(folded == name.casefold() or fnmatchcase(model, name) for name in trainer["models"])
+
+
+def validate(api: Api, job: Json) -> None:
+    """Check a request before a long upload; what an older server cannot check so is refused afterwards.
+
+    Raises:
+        CallError: the request would be refused.
+    """
+    try:
+        request(api, "POST", "/v1/validate", body=job, feature="validation of requests")
+    except CallError as error:
+        if error.problem.get("title") != "unknown path":
+            raise _explained(api, job, error) from error
 
 
 def submit(api: Api, job: Json) -> Json:

@@ -12,6 +12,7 @@ from functions.domain.errors import NotFound, WrongState, unusable_field
 from functions.domain.spec import Origin, Spec, SpecChanges
 from functions.domain.states import State
 from functions.events import cloudevents, intake, notifications
+from functions.launchers import launching
 from functions.runtime import storage
 from functions.store import queries, views
 from functions.store.tables import Job
@@ -41,6 +42,13 @@ def submit_job(request: Request) -> JobView | Response:
     identity = key and identities.of_request(request.subject, key)
     job, new = intake.request(requested, identity, Origin(request.subject or None), now=now)  # 503
     return _created(job, requested, is_new=new)
+
+
+@route("POST", "/v1/validate", access=api("jobs:write"), statuses=(204,), accepts=Spec)
+def validate_job(request: Request) -> Response:
+    """Check a request as ``POST /v1/jobs`` does, and create no job. Its dataset need not be in the bucket yet."""
+    launching.check(specs.from_request(requests.body(request, dict)))  # 413, 415, 422
+    return empty(204)
 
 
 @route(
@@ -146,5 +154,11 @@ def _delivered(request: Request, content: bytes) -> list[intake.Item] | None:
 
 
 create_job = function(
-    "create_job", submit_job, clone_job, resume_job, submit_job.at("/"), other_methods={"/v1/jobs": {"GET", "HEAD"}}
+    "create_job",
+    submit_job,
+    validate_job,
+    clone_job,
+    resume_job,
+    submit_job.at("/"),
+    other_methods={"/v1/jobs": {"GET", "HEAD"}},
 )

@@ -43,6 +43,7 @@ API = (
     datasets.get_upload,
     metrics.show_metrics,
     create_job.submit_job,
+    create_job.validate_job,
     create_job.clone_job,
     create_job.resume_job,
     create_job.submit_job.at("/"),

@@ -159,7 +159,7 @@ def _refusals(route: Route) -> list[int]:
         409: is_of_links or not (route.method == "DELETE" or (route.method == "POST" and is_of_job)),
         413: not has_body,
         415: not is_parsed,
-        429: route.function != "create_job",
+        429: route.function != "create_job" or route.response is None,
         422: not is_parsed and route.query is None and not has_name,
     }
     return [status for status in _REFUSALS if not never.get(status, False)]

@@ -125,7 +125,9 @@ def predict(
     machine = {name: training["spec"][name] for name in ("device", "workers") if name in training["spec"]}
     body = best_weights(api, training) | machine | {"task": "predict"}
     if source:
-        uploaded = uploads.upload(api, source, predicting.dataset_name(source), is_quiet=as_json)
+        name = predicting.dataset_name(source)
+        requests.validate(api, body | {"dataset_id": name})
+        uploaded = uploads.upload(api, source, name, is_quiet=as_json)
         body |= {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}
     else:
         body |= {"dataset_id": images[0]}

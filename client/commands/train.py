@@ -58,7 +58,9 @@ def train(
     if chosen.is_dry_run:
         print_json(job | {"dataset_id": dataset or local_check.dataset_name(path)})
         return
-    uploaded = uploads.upload(api, path, dataset or local_check.dataset_name(path), is_quiet=as_json)
+    name = dataset or local_check.dataset_name(path)
+    requests.validate(api, job | {"dataset_id": name})
+    uploaded = uploads.upload(api, path, name, is_quiet=as_json)
     submitted = requests.submit(api, job | {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag})
     _started(api, submitted, is_watched=watch, as_json=as_json)
 

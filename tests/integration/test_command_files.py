@@ -345,6 +345,23 @@ def test_a_dataset_that_does_not_fit_the_model_is_refused_before_the_upload(lapt
     assert "never" not in {row["name"] for row in laptop.stoker("datasets", "--json").json["datasets"]}
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--device", "cuda"), "device: use cpu, mps, or the numbers of GPUs, such as 0,1"),
+        (("--gpus", "64"), "gpus: this machine has"),
+        (("--tag", "a,b"), "tags"),
+    ],
+)
+def test_a_setting_that_the_server_refuses_is_refused_before_the_upload(
+    laptop: Laptop, words: tuple[str, str], message: str
+) -> None:
+    ran = laptop.stoker("train", "cats", "--model", "stub-1", "--framework", "stub", "--dataset", "never", *words)
+
+    assert (ran.code, message in ran.err) == (1, True), ran
+    assert "never" not in {row["name"] for row in laptop.stoker("datasets", "--json").json["datasets"]}
+
+
 def test_the_trainer_is_known_before_gigabytes_are_uploaded(laptop: Laptop) -> None:
     ran = laptop.stoker("train", "cats", "--model", "no-such-model", "--dataset", "never")
 

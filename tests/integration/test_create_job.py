@@ -154,6 +154,19 @@ def test_a_field_that_cannot_be_used_is_named_and_nothing_is_written(
     assert jobs() == []
 
 
+def test_a_request_is_validated_without_its_dataset_and_makes_no_job(client: Any) -> None:
+    def validated(**change: Any) -> Any:
+        return client.post("/v1/validate", json=GOOD | {"dataset_id": "later"} | change, headers=api_headers())
+
+    assert (validated().status_code, validated().content) == (204, b"")
+    changes: list[dict[str, Any]] = [{"device": "cuda"}, {"gpus": 64}, {"hyperparameters": []}, {"dataset_id": "a/b"}]
+    for change in changes:
+        refused = validated(**change)
+        assert (refused.status_code, [error["field"] for error in refused.json()["errors"]]) == (422, list(change))
+    assert client.post("/v1/validate", json=GOOD, headers=api_headers("jobs:read")).status_code == 403
+    assert jobs() == []
+
+
 def test_a_check_needs_no_gpu_and_no_model(client: Any, tmp_path: Path) -> None:
     registry = json.loads((tmp_path / "trainers.json").read_text())
     registry["stub"]["command"]["check"] = registry["stub"]["command"]["train"]

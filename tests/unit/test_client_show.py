@@ -117,8 +117,8 @@ def test_long_names_are_cut_in_the_middle_before_a_column_is_left_out() -> None:
 
     assert output.table(columns, rows, 30) == [
         "DATASET      METRICS      TOOK",
-        "street…in 1  mAP50 0.812  27 s",
-        "street…in 2  mAP50 0.812  27 s",
+        "stree…lin 1  mAP50 0.812  27 s",
+        "stree…lin 2  mAP50 0.812  27 s",
     ]
     assert output.table(columns, rows, 21) == ["DATASET   METRICS", "stre…n 1  mAP50 0.812", "stre…n 2  mAP50 0.812"]
     assert cell_len(output.fit("고양이와 강아지 고양이", 9, is_name=True)) <= 9
