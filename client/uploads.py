@@ -8,6 +8,7 @@ import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ import httpx
 import platformdirs
 
 from client import contexts, fields, local_check, show
-from client.api import Api, Json, call
+from client.api import Api, Json, call, request
 from client.errors import CallError, UnavailableError, invalid, writing
 from client.output import note
 from client.transfer_bar import TransferBar
@@ -33,6 +34,8 @@ _FEATURE = "upload links"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 #: an upload that makes no job by itself; the caller submits one
 NO_JOB = {"job": "none"}
+#: one for a single prediction: the server deletes it after a day if nobody else has
+TEMPORARY = NO_JOB | {"temporary": "true"}
 
 
 class Source(NamedTuple):
@@ -96,7 +99,7 @@ def upload(
     state = _remembered(state_file)
     if state.fingerprint != fingerprint:
         state = State(fingerprint)
-    if state.etag and metadata == NO_JOB and _is_in_bucket(api, dataset, state.etag):
+    if state.etag and metadata in (NO_JOB, TEMPORARY) and _is_in_bucket(api, dataset, state.etag):
         if not is_quiet:
             note(f"dataset {dataset} is unchanged since its upload")
         return Uploaded(dataset, state.etag)
@@ -113,6 +116,12 @@ def upload(
     if archive != what.path:
         archive.unlink(missing_ok=True)
     return Uploaded(dataset, etag)
+
+
+def delete(api: Api, dataset: str) -> None:
+    """Delete a dataset; one that is used meanwhile, or that cannot be deleted now, stays."""
+    with suppress(CallError):
+        request(api, "DELETE", f"/v1/datasets/{quote(dataset, safe='')}", feature="deletion of datasets")
 
 
 def _is_in_bucket(api: Api, dataset: str, etag: str) -> bool:

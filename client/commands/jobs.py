@@ -205,7 +205,9 @@ def share(
     job: JobRef,
     *,
     days: Annotated[int, typer.Option(min=1, max=30, metavar="N", help="How long the link is valid.")] = 7,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Make all links to the job invalid instead.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Make all links to the job invalid instead; none alone can be.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print a link with which anybody reads one job, and nothing else.

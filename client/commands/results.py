@@ -127,7 +127,7 @@ def predict(
     if source:
         name = predicting.dataset_name(source)
         requests.validate(api, body | {"dataset_id": name})
-        uploaded = uploads.upload(api, source, name, is_quiet=as_json)
+        uploaded = uploads.upload(api, source, name, metadata=uploads.TEMPORARY, is_quiet=as_json)
         body |= {"dataset_id": uploaded.dataset, "dataset_etag": uploaded.etag}
     else:
         body |= {"dataset_id": images[0]}
@@ -136,6 +136,8 @@ def predict(
         note(f"job {new['id']} is {new['state']}")
     ended = watch_job(api, new["id"], as_json=as_json, is_quiet=as_json)
     _show_predictions(api, ended, to, as_json=as_json)
+    if source:  # what it has seen in them is stored with the job
+        uploads.delete(api, body["dataset_id"])
 
 
 def _show_predictions(api: Api, job: Json, to: Path | None, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from functions.events import delivery, intake
 from functions.events.notifications import Upload
 from functions.launchers import base, launching
 from functions.launchers.base import Launcher, LauncherUnreachableError, Phase, Status
-from functions.reconcile import retention
+from functions.reconcile import leftovers, retention
 from functions.runtime import storage
 from functions.runtime.logs import bind, log, restored_context
 from functions.runtime.settings import settings
@@ -46,6 +46,7 @@ def run(*, now: datetime) -> None:
     steps = (
         lambda: _reconcile_all(lease, now=now),
         lambda: _create_missing_jobs(now),
+        lambda: leftovers.delete(now=now),
         lambda: delivery.deliver(lease, now=now),
         lambda: retention.run(now=now),
     )

@@ -5,6 +5,7 @@ An upload id is opaque to callers. It holds the size and the storage's own id, s
 
 import base64
 import binascii
+from collections.abc import Iterator
 from datetime import datetime
 from email.header import Header
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PREFIX = "datasets/"
+#: what the keys of datasets begin with that are for one prediction only, if their metadata has ``temporary: true``
+_OF_PREDICTIONS = f"{PREFIX}predict-"
 MEBIBYTE = 1024 * 1024
 #: an upload of more bytes than this has parts of this size, or larger ones so that there are at most PARTS
 PART_BYTES, PARTS = 32 * MEBIBYTE, 1_200
@@ -33,6 +36,11 @@ class StoredDataset(NamedTuple):
     size_bytes: int
     etag: str
     modified_at: datetime
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.key.removeprefix(PREFIX).removesuffix(".zip")
 
 
 def listed(*, after: str | None, limit: int) -> tuple[list[StoredDataset], str | None]:
@@ -63,6 +71,22 @@ def stored_dataset(key: str) -> StoredDataset | None:
     if item is None or item["Key"] != key:
         return None
     return StoredDataset(key, item["Size"], item["ETag"].strip('"'), item["LastModified"])
+
+
+def temporary(*, before: datetime, limit: int) -> Iterator[StoredDataset]:
+    """Yield the datasets that were uploaded before a time for one prediction only, by their metadata.
+
+    Raises:
+        Busy, ConfigurationError: as ``storage.head``.
+    """
+    with refusals():
+        pages = s3().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=_OF_PREDICTIONS)
+        items = [item for page in pages for item in page.get("Contents", [])]
+    old = [item for item in items if item["LastModified"] < before and item["Key"].endswith(".zip")]
+    for item in old[:limit]:
+        stored = storage.head(item["Key"])
+        if stored is not None and stored.metadata.get("temporary", "").lower() == "true":
+            yield StoredDataset(item["Key"], item["Size"], stored.etag, item["LastModified"])
 
 
 def delete(key: str) -> None:

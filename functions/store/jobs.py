@@ -9,7 +9,7 @@ acting on stale rows on PostgreSQL.
 
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, update
@@ -21,7 +21,7 @@ from functions.domain.errors import NotFound, WrongState
 from functions.domain.spec import UNKNOWN, Origin, Spec, as_json
 from functions.domain.states import FINAL, Reason, State
 from functions.store.session import read, write
-from functions.store.tables import IgnoredUpload, Job, JobEvent, JobTag
+from functions.store.tables import DeletedJob, IgnoredUpload, Job, JobEvent, JobTag
 from functions.store.transitions import (
     Condition,
     add_event,
@@ -31,6 +31,9 @@ from functions.store.transitions import (
     log_change,
     refusal,
 )
+
+#: after this time since a job's end, no trainer of it stores anything
+_MAY_STORE = timedelta(days=1)
 
 
 def create(  # noqa: PLR0913 -- the columns of a new job
@@ -162,6 +165,8 @@ def remove(job_id: str, *, now: datetime) -> None:
         add_outbox_row(session, job, "deleted", now=now)
         if job.identity is not None:
             session.merge(IgnoredUpload(identity=job.identity, at=now))
+        if job.finished_at is not None and now - job.finished_at < _MAY_STORE:
+            session.add(DeletedJob(job_id=job_id, at=now))
         for table in (JobEvent, JobTag):
             session.execute(delete(table).where(col(table.job_id) == job_id))
         session.execute(delete(Job).where(col(Job.id) == job_id))

@@ -260,6 +260,16 @@ class IgnoredUpload(SQLModel, table=True):
     at: datetime = _moment(nullable=False)
 
 
+class DeletedJob(SQLModel, table=True):
+    """A job that was deleted soon after its end: until sweep deletes what its trainer has stored since then."""
+
+    __tablename__ = "deleted_job"
+    __table_args__ = (Index("deleted_job_oldest", "at"),)
+
+    job_id: str = Field(primary_key=True)
+    at: datetime = _moment(nullable=False)
+
+
 class SweepTurn(SQLModel, table=True):
     """A single row: the sweep lease, and since when the control plane has been running without a gap."""
 

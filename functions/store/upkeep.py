@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Update, func, or_, text, update
+from sqlalchemy import ColumnElement, Update, delete, func, or_, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from functions.domain.states import FINAL, WAITING, Reason, State
 from functions.store.session import database_now, read, write
-from functions.store.tables import IS_OPEN, IgnoredUpload, Job, RejectedEvent, SweepTurn
+from functions.store.tables import IS_OPEN, DeletedJob, IgnoredUpload, Job, RejectedEvent, SweepTurn
 from functions.store.transitions import add_event, log_change, next_launch, no_activity_since, unchanged
 
 #: parameters per statement; PostgreSQL allows 65,535, SQLite 32,766
@@ -268,6 +268,19 @@ def note_silence(job_id: str, *, since: datetime, now: datetime) -> bool:
         if job is not None:
             _add_event(session, job, "silent", None, now=now)
         return job is not None
+
+
+def deleted_jobs(*, before: datetime, limit: int) -> list[str]:
+    """Return the ids of jobs that were deleted before a time, whose objects may be there again; the oldest first."""
+    query = select(DeletedJob.job_id).where(col(DeletedJob.at) < before).order_by(col(DeletedJob.at)).limit(limit)
+    with read() as session:
+        return list(session.exec(query))
+
+
+def forget_deleted(job_id: str) -> None:
+    """Forget a deleted job, whose objects are gone for good."""
+    with write() as session:
+        session.execute(delete(DeletedJob).where(col(DeletedJob.job_id) == job_id))
 
 
 def known_identities(identities: Collection[str]) -> set[str]:

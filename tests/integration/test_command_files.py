@@ -227,6 +227,24 @@ def test_weights_of_another_model_or_for_a_resumed_job_are_refused(laptop: Lapto
     assert (succeeded.code, f"stoker clone {trained} --from-job {trained} --epochs N" in succeeded.err) == (1, True)
 
 
+def test_images_of_a_prediction_leave_the_bucket_when_it_is_shown(laptop: Laptop, trained: str) -> None:
+    def of_predictions() -> list[str]:
+        rows = laptop.stoker("datasets", "--json").json["datasets"]
+        return [row["name"] for row in rows if row["name"].startswith("predict-")]
+
+    (laptop.folder / "uploaded").mkdir(exist_ok=True)
+    (laptop.folder / "uploaded/1.jpg").write_bytes(b"an image")
+    first = laptop.stoker("predict", trained, "uploaded", "--to", "twice")
+    again = laptop.stoker("predict", trained, "uploaded", "--to", "twice")
+    own = laptop.stoker("upload", "uploaded", "--name", "predict-own")
+    named = laptop.stoker("predict", trained, "predict-own")
+
+    assert [ran.code for ran in (first, again, own, named)] == [0, 0, 0, 0]
+    assert (laptop.folder / "twice/predictions.jsonl").exists()
+    assert of_predictions() == ["predict-own"], "what was not uploaded for the prediction stays"
+    assert laptop.stoker("datasets", "delete", "predict-own", "--yes").code == 0
+
+
 def test_single_images_are_predicted_on_and_saved_by_their_names(laptop: Laptop, trained: str) -> None:
     for name in ("größe (1).png", "b/größe (1).png", "empty.jpg"):
         (laptop.folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)

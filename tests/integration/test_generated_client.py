@@ -92,6 +92,7 @@ def test_each_operation_works_with_a_generated_client(  # noqa: PLR0915 -- one c
         "hyperparameters": {"calls": False},
     }
     spec = models.Spec.from_dict(requested)
+    assert call("validate_job", body=spec) == (204, None)
     status, job = call("submit_job", body=spec, idempotency_key="once")
     assert (status, type(job), job.state) == (201, models.Job, models.State.QUEUED)
     assert isinstance(job.created_at, datetime)
