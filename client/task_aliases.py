@@ -31,12 +31,12 @@ class Alias(NamedTuple):
     takes_fields: bool = False
 
 
-_TRAINING = ("MODEL", "FRAMEWORK", "WATCH")
+_TRAINING = ("MODEL", "FRAMEWORK", "FROM_JOB", "WATCH")
 ALIASES = {
     "train": Alias(("DATA",), (*_TRAINING, "DATASET"), takes_fields=True),
     "submit": Alias(("DATASET",), _TRAINING, takes_fields=True),
     "resume": Alias(("ID",), ("WATCH",), takes_fields=True),
-    "clone": Alias(("ID",), ("WATCH",), takes_fields=True),
+    "clone": Alias(("ID",), ("FROM_JOB", "WATCH"), takes_fields=True),
     "jobs": Alias((), ("STATE", "NAME", "TAG", "OWNER", "DATASET", "FRAMEWORK", "SINCE", "UNTIL", "LIMIT")),
     "watch": Alias(("ID",)),
     "logs": Alias(("ID",), ("FOLLOW", "ATTEMPT", "RAW")),

@@ -338,6 +338,7 @@ def test_chosen_ports_are_free_and_not_chosen_twice() -> None:
         ("submit", ["DATASET=cats", "MODEL=m", "EPOCHS=3", "LEARNING_RATE=", "JSON=1"],
          ["submit", "--model", "m", "--set", "epochs=3", "--json", "--", "cats"]),
         ("logs", ["ID=3f2a", "FOLLOW=1"], ["logs", "--follow", "--", "3f2a"]),
+        ("clone", ["ID=3f2a", "FROM_JOB=3f2a"], ["clone", "--from-job", "3f2a", "--", "3f2a"]),
         ("predict", ["IMAGES=new images", "ID=3f2a"], ["predict", "--", "3f2a", "new images"]),
         ("jobs", ["STATE=running"], ["jobs", "--state", "running", "--"]),
     ],
