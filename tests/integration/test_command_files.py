@@ -176,7 +176,7 @@ def test_files_are_downloaded_once_and_continued(laptop: Laptop, access: api.Api
 
     wrong = laptop.stoker("download", job["id"], "last.pt", "--to", str(to))
     assert wrong.code == 2
-    assert "has stored no last.pt; it has a.png, attempt-1.log, best.pt" in wrong.err
+    assert "has stored no last.pt; it has best.pt, attempt-1.log, a.png" in wrong.err
     assert access.server is not None
 
 
