@@ -15,6 +15,8 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "mAP50-95": ("metrics/mAP50-95(B)", "mAP50-95"),
     "top-1": ("val/top1", "metrics/accuracy_top1", "top1"),
 }
+#: what YOLO's results are of; boxes are what most of its models find
+_PARTS = {"B": "", "M": " of masks", "P": " of keypoints"}
 #: what metrics of the machine begin with
 SYSTEM = "system/"
 _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
@@ -40,9 +42,17 @@ def main_metric(values: Mapping[str, float]) -> str:
 
 
 def label(name: str, known: Iterable[str]) -> str:
-    """Return the name of a metric as it is shown, unless another one of a job's ``known`` metrics has it."""
-    shown = next((label for label, names in METRICS.items() if name in names), name)
-    return name if shown != name and shown in known else shown
+    """Return the name of a metric as people read it, unless another one of a job's ``known`` metrics has it."""
+    shown = _readable(name)
+    return name if any(_readable(other) == shown for other in known if other != name) else shown
+
+
+def _readable(name: str) -> str:
+    """Return a main metric's label; of others ``val box loss``, ``recall``, ``mAP50 of masks``, as in the console."""
+    if main := next((label for label, names in METRICS.items() if name in names), None):
+        return main
+    plain_name = re.sub(r"\(([BMP])\)$", lambda part: _PARTS[part[1]], name.removeprefix("metrics/"))
+    return re.sub(r"^(train|val|test)/", r"\1 ", plain_name).replace("_", " ")
 
 
 def system(values: Mapping[str, float]) -> str:

@@ -71,15 +71,18 @@ def test_sizes_are_in_the_units_that_suit_them(count: int, expected: str) -> Non
 
 
 def test_a_metric_has_the_same_name_everywhere_unless_another_one_has_it() -> None:
-    names = ["metrics/mAP50-95(B)", "val/top1", "metrics/recall(B)", "loss", "train/loss"]
+    shown = {
+        "metrics/mAP50-95(B)": "mAP50-95",
+        "metrics/mAP50(M)": "mAP50 of masks",
+        "metrics/recall(B)": "recall",
+        "val/top1": "top-1",
+        "val/box_loss": "val box loss",
+        "train/loss": "loss",
+        "score": "score",
+    }
 
-    assert [show.label(name, names) for name in names] == [
-        "mAP50-95",
-        "top-1",
-        "metrics/recall(B)",
-        "loss",
-        "train/loss",
-    ]
+    assert {name: show.label(name, shown) for name in shown} == shown
+    assert [show.label(name, ["loss", "train/loss"]) for name in ("loss", "train/loss")] == ["loss", "train/loss"]
 
 
 def test_a_failed_job_shows_its_reason_and_a_silent_one_its_silence() -> None:
