@@ -13,9 +13,9 @@ GIVE_WAY_SECONDS = 5.0
 
 
 class Checkpoints:
-    """Stores one set of files at a time, and of these only what has changed.
+    """Stores one set of files at a time, skipping unchanged files.
 
-    ``store`` stores a file and returns whether it did; it should give up once the function that it gets returns True.
+    ``store`` stores a file and returns whether it succeeded; it should give up once the passed function returns True.
     ``folder`` is for copies.
     """
 
@@ -26,9 +26,9 @@ class Checkpoints:
         self._thread, self._outdated = threading.Thread(), threading.Event()
 
     def save(self, paths: Iterable[Path]) -> bool:
-        """Begin to store files, unless some are on their way, or were stored in the last minute; return whether it did.
+        """Start storing files, unless an upload is running or one began in the last minute; return whether it started.
 
-        A file that cannot be stored keeps those after it from being stored, and the next call tries again.
+        If a file cannot be stored, the files after it are not stored either, and the next call tries again.
         """
         if self._thread.is_alive() or time.monotonic() - self._stored_at < CHECKPOINT_SECONDS:
             return False
@@ -55,12 +55,12 @@ class Checkpoints:
         return self._store_all(*self._begin(versions))
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait for the files that are on their way."""
+        """Wait for the running upload."""
         if self._thread.is_alive():
             self._thread.join(seconds)
 
     def _begin(self, versions: dict[Path, Version]) -> tuple[dict[Path, Version], Callable[[], bool]]:
-        """Return the files that have changed, and what says that newer ones replace them."""
+        """Return the changed files, and a function that tells whether newer files replace them."""
         changed = {path: version for path, version in versions.items() if version != self._stored.get(path.name, ())}
         self._storing, self._outdated = {path.name: version for path, version in changed.items()}, threading.Event()
         return changed, self._outdated.is_set

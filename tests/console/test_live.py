@@ -126,7 +126,7 @@ def test_a_dataset_is_deleted_once_no_open_job_uses_it(opened: Open, site: Site)
     assert site.call("GET", f"/v1/jobs/{job_id}")["dataset_id"] == "outworn"
 
 
-def test_an_ended_job_is_deleted_after_a_question(opened: Open, site: Site) -> None:
+def test_an_ended_job_is_deleted_after_a_confirmation(opened: Open, site: Site) -> None:
     ids = [site.submit(spec={"tags": ["old"]}, planned=1) for _ in range(3)]
     for job_id in ids:
         site.wait_for(job_id, "SUCCEEDED")

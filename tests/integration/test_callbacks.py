@@ -40,7 +40,7 @@ def test_a_trainer_of_five_lines_works(function: Any, a_job: Any) -> None:
     assert (job.state, job.metrics, job.attempt) == ("SUCCEEDED", {"loss": 0.5}, 0)
 
 
-def test_started_is_told_its_attempt_and_the_same_call_the_same(function: Any, a_job: Any) -> None:
+def test_started_returns_the_attempt_and_a_repeated_call_the_same_one(function: Any, a_job: Any) -> None:
     job_id, client = a_job(State.QUEUED), function("event")
     first = {"ce-id": "1", "ce-source": "/t"}
 
@@ -327,7 +327,7 @@ def test_weak_or_missing_secrets_refuse_to_start(environment: pytest.MonkeyPatch
         tokens.keys()
 
 
-def test_a_database_without_tables_or_away_is_503_with_retry_after(
+def test_a_database_that_is_unreachable_or_has_no_tables_is_503_with_retry_after(
     function: Any, a_job: Any, environment: pytest.MonkeyPatch
 ) -> None:
     from tests.conftest import forget
@@ -359,7 +359,7 @@ def test_a_large_object_is_uploaded_in_parts_through_links(function: Any, a_job:
     assert s3.get_object(Bucket="stoker", Key=key)["Body"].read() == b"".join(parts)
 
 
-def test_an_upload_in_parts_can_be_given_up(function: Any, a_job: Any, s3: Any) -> None:
+def test_an_upload_in_parts_can_be_aborted(function: Any, a_job: Any, s3: Any) -> None:
     job_id = a_job(State.RUNNING)
     wanted = {"method": "PUT", "key": f"checkpoints/job-{job_id}/last.pt", "parts": 1}
     links = post(function("presign"), job_id, "presign", wanted).json()
@@ -379,7 +379,7 @@ def test_an_upload_in_parts_can_be_given_up(function: Any, a_job: Any, s3: Any) 
         ({"method": "PUT", "upload_id": "u"}, "upload_id"),
     ],
 )
-def test_parts_that_cannot_be_are_refused(function: Any, a_job: Any, fields: dict[str, Any], field: str) -> None:
+def test_invalid_numbers_of_parts_are_refused(function: Any, a_job: Any, fields: dict[str, Any], field: str) -> None:
     job_id = a_job(State.RUNNING)
     body = {"key": f"checkpoints/job-{job_id}/last.pt", **fields}
 

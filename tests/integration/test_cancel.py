@@ -33,7 +33,7 @@ def test_a_job_is_cancelled_although_its_launcher_is_misconfigured_and_sweep_sto
     assert (response.status_code, queries.job(job_id).state) == (200, State.CANCELLED)
 
 
-def test_an_event_cancels_a_job_and_is_answered_with_nothing(function: Any, a_job: Any) -> None:
+def test_an_event_cancels_a_job_and_the_response_is_empty(function: Any, a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     event = {"specversion": "1.0", "id": "1", "source": "/me", "type": "dev.stoker.job.cancel", "subject": job_id}
     answer = function("cancel").post("/", json=event, headers={"Content-Type": STRUCTURED, **api_headers()})

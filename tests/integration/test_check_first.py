@@ -464,8 +464,8 @@ def test_a_check_passes_once_however_often_it_is_reported(checked: Any, now: dat
     assert (first.launch, again.launch, read(job.id).launch) == (2, 2, 2)
     assert types(job.id).count("check_passed") == 1
     with transaction() as session:
-        told = session.exec(select(Outbox.type).where(Outbox.job_id == job.id)).all()
-    assert [one.rpartition(".")[2] for one in told] == ["pending", "queued"]
+        sent_types = session.exec(select(Outbox.type).where(Outbox.job_id == job.id)).all()
+    assert [one.rpartition(".")[2] for one in sent_types] == ["pending", "queued"]
 
 
 def test_a_trainer_that_is_missing_when_a_check_passes_ends_no_job(

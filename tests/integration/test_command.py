@@ -36,7 +36,7 @@ def test_a_job_is_found_by_the_beginning_of_its_id_by_its_name_and_as_the_last_o
     assert "is not unique" in several.err
 
 
-def test_of_jobs_with_a_name_the_newest_is_meant_and_it_is_told(laptop: Laptop) -> None:
+def test_of_several_jobs_with_a_name_the_newest_is_used_and_printed(laptop: Laptop) -> None:
     old = laptop.submitted("--name", "twice")
     laptop.stoker("watch", old["id"])
     new = laptop.submitted("--name", "twice", "--set", "seconds=600")
@@ -49,7 +49,7 @@ def test_of_jobs_with_a_name_the_newest_is_meant_and_it_is_told(laptop: Laptop) 
     assert f"job {new['id']} is CANCELLED" in laptop.stoker("cancel", "twice").out, "the only one that is open"
 
 
-def test_a_watcher_that_is_interrupted_says_how_to_come_back_and_the_job_goes_on(laptop: Laptop) -> None:
+def test_an_interrupted_watch_prints_how_to_resume_it_and_the_job_continues(laptop: Laptop) -> None:
     job = laptop.submitted("--set", "seconds=600")
     watching = laptop.start("watch", job["id"])
     assert watching.stdout is not None
@@ -133,7 +133,7 @@ class Issuer(BaseHTTPRequestHandler):
     """An OpenID Connect issuer with the device flow: the user confirms at the third question."""
 
     token = ""
-    asked: ClassVar[list[dict[str, str]]] = []
+    requests: ClassVar[list[dict[str, str]]] = []
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -145,13 +145,13 @@ class Issuer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         fields = dict(parse_qsl(body))
-        self.asked.append(fields)
+        self.requests.append(fields)
         if self.path == "/device":
             page = {"user_code": "ABCD-EFGH", "verification_uri": "https://login.example.com/device"}
             self.answer(page | {"device_code": "d", "expires_in": 60, "interval": 0})
         elif fields["grant_type"] == "refresh_token":
             self.answer({"access_token": self.token, "expires_in": 3600})
-        elif len(self.asked) < 4:
+        elif len(self.requests) < 4:
             self.answer({"error": "authorization_pending"}, 400)
         else:
             self.answer({"access_token": self.token, "expires_in": 1, "refresh_token": "r"})
@@ -176,9 +176,9 @@ def test_signing_in_with_a_browser_waits_for_the_user_and_renews_the_token(lapto
 
         assert ran.code == 0, ran
         assert "open https://login.example.com/device and confirm the code ABCD-EFGH" in ran.err
-        assert [fields["client_id"] for fields in Issuer.asked] == ["me"] * 4
+        assert [fields["client_id"] for fields in Issuer.requests] == ["me"] * 4
         assert laptop.stoker("jobs", **other).code == 0
-        assert Issuer.asked[-1] == {"grant_type": "refresh_token", "refresh_token": "r", "client_id": "me"}
+        assert Issuer.requests[-1] == {"grant_type": "refresh_token", "refresh_token": "r", "client_id": "me"}
         issuer.shutdown()
 
 
@@ -265,7 +265,7 @@ def test_a_job_is_cloned_with_changes_and_resumed_from_its_checkpoint(laptop: La
     assert access.server is not None
 
 
-def test_an_ended_job_is_deleted_after_a_question(laptop: Laptop) -> None:
+def test_an_ended_job_is_deleted_after_a_confirmation(laptop: Laptop) -> None:
     job = laptop.submitted()
     laptop.stoker("watch", job["id"])
     unsure = laptop.stoker("rm", job["id"])
@@ -276,7 +276,7 @@ def test_an_ended_job_is_deleted_after_a_question(laptop: Laptop) -> None:
     assert laptop.stoker("events", job["id"]).code == 1
 
 
-def test_several_jobs_are_deleted_and_each_is_told(laptop: Laptop) -> None:
+def test_several_jobs_are_deleted_and_each_is_printed(laptop: Laptop) -> None:
     jobs = [laptop.submitted() for _ in range(2)]
     for job in jobs:
         laptop.stoker("watch", job["id"])

@@ -125,7 +125,7 @@ def test_a_killed_upload_is_completed_by_the_same_command(laptop: Laptop) -> Non
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # gzip writes the time
 )
-def test_what_can_never_be_trained_on_is_refused_before_the_upload(
+def test_files_that_cannot_be_trained_on_are_refused_before_the_upload(
     laptop: Laptop, name: str, content: dict[str, bytes] | bytes, message: str
 ) -> None:
     path = laptop.folder / name
@@ -287,7 +287,7 @@ def test_only_the_table_is_saved_to_a_jsonl_file(laptop: Laptop, trained: str) -
         (["catz"], 2, "catz is neither a folder or file here nor an uploaded dataset; did you mean cats?"),
     ],
 )
-def test_what_cannot_be_predicted_on_is_refused_before_the_upload(
+def test_files_that_cannot_be_predicted_on_are_refused_before_the_upload(
     laptop: Laptop, trained: str, words: list[str], code: int, message: str
 ) -> None:
     (laptop.folder / "notes.txt").write_text("no image")
@@ -348,7 +348,7 @@ def test_a_tar_file_is_uploaded_as_it_is(laptop: Laptop, kind: str) -> None:
     assert rows["packed"] == path.stat().st_size
 
 
-def test_a_file_that_is_named_goes_right_into_the_folder(laptop: Laptop, trained: str) -> None:
+def test_a_named_file_is_saved_directly_in_the_folder(laptop: Laptop, trained: str) -> None:
     ran = laptop.stoker("download", trained, "best.pt", "--to", ".")
 
     assert (ran.code, ran.out) == (0, "best.pt\n")

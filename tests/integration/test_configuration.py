@@ -52,7 +52,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("variables", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_a_mistake_is_found_by_the_check_and_no_secret_is_shown(
+def test_the_check_reports_an_error_and_prints_no_secret(
     environment: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     for name, value in variables.items():
@@ -87,7 +87,7 @@ def test_a_registry_that_cannot_be_used_is_explained(tmp_path: Path, registry: s
         trainers()
 
 
-def test_all_mistakes_are_found_at_once(environment: pytest.MonkeyPatch) -> None:
+def test_all_errors_are_reported_at_once(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("TRAINERS", "nosuch.json")
     environment.setenv("JWT_SECRETS", "")
     forget()

@@ -54,7 +54,7 @@ def test_a_page_of_another_origin_may_not(client: Any, origins: str) -> None:
 
 
 @pytest.mark.parametrize("origins", ["console.example.com", "https://a.example.com/path", "ftp://x"])
-def test_what_is_no_origin_is_a_mistake_in_the_settings(environment: pytest.MonkeyPatch, origins: str) -> None:
+def test_an_invalid_origin_is_a_configuration_error(environment: pytest.MonkeyPatch, origins: str) -> None:
     environment.setenv("CORS_ORIGINS", origins)
     forget()
 

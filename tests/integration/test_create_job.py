@@ -245,7 +245,7 @@ TOKEN = (("secret", SECRET), ("algorithm", "HS256"), ("kid", "test"))
         lambda: callback_headers("some-job")["Authorization"],
     ],
 )
-def test_a_caller_without_a_good_token_is_not_let_in(client: Any, authorization: Callable[[], str]) -> None:
+def test_a_caller_without_a_valid_token_is_refused(client: Any, authorization: Callable[[], str]) -> None:
     answer = client.post("/v1/jobs", json=GOOD, headers={"Authorization": authorization()})
 
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -278,7 +278,7 @@ def test_no_key_makes_a_new_job_each_time(client: Any) -> None:
     assert len(jobs()) == 2
 
 
-def test_a_path_or_method_that_is_not_ours_is_refused(client: Any) -> None:
+def test_an_unknown_path_or_method_is_refused(client: Any) -> None:
     assert client.post("/v1/jobs/../../etc", json=GOOD, headers=api_headers()).status_code == 404
     assert client.get("/v1/jobs", headers=api_headers()).status_code == 405
     assert client.get("/healthz").status_code == 200
@@ -303,7 +303,7 @@ def notify(client: Any, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_no_upload_is_taken_and_makes_nothing(client: Any, name: str) -> None:
+def test_notifications_that_are_no_uploads_are_accepted_and_create_no_job(client: Any, name: str) -> None:
     answer = client.post(
         "/v1/jobs",
         content=FIXTURES[name],
@@ -356,7 +356,7 @@ def test_what_is_nested_deeper_than_32_levels_is_refused_before_anything_is_writ
 
 
 @pytest.mark.parametrize("text", ["é", "日", "x", "\u0001"])
-def test_hyperparameters_that_no_process_can_get_are_refused(client: Any, text: str) -> None:
+def test_hyperparameters_that_do_not_fit_an_environment_are_refused(client: Any, text: str) -> None:
     event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "dev.stoker.job.create"}
     large = GOOD | {"hyperparameters": {"calls": False, "words": text * 70_000}}
     answer = client.post(
@@ -387,7 +387,7 @@ def test_hyperparameters_of_a_full_body_start_a_trainer_whatever_they_are_writte
         ({"queue": "a b"}, "use 1 to 63 letters, digits, dots, dashes and underscores, the first and last a letter or digit"),
     ],
 )  # fmt: skip
-def test_a_refusal_says_in_words_what_may_be(client: Any, change: dict[str, Any], detail: str) -> None:
+def test_a_refusal_names_the_allowed_values(client: Any, change: dict[str, Any], detail: str) -> None:
     answer = client.post("/v1/jobs", json=GOOD | change, headers=api_headers())
 
     assert [error["detail"] for error in answer.json()["errors"]] == [detail]

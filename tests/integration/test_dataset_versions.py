@@ -55,7 +55,7 @@ def notify(client: Any, key: str, etag: str | None, **changes: Any) -> None:
 
 
 @pytest.mark.usefixtures("sqlite")
-def test_a_requested_job_is_of_the_version_that_is_in_the_bucket_then(client: Any, s3: Any, dataset: str) -> None:
+def test_a_requested_job_has_the_current_version_of_its_dataset(client: Any, s3: Any, dataset: str) -> None:
     first = client.post("/v1/jobs", json=GOOD, headers=api_headers()).json()
     changed = put(s3, "datasets/digits.zip", b"others")
     second = client.post("/v1/jobs", json=GOOD, headers=api_headers()).json()
@@ -71,7 +71,7 @@ def test_a_job_whose_dataset_version_is_unknown_has_no_variable_for_it(a_job: An
 
 
 @pytest.mark.usefixtures("sqlite", "dataset")
-def test_a_dataset_that_is_not_there_is_named_by_its_key_and_makes_no_job(client: Any) -> None:
+def test_a_missing_dataset_is_named_by_its_key_and_creates_no_job(client: Any) -> None:
     answer = client.post("/v1/jobs", json=GOOD | {"dataset_id": "cats"}, headers=api_headers())
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "dataset_id")
@@ -80,7 +80,7 @@ def test_a_dataset_that_is_not_there_is_named_by_its_key_and_makes_no_job(client
 
 
 @pytest.mark.usefixtures("sqlite")
-def test_a_version_that_is_asked_for_must_be_the_one_that_is_there(client: Any, dataset: str) -> None:
+def test_a_requested_version_must_be_the_current_one(client: Any, dataset: str) -> None:
     statuses, fields = [], []
     for etag in (dataset, f'"{dataset}"', "0" * 32, "ü"):
         answer = client.post("/v1/jobs", json=GOOD | {"dataset_etag": etag}, headers=api_headers())
@@ -108,7 +108,7 @@ def test_a_repeated_request_is_answered_with_its_job_whatever_became_of_the_data
 
 
 @pytest.mark.usefixtures("sqlite", "dataset")
-def test_a_storage_that_is_away_makes_no_job_and_is_503(client: Any, environment: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_storage_is_503_and_creates_no_job(client: Any, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
     forget()
 
@@ -128,7 +128,7 @@ def test_an_event_that_requests_a_job_of_no_dataset_is_on_record(client: Any) ->
 
 
 @pytest.mark.usefixtures("sqlite")
-def test_a_late_notification_takes_nothing_of_a_newer_version(client: Any, s3: Any) -> None:
+def test_a_late_notification_does_not_affect_a_newer_version(client: Any, s3: Any) -> None:
     """Both versions were uploaded while the functions were away; the notifications come in any order, and twice."""
     first = put(s3, "datasets/cats.zip", b"one", epochs=2)
     second = put(s3, "datasets/cats.zip", b"two", epochs=9)
@@ -253,7 +253,7 @@ BROKEN = {
 
 @pytest.mark.usefixtures("sqlite", "dataset")
 @pytest.mark.parametrize(("variable", "value", "named"), BROKEN.values(), ids=BROKEN)
-def test_what_only_the_operator_can_mend_is_503_on_every_path_and_loses_nothing(  # noqa: PLR0913, PLR0917 -- fixtures
+def test_a_configuration_error_is_503_on_every_path_and_loses_nothing(  # noqa: PLR0913, PLR0917 -- fixtures
     function: Any, s3: Any, environment: pytest.MonkeyPatch, a_job: Any, now: datetime,
     variable: str, value: str, named: str,
 ) -> None:  # fmt: skip

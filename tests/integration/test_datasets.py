@@ -92,14 +92,14 @@ def test_a_large_dataset_is_uploaded_in_parts_and_resumed_with_new_links(begin: 
     assert (ended.status_code, "completed or aborted" in ended.json()["detail"]) == (404, True)
 
 
-def test_an_aborted_upload_is_no_more(begin: Any, client: Any) -> None:
+def test_an_aborted_upload_no_longer_exists(begin: Any, client: Any) -> None:
     began = begin("cats", SIZE, job="none")
     assert httpx.delete(began.json()["abort_url"], timeout=60).status_code == 204
     assert client.get(began.headers["Location"], headers=api_headers("datasets:write")).status_code == 404
 
 
 @pytest.mark.parametrize("upload_id", ["none", "LTE6eA", "é", "MTp"])
-def test_an_upload_id_that_is_none_is_404(client: Any, upload_id: str) -> None:
+def test_an_unknown_upload_id_is_404(client: Any, upload_id: str) -> None:
     path = f"/v1/datasets/cats/uploads/{quote(upload_id)}"
     assert client.get(path, headers=api_headers("datasets:write")).status_code == 404
 
@@ -208,7 +208,7 @@ def test_a_dataset_is_found_by_its_name_in_either_form_of_unicode(client: Any, s
     assert (dataset["name"], dataset["key"]) == ("Zürich", "datasets/Zu\u0308rich.zip")
 
 
-def test_a_dataset_that_is_not_there_is_named(client: Any) -> None:
+def test_a_missing_dataset_is_named(client: Any) -> None:
     response = client.get("/v1/datasets/nobody", headers=api_headers("jobs:read"))
 
     assert (response.status_code, response.json()["detail"]) == (404, "there is no dataset 'nobody' in the bucket")

@@ -176,7 +176,7 @@ def test_a_repeated_clone_is_the_same_job(post: Any, a_job: Any) -> None:
     assert post(f"/{other}/clone", **{"Idempotency-Key": "k"}).status_code == 422
 
 
-def test_a_deleted_job_is_gone_with_its_objects_and_an_event_tells_so(delete: Any, old: Any, s3: Any) -> None:
+def test_deleting_a_job_deletes_its_objects_and_sends_an_event(delete: Any, old: Any, s3: Any) -> None:
     job_id, other = old(State.CANCELLED, tags=["a"]), old()
     for folder in ("logs", "results/samples"):
         top, _, rest = folder.partition("/")
@@ -191,9 +191,9 @@ def test_a_deleted_job_is_gone_with_its_objects_and_an_event_tells_so(delete: An
     with read() as session:
         assert session.exec(select(JobEvent).where(JobEvent.job_id == job_id)).all() == []
         assert session.exec(select(JobTag)).all() == []
-        told = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(Outbox.sequence)).all()  # type: ignore[arg-type]
-    assert told[-1].type == "dev.stoker.job.deleted"
-    assert [row.sequence for row in told] == [1, 2, 3, 4]
+        events = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(Outbox.sequence)).all()  # type: ignore[arg-type]
+    assert events[-1].type == "dev.stoker.job.deleted"
+    assert [row.sequence for row in events] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.RUNNING])
@@ -207,7 +207,9 @@ def test_an_open_job_is_not_deleted(delete: Any, a_job: Any, state: State) -> No
     assert queries.job(job_id).state == state
 
 
-def test_while_the_storage_is_away_nothing_is_deleted(delete: Any, old: Any, environment: pytest.MonkeyPatch) -> None:
+def test_nothing_is_deleted_while_the_storage_is_unreachable(
+    delete: Any, old: Any, environment: pytest.MonkeyPatch
+) -> None:
     job_id = old()
     for name, value in AWAY.items():
         environment.setenv(name, value)
@@ -296,7 +298,9 @@ def test_one_subject_creates_only_so_many_jobs_in_an_hour(
         ({"gpus": 64}, "gpus", "this machine has"),
     ],
 )
-def test_what_could_never_run_is_refused_at_once(post: Any, change: dict[str, Any], field: str, words: str) -> None:
+def test_requests_that_could_never_run_are_refused_at_once(
+    post: Any, change: dict[str, Any], field: str, words: str
+) -> None:
     refused = post("", {"model_name": "stub-1", "dataset_id": "digits"} | change)
 
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
@@ -304,7 +308,7 @@ def test_what_could_never_run_is_refused_at_once(post: Any, change: dict[str, An
     assert queries.jobs({}, cursor=None, limit=9)[0] == []
 
 
-def test_as_many_gpus_as_there_are_can_be_asked_for(post: Any) -> None:
+def test_all_available_gpus_can_be_requested(post: Any) -> None:
     count = len(list(Path("/dev").glob("nvidia[0-9]*")))
     body = {"model_name": "stub-1", "dataset_id": "digits", "hyperparameters": QUIET, "gpus": count}
 

@@ -146,7 +146,7 @@ def test_a_patch_changes_what_it_names_and_nothing_else(patch: Any, get: Any, a_
     assert patch(job_id, {}).json() == second == job_of(job_id)
 
 
-def test_a_patch_of_no_job_is_404_and_needs_the_scope(patch: Any, a_job: Any) -> None:
+def test_a_patch_of_an_unknown_job_is_404_and_needs_the_scope(patch: Any, a_job: Any) -> None:
     assert patch("none", {"name": "x"}).status_code == 404
     assert patch(a_job(), {"name": "x"}, "jobs:read").status_code == 403
 

@@ -71,7 +71,9 @@ def test_a_token_for_notifications_creates_no_job_by_an_event(client: Any) -> No
     assert (datasets(), reasons()) == ([], [])
 
 
-def test_of_a_batch_that_asks_for_more_than_the_token_allows_the_rest_is_taken(client: Any, s3: Any) -> None:
+def test_events_of_a_batch_beyond_the_rights_of_the_token_are_refused_and_the_others_accepted(
+    client: Any, s3: Any
+) -> None:
     upload = {"specversion": "1.0", "id": "2", "source": "/s3", "type": "com.amazonaws.s3.x"}
     response = send(client, [CREATE, upload | {"data": uploaded(s3, "datasets/cats.zip")}], NOTIFY)
 
@@ -92,7 +94,7 @@ def test_a_token_for_notifications_cancels_and_sweeps_nothing(function: Callable
     "bad",
     [{"specversion": "1.0"}, {"specversion": "1.0", "id": "3", "source": "/x", "type": "com.other", "data": {}}, 5],
 )
-def test_a_bad_or_foreign_event_of_a_batch_harms_no_other(client: Any, bad: Any) -> None:
+def test_an_invalid_or_unknown_event_of_a_batch_does_not_affect_the_others(client: Any, bad: Any) -> None:
     assert send(client, [asks("1", "a"), bad, asks("2", "b")]).status_code == 202
 
     assert datasets() == ["a", "b"]
@@ -100,7 +102,7 @@ def test_a_bad_or_foreign_event_of_a_batch_harms_no_other(client: Any, bad: Any)
 
 
 @pytest.mark.usefixtures("a_and_b")
-def test_an_event_that_is_nested_too_deep_harms_no_other_of_its_batch(client: Any) -> None:
+def test_an_event_that_is_nested_too_deep_does_not_affect_the_others_of_its_batch(client: Any) -> None:
     deep = json.dumps(asks("2", "deep")).replace('{"calls": false}', '{"x": ' + "[" * 40 + "]" * 40 + "}")
     body = f"[{json.dumps(asks('1', 'a'))}, {deep}]"
     headers = api_headers() | {"Content-Type": "application/cloudevents-batch+json"}
@@ -136,7 +138,7 @@ def test_an_event_over_the_limit_of_its_sender_is_refused_for_now_and_becomes_a_
     assert (datasets(), reasons()) == (["digits", "digits"], [])
 
 
-def test_a_rejected_event_says_which_it_is(client: Any) -> None:
+def test_the_reason_of_a_rejected_event_names_the_event(client: Any) -> None:
     send(client, CREATE | {"data": GOOD | {"epochs": 0}})
     send(client, CREATE | {"data": "a job"})
 

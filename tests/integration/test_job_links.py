@@ -67,25 +67,25 @@ def test_a_link_opens_the_job_s_page_for_a_week(link: Any, a_job: Any) -> None:
 
 
 @named([route for route in OF_JOB if is_readable(route)])
-def test_it_reads_its_job(client: Any, link: Any, a_job: Any, route: Route) -> None:
+def test_a_link_reads_its_job(client: Any, link: Any, a_job: Any, route: Route) -> None:
     job_id = a_job()
 
     assert status(client, route, job_id, link(job_id).json()["token"]) not in {401, 403}
 
 
 @named(OF_JOB)
-def test_it_reads_no_other_job(client: Any, link: Any, a_job: Any, route: Route) -> None:
+def test_a_link_reads_no_other_job(client: Any, link: Any, a_job: Any, route: Route) -> None:
     assert status(client, route, a_job(), link(a_job()).json()["token"]) == 403
 
 
 @named([route for route in API if not is_readable(route)])
-def test_it_does_nothing_else(client: Any, link: Any, a_job: Any, route: Route) -> None:
+def test_a_link_allows_no_other_operation(client: Any, link: Any, a_job: Any, route: Route) -> None:
     job_id = a_job()
 
     assert status(client, route, job_id, link(job_id).json()["token"]) == 403
 
 
-def test_it_is_no_callback_token(client: Any, link: Any, a_job: Any) -> None:
+def test_the_token_of_a_link_is_no_callback_token(client: Any, link: Any, a_job: Any) -> None:
     job_id = a_job()
     token = link(job_id).json()["token"]
     callbacks = [route for route in front.API if route.access.scheme == "callback"]
@@ -94,22 +94,22 @@ def test_it_is_no_callback_token(client: Any, link: Any, a_job: Any) -> None:
 
 
 @pytest.mark.parametrize("scope", ["jobs:read", "jobs:write"])
-def test_who_may_read_jobs_makes_links(link: Any, a_job: Any, scope: str) -> None:
+def test_tokens_that_may_read_jobs_can_create_links(link: Any, a_job: Any, scope: str) -> None:
     assert link(a_job(), scope).status_code == 201
 
 
 @pytest.mark.parametrize("scope", ["datasets:write", "datasets:notify", "metrics:read"])
-def test_nobody_else_does(link: Any, a_job: Any, scope: str) -> None:
+def test_other_tokens_cannot_create_links(link: Any, a_job: Any, scope: str) -> None:
     assert link(a_job(), scope).status_code == 403
 
 
-def test_it_lives_no_longer_than_the_token_that_it_is_made_with(link: Any, a_job: Any) -> None:
+def test_a_link_does_not_outlive_the_token_that_created_it(link: Any, a_job: Any) -> None:
     left = datetime.fromisoformat(link(a_job(), valid_seconds=DAY).json()["expires_at"]) - tokens.now()
 
     assert left <= seconds(3600)  # as the caller's
 
 
-def test_it_lives_no_longer_than_the_operator_allows(client: Any, a_job: Any, environment: pytest.MonkeyPatch) -> None:
+def test_a_link_does_not_outlive_the_configured_limit(client: Any, a_job: Any, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("JOB_LINK_DAYS", "2")
     forget()
     caller = tokens.mint_api("tester", "jobs:read", 100 * DAY, now=tokens.now())
@@ -149,7 +149,7 @@ def test_a_link_without_a_job_reads_nothing(client: Any, a_job: Any) -> None:
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_link_to_a_deleted_job_leads_nowhere(client: Any, link: Any, a_job: Any) -> None:
+def test_a_link_to_a_deleted_job_is_refused(client: Any, link: Any, a_job: Any) -> None:
     job_id = a_job(State.SUCCEEDED)
     token = link(job_id).json()["token"]
     assert client.delete(f"/v1/jobs/{job_id}", headers=api_headers()).status_code == 204
@@ -201,7 +201,7 @@ def test_a_link_of_an_earlier_release_is_revoked_too(client: Any, a_job: Any) ->
 
 
 @pytest.mark.parametrize("scope", ["jobs:read", "datasets:write", "datasets:notify", "metrics:read"])
-def test_only_who_may_change_jobs_revokes_links(client: Any, link: Any, a_job: Any, scope: str) -> None:
+def test_only_tokens_that_may_change_jobs_revoke_links(client: Any, link: Any, a_job: Any, scope: str) -> None:
     job_id = a_job()
     token = link(job_id).json()["token"]
 
@@ -209,5 +209,5 @@ def test_only_who_may_change_jobs_revokes_links(client: Any, link: Any, a_job: A
     assert client.get(f"/v1/jobs/{job_id}", headers=bearer(token)).status_code == 200
 
 
-def test_links_to_a_job_that_is_none_cannot_be_revoked(client: Any) -> None:
+def test_links_to_an_unknown_job_cannot_be_revoked(client: Any) -> None:
     assert client.delete("/v1/jobs/nobody/links", headers=api_headers("jobs:write")).status_code == 404

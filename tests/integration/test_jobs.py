@@ -74,7 +74,7 @@ def test_an_owner_is_compared_as_the_token_names_it(get: Any) -> None:
     assert ids(get("/v1/jobs", owner=get(f"/v1/jobs/{job.id}").json()["owner"])) == [job.id]
 
 
-def test_filters_are_equalities_and_hold_together(get: Any, a_job: Any) -> None:
+def test_filters_compare_for_equality_and_are_combined_with_and(get: Any, a_job: Any) -> None:
     a_job(State.RUNNING, dataset_id="cats")
     wanted = a_job(State.FAILED, dataset_id="cats")
     a_job(State.FAILED, dataset_id="dogs")
@@ -106,7 +106,7 @@ def test_a_query_that_cannot_be_used_names_its_parameter(
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-def test_a_job_is_shown_whole_and_without_what_is_ours_alone(get: Any, a_job: Any) -> None:
+def test_a_job_is_returned_with_all_public_fields_and_no_internal_ones(get: Any, a_job: Any) -> None:
     job = get(f"/v1/jobs/{a_job(State.FAILED)}").json()
 
     assert (job["state"], job["reason"], job["created_at"]) == ("FAILED", "trainer_error", "2026-01-01T00:00:00Z")
@@ -164,7 +164,7 @@ def test_rejected_events_are_shown_with_their_reason(get: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/none", "/v1/jobs/none/events", "/v1/jobs/none/artifacts", "/v1/nothing"])
-def test_what_is_not_there_is_404(get: Any, path: str) -> None:
+def test_unknown_jobs_and_paths_are_404(get: Any, path: str) -> None:
     assert get(path).status_code == 404
 
 
@@ -182,7 +182,7 @@ def test_a_state_is_written_in_any_case(function: Callable[[str], Any], a_job: A
     assert [job["id"] for job in results] == [job_id]
 
 
-def test_a_state_that_is_none_is_refused_with_those_that_are(function: Callable[[str], Any]) -> None:
+def test_an_unknown_state_is_refused_with_the_known_ones(function: Callable[[str], Any]) -> None:
     refused = function("jobs").get("/v1/jobs", params={"state": "done", "limit": "0"}, headers=api_headers())
 
     assert refused.json()["errors"] == [

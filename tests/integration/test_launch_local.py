@@ -191,7 +191,7 @@ def test_a_trainer_whose_supervisor_was_killed_is_still_followed_and_stopped(pla
     assert ended(job).reason == Reason.LOST
 
 
-def test_what_the_launcher_never_saw_is_absent(planned: Any) -> None:
+def test_a_launch_unknown_to_the_launcher_is_absent(planned: Any) -> None:
     assert Local().inspect(planned()).phase == Phase.ABSENT
 
 
@@ -240,7 +240,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     "mistake", MISTAKES, ids=["missing trainer", "missing task", "missing file", "missing program"]
 )
 @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.RUNNING])
-def test_an_operators_mistake_ends_no_job_that_starts_once_it_is_mended(
+def test_a_configuration_error_fails_no_job_and_the_job_starts_after_the_correction(
     a_job: Any, tmp_path: Path, now: datetime, state: State, mistake: tuple[dict[str, Any], str]
 ) -> None:
     registry, message = mistake
@@ -262,7 +262,7 @@ def test_an_operators_mistake_ends_no_job_that_starts_once_it_is_mended(
     assert (queries.job(job_id).submitted_at, queries.job(job_id).launch) == (now + timedelta(minutes=1), job.launch)
 
 
-def test_a_program_that_the_system_cannot_run_ends_no_job_that_starts_once_it_is_mended(
+def test_a_program_that_cannot_run_fails_no_job_and_the_job_starts_after_the_correction(
     a_job: Any, tmp_path: Path
 ) -> None:
     program = tmp_path / "trainer"
@@ -284,7 +284,7 @@ def test_a_program_that_the_system_cannot_run_ends_no_job_that_starts_once_it_is
     assert Local().inspect(queries.job(job_id)).phase == Phase.RUNNING
 
 
-def test_an_environment_that_no_process_can_get_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
+def test_an_environment_that_is_too_large_for_a_process_is_rejected_at_once(a_job: Any, tmp_path: Path) -> None:
     registered(tmp_path, {"command": {"train": ["true"]}, "env": {"LARGE": "x" * 140_000}})
     job = launched(a_job())
 
@@ -292,7 +292,7 @@ def test_an_environment_that_no_process_can_get_is_rejected_at_once(a_job: Any, 
     assert "larger than this system allows" in str(job.message)
 
 
-def test_what_may_pass_leaves_the_job_waiting_and_says_why(a_job: Any, environment: pytest.MonkeyPatch) -> None:
+def test_a_temporary_failure_leaves_the_job_waiting_with_a_message(a_job: Any, environment: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
@@ -346,7 +346,7 @@ def test_a_trainer_is_known_before_its_first_line_so_that_no_death_of_its_superv
     assert Local().list() == {job.id}
 
 
-def test_nobody_looks_at_launches_that_have_ended(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_launches_are_not_inspected(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         job = planned(exit=0)
         submit(job)
@@ -388,7 +388,7 @@ def test_a_crash_while_a_stop_is_written_down_leaves_a_job_that_can_be_stopped(
     assert ended(job).reason == Reason.LOST
 
 
-def test_two_who_stop_a_job_at_once_do_not_meet(planned: Any) -> None:
+def test_concurrent_stops_of_a_job_do_not_interfere(planned: Any) -> None:
     """Found by ``./taskw chaos``: a cancel that came twice, to two threads of one function."""
     job = planned(seconds=600)
     started(job)
@@ -411,7 +411,7 @@ def test_two_who_stop_a_job_at_once_do_not_meet(planned: Any) -> None:
     ended(job)
 
 
-def test_trainers_share_unpacked_datasets_where_the_operator_says(
+def test_trainers_share_unpacked_datasets_in_the_configured_folder(
     environment: pytest.MonkeyPatch, a_job: Callable[..., str], tmp_path: Path
 ) -> None:
     job = queries.job(a_job())

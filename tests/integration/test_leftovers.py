@@ -32,7 +32,7 @@ def put(s3: Any, key: str, **metadata: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=metadata)
 
 
-def test_what_a_cancelled_trainer_stores_after_the_deletion_is_gone_in_the_end(
+def test_objects_that_a_cancelled_trainer_stores_after_the_deletion_are_deleted(
     function: Any, delete: Any, a_job: Any, s3: Any
 ) -> None:
     now = tokens.now()
@@ -55,14 +55,14 @@ def test_what_a_cancelled_trainer_stores_after_the_deletion_is_gone_in_the_end(
     assert upkeep.deleted_jobs(before=now + LATER, limit=9) == []
 
 
-def test_of_a_job_that_ended_long_before_its_deletion_nothing_is_looked_for(delete: Any, a_job: Any) -> None:
+def test_no_leftovers_are_listed_for_a_job_that_ended_long_before_its_deletion(delete: Any, a_job: Any) -> None:
     now = tokens.now()
     assert delete(a_job(State.SUCCEEDED, now=now - timedelta(days=2))) == 204
 
     assert upkeep.deleted_jobs(before=now + LATER, limit=9) == []
 
 
-def test_a_storage_that_is_away_is_tried_again(
+def test_an_unreachable_storage_is_tried_again(
     delete: Any, a_job: Any, s3: Any, environment: pytest.MonkeyPatch
 ) -> None:
     now = tokens.now()

@@ -55,32 +55,32 @@ def upload(dataset_id: str, metadata: Mapping[str, str] = MappingProxyType({}), 
 
 
 def job_of(dataset_id: str) -> dict[str, Any] | None:
-    found: list[dict[str, Any]] = api.call(api.connect(), "GET", "/v1/jobs", query={"dataset_id": dataset_id})["jobs"]
-    assert len(found) <= 1, "one upload is one job"
-    return found[0] if found else None
+    jobs: list[dict[str, Any]] = api.call(api.connect(), "GET", "/v1/jobs", query={"dataset_id": dataset_id})["jobs"]
+    assert len(jobs) <= 1, "one upload is one job"
+    return jobs[0] if jobs else None
 
 
 def in_state(state: str, dataset_id: str) -> dict[str, Any]:
     """Wait until the dataset's job is in this state."""
 
-    def found() -> dict[str, Any] | None:
+    def matching() -> dict[str, Any] | None:
         job = job_of(dataset_id)
         return job if job and job["state"] == state else None
 
-    job: dict[str, Any] = eventually(found, within_seconds=180)
+    job: dict[str, Any] = eventually(matching, within_seconds=180)
     return job
 
 
 def alive_of(folder: Path) -> list[list[str]]:
     """Return the command lines of all processes that the stack in this folder has left."""
-    found = []
+    command_lines = []
     for process in psutil.process_iter(["status"]):
         try:
             if process.info["status"] != psutil.STATUS_ZOMBIE and process.environ().get("STOKER_HOME") == str(folder):
-                found.append(process.cmdline())
+                command_lines.append(process.cmdline())
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
-    return [command for command in found if "pytest" not in command]
+    return [command for command in command_lines if "pytest" not in command]
 
 
 def test_starting_twice_is_the_same_as_once_and_stopping_leaves_nothing(stack: Path) -> None:
@@ -95,7 +95,7 @@ def test_starting_twice_is_the_same_as_once_and_stopping_leaves_nothing(stack: P
     assert "down already" in run("stop").stdout
 
 
-def test_a_start_that_is_stopped_says_so_and_the_next_stop_leaves_nothing(stack: Path) -> None:
+def test_an_interrupted_start_is_reported_and_the_next_stop_leaves_nothing(stack: Path) -> None:
     command = [sys.executable, "-m", "infra.local.stack", "start"]
     starting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     eventually(lambda: processes.running("storage"), within_seconds=120)
@@ -127,7 +127,7 @@ def test_a_pid_that_is_another_processs_by_now_counts_as_down(stack: Path) -> No
     assert processes.stop("timer", grace_seconds=1) is False
 
 
-def test_a_stack_whose_port_was_taken_meanwhile_moves_along_with_all_that_is_stored() -> None:
+def test_a_stack_whose_port_is_taken_moves_to_another_port_and_keeps_its_data() -> None:
     up()
     upload("kept")
     in_state("SUCCEEDED", "kept")
@@ -207,7 +207,7 @@ def test_a_job_that_waits_for_a_slot_waits_on_when_the_stack_is_back(environment
     in_state("SUCCEEDED", "second")
 
 
-def test_a_trainer_that_does_not_heed_the_stop_is_killed_and_its_job_continues(
+def test_a_trainer_that_ignores_sigterm_is_killed_and_its_job_continues(
     stack: Path, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("STOP_GRACE_SECONDS", "1")
@@ -287,7 +287,9 @@ def test_a_demo_that_goes_well_shows_what_is_stored_and_exits_0(stack: Path, env
     assert "./taskw predict ID=" in output
 
 
-def test_a_mistake_in_the_settings_is_told_before_anything_starts(stack: Path, environment: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_settings_is_reported_before_anything_starts(
+    stack: Path, environment: pytest.MonkeyPatch
+) -> None:
     environment.setenv("TRAINERS", "nosuch.json")
     refused = run("start")
 
@@ -305,7 +307,7 @@ def own_trainers(stack: Path, **trainers: list[str]) -> Path:
     return path
 
 
-def test_trainers_of_ones_own_are_added_remembered_and_read_again(stack: Path, environment: pytest.MonkeyPatch) -> None:
+def test_custom_trainers_are_added_remembered_and_read_again(stack: Path, environment: pytest.MonkeyPatch) -> None:
     stub = [sys.executable, str(ROOT / "tests/integration/stub_trainer.py")]
     environment.delenv("TRAINERS")
     first = up()

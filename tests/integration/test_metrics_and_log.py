@@ -74,12 +74,12 @@ def test_metrics_stay_when_retention_has_moved_the_events(
 
 
 @pytest.mark.parametrize("path", ["", "/metrics", "/events"])
-def test_what_has_not_changed_is_304_and_what_has_is_sent(get: Any, a_job: Any, path: str) -> None:
+def test_unchanged_responses_are_304_and_changed_ones_are_sent(get: Any, a_job: Any, path: str) -> None:
     job_id = a_job(State.RUNNING)
     beat(job_id, 1, loss=1)
     first = get(f"/v1/jobs/{job_id}{path}")
     tag = first.headers["etag"]
-    again = [get(f"/v1/jobs/{job_id}{path}", tag=given) for given in (tag, f'"x", W/{tag}', "*")]
+    again = [get(f"/v1/jobs/{job_id}{path}", tag=if_none_match) for if_none_match in (tag, f'"x", W/{tag}', "*")]
     beat(job_id, 2, loss=2)
     changed = get(f"/v1/jobs/{job_id}{path}", tag=tag)
 

@@ -48,7 +48,7 @@ def test_weights_are_put_under_their_name_and_listed(
         ("yolo11n.pt", b"\n<!DOCTYPE html>", "holds no weights, but a page"),
     ],
 )
-def test_what_holds_no_weights_is_refused(
+def test_files_without_weights_are_refused(
     bucket: Any, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, words: str
 ) -> None:
     if content is not None:

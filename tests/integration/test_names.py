@@ -49,7 +49,7 @@ def nfc(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_people_have_is_taken_and_reaches_the_trainer(
+def test_a_realistic_name_is_accepted_and_reaches_the_trainer(
     function: Callable[[str], Any], s3: Any, name: str
 ) -> None:
     s3.put_object(Bucket=BUCKET, Key=f"datasets/{nfc(name)}.zip", Body=b"x")
@@ -65,7 +65,7 @@ def test_a_name_that_people_have_is_taken_and_reaches_the_trainer(
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("field", ["dataset_id", "framework"])
-def test_a_name_that_could_hurt_is_refused_in_words(function: Callable[[str], Any], field: str, name: str) -> None:
+def test_a_dangerous_name_is_refused_with_an_explanation(function: Callable[[str], Any], field: str, name: str) -> None:
     response = function("create_job").post("/v1/jobs", json=GOOD | {field: name}, headers=api_headers())
 
     assert response.status_code == 422
@@ -80,7 +80,7 @@ def test_a_name_that_could_hurt_is_refused_in_words(function: Callable[[str], An
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("is_found_by_sweep", [False, True], ids=["notified", "swept"])
-def test_an_upload_with_a_name_that_people_have_is_a_job_whose_trainer_can_download_it(
+def test_an_upload_with_a_realistic_name_becomes_a_job_whose_trainer_can_download_it(
     function: Callable[[str], Any],
     s3: Any,
     now: datetime,
@@ -130,12 +130,12 @@ def test_both_forms_of_a_name_are_one_dataset(s3: Any, now: datetime) -> None:
         ("stub =?no-such-charset?Q?x?=", "stub =?no-such-charset?Q?x?="),
     ],
 )
-def test_metadata_of_other_than_ascii_is_read_as_it_was_meant(value: str, model: str) -> None:
+def test_metadata_with_non_ascii_characters_is_decoded(value: str, model: str) -> None:
     assert specs.from_upload("digits", {"stoker-framework": "stub", "stoker-model": value}).model_name == model
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_trainer_may_store_files_with_names_that_people_have(function: Callable[[str], Any], a_job: Any) -> None:
+def test_a_trainer_may_store_files_with_realistic_names(function: Callable[[str], Any], a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     key = f"results/job-{job_id}/हिन्दी (1)/cafe\u0301 🐈.png"
     link = function("presign").post(

@@ -130,7 +130,7 @@ def confused(token: str, public_key: bytes) -> str:
 
 @pytest.mark.parametrize("subjects", ["", " ", ",", "somebody,", ",,somebody , "])
 @pytest.mark.parametrize("sub", [SUBJECT, "", None], ids=["a subject", "an empty one", "none"])
-def test_nobody_is_let_in_where_no_subject_is_named(
+def test_every_token_is_refused_if_no_subject_is_configured(
     issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch, subjects: str, sub: str | None
 ) -> None:
     environment.setenv("OIDC_SUBJECTS", subjects)
@@ -139,7 +139,7 @@ def test_nobody_is_let_in_where_no_subject_is_named(
 
 
 @pytest.mark.parametrize("subjects", ["*", "?", f"{SUBJECT},"])
-def test_a_token_without_a_subject_is_nobodys(
+def test_a_token_without_a_subject_is_refused(
     issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch, subjects: str
 ) -> None:
     environment.setenv("OIDC_SUBJECTS", subjects)
@@ -174,7 +174,7 @@ def test_people_and_events_have_issuers_of_their_own(
         assert status(issuer.token(iss=people.url, sub="ann")) == 401  # not with the key of the other one
 
 
-def test_an_issuer_whose_configuration_is_none_is_the_operators_mistake(
+def test_an_issuer_with_an_invalid_configuration_is_a_configuration_error(
     issuer: Issuer, sweep: Callable[[str], int]
 ) -> None:
     token = issuer.token()
@@ -182,7 +182,7 @@ def test_an_issuer_whose_configuration_is_none_is_the_operators_mistake(
     assert sweep(token) == 503
 
 
-def test_an_issuer_that_is_away_is_503(
+def test_an_unreachable_issuer_is_503(
     issuer: Issuer, sweep: Callable[[str], int], environment: pytest.MonkeyPatch
 ) -> None:
     token = issuer.token(iss="http://127.0.0.1:9")

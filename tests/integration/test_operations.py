@@ -28,7 +28,7 @@ def test_every_command_is_one_that_a_shell_reads(command: str) -> None:
     subprocess.run(["sh", "-n"], input=command, text=True, check=True)
 
 
-def test_what_it_names_of_the_manifests_is_there() -> None:
+def test_the_manifests_that_it_names_exist() -> None:
     manifests = "".join(file.read_text() for file in ROOT.glob("knative/**/*.yaml"))
     named = {"event-callers", "broker", "trainers", "job-changes", "stricter.yaml", "external-secrets", "one-service"}
 

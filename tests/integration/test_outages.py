@@ -52,7 +52,7 @@ def stopped(server: "PostgresServer") -> Iterator[None]:
 
 @pytest.mark.usefixtures("dataset")
 @pytest.mark.parametrize("number", range(6))
-def test_a_database_that_is_away_is_answered_503_and_the_same_call_succeeds_later(
+def test_an_unreachable_database_is_503_and_the_same_call_succeeds_later(
     function: Callable[[str], Any], environment: pytest.MonkeyPatch, database_url: str, a_job: Any, number: int
 ) -> None:
     name, path, body, headers = calls(a_job(State.RUNNING))[number]
@@ -153,7 +153,7 @@ def test_a_locked_sqlite_file_is_waited_for_then_answered_503(
 
 
 @pytest.mark.usefixtures("sqlite")
-def test_an_upload_told_of_while_the_storage_is_away_is_503_and_a_job_when_it_comes_again(
+def test_a_notification_while_the_storage_is_unreachable_is_503_and_creates_a_job_when_repeated(
     function: Callable[[str], Any], environment: pytest.MonkeyPatch, s3: Any, s3_server: str
 ) -> None:
     metadata = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
@@ -182,7 +182,7 @@ def refused(function: Callable[[str], Any], job_id: str) -> list[str]:
     return [response.json()["detail"] for response in responses]
 
 
-def test_only_a_database_without_tables_is_said_to_have_none(
+def test_only_a_database_without_tables_is_reported_as_having_none(
     function: Callable[[str], Any], environment: pytest.MonkeyPatch, database_url: str, tmp_path: Path
 ) -> None:
     if database_url.startswith("sqlite"):
@@ -196,7 +196,7 @@ def test_only_a_database_without_tables_is_said_to_have_none(
     assert all("has no tables yet" in detail for detail in refused(function, "somebody"))
 
 
-def test_a_database_that_does_not_exist_is_not_said_to_have_no_tables(
+def test_a_database_that_does_not_exist_is_not_reported_as_having_no_tables(
     function: Callable[[str], Any], environment: pytest.MonkeyPatch, postgresql_server: str, caplog: Any
 ) -> None:
     environment.setenv("DATABASE_URL", postgresql_server.format("no_such_database"))

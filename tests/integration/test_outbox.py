@@ -95,10 +95,10 @@ def test_more_refused_events_than_a_batch_block_no_other_job(
     assert sorted(subject for subject, _, _ in sink.taken) == sorted([*others] * 4)
 
 
-def test_a_sink_that_goes_away_half_way_gets_nothing_twice_that_it_took(sink: _Sink, a_job: Any, now: datetime) -> None:
+def test_a_sink_that_fails_in_mid_batch_gets_no_accepted_event_twice(sink: _Sink, a_job: Any, now: datetime) -> None:
     a_job(State.SUCCEEDED, now=now)
-    server_port = iter([202, 202])
-    sink.answer = lambda _subject: next(server_port)  # then its connection breaks
+    statuses = iter([202, 202])
+    sink.answer = lambda _subject: next(statuses)  # then its connection breaks
     sweep(now)
     sink.answer = lambda _subject: 202
     sweep(now + seconds(60))
@@ -106,15 +106,15 @@ def test_a_sink_that_goes_away_half_way_gets_nothing_twice_that_it_took(sink: _S
     assert [sequence for _, sequence, _ in sink.taken] == [1, 2, 3, 4]
 
 
-def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Sink, a_job: Any, now: datetime) -> None:
+def test_a_slow_delivery_for_one_job_does_not_delay_other_jobs(sink: _Sink, a_job: Any, now: datetime) -> None:
     slow, other = a_job(State.SUCCEEDED, now=now), a_job(State.SUCCEEDED, now=now)
-    others_are_told = threading.Event()
+    others_are_delivered = threading.Event()
 
     def answer(subject: str) -> int:
         if subject == slow:
-            assert others_are_told.wait(timeout=4)
+            assert others_are_delivered.wait(timeout=4)
         elif sum(taken == other for taken, _, _ in sink.taken) == 3:  # and this is the fourth
-            others_are_told.set()
+            others_are_delivered.set()
         return 202
 
     sink.answer = answer
@@ -123,7 +123,7 @@ def test_a_sink_that_takes_its_time_over_one_job_is_told_of_the_others(sink: _Si
         assert [sequence for subject, sequence, _ in sink.taken if subject == job_id] == [1, 2, 3, 4]
 
 
-def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, now: datetime) -> None:
+def test_an_unreachable_sink_is_not_tried_for_each_job(sink: _Sink, a_job: Any, now: datetime) -> None:
     for _ in range(delivery.SENDERS * 3):
         a_job(State.SUCCEEDED, now=now)
     subjects: list[str] = []
@@ -137,7 +137,7 @@ def test_a_sink_that_is_away_is_not_asked_for_each_job(sink: _Sink, a_job: Any, 
     assert 1 <= len(subjects) <= delivery.SENDERS
 
 
-def test_where_there_is_no_sink_the_outbox_waits_a_day_for_one(a_job: Any, now: datetime) -> None:
+def test_without_a_sink_outbox_rows_are_kept_for_a_day(a_job: Any, now: datetime) -> None:
     a_job(State.SUCCEEDED, now=now)
     young = a_job(State.QUEUED, now=now + seconds(3600))
     sweep(now + delivery.RETENTION_WITHOUT_SINK + seconds(1))

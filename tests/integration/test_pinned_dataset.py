@@ -62,10 +62,10 @@ def test_of_two_versions_uploaded_while_all_slots_are_taken_each_job_has_its_own
     first, second = upload(functions, s3, FIRST, epochs=2), upload(functions, s3, SECOND, epochs=9)
     functions.call("POST", f"/v1/jobs/{blocking}/cancel")
 
-    gone, trained = ended(functions, first), ended(functions, second)
-    assert (gone["state"], gone["reason"], gone["epochs"]) == ("FAILED", "dataset_invalid", 2)
-    assert "datasets/cats.zip was overwritten" in gone["message"]
-    assert gone["dataset_etag"] in gone["message"]
+    overwritten, trained = ended(functions, first), ended(functions, second)
+    assert (overwritten["state"], overwritten["reason"], overwritten["epochs"]) == ("FAILED", "dataset_invalid", 2)
+    assert "datasets/cats.zip was overwritten" in overwritten["message"]
+    assert overwritten["dataset_etag"] in overwritten["message"]
     assert (trained["state"], trained["epoch"], trained["epochs"]) == ("SUCCEEDED", 9, 9)
     assert trained["metrics"]["dataset_bytes"] == len(SECOND)
 

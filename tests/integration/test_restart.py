@@ -66,7 +66,7 @@ def test_a_job_is_cancelled_after_a_restart_and_its_trainer_leaves(functions: Fu
     eventually(lambda: not Local().list())
 
 
-def test_a_job_that_ends_while_the_functions_are_away_is_finished_when_they_are_back(functions: Functions) -> None:
+def test_a_job_that_ends_while_the_functions_are_down_is_finished_after_their_restart(functions: Functions) -> None:
     job_id = submitted(functions, epochs=2, seconds=0.5)
     functions.kill()
     functions.start()
@@ -75,7 +75,7 @@ def test_a_job_that_ends_while_the_functions_are_away_is_finished_when_they_are_
     assert job["metrics"] == {"score": 1.0}
 
 
-def test_a_trainer_killed_while_the_functions_are_away_is_found_out_by_sweep(functions: Functions) -> None:
+def test_sweep_detects_a_trainer_that_was_killed_while_the_functions_were_down(functions: Functions) -> None:
     job_id = submitted(functions, seconds=600, deaf=True)
     functions.kill()
     Local().stop(job_id)

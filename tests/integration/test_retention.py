@@ -110,7 +110,7 @@ def _crash(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_sweep_that_was_slow_overwrites_nothing_that_another_has_moved(ended: Any, s3: Any) -> None:
+def test_a_slow_sweep_overwrites_no_archive_of_another_sweep(ended: Any, s3: Any) -> None:
     first, second = ended(), ended(day=1)
     slow = archive.oldest_ended(before=NOW + DAY, limit=100)
     assert slow is not None
@@ -123,7 +123,7 @@ def test_a_sweep_that_was_slow_overwrites_nothing_that_another_has_moved(ended: 
     assert queries.archive_key(first) == queries.archive_key(second) == key
 
 
-def test_while_the_storage_is_away_nothing_leaves_the_store(ended: Any, environment: pytest.MonkeyPatch) -> None:
+def test_no_row_is_archived_while_the_storage_is_unreachable(ended: Any, environment: pytest.MonkeyPatch) -> None:
     job_id = ended()
     before = len(events(job_id))
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
@@ -144,7 +144,7 @@ def test_without_a_setting_everything_stays(ended: Any, environment: pytest.Monk
     assert objects(s3) == {}
 
 
-def test_what_was_sent_long_ago_is_forgotten_and_what_never_was_is_kept(ended: Any) -> None:
+def test_rows_sent_long_ago_are_deleted_and_unsent_ones_kept(ended: Any) -> None:
     job_id = ended()
     with read() as session:
         sent, *unsent = session.exec(select(Outbox).where(Outbox.job_id == job_id).order_by(col(Outbox.id)))
@@ -167,7 +167,7 @@ def test_old_rejected_events_move_but_none_that_sweep_still_looks_for(environmen
     assert [row.reason for row in queries.rejected_events(after=0, limit=10)[0]] == ["reason 9"]
 
 
-def test_the_events_of_such_a_job_are_answered_with_a_link_to_them(ended: Any, function: Any) -> None:
+def test_the_events_of_an_archived_job_are_a_link_to_the_archive(ended: Any, function: Any) -> None:
     import httpx
 
     job_id, client = ended(), function("jobs")

@@ -213,7 +213,7 @@ def test_an_older_attempt_is_refused_everywhere(a_job: Any) -> None:
     assert queries.job(job_id).state == State.RUNNING
 
 
-def test_an_attempt_that_nobody_claimed_is_unusable(a_job: Any) -> None:
+def test_an_attempt_that_was_never_claimed_is_refused(a_job: Any) -> None:
     with pytest.raises(Unusable, match="attempt"):
         record_heartbeat(call(a_job(State.RUNNING), attempt=7), Heartbeat(), now=NOW)
 
@@ -249,7 +249,7 @@ def test_metrics_with_ever_new_names_do_not_fill_the_row_without_end(a_job: Any)
     assert len(job.metrics) < 1_000
 
 
-def test_what_a_name_of_a_metric_cannot_hold_is_refused(a_job: Any) -> None:
+def test_a_metric_name_with_a_nul_byte_does_not_break_later_heartbeats(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     with suppress(Unusable):  # PostgreSQL's text has no NUL
         record_heartbeat(call(job_id), Heartbeat(metrics={"lo\0ss": 0.5}), now=NOW)
@@ -352,7 +352,7 @@ def test_a_failed_statement_of_the_hot_path_leaves_no_transaction_to_the_next_bo
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_heartbeat_does_not_notice_that_the_server_has_closed_its_idle_connections(a_job: Any) -> None:
+def test_a_heartbeat_succeeds_after_the_server_has_closed_idle_connections(a_job: Any) -> None:
     job_id = a_job(State.RUNNING)
     record_heartbeat(call(job_id), Heartbeat(epoch=1))
     with write() as session:
@@ -412,9 +412,9 @@ def test_jobs_are_filtered(a_job: Any) -> None:
     a_job(State.RUNNING)
     a_job(dataset_id="cats")
 
-    found, _ = queries.jobs({"state": "RUNNING", "dataset_id": "cats"}, cursor=None, limit=10)
+    page, _ = queries.jobs({"state": "RUNNING", "dataset_id": "cats"}, cursor=None, limit=10)
 
-    assert [job.id for job in found] == [wanted]
+    assert [job.id for job in page] == [wanted]
 
 
 def test_events_go_on_from_where_the_last_page_ended(a_job: Any) -> None:
@@ -427,7 +427,7 @@ def test_events_go_on_from_where_the_last_page_ended(a_job: Any) -> None:
     assert end is None
 
 
-def test_after_the_control_plane_was_away_it_counts_as_awake_only_since_then() -> None:
+def test_after_an_outage_the_control_plane_counts_as_awake_only_since_its_return() -> None:
     def awake_since(now: datetime) -> datetime:
         held = upkeep.take_lease(now=now, lasting=seconds(60), away_after=seconds(180))
         assert held is not None
@@ -444,11 +444,11 @@ def test_the_same_rejected_event_is_kept_once() -> None:
         upkeep.reject("wrong prefix", '{"a": "\0"}', now=NOW)
     upkeep.reject("wrong prefix", "{}", now=NOW)
 
-    found, _ = queries.rejected_events(after=0, limit=10)
-    assert len(found) == 2
+    rejected, _ = queries.rejected_events(after=0, limit=10)
+    assert len(rejected) == 2
 
 
-def test_more_are_asked_for_at_once_than_a_statement_takes_parameters(a_job: Any) -> None:
+def test_a_query_for_more_ids_than_a_statement_takes_parameters(a_job: Any) -> None:
     job_id, strangers = a_job(), {f"stranger-{number}" for number in range(70_000)}
     jobs.create(SPEC, identity="this one", trace_id="0" * 32, now=NOW)
 
@@ -458,15 +458,15 @@ def test_more_are_asked_for_at_once_than_a_statement_takes_parameters(a_job: Any
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(
-    ("under_way", "outcome"),
+    ("concurrent_change", "outcome"),
     [
         ("state = 'SUCCEEDED', finished_at = now(), liveness = NULL", "SUCCEEDED"),
         ("attempt = attempt + 1", "RUNNING"),
         ("epoch = 9", None),
     ],
 )
-def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
-    a_job: Any, database_url: str, under_way: str, outcome: str | None
+def test_a_heartbeat_waits_for_a_concurrent_transaction_and_sees_its_result(
+    a_job: Any, database_url: str, concurrent_change: str, outcome: str | None
 ) -> None:
     """On SQLite there is one writer at a time."""
     job_id = a_job(State.RUNNING)
@@ -477,7 +477,7 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
         return record_heartbeat(call(job_id, attempt=1), Heartbeat(epoch=3, attempt=1), now=NOW)
 
     with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as watch:
-        other.execute(f"UPDATE job SET {under_way} WHERE id = %s".encode(), [job_id])
+        other.execute(f"UPDATE job SET {concurrent_change} WHERE id = %s".encode(), [job_id])
         thread = threading.Thread(target=lambda: outcomes.extend(race(beat)))
         thread.start()
         eventually(lambda: watch.execute(waits).fetchone() == (1,))
@@ -490,7 +490,7 @@ def test_a_heartbeat_waits_for_what_is_under_way_and_obeys_it(
         assert queries.job(job_id).epoch == 9
 
 
-def test_what_nobody_is_told_of_is_dropped_bit_by_bit_and_what_is_young_is_kept(a_job: Any) -> None:
+def test_old_outbox_rows_without_a_sink_are_dropped_in_batches_and_recent_ones_kept(a_job: Any) -> None:
     old, young = a_job(State.QUEUED), a_job(now=NOW + seconds(60))
 
     assert [store_outbox.delete_unsent(before=NOW + seconds(1), limit=1) for _ in range(3)] == [True, True, False]

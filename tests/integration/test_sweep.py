@@ -141,7 +141,7 @@ def test_by_default_a_lost_job_has_three_launches(a_job: Any, now: datetime) -> 
 
 
 @pytest.mark.parametrize(("code", "launches"), [(74, 2), (65, 1), (78, 1), (1, 1)])
-def test_only_what_another_start_can_mend_is_started_again(
+def test_only_failures_that_another_launch_can_fix_are_relaunched(
     planned: Any, now: datetime, code: int, launches: int
 ) -> None:
     job = planned({"calls": False, "exit": code}, attempt_limit=2)
@@ -212,9 +212,7 @@ def test_a_job_that_is_started_again_may_wait_for_a_slot(planned: Any, now: date
     assert pids(read(first.id))
 
 
-def test_newcomers_wait_behind_the_jobs_that_wait_already(
-    environment: pytest.MonkeyPatch, a_job: Any, now: datetime
-) -> None:
+def test_new_jobs_wait_behind_older_waiting_jobs(environment: pytest.MonkeyPatch, a_job: Any, now: datetime) -> None:
     environment.setenv("LOCAL_JOB_LIMIT", "2")
     forget()
     ages = itertools.count()
@@ -271,7 +269,7 @@ def test_silence_alone_never_fails_a_job_and_ends_with_the_next_heartbeat(planne
     assert read(job.id).liveness == "live"
 
 
-def test_the_clock_of_silence_starts_afresh_after_the_control_plane_was_away(planned: Any, now: datetime) -> None:
+def test_the_clock_of_silence_restarts_after_an_outage_of_the_control_plane(planned: Any, now: datetime) -> None:
     job = running(planned(), now=now)
     sweep(now)
     sweep(now + timedelta(minutes=30))
@@ -290,7 +288,7 @@ def test_a_job_without_progress_is_stalled_and_its_trainer_stopped(planned: Any,
     eventually(lambda: not Local().list())
 
 
-def test_time_in_which_the_control_plane_was_away_is_no_stall(planned: Any, now: datetime) -> None:
+def test_an_outage_of_the_control_plane_does_not_count_as_a_stall(planned: Any, now: datetime) -> None:
     job = running(planned(longest_stalled_seconds=240), now=now)
     sweep(now)
     sweep(now + timedelta(hours=2))
@@ -305,7 +303,7 @@ def test_a_job_that_runs_too_long_fails_with_its_deadline(planned: Any, now: dat
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.DEADLINE_RUNNING)
 
 
-def test_a_job_that_waits_too_long_fails_with_its_deadline_and_says_what_it_waited_for(
+def test_a_job_that_waits_too_long_fails_with_its_deadline_and_names_what_it_waited_for(
     planned: Any, now: datetime
 ) -> None:
     sweep(now)
@@ -337,7 +335,7 @@ def test_the_time_in_which_the_control_plane_was_down_does_not_count_as_waiting(
     assert read(job_id).reason in {Reason.DEADLINE_PENDING, Reason.LOST}
 
 
-def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job: Any, now: datetime) -> None:
+def test_a_running_job_that_is_unknown_to_its_launcher_is_lost_after_a_while(a_job: Any, now: datetime) -> None:
     job_id = a_job(State.RUNNING, now=now, attempt_limit=1)
     sweep(now + seconds(30))
     assert read(job_id).state == State.RUNNING
@@ -346,7 +344,7 @@ def test_a_running_job_whose_launcher_knows_nothing_is_lost_after_a_while(a_job:
     assert (read(job_id).state, read(job_id).reason) == (State.FAILED, Reason.LOST)
 
 
-def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_may_leave(
+def test_the_trainer_of_an_ended_job_is_stopped_unless_it_has_just_called_done(
     planned: Any, now: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = running(planned(), now=now)
@@ -361,7 +359,7 @@ def test_a_trainer_whose_job_has_ended_is_stopped_but_one_that_just_said_done_ma
     assert [record.getMessage() for record in caplog.records if "stopping" in record.getMessage()] == []
 
 
-def test_a_trainer_of_a_job_that_never_was_is_stopped(planned: Any, now: datetime) -> None:
+def test_a_trainer_of_a_job_that_does_not_exist_is_stopped(planned: Any, now: datetime) -> None:
     known = running(planned(), now=now)
     environment = launching.environment(known, now=now)
     Local().stop(known.id)
@@ -393,7 +391,7 @@ def test_two_sweeps_at_once_do_no_work_twice(planned: Any) -> None:
     assert len(Local().list()) == 1
 
 
-def test_a_sink_that_is_away_stops_nothing_else(
+def test_an_unreachable_sink_stops_no_other_step(
     environment: pytest.MonkeyPatch, planned: Any, a_job: Any, now: datetime
 ) -> None:
     environment.setenv("K_SINK", "http://127.0.0.1:9/")
@@ -404,7 +402,7 @@ def test_a_sink_that_is_away_stops_nothing_else(
     assert read(job.id).state == State.QUEUED
 
 
-def test_a_storage_that_is_away_stops_nothing_else(
+def test_an_unreachable_storage_stops_no_other_step(
     environment: pytest.MonkeyPatch, planned: Any, now: datetime
 ) -> None:
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
@@ -414,7 +412,7 @@ def test_a_storage_that_is_away_stops_nothing_else(
     assert read(job.id).state == State.QUEUED
 
 
-def test_an_interrupted_trainer_is_still_the_jobs_own(planned: Any, now: datetime) -> None:
+def test_an_interrupted_event_alone_does_not_end_the_attempt(planned: Any, now: datetime) -> None:
     """``interrupted`` alone moves nothing: the launcher proves the end, and sweep decides what follows."""
     job = running(planned(), now=now)
     callbacks.record_event(call(job.id), TrainerEvent("interrupted", None, None), now=now)
@@ -435,7 +433,7 @@ def after_it_read(monkeypatch: pytest.MonkeyPatch, event: Callable[[], object]) 
     monkeypatch.setattr(Local, "inspect", meanwhile)
 
 
-def test_a_job_that_starts_in_the_moment_of_its_deadline_runs_on(
+def test_a_job_that_starts_at_its_deadline_keeps_running(
     a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = a_job(State.QUEUED, now=now, longest_pending_seconds=100)
@@ -445,7 +443,7 @@ def test_a_job_that_starts_in_the_moment_of_its_deadline_runs_on(
     assert (read(job_id).state, read(job_id).message) == (State.RUNNING, None)
 
 
-def test_a_job_that_moves_in_the_moment_in_which_it_is_found_stalled_runs_on(
+def test_a_job_that_makes_progress_while_it_is_judged_stalled_keeps_running(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = running(planned(longest_stalled_seconds=60), now=now)
@@ -459,7 +457,7 @@ def test_a_job_that_moves_in_the_moment_in_which_it_is_found_stalled_runs_on(
     assert (read(job.id).state, read(job.id).reason) == (State.FAILED, Reason.STALLED)
 
 
-def test_a_job_that_ends_in_the_moment_of_its_deadline_keeps_its_end(
+def test_a_job_that_ends_at_its_deadline_keeps_its_state(
     planned: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = running(planned(longest_running_seconds=100), now=now)
@@ -475,7 +473,7 @@ def test_a_job_that_ends_in_the_moment_of_its_deadline_keeps_its_end(
 
 
 @pytest.mark.parametrize("attempt_limit", [1, 3])
-def test_a_trainer_that_calls_back_in_the_moment_in_which_it_counts_as_lost_is_neither_failed_nor_replaced(
+def test_a_trainer_that_calls_back_while_it_is_judged_lost_is_neither_failed_nor_replaced(
     a_job: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, attempt_limit: int
 ) -> None:
     job_id = a_job(State.RUNNING, now=now, attempt_limit=attempt_limit)
@@ -577,7 +575,7 @@ SUCCEEDED = {"status": "SUCCEEDED", "metrics": {"score": 0.5}, "artifacts": ["ch
 
 
 @pytest.mark.parametrize("end", ["exit", "kill", "lost", "stalled"])
-def test_a_trainer_whose_done_was_not_heard_succeeds_by_its_stored_report(
+def test_a_trainer_whose_done_was_not_delivered_succeeds_by_its_stored_report(
     planned: Any, a_job: Any, s3: Any, now: datetime, end: str
 ) -> None:
     clocks = {"longest_stalled_seconds": 90 if end == "stalled" else 3600}
@@ -603,7 +601,7 @@ def test_a_trainer_whose_done_was_not_heard_succeeds_by_its_stored_report(
     eventually(lambda: not Local().list())
 
 
-def test_a_failure_that_was_not_heard_is_the_one_that_the_trainer_stored(a_job: Any, s3: Any, now: datetime) -> None:
+def test_an_undelivered_failure_is_read_from_the_stored_report(a_job: Any, s3: Any, now: datetime) -> None:
     job_id = a_job(State.RUNNING, now=now)
     error = {"reason": "dataset_invalid", "message": "no images"}
     stored(s3, job_id, {"status": "FAILED", "error": error, "attempt": 1})
@@ -643,7 +641,7 @@ def test_a_stored_report_that_is_not_of_this_attempt_or_not_valid_decides_nothin
     assert (read(job_id).state, read(job_id).reason) == (State.FAILED, Reason.LOST)
 
 
-def test_while_the_storage_is_away_a_trainer_that_is_gone_is_neither_failed_nor_replaced(
+def test_a_missing_trainer_is_neither_failed_nor_replaced_while_the_storage_is_unreachable(
     environment: pytest.MonkeyPatch, a_job: Any, s3: Any, s3_server: str, now: datetime
 ) -> None:
     job_id = a_job(State.RUNNING, now=now)

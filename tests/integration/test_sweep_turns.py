@@ -102,7 +102,7 @@ def test_a_long_sweep_keeps_its_lease(now: datetime) -> None:
 
 
 @pytest.mark.usefixtures("database_url")
-def test_a_sweep_that_lost_its_lease_learns_so_and_gives_back_nobody_elses(now: datetime) -> None:
+def test_a_sweep_that_lost_its_lease_detects_it_and_does_not_release_another_ones(now: datetime) -> None:
     lost = taken(now)
     set_end(timedelta())
     taken(now)

@@ -52,7 +52,7 @@ def installed(checkout: Path, task: str = 'printf "%s\\n" "$@"\nexit 7\n') -> No
     (path.parent / "bin/python").symlink_to(sys.executable)
 
 
-def test_once_installed_it_hands_on_words_and_exit_code_from_any_folder(checkout: Path) -> None:
+def test_taskw_passes_arguments_and_the_exit_code_from_any_folder(checkout: Path) -> None:
     installed(checkout)
     result = taskw(checkout, "submit", "DATASET=a b")
 
@@ -78,7 +78,7 @@ def taskfiles(checkout: Path) -> None:
         (["submitt", "DATASET=x"], "there is no task submitt; did you mean submit?"),
     ],
 )
-def test_what_task_would_drop_in_silence_is_refused(checkout: Path, words: list[str], message: str) -> None:
+def test_arguments_that_task_would_ignore_silently_are_refused(checkout: Path, words: list[str], message: str) -> None:
     installed(checkout)
     taskfiles(checkout)
     result = taskw(checkout, *words)
@@ -106,14 +106,14 @@ def test_what_task_would_drop_in_silence_is_refused(checkout: Path, words: list[
         [],
     ],
 )
-def test_what_a_task_takes_is_handed_on(checkout: Path, words: list[str]) -> None:
+def test_arguments_of_a_task_are_passed_on(checkout: Path, words: list[str]) -> None:
     installed(checkout)
     taskfiles(checkout)
 
     assert taskw(checkout, *words).stdout.splitlines()[3:] == words
 
 
-def test_the_help_of_a_task_is_the_commands_own(checkout: Path) -> None:
+def test_the_help_of_a_task_is_that_of_its_command(checkout: Path) -> None:
     installed(checkout)
     taskfiles(checkout)
 

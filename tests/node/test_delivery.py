@@ -135,7 +135,7 @@ def test_an_upload_that_is_delivered_twenty_times_at_once_is_one_job(
     assert [one["id"] for one in jobs(name)] == [job["id"]]
 
 
-def test_what_a_subscriber_does_not_take_is_kept_and_shown(
+def test_events_refused_by_a_subscriber_are_stored_and_listed(
     deaf_subscriber: str, submit: Callable[..., str], ended: Callable[..., dict[str, Any]], api: httpx.Client
 ) -> None:
     job_id = submit(epochs=1)

@@ -86,7 +86,7 @@ def evict(pod: str) -> None:
     kubectl("create", "--raw", f"/api/v1/namespaces/{TRAINERS}/pods/{pod}/eviction", "-f", "-", stdin=json.dumps(body))
 
 
-def test_an_evicted_pod_goes_on_from_its_checkpoint(
+def test_an_evicted_pod_resumes_from_its_checkpoint(
     submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
 ) -> None:
     job_id = submit(epochs=200)
@@ -139,7 +139,7 @@ def test_an_evicted_job_for_which_no_node_is_left_shows_why_it_waits(
     assert (row["state"], row["attempt"], row["message"]) == ("SUCCEEDED", 2, None), row
 
 
-def test_a_pod_that_is_deleted_is_made_again(
+def test_a_deleted_pod_is_created_again(
     submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
 ) -> None:
     """As after an eviction, that is no other launch: also where there is only one."""
@@ -165,7 +165,7 @@ def test_one_of_several_nodes_that_is_evicted_fails_them_together(
     report(f"evicted, one of two nodes: evicted after {time.time() - began:.0f} s")
 
 
-def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
+def test_a_secret_deleted_before_its_pod_starts_is_created_again(
     submit: Callable[..., str], ended: Callable[..., dict[str, Any]]
 ) -> None:
     submit()  # create-job is awake: it cannot be started on a node that takes no pods
@@ -184,7 +184,7 @@ def test_a_secret_that_is_gone_before_its_pod_starts_is_made_again(
     report(f"Secret missing: made again, and the job had succeeded after {time.time() - began:.0f} s")
 
 
-def test_a_kubelet_that_is_away_for_a_while_costs_no_job(
+def test_no_job_fails_while_a_kubelet_is_briefly_unreachable(
     submit: Callable[..., str],
     job: Callable[[str], dict[str, Any]],
     ended: Callable[..., dict[str, Any]],

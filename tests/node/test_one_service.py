@@ -43,7 +43,7 @@ def one_service(tmp_path: Path) -> Iterator[str]:
     kubectl("delete", "networkpolicy", "kourier", "-n", TRAINERS)
 
 
-def test_a_job_goes_its_whole_way_through_the_one_service(
+def test_a_job_runs_to_its_end_with_one_service(
     one_service: str, api: httpx.Client, dataset: str, ended: Callable[[str], dict[str, Any]]
 ) -> None:
     body = {"framework": "stub", "model_name": "stub", "dataset_id": dataset, "epochs": 2}

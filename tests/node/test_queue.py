@@ -59,7 +59,7 @@ def applied(manifests: str) -> bool:
     return True
 
 
-def test_jobs_of_a_queue_wait_for_its_quota_and_say_so(
+def test_jobs_of_a_queue_wait_for_its_quota_and_their_message_names_it(
     queue: str, submit: Callable[..., str], job: Callable[[str], dict[str, Any]], ended: Callable[..., dict[str, Any]]
 ) -> None:
     first = submit(queue=queue, epochs=100)

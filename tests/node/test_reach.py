@@ -120,7 +120,7 @@ def test_a_function_reaches_what_it_needs_and_nothing_else(function: dict[str, A
     assert looked(function["metadata"]["name"], where, STOKER) == seen
 
 
-def test_nobody_reaches_a_function_past_knative(function: dict[str, Any]) -> None:
+def test_functions_are_reachable_only_through_knative(function: dict[str, Any]) -> None:
     knock = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{function['status']['podIP']}/8012' 2>/dev/null && echo reached || echo refused"
     (postgres,) = get("pods", "-l", "app.kubernetes.io/name=postgres")
 

@@ -47,7 +47,7 @@ class Console(io.TextIOBase):
         self._secrets = (*self._secrets, secret)  # a new tuple: another thread may be printing
 
     def write(self, text: str) -> int:
-        """Print the whole lines; the rest waits for its end."""
+        """Print the complete lines; keep an incomplete last line until its end is written."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
             self.print_lines(lines)
@@ -70,7 +70,7 @@ class Console(io.TextIOBase):
 
     @contextmanager
     def in_place_of_streams(self) -> Iterator[None]:
-        """Be stdout, stderr and what logs are written to; a crash's traceback goes to the terminal."""
+        """Replace stdout, stderr and the stream of log handlers; the traceback of a crash goes to the terminal."""
         faulthandler.enable(self.terminal)  # a crash leaves no time for more
         sys.stdout = sys.stderr = cast("TextIO", self)
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT, force=True)
@@ -82,7 +82,7 @@ class Console(io.TextIOBase):
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Print, too, what C code and child processes write to the descriptors of stdout and stderr."""
+        """Also print what C code and child processes write to the descriptors of stdout and stderr."""
         saved, streams = [os.dup(number) for number in (STDOUT, STDERR)], (sys.stdout, sys.stderr)
         output = _Captured(self)
         reader = threading.Thread(target=output.read_all, name="console", daemon=True)
@@ -102,8 +102,8 @@ class Console(io.TextIOBase):
 class _Captured(io.TextIOWrapper):
     """stdout and stderr while a pipe takes the place of their descriptors.
 
-    A thread reads the pipe. What Python prints goes through it as well, so that the order is kept, and whoever prints
-    reads it at once, because a crash may follow. A forked process writes only: this process reads.
+    A thread reads the pipe. Python's output also goes through it, to keep the order, and the printing thread
+    reads it at once, because a crash may follow. A forked process only writes: this process reads.
     """
 
     def __init__(self, console: Console) -> None:
@@ -153,7 +153,7 @@ class _Captured(io.TextIOWrapper):
 
 
 def whole_lines(text: str) -> tuple[list[str], str]:
-    """Return the complete lines without colours, of a progress bar the last state; and the rest of the text."""
+    """Return the complete lines without colours, progress bars in their last state only; and the remaining text."""
     *lines, rest = text.split("\n")
     rest = rest if rest.endswith("\r") else rest.rpartition("\r")[2]
     if len(rest) > LINE_LIMIT:
@@ -167,5 +167,5 @@ def secrets_of(env: Mapping[str, str]) -> list[str]:
 
 
 def timestamp() -> str:
-    """Return the time of now, in UTC."""
+    """Return the current time in UTC."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

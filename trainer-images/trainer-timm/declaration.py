@@ -1,6 +1,6 @@
-"""trainer.json: what this trainer accepts, by which the functions check a job when it is submitted.
+"""trainer.json: what this trainer accepts, which the functions use to check submitted jobs.
 
-``python describe.py`` writes it; a test says when that is due.
+``python describe.py`` writes it; a test fails if the file is out of date.
 """
 
 import json
@@ -25,7 +25,7 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list:
 
 
 class Models(NamedTuple):
-    """The models: names and patterns, and of these patterns those whose weights have to be in the bucket."""
+    """The models: names and patterns, and the patterns whose weights must be in the bucket."""
 
     names: Iterable[str]
     in_bucket: Iterable[str] = ()
@@ -57,7 +57,7 @@ def type_of(value: Any) -> str:
 
 
 def option(name: str, kind: str | Sequence[str], default: Any, **more: Any) -> dict[str, Any]:
-    """Return an option: its JSON type or types, its default, and of ``more`` what is not None."""
+    """Return an option: its JSON type or types, its default, and the values of ``more`` that are not None."""
     return {"name": name, "type": kind, "default": default, **{key: it for key, it in more.items() if it is not None}}
 
 

@@ -1,4 +1,4 @@
-"""Objects in a bucket, by an S3 server's credentials or by links: all is retried, and downloads resume."""
+"""Objects in a bucket, by an S3 server's credentials or by links: requests are retried, and downloads resume."""
 
 import io
 import logging
@@ -36,7 +36,7 @@ class FinalError(Exception):
 
 
 class StorageError(FinalError):
-    """The storage does not respond, or refuses; later it may not."""
+    """The storage does not respond, or refuses; a later try may succeed."""
 
 
 class ChangedError(FinalError):
@@ -48,11 +48,11 @@ class SettingError(Exception):
 
 
 class RefusedError(Exception):
-    """A request is refused, and would be refused again."""
+    """A request is refused, and retrying it is useless."""
 
 
 class Storage:
-    """A bucket. ``presign`` requests links from whoever has credentials; ``check`` may end a download by raising."""
+    """A bucket. ``presign`` requests links from the functions; ``check`` may end a download by raising."""
 
     def __init__(self, presign: Callable[..., Links], retry_seconds: float, check: Callable[[], None]) -> None:
         self.presign, self.check = presign, check
@@ -93,7 +93,7 @@ class Storage:
         seconds: float | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> T:
-        """Try until an action on the storage succeeds. Raises: StorageError, after ``retry_seconds`` by default."""
+        """Retry an action until it succeeds. Raises: StorageError, after ``retry_seconds`` by default."""
         deadline = time.monotonic() + (self._retry_seconds if seconds is None else seconds)
         pause_seconds = 1.0
         while True:
@@ -110,7 +110,7 @@ class Storage:
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
     def link(self, key: str) -> str:
-        """Return a link to an object: the same for its ranges, until it is old."""
+        """Return a link to an object; ranges of the object share it until it is old."""
         link, renew_at = self._links.get(key, ("", 0.0))
         if time.monotonic() > renew_at:
             link = self._new_link(key)
@@ -248,7 +248,7 @@ class _File:
 
     @property
     def content_type(self) -> str | None:
-        """With it, a browser shows a page or an image instead of saving it."""
+        """The type with which a browser shows a page or an image instead of saving it."""
         return mimetypes.guess_type(self.key)[0]
 
     def check(self, _sent_bytes: int = 0) -> None:

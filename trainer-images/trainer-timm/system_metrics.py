@@ -31,7 +31,7 @@ class SystemMetrics:
         threading.Thread(target=self._measure, args=[device, visible], name="system", daemon=True).start()
 
     def take(self) -> Values:
-        """Return what is new, at most each ten seconds: the mean of percentages, the maximum of bytes."""
+        """Return the metrics since the last call, at most every ten seconds: means of percentages, maxima of bytes."""
         now = time.monotonic()
         if now - self._taken_at < PERIOD_SECONDS:
             return {}
@@ -56,7 +56,7 @@ class SystemMetrics:
 
 
 class DataWait:
-    """The share of the time of the batches' loop in which it waits for the next batch."""
+    """The share of the batch loop's time that is spent waiting for the next batch."""
 
     def __init__(self) -> None:
         # Seconds waited, seconds in the loop, since when (None: outside of it), and whether it waits. One tuple, which
@@ -65,15 +65,15 @@ class DataWait:
         self._taken = 0.0, 0.0
 
     def begin(self) -> None:
-        """Note that the loop waits for a batch from now on."""
+        """Record that the loop starts to wait for a batch."""
         self._note(time.monotonic(), is_waiting=True)
 
     def end(self) -> None:
-        """Note that it has the batch."""
+        """Record that the batch has arrived."""
         self._note(time.monotonic(), is_waiting=False)
 
     def leave(self) -> None:
-        """Note that the loop has ended."""
+        """Record that the loop has ended."""
         self._note(None, is_waiting=False)
 
     def of(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -145,7 +145,7 @@ class Host:
 
 
 def processes() -> list[psutil.Process]:
-    """Return this process and all below it."""
+    """Return this process and all its descendants."""
     own = psutil.Process()
     return [own, *own.children(recursive=True)]
 
@@ -161,7 +161,7 @@ def limited_cgroup(proc: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS)
 
 
 def read_table(path: Path) -> dict[str, int]:
-    """Return the numbers of a file with a name and a number a line."""
+    """Return the numbers of a file that has a name and a number on each line."""
     return {name: int(number) for name, number in map(str.split, path.read_text().splitlines())}
 
 

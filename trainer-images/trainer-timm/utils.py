@@ -97,7 +97,7 @@ class Settings(BaseModel, frozen=True, regex_engine="python-re", str_strip_white
 
     @classmethod
     def from_environ(cls, env: Mapping[str, str]) -> tuple["Settings", str]:
-        """Return the settings, and what is wrong with the environment. Raises: ConfigInvalidError, if unreportable."""
+        """Return the settings, and the environment's error. Raises: ConfigInvalidError, if it cannot be reported."""
         values: dict[str, Any] = {name: env[name.upper()] for name in cls.model_fields if env.get(name.upper())}
         try:
             return cls.model_validate(values), ""
@@ -159,7 +159,7 @@ class Contract:
 
     def _beat(self, metrics: Mapping[str, Any] | None = None) -> None:
         measured: Mapping[str, Any] = {}
-        with self._callbacks.lock, suppress(Exception):  # whatever cannot be measured, the training goes on
+        with self._callbacks.lock, suppress(Exception):  # a failed measurement must not end the training
             measured = self.measure()
         sendable = self._sendable({**(metrics or {}), **measured})
         self._callbacks.add("heartbeat", self._progress | ({"metrics": sendable} if sendable else {}))
@@ -181,7 +181,7 @@ class Contract:
             self.event("warning", message)
 
     def finite(self, values: Mapping[str, Any]) -> dict[str, float]:
-        """Return the values that are numbers in JSON, without None; warn once about each of the others."""
+        """Return the values that are JSON numbers, without None; warn once about each other value."""
         numbers: dict[str, float] = {}
         for name, value in values.items():
             with suppress(TypeError, ValueError, OverflowError):
@@ -257,7 +257,7 @@ class Contract:
         return True
 
     def _store_log(self, ended: threading.Event) -> None:
-        """Store the log every few seconds, the more rarely the longer it is, and once more at the end."""
+        """Store the log every few seconds, less often as it grows, and once more at the end."""
         path, size, is_last = self.scratch / "trainer.log", 0, False
         while not is_last:
             is_last = ended.wait(max(LOG_SECONDS, size / 1_000_000))
@@ -288,7 +288,7 @@ class Contract:
     def _terminate(self, _number: int, _frame: object) -> None:
         if os.getpid() == self._pid and not self.is_terminated:  # a forked child leaves it to its parent
             self.is_terminated = True
-            timer = threading.Timer(self.settings.grace_seconds, os._exit, [EXIT_TERMINATED])  # whatever hangs then
+            timer = threading.Timer(self.settings.grace_seconds, os._exit, [EXIT_TERMINATED])  # even if something hangs
             timer.daemon = True
             timer.start()
             raise Stopped
@@ -298,7 +298,7 @@ class Contract:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._terminate)
         self.event("started")
-        self._callbacks.wait(START_SECONDS)  # time for a refusal; then work begins without a response
+        self._callbacks.wait(START_SECONDS)  # wait this long for a refusal; then start without a response
         self.check()
         if problems:
             raise ConfigInvalidError(problems)

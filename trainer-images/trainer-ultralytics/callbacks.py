@@ -36,7 +36,7 @@ class Callbacks:
         self.attempt: int | None = None  # known from the first response
         self.is_refused = False  # the job is over: 409 or 404
         self.is_done = False  # ``done`` has arrived
-        self.lock = threading.RLock()  # of whoever measures for a heartbeat, too: one thread at a time
+        self.lock = threading.RLock()  # also guards the measurements for heartbeats: one thread at a time
         self._changed = threading.Condition(self.lock)
         self._calls, self._is_over = list[Call](), False
         self._url, self._job_id, self._trace_id = f"{url.rstrip('/')}/v1/jobs/{job_id}", job_id, trace_id
@@ -70,7 +70,7 @@ class Callbacks:
             self._changed.wait_for(lambda: not self._calls, seconds)
 
     def send_all(self, beat: Callable[[], None], beat_seconds: float) -> None:
-        """Send what is added, until the job is over; call ``beat`` when nothing was added for so long."""
+        """Send queued calls until the job is over; call ``beat`` when the queue stayed empty for this long."""
         failures = 0
         while not self._is_over:
             call = self._next(beat, beat_seconds)
@@ -102,7 +102,7 @@ class Callbacks:
         return is_broken_by_it or status not in {401, 408, *RETRIED}
 
     def _post(self, name: str, body: dict[str, Any], headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-        """Return the functions' status and JSON. Raises for a gateway's response: it says nothing about the job."""
+        """Return the functions' status and JSON. Raises for a gateway's response, which says nothing about the job."""
         event = {
             "ce-specversion": "1.0",
             "ce-type": f"dev.stoker.trainer.{name}",
@@ -124,7 +124,7 @@ class Callbacks:
         return response.status_code, content
 
     def presign(self, **body: Any) -> dict[str, Any]:
-        """Return links to an object. Raises: RefusedError; HTTPError, if it may be granted later."""
+        """Return links to an object. Raises: RefusedError; HTTPError, if a later try may succeed."""
         status, content = self._post("presign", body, {})
         if status != HTTPStatus.OK:
             refused = status in {404, 409, 413, 422}
@@ -133,5 +133,5 @@ class Callbacks:
 
 
 def pause_seconds(failures: int) -> float:
-    """Return how long to wait after so many failures in a row."""
+    """Return the pause before the next try, after this number of consecutive failures."""
     return min(0.25 * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS) if failures else 0.0

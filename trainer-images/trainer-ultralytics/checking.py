@@ -15,7 +15,7 @@ from dataset.report import FILE, counted
 from utils import ConfigInvalidError, Contract, DatasetInvalidError, Settings
 
 USAGE, SHOWN = 64, 3
-#: what the variables of a job are on this machine; those of the environment, such as SEED, come first
+#: defaults of a job's variables on this machine; those of the environment, such as SEED, override them
 NO_JOB = {
     "JOB_ID": "local",
     "BACKEND_BASE_URL": "http://127.0.0.1",
@@ -36,10 +36,10 @@ class LocalContract(Contract):
         self.settings, self.scratch, self.local_dataset = settings, scratch, archive
 
     def check(self) -> None:
-        """Do nothing: nobody stops a check but its caller."""
+        """Do nothing: only its caller stops a check."""
 
     def event(self, kind: str, message: str = "", **data: Any) -> None:
-        """Do nothing: the report has it all."""
+        """Do nothing: the report contains all events."""
 
     def warn_once(self, message: str) -> None:
         """Do nothing: as above."""
@@ -86,12 +86,12 @@ def check(path: Path, task: str | None, read: Callable[[Contract, str | None], o
         if not stored.exists():  # refused before anything was read
             return {"dataset": path.name, "usable": False, "message": problem}
         text = stored.read_text(encoding="utf-8")
-        report: dict[str, Any] = json.loads(text.replace(f"{name}.zip", path.name))  # it has the name of an object
+        report: dict[str, Any] = json.loads(text.replace(f"{name}.zip", path.name))  # an object has this name
         return report
 
 
 def packed(folder: Path, archive: Path) -> Path:
-    """Pack a folder, so that it is checked as if it was uploaded."""
+    """Pack a folder, so that it is checked like an upload."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as zipped:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

@@ -1,4 +1,4 @@
-"""Download a published file: retried, continued where a connection broke, and used only when it is whole."""
+"""Download a published file: retried, continued where a connection broke, and used only when it is complete."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ TEMPORARY = {408, 416, 425, 429, 500, 502, 503, 504}
 
 
 class DownloadError(Exception):
-    """The file cannot be had; the message says why, without credentials of the address."""
+    """The file cannot be downloaded; the message says why, without the credentials in the address."""
 
 
 class _DamagedError(Exception):
@@ -60,7 +60,7 @@ def download(url: str, path: Path, check: Callable[[], None]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the error in words; those of requests hold the address, which may hold a password."""
+    """Return the error's message; those of requests contain the address, which may contain a password."""
     if isinstance(error, requests.Timeout):
         return "no response in time"
     if isinstance(error, requests.exceptions.SSLError):
@@ -75,7 +75,7 @@ def _continue(url: str, part: Path, first: dict[str, str], check: Callable[[], N
     start = part.stat().st_size if first.get("etag") and part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
     if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": first["etag"]}  # another file is sent from its beginning
+        headers |= {"Range": f"bytes={start}-", "If-Range": first["etag"]}  # a changed file: from its beginning
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Archives: which kind a file is by its content, and the files in it. Whatever cannot be read names the fix."""
+"""Archives: detect the kind of a file by its content, and list its files. Errors name the fix."""
 
 import lzma
 import struct
@@ -35,7 +35,7 @@ _PAGES = (b"<!doctype", b"<html", b"<?xml", b"{", b"<head")
 
 @contextmanager
 def opened(source: Archive, report: Report) -> Iterator[Listing]:
-    """Open an archive and check the names in it; what is damaged raises also while a file is read.
+    """Open an archive and check the names in it; damaged archives may raise later, when a file is read.
 
     Raises:
         DatasetInvalidError: the message names the archive's kind and the fix, or the entry.

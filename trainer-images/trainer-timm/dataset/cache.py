@@ -1,8 +1,8 @@
 """Unpacked datasets that the jobs of a node share: in DATASET_CACHE_DIR, of DATASET_CACHE_BYTES at most.
 
-An entry is a folder that is written under a temporary name and then renamed, so it is complete or not there. A job
-holds a shared lock (flock) of the entry that it uses, and whoever removes one holds an exclusive lock. A job sees an
-entry's images as links in a folder of its own, and gets copies of all other files: what it writes is never in the
+An entry is a folder that is written under a temporary name and then renamed, so it appears atomically. A job
+holds a shared lock (flock) on the entry that it uses; removing an entry requires an exclusive lock. A job sees an
+entry's images as links in a folder of its own, and gets copies of all other files: it never writes to the
 entry. All content is compared with the checksums of the entry's manifest before it is used.
 """
 
@@ -35,7 +35,7 @@ from utils import Contract
 
 Wanted = Callable[[PurePosixPath], bool]
 FILES, MANIFEST, BYTES, NEW, OLD = "files", "manifest.json", "bytes", ".new-", ".old-"
-ABANDONED_SECONDS = 3_600.0  # a temporary folder that is older and not locked belongs to nobody
+ABANDONED_SECONDS = 3_600.0  # a temporary folder that is older and not locked is left over from a crash
 BATCH_FILES = 64  # for a process at a time
 _REPORTED = ("bytes", "files", "skipped", "skipped_names", "guesses")  # what unpacking notes in a report
 #: settings that do not change what an entry holds
@@ -54,11 +54,11 @@ class File(NamedTuple):
 
 
 class DamagedError(Exception):
-    """An entry is not what its manifest says."""
+    """An entry differs from its manifest."""
 
 
 def unpacked(contract: Contract, wanted: Wanted, rules: Rules, report: Report) -> tuple[Path, Inspections]:
-    """Return a folder of the job's own with the wanted files of its dataset, and what is known of images.
+    """Return the job's own folder with the wanted files of its dataset, and the inspected images.
 
     Raises:
         DatasetInvalidError: the message names the entry.
@@ -82,7 +82,7 @@ def unpacked(contract: Contract, wanted: Wanted, rules: Rules, report: Report) -
 def _shared(  # noqa: PLR0913, PLR0917 -- as above
     contract: Contract, archive: Download, folder: Path, wanted: Wanted, rules: Rules, report: Report
 ) -> Inspections | None:
-    """Return what is known of a dataset in the cache, which is put there if it is not; None if it cannot be used."""
+    """Return the inspected images of a dataset in the cache, adding it if needed; None if the cache is unusable."""
     cache = Path(os.environ["DATASET_CACHE_DIR"])
     place = urlsplit(contract.storage.link(archive.key))
     entry = cache / _digest(
@@ -117,7 +117,7 @@ def _shared(  # noqa: PLR0913, PLR0917 -- as above
 
 
 def _digest(identity: list[Any]) -> str:
-    """Return an entry's name: of the object's version, of what is wanted of it, and of the code that reads it."""
+    """Return an entry's name: a digest of the object's version, the wanted files, and the code that reads them."""
     modules = sorted(Path(__file__).parent.glob("*.py"))  # another release makes entries of its own
     sources = [hashlib.sha256(module.read_bytes()).hexdigest() for module in modules]
     settings = sorted(item for item in os.environ.items() if item[0].startswith("DATASET_") and item[0] not in _OWN)
@@ -129,7 +129,7 @@ def _digest(identity: list[Any]) -> str:
 
 
 def _used(entry: Path, folder: Path, report: Report, check: Callable[[], None]) -> Inspections | None:
-    """Lock an entry and fill the job's folder from it; return None if there is none that can be used."""
+    """Lock an entry and fill the job's folder from it; return None if no usable entry exists."""
     try:
         lock = _lock(entry, fcntl.LOCK_SH)
         if os.fstat(lock).st_ino != entry.stat().st_ino:  # it was removed between these lines
@@ -189,7 +189,7 @@ def _inspected(width: int, height: int, problem: str, frames: int, levels: Any, 
 
 
 def _inspect_new(path: str, content: bytes | None, rules: Rules) -> tuple[int, int, Inspected | None]:
-    """Return what a manifest says of a file, which nobody may change from now on."""
+    """Return a file's entry in the manifest, and make the file read-only."""
     with open(path, "rb") as file:  # noqa: PTH123 -- as it comes
         checksum = 0 if content is None else zlib.crc32(content)
         while content is None and (chunk := file.read(CHUNK_BYTES)):
@@ -216,7 +216,7 @@ def _restore(report: Report, noted: dict[str, Any]) -> None:
 
 
 def make_room(cache: Path, limit_bytes: int) -> None:
-    """Remove what crashes left behind, and entries until the others are small enough; the oldest use goes first."""
+    """Remove leftovers of crashes, and the least recently used entries until the others fit."""
     now, entries = time.time(), list[tuple[float, int, Path]]()
     for path in cache.iterdir() if cache.is_dir() else ():
         with suppress(OSError, ValueError):  # others remove entries, too

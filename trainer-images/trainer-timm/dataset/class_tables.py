@@ -1,6 +1,7 @@
 """Tables of classes, as competitions and Hugging Face have them: a .csv with a column of images and one of classes.
 
-Folders of classes come first. If a table and folders name different classes, either may be meant, and both are named.
+Folders of classes come first. If a table and folders name different classes, the dataset is refused, and the
+message names both.
 """
 
 import csv
@@ -21,7 +22,7 @@ from utils import DatasetInvalidError
 SUFFIXES = {".csv", ".tsv"}
 LIMIT_BYTES = 500_000_000
 NAME_LIMIT_BYTES = 200
-SHARE = 0.5  # of its rows, or of the images: a table with fewer names is about something else
+SHARE = 0.5  # of its rows, or of the images: a table that names fewer images has another subject
 FEWEST = 2
 USUAL = {
     *("breed", "category", "class", "class_id", "class_name", "classes", "classid", "classname", "diagnosis", "label"),
@@ -82,7 +83,7 @@ def arranged(paths: Iterable[Path], root: Path, report: Report, *, val_share: fl
 
 
 def _labelled(tables: Sequence[Path], images: Sequence[Path], root: Path, report: Report) -> tuple[list[Labelled], str]:
-    """Return what the tables name, and why one of them is not clear."""
+    """Return the images that the tables name, and the error of an ambiguous table."""
     labelled, unclear, index = list[Labelled](), "", _Index(images, root)
     for path in tables:
         try:
@@ -119,7 +120,7 @@ class _Index:
 
 
 def _read(path: Path, index: _Index, root: Path, report: Report) -> Labelled | None:
-    """Return what a table names; None if it names no images, or no classes. Raises: UnclearError."""
+    """Return the images and classes of a table; None if it names no images or no classes. Raises: UnclearError."""
     rows = _rows(path, report)
     if not rows:
         return None
@@ -217,7 +218,7 @@ def _checked(name: str, report: Report) -> str:
 
 
 def _split_of_file(path: Path) -> str:
-    """Return the split that a table's name or folder tells: train for train_labels.csv."""
+    """Return the split in a table's name or folder: train for train_labels.csv."""
     for part in (path.stem, *reversed(path.parts[:-1])):
         splits = {split for word in re.split(r"[\W\d_]+", part) if (split := split_of(word))}
         if len(splits) == 1:

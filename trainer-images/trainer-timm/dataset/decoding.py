@@ -12,7 +12,7 @@ from dataset.report import Report, listed
 from utils import DatasetInvalidError
 
 MARGIN = 1.5  # of two readings' logarithms: closer ones are refused
-MIXED = 7.0  # what names in UTF-8 beside names in another encoding cost: few archives are made by two tools
+MIXED = 7.0  # penalty for names in UTF-8 beside names in another encoding: few archives are made by two tools
 PARTS_LIMIT = 2_000  # so many distinct names decide the encoding
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -26,7 +26,7 @@ class Reading(NamedTuple):
 
 
 def decoded(raw: Sequence[bytes], encoding: str, report: Report) -> list[str]:
-    """Return the names, which the archive does not say the encoding of; "" finds out. A guess is in the report.
+    """Decode names whose encoding the archive does not declare; "" detects it, and the report notes the guess.
 
     Raises:
         DatasetInvalidError: two encodings are equally plausible, or ``encoding`` does not fit.
@@ -66,7 +66,7 @@ def decoded(raw: Sequence[bytes], encoding: str, report: Report) -> list[str]:
 
 
 def _readings(parts: Sequence[bytes]) -> Iterable[Reading]:
-    """Yield what the names can be: all in one encoding, or those that are valid UTF-8 in UTF-8."""
+    """Yield the possible readings: all names in one encoding, or those that are valid UTF-8 in UTF-8."""
     utf8 = {part for part in parts if _is_utf8(part)}
     for encoding, is_plausible in _SCRIPTS.items():
 

@@ -27,7 +27,7 @@ class Archive(io.FileIO):
 
 
 class Download(Archive):
-    """An archive that is being downloaded into a file; who reads bytes that are not there yet, waits for them.
+    """An archive that is being downloaded into a file; reading bytes that have not arrived yet waits for them.
 
     Raises:
         DatasetInvalidError: there is no such object, or it is not the version that the job is for.
@@ -49,8 +49,8 @@ class Download(Archive):
         self._threads = list[threading.Thread]()
 
     def wait_for(self, start: int, stop: int) -> None:
-        """Wait, and raise what made the download fail."""
-        if not self._threads:  # nobody wanted anything until now
+        """Wait for the bytes. Raises the error of a failed download."""
+        if not self._threads:  # the download starts with the first read
             count = min(CONNECTIONS, len(self._missing))
             self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
             for thread in self._threads:
@@ -64,7 +64,7 @@ class Download(Archive):
                 self._contract.check()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read what is there, or will be."""
+        """Read, waiting for bytes that have not arrived."""
         position = self.tell()
         self.wait_for(position, self.size if size is None or size < 0 else position + size)
         return super().read(size) or b""
@@ -98,7 +98,7 @@ class Download(Archive):
             return self._waiting.pop() if self._waiting else None
 
     def _receive(self, file: BinaryIO, stop: int) -> None:
-        """Write the bytes from the file's position on; after a failure, go on from there."""
+        """Write the bytes from the file's position; after a failure, resume at the position that was reached."""
         with self._response(file.tell(), stop - 1) as response:
             if response.status_code != requests.codes.partial and (file.tell(), stop) != (0, self.size):
                 raise requests.HTTPError("the storage sends no ranges")
@@ -123,6 +123,6 @@ def opened(contract: Contract) -> Archive:
     key, path = f"datasets/{contract.settings.dataset_id}.zip", contract.scratch / "dataset.zip"
     local: Path | None = getattr(contract, "local_dataset", None)
     if local is not None:  # a check without a job
-        path.symlink_to(local)  # who has read the archive removes it
+        path.symlink_to(local)  # the reader removes the archive
         return Archive(path)
     return Download(contract, key, path, contract.settings.dataset_etag)

@@ -24,7 +24,7 @@ SUFFIXES = {
 }
 #: images that are not compressed, mostly
 BITMAP_SUFFIXES = {".bmp", ".dib", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff"}
-#: images that are not read: they are left out by name, instead of being taken for something else
+#: formats that are not read: such files are reported as images that are left out, not as other files
 FOREIGN_SUFFIXES = {
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".nii", ".orf", ".psd", ".raf"),
     *(".rw2", ".svg", ".tga", ".xcf"),
@@ -129,7 +129,7 @@ def check_images(paths: Iterable[Path], root: Path, rules: Rules, report: Report
 
 
 def _inspected(paths: Sequence[Path], start: int, rules: Rules, check: Callable[[], None]) -> Iterator[Inspected]:
-    """Yield what is known of images since they were unpacked, and inspect the others by all cores."""
+    """Yield the images that were inspected while unpacking, and inspect the others on all cores."""
     known = [rules.known.get(str(path)[start:]) for path in paths]
     others = [path for path, image in zip(paths, known, strict=True) if image is None]
     inspecting = partial(_inspect_some, rules=rules._replace(known=NOTHING))
@@ -143,7 +143,7 @@ def _inspect_some(paths: Sequence[Path], rules: Rules) -> list[Inspected]:
 
 
 def inspect_unpacked(path: str, content: bytes | None, rules: Rules) -> Inspected | None:
-    """Return what a file is that was unpacked, if it surely is whole and the framework reads it as it is."""
+    """Return the inspection of an unpacked file if it is certainly complete and the framework can read it unchanged."""
     if content is None or PurePath(path).suffix.lower() not in rules.suffixes:
         return None
     prepare()
@@ -158,7 +158,7 @@ def inspect_unpacked(path: str, content: bytes | None, rules: Rules) -> Inspecte
 
 
 def _is_turned(image: Image.Image) -> bool | None:
-    """Return whether EXIF data turn a JPEG or PNG by 90 degrees; None if that takes a second look."""
+    """Return whether EXIF data turn a JPEG or PNG by 90 degrees; None if only decoding can tell."""
     if not _EXIF & image.info.keys():
         return False
     return image.getexif().get(_ORIENTATION) in _TURNED if image.format == "JPEG" or "exif" in image.info else None

@@ -1,4 +1,4 @@
-"""The names of an archive's files: their normal form, which are ignored, and which lead outside."""
+"""The names of an archive's files: their normal form, names to ignore, and names that lead outside the archive."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""The report of a dataset: what is in it, what was left out and why, and what was guessed. Stored as dataset.json."""
+"""The report of a dataset: its content, the files left out with reasons, and the guesses. Stored as dataset.json."""
 
 import json
 import re
@@ -86,14 +86,14 @@ class Report:
         self.problem(kind, file, reason)
 
     def skip(self, kind: str, file: str, reason: str) -> None:
-        """Leave a file out that no tolerance counts, such as one that lies in no class."""
+        """Leave out a file that does not count as broken, such as one that is in no class folder."""
         problem = self.problems.setdefault(kind, Problem(kind))
         problem.count += 1
         if len(problem.files) < FILES_LIMIT:
             problem.files.append({"file": file, "reason": plain(reason)})
 
     def guess(self, kind: str, message: str) -> None:
-        """Say what was guessed, such as an encoding: each guess is also a warning event."""
+        """Record a guess, such as an encoding: each guess is also a warning event."""
         if {"kind": kind, "message": plain(message)} not in self.guesses:
             self.guesses.append({"kind": kind, "message": plain(message)})
 
@@ -117,7 +117,7 @@ class Report:
         return sum(problem.count for problem in self.problems.values() if not problem.refused)
 
     def check(self) -> None:
-        """Refuse the dataset if anything refuses it, or if too much of it is broken.
+        """Refuse the dataset if a refusal was noted, or if too much of it is broken.
 
         Raises:
             DatasetInvalidError: the message has the reasons, the counts by kind and the first few names.

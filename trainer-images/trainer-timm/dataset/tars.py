@@ -51,7 +51,7 @@ def listed(source: Archive, report: Report) -> Listing:
 
 
 def _opened(stream: IO[bytes], *, is_compressed: bool) -> tarfile.TarFile:
-    """Return a tar. Raises: DatasetInvalidError, if what is compressed is none."""
+    """Open a tar. Raises: DatasetInvalidError, if the compressed content is not a tar."""
     try:
         return tarfile.open(fileobj=cast("Any", _Bounded(stream)), mode="r:")
     except tarfile.ReadError as error:
@@ -65,7 +65,7 @@ def _opened(stream: IO[bytes], *, is_compressed: bool) -> tarfile.TarFile:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[_Member]:
-    """Yield what is needed of each member, and forget the rest. Raises: DatasetInvalidError, at the limits."""
+    """Yield the needed fields of each member, and free the rest. Raises: DatasetInvalidError, beyond the limits."""
     count, total_bytes, bytes_limit = 0, 0, limit("DATASET_BYTES_LIMIT")
     while (member := tar.next()) is not None:  # checked one by one: reading on costs as much as unpacking
         count, total_bytes = count + 1, total_bytes + member.size

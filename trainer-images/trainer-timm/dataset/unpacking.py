@@ -18,7 +18,7 @@ from utils import DatasetInvalidError
 BATCH_FILES, BATCH_BYTES = 256, 4 << 20  # of the archive, for a process at a time
 HEADER_LIMIT_BYTES = 30 + 2 * 65_535  # before a file in a zip: what is fixed, its name and its extra field
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
-#: gets a file's path and its content; no content: it is large, and to be read from there
+#: gets a file's path and its content; no content: the file is large, read it from the path
 Inspect = Callable[[str, bytes | None], Any]
 
 
@@ -64,7 +64,7 @@ class _Unpacking(NamedTuple):
     inspect: Inspect
 
     def batches(self) -> Iterator[range]:
-        """Yield numbers of files that lie one after another, as soon as their bytes are there."""
+        """Yield the numbers of consecutive files as soon as their bytes have arrived."""
         first = size_bytes = 0
         for stop, entry in enumerate(self.entries, start=1):
             packed_bytes = entry.packed_bytes or 0

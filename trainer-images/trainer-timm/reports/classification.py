@@ -1,4 +1,4 @@
-"""What a classifier's answers on the validation images say, by class and by confidence."""
+"""Evaluate a classifier's predictions on the validation images, by class and by confidence."""
 
 from typing import Any
 

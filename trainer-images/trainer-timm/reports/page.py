@@ -51,7 +51,7 @@ class Figure(NamedTuple):
 
 
 def render(report: Mapping[str, Any], content: Content, samples: Sequence[Epoch], folder: Path, job_id: str) -> str:
-    """Return the page of a report and what it was made of; ``folder`` has the images of the samples."""
+    """Return report.html for a report and its training; ``folder`` has the images of the samples."""
     dataset, history = content.dataset, content.history
     matrix = report.get("confusion_matrix")
     return _template().render(
@@ -87,7 +87,7 @@ def _template() -> jinja2.Template:
 
 
 def _important(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the metrics with what people look at first: accuracy and precision before losses."""
+    """Return the metrics, the most important first: accuracy and precision before losses."""
     return sorted(metrics.items(), key=lambda item: "loss" in item[0] or item[0].startswith("lr"))
 
 
@@ -134,7 +134,7 @@ def figures(samples: Sequence[Epoch], folder: Path) -> list[Figure]:
 
 
 def _inlined(paths: Sequence[Path]) -> list[str | None]:
-    """Return images as data: links, smaller ones if they are too much; None: there is no such image."""
+    """Return images as data: links, scaled down if they are too large in total; None for a missing image."""
     contents: list[bytes | None] = []
     for longest_side, quality in _SIZES:
         contents = [_content(path, longest_side, quality) for path in paths]

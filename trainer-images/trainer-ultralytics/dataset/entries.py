@@ -30,7 +30,7 @@ class Listing(NamedTuple):
 
 
 def without_ignored(files: list[Entry]) -> list[Entry]:
-    """Return the files that no system or tool wrote for itself; a hidden folder around all files is none of these."""
+    """Return the files without those of operating systems and tools; a hidden folder around all files is kept."""
     kept = [entry for entry in files if not names.is_ignored(entry.path)]
     return kept or [entry for entry in files if not names.is_ignored(entry.path.partition("/")[2])]
 

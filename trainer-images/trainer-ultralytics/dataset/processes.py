@@ -1,4 +1,4 @@
-"""Work on many files by all cores: in processes that are forked, and so have all that this one has read already."""
+"""Work on many files on all cores, in forked processes, which share what this one has already read."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ _function: Callable[[Any], Any]  # of a forked process
 
 
 def spread(function: Callable[[Task], Result], tasks: Iterable[Task], check: Callable[[], None]) -> Iterator[Result]:
-    """Yield the function's results in the order of the tasks, of which only a few are held at a time.
+    """Yield the function's results in the order of the tasks, holding only a few tasks at a time.
 
     Only tasks and results are sent between the processes. ``check`` is called while this process waits; it may raise.
     """

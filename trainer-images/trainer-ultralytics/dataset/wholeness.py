@@ -1,6 +1,6 @@
 """Whether an image is whole, by the structure of its file: a small part of the time that decoding takes.
 
-What is odd in any way counts as not whole; it is for its decoding to say what is wrong, or that it is usable.
+Unusual files count as incomplete; decoding them then decides whether they are usable.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _DECODED_LIMIT = 1_000
 
 
 def is_whole(content: bytes, image: Image.Image) -> bool:
-    """Return whether a JPEG or PNG, which was opened but not decoded, surely is whole. Raises what decoding raises."""
+    """Return whether an opened JPEG or PNG is certainly complete, without decoding it. Raises what decoding raises."""
     if image.format == "PNG":
         return _is_whole_png(content)
     tables = _tables_of_whole(content) if image.format == "JPEG" else b""
@@ -39,7 +39,7 @@ def is_whole(content: bytes, image: Image.Image) -> bool:
 
 
 def _tables_of_whole(content: bytes) -> bytes:
-    """Return a JPEG's tables if its one frame, one scan and end are each where the one before says; else nothing."""
+    """Return a JPEG's tables if its one frame, one scan and end marker follow each other exactly; else nothing."""
     tables, frames, position = b"", 0, 2
     while content[position : position + 1] == b"\xff" and position + 4 <= len(content):
         marker = content[position + 1]

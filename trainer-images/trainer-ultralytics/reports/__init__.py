@@ -1,6 +1,6 @@
-"""What the page of a job shows: samples while it trains, report.json and report.html at its end.
+"""The data of a job's page: samples during the training, report.json and report.html at its end.
 
-Nothing here fails a training: what cannot be written or stored is a warning.
+Nothing here fails a training: failures to write or store are warnings.
 """
 
 from reports.content import Content

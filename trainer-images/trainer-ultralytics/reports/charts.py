@@ -130,7 +130,7 @@ def _grouped(name: str) -> tuple[str, str]:
 
 
 def readable(name: str) -> str:
-    """Return a metric's name as people say it: ``metrics/mAP50(B)`` is mAP50 of boxes."""
+    """Return a metric's readable name: ``metrics/mAP50(B)`` is mAP50 of boxes."""
     text = name.removeprefix("metrics/").replace("_", " ")
     for mark, kind in _KINDS.items():
         text = text.replace(mark, f" of {kind}")

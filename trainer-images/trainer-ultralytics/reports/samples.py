@@ -61,7 +61,7 @@ class Samples:
         self._began, self._spent_seconds = time.monotonic(), 0.0
 
     def take(self, epoch: int, *, is_last: bool) -> None:
-        """Store the predictions after an epoch (from 1), if it is due and time allows."""
+        """Store the predictions after an epoch (from 1), if they are due and time allows."""
         is_wanted = is_last or epoch == 1 or (epoch in self._epochs and self._is_affordable())
         if not is_wanted:
             return
@@ -142,7 +142,7 @@ def file_name(epoch: int) -> str:
 
 
 def chosen(classes: Sequence[Collection[int]], seed: int, most: int = IMAGES) -> list[int]:
-    """Return which images to show, given the classes of each: each class in turn gives one, those without come last."""
+    """Return the images to show by the classes of each: one per class in turn; images without a class come last."""
     randomness = random.Random(seed)  # noqa: S311 -- a reproducible choice
     order = list(range(len(classes)))
     randomness.shuffle(order)

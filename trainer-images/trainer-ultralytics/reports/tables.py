@@ -37,7 +37,7 @@ def confusion(matrix: Mapping[str, Any] | None) -> Table | None:
 
 
 def mistakes(matrix: Mapping[str, Any] | None) -> Table | None:
-    """Return what is most often taken for something else; None if nothing is."""
+    """Return the most frequent confusions between classes; None if there are none."""
     if not matrix:
         return None
     labels, counts = matrix["labels"], matrix["counts"]
@@ -87,7 +87,7 @@ def _cell(value: Any) -> Cell:
 
 
 def epochs(history: list[dict[str, float]]) -> Table | None:
-    """Return the metrics of the epochs: all, or some of them."""
+    """Return the metrics of all epochs, or of evenly spaced ones."""
     if not history:
         return None
     names = [name for name in history[0] if name != "epoch"]
