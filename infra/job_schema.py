@@ -1,4 +1,4 @@
-"""The JSON schema of job files, made of the model of a job's specification (``./taskw openapi`` writes it)."""
+"""The JSON schema of job files, generated from the model of a job's specification (``./taskw openapi`` writes it)."""
 
 import json
 from typing import Any

@@ -1,6 +1,6 @@
 """The API's description (OpenAPI 3.1), made of the routes' declarations (``./taskw openapi`` writes it).
 
-``jobs`` serves the file that this writes, so that no cold start pays for making it; a test makes it again and compares.
+``jobs`` serves the file that this writes, so that no cold start generates it; a test generates it again and compares.
 """
 
 import inspect
@@ -27,7 +27,7 @@ FILE = Path(__file__).parents[1] / "functions/api/openapi.json"
 Schema = dict[str, Any]
 _NULL: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
-#: what is a row of a table without its hidden columns, by the schema's name
+#: tables whose rows are returned without their hidden columns, by the schema's name
 _VIEWS: Mapping[type, tuple[str, type[Job | JobEvent | RejectedEvent], set[str]]] = {
     views.JobView: ("Job", Job, views.JOB_HIDDEN),
     views.JobEventView: ("JobEvent", JobEvent, views.EVENT_HIDDEN),
@@ -122,7 +122,7 @@ def _parameters(route: Route, components: Mapping[str, Schema]) -> list[dict[str
 
 
 def _without_null(schema: Mapping[str, Any]) -> Schema:
-    """Return a parameter's schema: one that is absent is not null."""
+    """Return a parameter's schema without null: an absent parameter is not null."""
     kinds = [one for one in schema.get("anyOf", ()) if one != _NULL]
     rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
     return rest | (dict(kinds[0]) if kinds else {})
@@ -179,7 +179,7 @@ def _named(components: Mapping[str, Schema]) -> dict[str, Schema]:
     if twice := named.keys() & components.keys():
         raise ValueError(f"schemas of the same name: {', '.join(sorted(twice))}")
     models = {name: _portable(schema) for name, schema in components.items()}
-    # What the server has defaults for need not be sent.
+    # Fields with defaults are optional.
     body = models[spec.Spec.__name__]
     body["required"] = [name for name in body["required"] if name not in specs.DEFAULTED]
     queries = {route.query.__name__ for route in API if route.query is not None}

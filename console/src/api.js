@@ -1,18 +1,18 @@
-// Calls of the API: the token, conditional requests, and errors whose message is for people.
+// Calls of the API: the token, conditional requests, and errors with readable messages.
 
 import { signal } from "@preact/signals";
 import { hasRenewed, isAccepted, signOut, token } from "./session.js";
 
-/** Why the functions do not answer at the moment; empty while they do. */
+/** Why the functions are unreachable at the moment; empty while they respond. */
 export const outage = signal("");
 
 const UNAUTHORIZED = 401;
 const NOT_MODIFIED = 304;
 const TEMPORARY = new Set([429, 502, 503, 504]);
-/** Answers that are remembered, for conditional requests. */
+/** Cached responses, for conditional requests. */
 const REMEMBERED = 64;
 
-/** An answer other than success. */
+/** A response other than success. */
 export class ApiError extends Error {
   /**
    * @param {string} message
@@ -24,10 +24,10 @@ export class ApiError extends Error {
   }
 }
 
-/** The token was refused, and nobody is signed in any more. */
+/** The token was refused, and the user is signed out. */
 export class Unauthenticated extends ApiError {}
 
-/** No answer, or a temporary error: the same call may succeed later. */
+/** No response, or a temporary error: the same call may succeed later. */
 export class Unavailable extends ApiError {
   /**
    * @param {string} message
@@ -44,7 +44,7 @@ export class Unavailable extends ApiError {
 const remembered = new Map();
 
 /**
- * Returns the JSON of a path: the very same object as last time if nothing has changed.
+ * Returns the JSON of a path: the same object as last time if nothing has changed.
  * @param {string} path
  * @param {AbortSignal} [abort]
  * @returns {Promise<any>}
@@ -117,9 +117,9 @@ export async function send(method, path, { body, abort, headers, isRepeated = fa
   }
   const message = await problem(response, abort);
   if (response.status === UNAUTHORIZED) {
-    // Once: an issuer may renew what the functions refuse.
+    // Once: an issuer may issue tokens that the functions refuse.
     if (!isRepeated && (await hasRenewed(sent))) return send(method, path, { body, abort, headers, isRepeated: true });
-    // Only with the token that was refused: somebody may have signed in with another one meanwhile.
+    // Only for the token that was refused: the user may have signed in with another one meanwhile.
     if (token.value === sent) signOut(message);
     throw new Unauthenticated(message, response.status);
   }
@@ -127,7 +127,7 @@ export async function send(method, path, { body, abort, headers, isRepeated = fa
 }
 
 /**
- * Returns what is read of a response. One that is cut off is no response: nothing is decided by half of it.
+ * Reads the body of a response. A truncated response counts as none.
  * @template T
  * @param {Promise<T>} reading
  * @param {AbortSignal} [abort]

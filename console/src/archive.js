@@ -1,4 +1,4 @@
-// What can be seen of a dataset in the browser, before gigabytes are uploaded. The trainer checks all of it.
+// Checks of a dataset in the browser, before gigabytes are uploaded. The trainer checks all of it.
 
 export const ENDINGS = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"];
 const USE = "use a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz with images in it";
@@ -15,7 +15,7 @@ const [END, END_BYTES, COMMENT_BYTES] = [0x06054b50, 22, 65_535];
 const [ENTRY, ENTRY_BYTES] = [0x02014b50, 46];
 /** How much of a zip's directory is read: 16 MiB are about 150,000 names. */
 const DIRECTORY_BYTES = 16 * 1024 * 1024;
-/** How many files of a folder are looked at. */
+/** How many files of a folder are inspected. */
 const FOLDER_FILES = 2_000;
 
 /**
@@ -33,7 +33,7 @@ function endingOf(fileName) {
 }
 
 /**
- * Returns why a file can never be a dataset, and what to use; empty if nothing speaks against it.
+ * Returns why a file can never be a dataset, and what to use; empty if it may be one.
  * @param {File} file
  */
 export async function refusal(file) {
@@ -64,7 +64,7 @@ async function refusalOfZip(file) {
 }
 
 /**
- * Returns what to say about files among which there is no image; empty if there is one.
+ * Returns the message for files without an image; empty if there is one.
  * @param {string} name
  * @param {string[]} files
  */
@@ -77,7 +77,7 @@ export function withoutImages(name, files) {
 }
 
 /**
- * Returns why a dropped folder is not taken: it is to be packed, if there are images in it.
+ * Returns why a dropped folder is not accepted: it must be packed, if it contains images.
  * @param {any} folder  a FileSystemDirectoryEntry
  */
 export async function refusalOfFolder(folder) {

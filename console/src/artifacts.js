@@ -1,4 +1,4 @@
-// What a job has stored, in the order in which people look for it: the weights and results first, then the rest by
+// A job's stored files, the most important first: weights and results, then the rest by
 // name, then folders as one line each.
 
 /** @typedef {import("./pages/artifacts.js").Artifact} Artifact */

@@ -1,4 +1,4 @@
-// What the axes of charts are called, and how their values and those of curves are written.
+// The labels of the charts' axes, and the formats of their values and those of curves.
 
 import { bytes, duration, number, percent } from "./format.js";
 

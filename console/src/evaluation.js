@@ -1,4 +1,4 @@
-// What a training's report.json says of the best model, as a page shows it.
+// A training's report.json, which describes the best model, prepared for the page.
 
 /**
  * @typedef {{
@@ -27,7 +27,7 @@ export const COLUMNS = /** @type {const} */ ([
 const LINES = ["precision", "recall", "f1"];
 
 /**
- * Returns a report's parts; what is not there is left out.
+ * Returns a report's parts; missing ones are left out.
  * @param {string} text
  * @returns {Evaluation}
  */

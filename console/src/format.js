@@ -6,7 +6,7 @@ const DAY = 24 * HOUR;
 const FEW_SECONDS = 9.95;
 
 /**
- * Returns a number with three decimals, or four significant digits where that says more.
+ * Returns a number with three decimals, or four significant digits where that is more precise.
  * @param {number | null | undefined} value
  */
 export function number(value) {

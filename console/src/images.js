@@ -28,7 +28,7 @@ export function keep(jobId, images) {
 }
 
 /**
- * Names images so that each name is there once: `cat.jpg`, `cat (2).jpg`.
+ * Names images so that each name is unique: `cat.jpg`, `cat (2).jpg`.
  * @param {File[]} files
  * @returns {Map<string, File>}
  */

@@ -1,4 +1,4 @@
-// What a job's fields mean, in words.
+// The meaning of a job's fields, as text.
 
 import { capital, duration, ordinal, roughly, secondsBetween } from "./format.js";
 import { isLowerBetter, label, primary } from "./metrics.js";
@@ -37,7 +37,7 @@ const REASONS = {
     "The trainer's image cannot be pulled",
     "Check the image's name and the registry's credentials; then start a new job.",
   ],
-  unschedulable: ["No node fits the job", "Ask for fewer GPUs or another GPU type; then start a new job."],
+  unschedulable: ["No node fits the job", "Request fewer GPUs or another GPU type in a new job."],
   deadline_pending: ["The job waited too long", "Start it again when the cluster has room, or allow a longer wait."],
   deadline_running: ["The job ran longer than allowed", "Start a new job with fewer epochs, or allow a longer run."],
   stalled: ["The job made no progress for too long", "The end of its log says what it did last."],
@@ -72,7 +72,7 @@ export function stateWord(state) {
 }
 
 /**
- * Returns what is unusual about a job's state; empty if nothing is.
+ * Returns a note on an unusual state of a job; empty if there is none.
  * @param {Job} job
  */
 export function stateDetail(job) {
@@ -97,7 +97,7 @@ export function failure(job) {
  */
 export function waitingReason(job) {
   if (job.state === "PENDING") return job.message || "The launcher has not accepted it yet.";
-  if (job.state === "QUEUED") return job.message || "It waits for a free place.";
+  if (job.state === "QUEUED") return job.message || "It waits for a free slot.";
   if (job.state !== "RUNNING") return "";
   if (job.liveness === "waiting")
     return job.message || "Its trainer was disrupted; it goes on when a new one has started.";

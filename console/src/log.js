@@ -1,4 +1,4 @@
-// A trainer's log as people read it.
+// A trainer's log in readable form.
 
 import { clock } from "./format.js";
 

@@ -34,7 +34,7 @@ function Console() {
       </div>
     </header>
     <div role="status">
-      ${outage.value && html`<p class="outage">The functions do not answer (${outage.value}); waiting. What you see may be old.</p>`}
+      ${outage.value && html`<p class="outage">The functions do not answer (${outage.value}); waiting. This page may be out of date.</p>`}
     </div>
     <main id="main" tabindex="-1"><${Page} /></main>
     <${Help} />

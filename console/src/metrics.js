@@ -1,4 +1,4 @@
-// What the names of metrics mean: which belong into one chart, which one matters most, and whether more is better.
+// Metrics by their names: which share a chart, which one is the main one, and whether higher is better.
 
 /** @typedef {{ name: string, label: string, isValidation: boolean }} Line */
 /** @typedef {{ title: string, section: "main" | "loss" | "other" | "rate", lines: Line[] }} Group */
@@ -26,7 +26,7 @@ const PRIMARY = [
 const PARTS = /** @type {Record<string, string>} */ ({ B: "", M: " of masks", P: " of keypoints" });
 
 /**
- * Returns a metric's name as people read it: `mAP50-95`, `top-1`, `val box loss`.
+ * Returns a metric's readable name: `mAP50-95`, `top-1`, `val box loss`.
  * @param {string} name
  */
 export function label(name) {

@@ -20,7 +20,7 @@ const KINDS = {
 };
 
 /**
- * Returns the value that a text means for an option; an option that nobody declares takes JSON or text.
+ * Returns the value that a text means for an option; an undeclared option takes JSON or text.
  * @param {Pick<Option, "name" | "type">} option
  * @param {string} text
  * @returns {unknown}
@@ -201,7 +201,7 @@ export function isModel(model, models) {
 }
 
 /**
- * Returns the framework that has a model, as the command `stoker` finds it: those that take any name give way. Empty
+ * Returns the framework that has a model, as the command `stoker` finds it: frameworks that accept any name have lower priority. Empty
  * if none has it, or several.
  * @param {string} model
  * @param {{ framework: string, models: string[] }[]} frameworks

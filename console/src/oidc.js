@@ -3,7 +3,7 @@
 /** The issuer that the functions accept, and the console's name there. */
 /** @typedef {{ issuer: string, clientId: string, scope: string }} Provider */
 /**
- * What an issuer gave besides the token. `id` names the sign-in, so that the tabs that share it renew it once.
+ * The issuer's response besides the token. `id` names the sign-in, so that the tabs that share it renew it once.
  * @typedef {{ id: string, idToken: string, refreshToken: string, renewAt: number }} Issued
  */
 /** @typedef {{ token: string, issued: Issued | null }} Session */

@@ -10,7 +10,7 @@ export function colours(isDark) {
 
 /**
  * Returns a place in the palette for each id. A job keeps its colour wherever it is shown, unless another job of the
- * same comparison has it already.
+ * same comparison already uses it.
  * @param {string[]} ids
  * @returns {Map<string, number>}
  */

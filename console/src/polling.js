@@ -57,7 +57,7 @@ export class Poll {
         this.delay = Math.max(error.retryAfterSeconds, this.seconds);
       } else {
         this.isEnded = true;
-        if (!(error instanceof Unauthenticated)) this.fail(error); // it goes on when somebody has signed in again
+        if (!(error instanceof Unauthenticated)) this.fail(error); // polling continues after another sign-in
       }
     }
   }
@@ -90,7 +90,7 @@ export class Poll {
  */
 export function usePoll(load, seconds, fail, inputs) {
   const latest = useRef(load);
-  latest.current = load; // it compares what it loads with what is shown
+  latest.current = load; // compares the loaded data with the shown data
   useEffect(() => {
     if (!isSignedIn.value) return undefined;
     const poll = new Poll((abort) => latest.current(abort), seconds, fail);

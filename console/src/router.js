@@ -21,7 +21,7 @@ export function open(url, { replace = false } = {}) {
   const wasPath = path.value;
   history[replace ? "replaceState" : "pushState"](null, "", url);
   address.value = location.pathname + location.search;
-  // Also for the next page of a list, whose link is below the last row; not while somebody types into a filter.
+  // Also for the next page of a list, whose link is below the last row; not while the user types into a filter.
   if (!replace || path.value !== wasPath) {
     scrollTo(0, 0);
     queueMicrotask(() => document.getElementById("main")?.focus({ preventScroll: true }));

@@ -1,4 +1,4 @@
-// Images with what is in them and what a model predicts: from a training's sample sheets, and from predictions.jsonl.
+// Images with labels and predictions: from a training's sample sheets, and from predictions.jsonl.
 // Places are shares of the image, from 0 to 1.
 
 import { percent } from "./format.js";
@@ -122,7 +122,7 @@ export function isRight(sample) {
 }
 
 /**
- * Returns what a sample shows in words, for people who do not see it.
+ * Returns a text alternative for a sample, for people who cannot see it.
  * @param {Sample} sample
  * @param {View} view
  */

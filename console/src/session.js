@@ -10,7 +10,7 @@ import * as oidc from "./oidc.js";
 const KEY = "stoker-token";
 const ISSUED = "stoker-issued";
 const RETRY_MILLISECONDS = 20_000;
-/** What a timer can wait. */
+/** The longest delay of a timer. */
 const LONGEST_MILLISECONDS = 2 ** 31 - 1;
 /** How long a tab waits for another one to renew the token. */
 const RENEWAL_MILLISECONDS = 10_000;

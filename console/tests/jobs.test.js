@@ -37,7 +37,7 @@ test("every state and every reason of the API has words", () => {
 
 test("a job that waits says for what", () => {
   assert.equal(waitingReason({ state: "QUEUED", message: "0 of 2 places are free" }), "0 of 2 places are free");
-  assert.match(waitingReason({ state: "QUEUED", message: null }), /free place/);
+  assert.match(waitingReason({ state: "QUEUED", message: null }), /free slot/);
   assert.match(waitingReason({ ...RUNNING, liveness: "silent" }), /never fails/);
   assert.equal(waitingReason(RUNNING), "");
   assert.equal(waitingReason({ state: "SUCCEEDED" }), "");

@@ -23,7 +23,7 @@ from infra.local.demos import DEMOS
 IMAGE = ROOT / "docs/train.svg"
 _COLUMNS, _ROWS = 96, 40
 _TRAIN = "stoker train ./digits --model yolo11n.yaml --epochs 12 --batch-size 16 --image-size 128"
-#: the screen that is shown of a training: past its half
+#: which screen of a training is shown: one after half of it
 _MIDDLE = re.compile(r"\b[56]\d%.* left")
 _ESCAPE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
 
@@ -95,7 +95,7 @@ def _read(terminal: int) -> bytes:
 
 
 def _screens(output: str) -> Iterator[list[str]]:
-    """Yield the lines of a terminal after each piece of output; of cursor movements, those that the command uses."""
+    """Yield the lines of a terminal after each piece of output, with the cursor movements that the command uses."""
     lines, row = [""], 0
     for piece in re.split(r"(\x1b\[\d*[AJK]|\r\n|\r|\n)", output):
         escape = _ESCAPE.fullmatch(piece)

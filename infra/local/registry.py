@@ -14,7 +14,7 @@ def write(own: str) -> str:
     """Write the registry that the functions read, and return its path.
 
     ``own``: the user's registry, whose trainers are added, and replace built-in ones of the same name. If it cannot be
-    read, it is returned itself: the functions' check of their settings then says what is wrong with it.
+    read, its own path is returned: the functions' check of their settings then reports the error.
     """
     if not own:
         return str(BUILT_IN)

@@ -64,7 +64,7 @@ def refusal(words: Sequence[str], blocks: Mapping[str, str]) -> str | None:
 
 
 def _instead(task: str, word: str, known: Collection[str]) -> str:
-    """Return what to write in place of an unknown variable."""
+    """Return a suggestion for an unknown variable."""
     if task == "up":
         return f"; settings of the stack are written before the command: {word} ./taskw up"
     near = difflib.get_close_matches(word.partition("=")[0].upper(), known, n=1, cutoff=0.5)

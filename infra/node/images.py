@@ -100,7 +100,7 @@ def present() -> set[str]:
 
 
 def known(name: str) -> bool:
-    """Return whether buildah has an image of this name."""
+    """Return whether buildah has an image with this name."""
     return bool(run(*BUILDAH, "images", "--quiet", "--filter", f"reference={name}").strip())
 
 

@@ -1,1 +1,1 @@
-"""Checks of a cluster before and after an overlay is applied: what is missing, each in a line that says what to do."""
+"""Checks of a cluster before and after an overlay is applied: prints a line for each missing thing, with the fix."""

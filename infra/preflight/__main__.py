@@ -1,4 +1,4 @@
-"""Say what a cluster lacks for an overlay: ``python -m infra.preflight OVERLAY [--after | --images] [--timeout SECONDS]``."""
+"""List what a cluster lacks: ``python -m infra.preflight OVERLAY [--after | --images] [--timeout SECONDS]``."""
 
 import argparse
 import sys

@@ -1,11 +1,11 @@
-"""What of an applied overlay does not work yet."""
+"""Find the objects of an applied overlay that are not ready."""
 
 import time
 from collections.abc import Iterator
 
 from infra.preflight.cluster import Cluster, Object, Overlay, name_of, namespace_of
 
-#: by kind: the resource, and the condition that says that it works
+#: by kind: the resource, and its condition for being ready
 _CONDITIONS = {
     "Job": ("jobs.v1.batch", "Complete"),
     "Deployment": ("deployments.v1.apps", "Available"),
@@ -21,7 +21,7 @@ _POLL_SECONDS = 2.0
 
 
 def lacks(cluster: Cluster, overlay: Overlay, *, within_seconds: float) -> list[str]:
-    """Return what is not ready, once everything is or the time is over."""
+    """Wait until everything is ready, or the time is over; return what is not."""
     end = time.monotonic() + within_seconds
     while (missing := list(_not_ready(cluster, overlay))) and time.monotonic() < end:
         time.sleep(_POLL_SECONDS)

@@ -24,7 +24,7 @@ BROKER_CONTROLLERS = {
 }
 _BROKER_CLASS = "eventing.knative.dev/broker.class"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
-#: what the overlay for copying has in place of an installation's own values
+#: example values of the overlay, which each installation must replace
 _PLACEHOLDERS = ("example.com", "stoker-example", "0" * 64)
 _SECRET_KEYS = {
     "minio": ("DATABASE_URL", "JWT_SECRETS", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"),

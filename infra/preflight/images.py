@@ -44,7 +44,7 @@ def _images(overlay: Overlay) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _pod(name: str, trial: str, trainer: dict[str, Any]) -> Object:
-    """Return a pod that runs where the trainer's jobs may run, without their GPUs; that its command is missing is no matter."""
+    """Return a pod that runs where the trainer's jobs may run, without their GPUs; its command may be missing."""
     small = {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "32Mi"}
     container = {
         "name": "image",
@@ -87,7 +87,7 @@ def _results(cluster: Cluster, selector: str, waiting: dict[str, str], within_se
 
 
 def _wait(pod: Object) -> tuple[str, str]:
-    """Return the reason and words of what a pod waits for; an empty reason if its image has been pulled."""
+    """Return the reason and message of a pod's wait; an empty reason if its image has been pulled."""
     status = pod.get("status", {})
     for one in status.get("containerStatuses", []):
         waiting = one["state"].get("waiting", {})

@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
 
 def target(cluster: Cluster, host: str, port: int) -> Target:
-    """Return what a host and port lead to."""
+    """Resolve a host and port to pods or addresses."""
     service, _, rest = host.partition(".")
     namespace = rest.partition(".")[0] or FUNCTIONS.namespace
     if not rest or rest.endswith((".svc", ".svc.cluster.local")) or cluster.get("namespace", rest):

@@ -90,7 +90,7 @@ Run = Callable[..., dict[str, float]]
 
 @pytest.fixture
 def measure(s3: Any, s5cmd: Path, tmp_path: Path) -> Callable[[str, list[bytes], int], Run]:
-    """Upload a dataset; yields what goes from there to the first batch in a new process, and returns its figures."""
+    """Upload a dataset; yields a function that measures the way from there to the first batch in a new process."""
 
     def uploaded(trainer: str, images: list[bytes], count: int) -> Run:
         name, archive = f"{trainer}-{count}", tmp_path / "archive.zip"

@@ -87,7 +87,7 @@ def markdown(figures: Iterable[Figure]) -> str:
 def by_turns(turns: int, *measures: Callable[[], T]) -> list[list[T]]:
     """Measure one after the other, again and again, so that whatever slows the machine down slows all of them down.
 
-    Every other turn goes the other way round: who comes second finds caches warm, and disks busy.
+    Every other turn goes the other way round: the second one finds warm caches and busy disks.
     """
     rounds: list[list[T]] = []
     for turn in range(turns):

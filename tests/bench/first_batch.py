@@ -80,7 +80,7 @@ def plain_dataset(scratch: Path) -> Path:
 
 
 def fetching(scratch: Path, argument: dict[str, Any]) -> Callable[[], Any]:
-    """Return the trainer's own fetch of the dataset, in an attempt that reports to nobody."""
+    """Return the trainer's own function that fetches the dataset, in an attempt without callbacks."""
     import dataset
     from utils import Contract, Settings
 
@@ -92,7 +92,7 @@ def fetching(scratch: Path, argument: dict[str, Any]) -> Callable[[], Any]:
 
 
 def ultralytics_batches(scratch: Path) -> Batches:
-    """Return what makes ultralytics' datasets of train and val, as its trainer does, and takes a batch."""
+    """Return a function that builds ultralytics' datasets of train and val, as its trainer does, and loads a batch."""
     import yolo
 
     yolo.prepare(scratch)
@@ -115,7 +115,7 @@ def ultralytics_batches(scratch: Path) -> Batches:
 
 
 def timm_batches(_scratch: Path) -> Batches:
-    """Return what makes timm's datasets of train and val, and takes a batch."""
+    """Return a function that builds timm's datasets of train and val, and loads a batch."""
     from timm.data import create_dataset, create_loader
 
     def first_batch(data: Any) -> None:

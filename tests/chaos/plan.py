@@ -7,7 +7,7 @@ from functions.domain.states import Reason, State
 
 
 class Work(NamedTuple):
-    """One job: what its trainer does, and how the job must end."""
+    """One job: its trainer's behaviour, and the required end of the job."""
 
     number: int
     kind: str

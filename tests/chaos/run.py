@@ -53,7 +53,7 @@ class Run:
     def all(self, settle_seconds: float) -> Verdict:
         """Run, and check the result; open jobs may take ``settle_seconds`` after the last fault.
 
-        A run that a signal stops is checked only by what holds at any moment.
+        A run that is stopped by a signal is checked only for invariants.
         """
         with no_process_left(), ExitStack() as parts:
             self.sink = parts.enter_context(listening())

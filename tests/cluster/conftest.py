@@ -1,4 +1,7 @@
-"""A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager. There is no kubelet: tests say what a node would."""
+"""A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager.
+
+There is no kubelet: tests set the status that a node would.
+"""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -150,7 +153,7 @@ class Cluster:
 
 @pytest.fixture
 def kubernetes(cluster: Path, environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
-    """Let the functions launch into the cluster; yields a client of it. What is left there is deleted."""
+    """Let the functions launch into the cluster; yields a client of it. Leftover objects are deleted."""
     (tmp_path / "trainers.json").write_text('{"stub": {"image": "registry.example.com/stub:1"}}')
     environment.setenv("LAUNCHER", "kubernetes")
     environment.setenv("KUBECONFIG", str(cluster / "kubeconfig"))
@@ -202,7 +205,7 @@ def disconnect() -> None:
 
 @pytest.fixture
 def node(kubernetes: Cluster) -> Callable[..., Any]:
-    """Say of a job's newest pod what a kubelet or the scheduler would."""
+    """Set the status of a job's newest pod as a kubelet or the scheduler would."""
 
     def say(job_id: str, phase: str, **status: Any) -> Any:
         def current() -> Any:

@@ -53,7 +53,7 @@ def _strict(schema: Any) -> Any:
         return [_strict(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    # Words are most of their size.
+    # Descriptions are most of their size.
     named = {key: _strict(value) for key, value in schema.items() if key != "description" or not isinstance(value, str)}
     if "x-kubernetes-preserve-unknown-fields" in named and isinstance(named.get("properties"), dict):
         del named["x-kubernetes-preserve-unknown-fields"]

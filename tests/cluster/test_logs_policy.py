@@ -1,4 +1,4 @@
-"""What may run in the namespace of the collector of logs, in which pod security allows folders of the host."""
+"""What may run in the log collector's namespace, where pod security allows folders of the host."""
 
 import copy
 import json

@@ -43,7 +43,7 @@ def rendered(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def applied(cluster: Path) -> Callable[[str], None]:
-    """Have the API server look at manifests as if they were applied; nothing is kept but namespaces."""
+    """Apply manifests to the API server as a dry run; only namespaces are created."""
     for namespace in ("kourier-system", "stoker-sources", "stoker-logs"):
         kubectl(cluster, "create", "namespace", namespace)
 

@@ -1,4 +1,4 @@
-"""What may be made in the trainers' namespace, however it is requested: one row for each way to request more."""
+"""What may be created in the trainers' namespace: one row for each way to request more."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

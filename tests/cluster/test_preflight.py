@@ -106,7 +106,7 @@ def deployment(name: str, namespace: str) -> dict[str, Any]:
 
 
 def is_available(cluster: Path, name: str) -> None:
-    """Say of a Deployment's pod what the kubelet would; the controllers then count it."""
+    """Set the status of a Deployment's pod as the kubelet would; the controllers then count it."""
 
     def pods() -> str:
         return kubectl(
@@ -256,7 +256,7 @@ def test_a_loki_that_the_collector_cannot_reach_is_named(
 
 @pytest.fixture
 def kubelet(cluster: Path) -> Callable[[str, dict[str, Any]], None]:
-    """Return a function that waits for a trial's pod of an image, and says of it what the kubelet would."""
+    """Return a function that waits for the trial pod of an image, and sets its status as the kubelet would."""
 
     def say(image: str, status: dict[str, Any]) -> None:
         def name() -> str | None:

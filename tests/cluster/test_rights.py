@@ -1,4 +1,4 @@
-"""Who may do what: all rights of each account, in every namespace that matters, and none besides."""
+"""The rights of each account, in every relevant namespace: exactly those that it needs."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ REPLACE = {"delete secrets"}
 STOP = {"list jobs.batch", "delete jobs.batch"}
 LOOK = {"get jobs.batch", "list jobs.batch", "get pods", "list pods", "list events", "list workloads.kueue.x-k8s.io"}
 WATCH = {"get jobs.batch", "list jobs.batch", "watch jobs.batch"}
-#: in the trainers' namespace; nobody has any right anywhere else
+#: in the trainers' namespace; no account has rights elsewhere
 RIGHTS: dict[str, set[str]] = {
     "stoker:create-job": LAUNCH | STOP,
     "stoker:cancel": STOP,
@@ -99,7 +99,7 @@ def rights(cluster: Path, account: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("account", RIGHTS)
 def test_an_account_can_do_what_it_needs_and_nothing_else(cluster: Path, accounts: set[str], account: str) -> None:
     assert accounts
-    # What anybody may: ask what they may.
+    # Every account may query its own rights.
     anybody = rights(cluster, "stoker:nobody-has-this-name")
     mine = rights(cluster, account)
 

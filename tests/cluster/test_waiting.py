@@ -1,4 +1,4 @@
-"""A job that waits again, after a drain or a preemption, says for what; its running clock stands still meanwhile."""
+"""A job that waits again after a drain or a preemption: its message says for what, and its running clock stops."""
 
 from collections.abc import Callable
 from datetime import datetime

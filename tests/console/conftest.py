@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(site: Site, browser: Browser) -> Iterator[Open]:
-    """Open pages signed in; in the end, none of them may have reported an error, such as a violation of the policy."""
+    """Open signed-in pages; at the end, no page may have reported an error, such as a violation of the policy."""
     errors: list[str] = []
 
     def open_at(path: str = "/", token: str = site.token, **options: Any) -> Page:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from tests.console import results
 from tests.console.site import Site
 
-#: what a stranger may call a job: it must be shown as text
+#: a hostile job name, which must be shown as text
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

@@ -1,4 +1,4 @@
-"""What trainers store of a training, made by hand: sample sheets with their images, report.json, predictions."""
+"""Hand-made results of trainings, as trainers store them: sample sheets with their images, report.json, predictions."""
 
 import io
 import json

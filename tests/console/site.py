@@ -19,7 +19,7 @@ from tests.fixtures.environment import BUCKET, ROOT, eventually
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
-#: of the trainer `preset`: what is a job's default
+#: the defaults of the trainer `preset`
 DECLARATION = {"tasks": ["train", "check"], "fields": [{"name": "epochs", "type": "integer", "default": 100}]}
 
 
@@ -59,7 +59,7 @@ class Site:
         return str(job["id"])
 
     def wait_for(self, job_id: str, *states: str, epoch: int | None = None) -> None:
-        """Wait until a job is in one of these states, and has come to an epoch."""
+        """Wait until a job is in one of these states, and has reached an epoch."""
 
         def arrived() -> bool:
             job = self.call("GET", f"/v1/jobs/{job_id}")

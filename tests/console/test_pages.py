@@ -1,4 +1,4 @@
-"""Each page, in both themes and on a narrow screen: accessible, complete, and safe with what strangers write."""
+"""Each page, in both themes and on a narrow screen: accessible, complete, and safe with untrusted text."""
 
 import re
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def refused(page: Page) -> None:
 
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     page.route("**/v1/**", refuse)
-    page.evaluate("dispatchEvent(new Event('focus'))")  # it asks at once what is new
+    page.evaluate("dispatchEvent(new Event('focus'))")  # it checks for updates at once
 
 
 #: the page, what opens the dialog, and what is in it once it is complete
@@ -311,7 +311,7 @@ def test_an_image_that_loads_has_the_theme_s_colour_and_its_place(
     page = opened("/", color_scheme=theme)
 
     def hold(_route: Route) -> None:
-        """Let the request wait until its route is taken away."""
+        """Hold the request until its route is removed."""
 
     page.route(PICTURE, hold)
     page.goto(site.address + pages(contents)[name])

@@ -198,7 +198,7 @@ def test_dropped_images_are_predicted_on_and_shown_with_the_predictions(
     page.locator("input[type=file]").set_input_files([tmp_path / f"Bild {number}.jpg" for number in range(2)])
     page.get_by_role("button", name="Predict on 2 images").click()
 
-    expect(page.get_by_text("By the best weights of")).to_be_visible()
+    expect(page.get_by_text("With the best weights of")).to_be_visible()
     expect(page.locator("p.facts")).to_contain_text("Succeeded", timeout=180_000)
     expect(section(page, "Predictions").locator(".mark.prediction")).to_have_count(2)
     drawn = section(page, "Predictions").locator("image").first

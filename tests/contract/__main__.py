@@ -21,7 +21,7 @@ _KEPT, _BROKEN, _UNABLE = 0, 1, 2
 
 
 class Verdict(NamedTuple):
-    """A rule, and how the trainer breaks it; None if it keeps the rule."""
+    """A rule, and how the trainer violates it; None if it does not."""
 
     rule: Rule
     broken: str | None

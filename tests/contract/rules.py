@@ -1,6 +1,6 @@
 """The contract's rules: each with the scenario that decides it, and a check.
 
-A check returns a message about what is wrong, or None.
+A check returns a message about the violation, or None.
 """
 
 import json
@@ -321,6 +321,6 @@ RULES: tuple[Rule, ...] = (
 
 
 def broken(rule: Rule, runs: list[Run]) -> str | None:
-    """Return how the runs of a rule's scenario break it; None if they keep it."""
+    """Return how the runs of a rule's scenario violate the rule; None if they do not."""
     message = rule.check(*runs)
     return re.sub(r"\s+", " ", message) if message else None

@@ -1,4 +1,4 @@
-"""What can be proven of the trainers on a real GPU in eight minutes; on a CPU the same in small.
+"""Tests of the trainers on a real GPU in eight minutes; on a CPU, a smaller version of them.
 
 ``run.sh`` runs this on a machine without a network: it uses nothing of the project's environment, no pytest either.
 """

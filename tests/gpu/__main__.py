@@ -24,7 +24,7 @@ LIMIT_SECONDS = {"gpu": 450.0, "cpu": 3600.0}
 YOLO = {True: ("yolo11n.yaml", 640, 64, 1536), False: ("yolo11n.yaml", 64, 8, 24)}  # model, pixels, batch, images
 TIMM = {True: ("resnet50", 224, 128, 6400), False: ("test_resnet", 32, 16, 64)}
 WORKERS = {True: 12, False: 0}
-EPOCHS = {True: 4, False: 2}  # whose pace is measured, but for the first
+EPOCHS = {True: 4, False: 2}  # epochs whose speed is measured, except the first
 DIFFERENCE_LIMIT = 1e-2  # of weights after a resume on a GPU, whose sums are not in a fixed order
 RATIO_GOAL = 0.99
 Figures = dict[str, Any]
@@ -42,7 +42,7 @@ class Steps:
         self.yolo, self.timm = YOLO[self.is_gpu], TIMM[self.is_gpu]
 
     def all(self) -> list[tuple[str, float, Callable[[], Figures]]]:
-        """Return each step's name, the seconds that it needs on a GPU, and what runs it: the most telling first."""
+        """Return each step's name, the seconds that it needs on a GPU, and the function that runs it; the most informative first."""
         return [
             ("datasets", 25, self.datasets),
             ("ultralytics end to end", 40, self.ultralytics_end_to_end),
@@ -86,7 +86,7 @@ class Steps:
         return self.figures(self.machine.train("timm", self.timm_variables({"amp": True})).require())
 
     def figures(self, run: Run) -> Figures:
-        """Return what a run that succeeded has reported."""
+        """Return the reported figures of a run that succeeded."""
         assert run.done["status"] == "SUCCEEDED", run.done
         for name in ("best.pt", "last.pt"):
             self.machine.object(f"checkpoints/job-{run.job_id}/{name}")

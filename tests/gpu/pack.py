@@ -1,4 +1,4 @@
-"""Make what ``run.sh`` carries to a machine without a network: ``python -m tests.gpu.pack [--wheels]``."""
+"""Pack the files that ``run.sh`` needs on a machine without a network: ``python -m tests.gpu.pack [--wheels]``."""
 
 import argparse
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".stoker/gpu"
 LIMIT_BYTES = 60_000_000
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-#: there already: torch, timm, opencv, pillow, requests, psutil, and what they need
+#: already installed there: torch, timm, opencv, pillow, requests, psutil, and what they need
 INSTALLED = frozenset(
     """certifi charset-normalizer click filelock fsspec hf-xet httpcore2 httpx2 huggingface-hub idna jinja2 markupsafe
     mpmath networkx numpy opencv-python opencv-python-headless pillow psutil pyyaml requests safetensors setuptools

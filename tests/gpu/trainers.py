@@ -33,12 +33,12 @@ class Run:
 
     @property
     def done(self) -> dict[str, Any]:
-        """The body of ``done``; empty if none came."""
+        """The body of ``done``; empty if it was not sent."""
         calls = self.standin.received(self.job_id, "done")
         return calls[-1].body if calls else {}
 
     def system(self) -> dict[str, float]:
-        """Return what the trainer has reported of its machine: of bytes the maximum, else the mean."""
+        """Return the trainer's system metrics: maxima of bytes, means of others."""
         columns: dict[str, list[float]] = {}
         for call in self.standin.received(self.job_id, "heartbeat"):
             for name, value in call.body.get("metrics", {}).items():

@@ -1,4 +1,4 @@
-"""A trainer without a framework: what it does is in HYPERPARAMETERS; it keeps the contract with the standard library."""
+"""A trainer without a framework: HYPERPARAMETERS tell it what to do. It needs only the standard library."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def fetch_dataset(attempt: int) -> int:
 
 
 def main() -> None:
-    """Do what the plan says."""
+    """Follow the plan."""
     if not PLAN.get("deaf"):
         signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
     else:

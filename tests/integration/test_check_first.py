@@ -36,7 +36,7 @@ from tests.fixtures.environment import ROOT
 pytestmark = pytest.mark.usefixtures("sqlite", "dataset", "no_trainer_left")
 STUB = [sys.executable, str(ROOT / "tests/integration/stub_trainer.py")]
 TIMM = ROOT / "trainer-images/trainer-timm"
-#: a trainer that calls nobody back, and does not end
+#: a trainer that sends no callback, and does not end
 SILENT = {"calls": False, "seconds": 600}
 PASSED = {"status": "SUCCEEDED", "metrics": {"images/train": 8}}
 
@@ -227,7 +227,7 @@ def test_the_report_that_a_check_has_stored_replaces_a_lost_done(checked: Any, s
 
     assert eventually(lambda: launches(job)[1:]) == ["train"]
     assert types(job.id)[-1] == "check_passed"
-    # A training that has called by a heartbeat alone is of the same attempt: the check's report is not its own.
+    # The training has sent only a heartbeat, so the attempt is the same, but the stored report is the check's.
     record_heartbeat(call(job.id, launch=2), Heartbeat(epoch=1), now=now + seconds(2))
     kill(read(job.id))
     sweep(now + seconds(3))

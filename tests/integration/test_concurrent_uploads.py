@@ -32,7 +32,7 @@ def upload(s3: Any, content: bytes) -> bytes:
 
 
 def deliver(addresses: list[str], bodies: Iterable[bytes]) -> list[tuple[int, bytes]]:
-    """Deliver them all, many at a time, to each replica in turn."""
+    """Deliver all notifications, many at a time, to the replicas in turn."""
     # A connection each: httpcore 1.0.9 may close one that it keeps as another thread begins to use it (its issue 1110).
     headers = {"Content-Type": "application/json", "Connection": "close", **api_headers("datasets:notify")}
     with httpx.Client(headers=headers, timeout=60) as client, ThreadPoolExecutor(AT_A_TIME) as pool:

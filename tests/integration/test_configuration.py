@@ -138,7 +138,7 @@ def test_the_check_is_a_command(environment: pytest.MonkeyPatch) -> None:
 
 
 def notification(s3: Any, key: str) -> dict[str, Any]:
-    """Put a dataset, and return what a storage says of it."""
+    """Upload a dataset, and return the storage's notification."""
     etag = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=METADATA)["ETag"].strip('"')
     record = {"bucket": {"name": BUCKET}, "object": {"key": key, "eTag": etag}}
     return {"Records": [{"eventName": "ObjectCreated:Put", "s3": record}]}

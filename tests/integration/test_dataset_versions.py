@@ -1,4 +1,4 @@
-"""A job is for the bytes that it was made for: which they are, is decided by their ETag and by nothing that came later."""
+"""A job trains on one version of its dataset, identified by its ETag, whatever is uploaded later."""
 
 import json
 import random
@@ -49,7 +49,7 @@ def put(s3: Any, key: str, content: bytes = b"x", **metadata: Any) -> str:
 
 
 def notify(client: Any, key: str, etag: str | None, **changes: Any) -> None:
-    """Deliver a notification in AWS' words; the key as it is sent."""
+    """Deliver a notification in AWS' format, with the key exactly as given."""
     body = {"Records": [record(key=key, eTag=etag, versionId=None, **changes)]}
     assert client.post("/v1/jobs", json=body, headers=api_headers("datasets:notify")).status_code == 202
 

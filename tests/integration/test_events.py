@@ -1,4 +1,4 @@
-"""Events as they are delivered: each on its own, with no more rights than the token has, and its reason on record."""
+"""Delivered events: handled independently, with the token's rights only; rejections are stored with a reason."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def reasons() -> list[str]:
 
 
 def uploaded(s3: Any, key: str, metadata: dict[str, str] | None = None) -> dict[str, Any]:
-    """Put a dataset, and return what a storage says of it."""
+    """Upload a dataset, and return the storage's notification."""
     etag = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Metadata=metadata or METADATA)["ETag"].strip('"')
     record = {"bucket": {"name": BUCKET}, "object": {"key": key, "eTag": etag}}
     return {"Records": [{"eventName": "ObjectCreated:Put", "s3": record}]}
@@ -180,7 +180,7 @@ def test_an_event_that_cancels_no_job_is_rejected_with_a_reason(
 
 @pytest.fixture
 def broker(environment: pytest.MonkeyPatch, client: Any, function: Callable[[str], Any]) -> Any:
-    """Send to /v1/uploads; what it sends to the Broker is delivered to create-job, with the rights of a Trigger."""
+    """Send to /v1/uploads, and deliver the events that it sends to the Broker to create-job, with a Trigger's rights."""
     environment.setenv("K_SINK", "http://broker")
     forget()
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("sqlite", "no_trainer_left")
 
 @pytest.fixture
 def planned(a_job: Any) -> Any:
-    """Make a job whose stub trainer follows a plan and calls nobody back."""
+    """Make a job whose stub trainer follows a plan and sends no callbacks."""
     ages = itertools.count()
     return lambda **plan: queries.job(a_job(now=NOW + seconds(next(ages)), hyperparameters={"calls": False, **plan}))
 

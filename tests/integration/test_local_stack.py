@@ -175,7 +175,7 @@ def test_watching_outlives_the_functions() -> None:
 
 def test_stopping_the_stack_names_the_running_jobs_and_starting_it_continues_them(stack: Path) -> None:
     up()
-    # One launch is all that it may have: the stop must cost it none.
+    # It has only one launch: the stop must not use it up.
     upload("cats", {"stoker-attempt-limit": "1"}, epochs=2, seconds=600, waits_in_attempts=[1])
     job = in_state("RUNNING", "cats")
     stopped = run("stop")
@@ -245,7 +245,7 @@ def demo_with(stack: Path, environment: pytest.MonkeyPatch, *command: str) -> su
 
 
 def output_of(demo: subprocess.Popen[str], within_seconds: float = 240) -> str:
-    """Return what a demo prints until it ends; in time, or not at all."""
+    """Return a demo's output until it ends; fail after a deadline."""
     try:
         return demo.communicate(timeout=within_seconds)[0]
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The migrations create exactly what the tables say."""
+"""The migrations create exactly the declared tables."""
 
 import hashlib
 import json

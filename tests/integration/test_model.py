@@ -1,4 +1,4 @@
-"""The store does what a few lines of plain Python do, whatever order calls come in, on SQLite and PostgreSQL.
+"""The store behaves like a model of a few lines of Python, for any order of calls, on SQLite and PostgreSQL.
 
 ``HYPOTHESIS_PROFILE=thorough`` tries many more orders than the main run has time for.
 """
@@ -73,7 +73,7 @@ ATTEMPTS = st.none() | st.integers(0, 4)
 #: of the caller's token: of the job's launch, of one that was replaced, or unnamed
 LAUNCHES = st.none() | st.integers(1, 3)
 STEPS = st.none() | st.integers(0, 5)
-#: what must be as it was read for sweep's moves to FAILED
+#: columns that must be unchanged since they were read, for sweep's moves to FAILED
 IMAGES = st.sampled_from(["trainer:1", "trainer@sha256:1"])
 UNHEARD = ("launch", "submitted_at", "heartbeat_at")
 UNCHANGED = {
@@ -189,7 +189,7 @@ class Model:
         self.message = None
 
     def next_launch(self, now: datetime) -> None:
-        """Forget what was of the launch before."""
+        """Reset the fields of the previous launch."""
         self.launch += 1
         self.submitted_at = self.image = self.token_expires_at = None
         self.heartbeat_at = self.progress_at = now
@@ -208,7 +208,7 @@ def furthest(values: Sequence[int | None]) -> int | None:
 
 class Store(RuleBasedStateMachine):
     jobs: Bundle[str] = Bundle("jobs")
-    #: a job as somebody has read it, who acts on it later
+    #: a job as a caller has read it, who acts on it later
     readings: Bundle[tuple[str, Job]] = Bundle("readings")
 
     def __init__(self) -> None:
@@ -322,7 +322,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(job=jobs, name=st.none() | st.sampled_from(["a", "B"]))
     def describe(self, job: str, name: str | None) -> None:
-        """Change what people wrote, which changes nothing else, whatever the state."""
+        """Change name, tags and notes, which changes nothing else, in any state."""
         assert store.describe(job, {"name": name, "tags": [name] if name else []}).name == name
 
     @rule(job=jobs, now=MOMENTS)
@@ -450,7 +450,7 @@ class Store(RuleBasedStateMachine):
 
 
 def check(job_id: str) -> tuple[Job, Sequence[JobEvent]]:
-    """Assert what holds of every job at every moment; return it and its events."""
+    """Assert the invariants of a job; return the job and its events."""
     with read() as session:
         job = session.exec(select(Job).where(Job.id == job_id)).one()
         events = session.exec(select(JobEvent).where(JobEvent.job_id == job_id).order_by(col(JobEvent.id))).all()
@@ -483,7 +483,7 @@ def test_the_store_does_what_the_model_does() -> None:
 
 
 class Leases(RuleBasedStateMachine):
-    """Two and more sweeps, whose clocks differ by anything, and one row."""
+    """Two or more sweeps with arbitrary clocks, and one lease row."""
 
     leases: Bundle[HeldLease] = Bundle("leases")
 
@@ -584,7 +584,7 @@ class Intake(RuleBasedStateMachine):
         assert sorted(reason.partition(": ")[0] for reason in mine) == sorted(self.rejected)
 
     def teardown(self) -> None:
-        """Mend the registry and sweep: each upload that can be used has one job."""
+        """Restore the registry and sweep: each usable upload has one job."""
         self.edit_the_registry(is_readable=True)
         self.sweep()
         self.only_what_can_never_be_a_job_is_rejected()

@@ -102,7 +102,7 @@ def test_an_upload_with_a_realistic_name_becomes_a_job_whose_trainer_can_downloa
     assert queries.rejected_events(after=0, limit=9)[0] == []
     (job,) = queries.jobs({}, cursor=None, limit=9)[0]
     assert job.dataset_id == nfc(name)
-    # What a trainer does: it asks for a link to datasets/$DATASET_ID.zip.
+    # As a trainer does: request a link to datasets/$DATASET_ID.zip.
     wanted = {"method": "GET", "key": f"datasets/{launching.environment(job, now=NOW)['DATASET_ID']}.zip"}
     link = function("presign").post(f"/v1/jobs/{job.id}/presign", json=wanted, headers=callback_headers(job.id))
     assert link.status_code == 200, link.text

@@ -1,4 +1,4 @@
-"""What docs/OPERATIONS.md tells to type can be typed: its SQL is run on the store's own tables, its shell is parsed."""
+"""The commands in docs/OPERATIONS.md work: its SQL is run on the store's tables, its shell commands are parsed."""
 
 import re
 import subprocess

@@ -158,7 +158,7 @@ def test_a_notification_while_the_storage_is_unreachable_is_503_and_creates_a_jo
 ) -> None:
     metadata = {"stoker-framework": "stub", "stoker-model": "stub-1", "stoker-hyperparameters": '{"calls": false}'}
     s3.put_object(Bucket=BUCKET, Key="datasets/a b+ü.zip", Body=CONTENT, Metadata=metadata)
-    notification = json.loads(FIXTURES["aws_put"])  # which carries no metadata: the storage has to be asked
+    notification = json.loads(FIXTURES["aws_put"])  # without metadata: it must be read from the storage
     client = function("create_job")
     environment.setenv("MINIO_ENDPOINT", "http://127.0.0.1:9")
     forget()
@@ -172,7 +172,7 @@ def test_a_notification_while_the_storage_is_unreachable_is_503_and_creates_a_jo
 
 
 def refused(function: Callable[[str], Any], job_id: str) -> list[str]:
-    """Return what the functions that write, and one that reads, answer: all of them 503."""
+    """Return the responses of the functions that write and of one that reads; all must be 503."""
     responses = [
         function("heartbeat").post(f"/v1/jobs/{job_id}/heartbeat", json={"epoch": 1}, headers=callback_headers(job_id)),
         function("event").post(f"/v1/jobs/{job_id}/event", json={"type": "log"}, headers=callback_headers(job_id)),

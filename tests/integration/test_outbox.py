@@ -190,7 +190,7 @@ def test_a_sweep_that_lost_its_lease_sends_no_more_and_no_event_overtakes_anothe
     sink.answer = answer
     delivery.deliver(first, now=now)
 
-    # The second event is of both: it was under way. Nothing follows it that came before.
+    # Both sweeps sent the second event, which was in flight. No earlier event follows it.
     assert [sequence for _, sequence, _ in sink.taken] == [1, 1, 2, 3, 4, 2]
     assert {subject for subject, *_ in sink.taken} == {job_id}
     assert store_outbox.unsent(excluded_jobs=(), limit=9) == []

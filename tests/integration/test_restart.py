@@ -1,4 +1,4 @@
-"""The functions are killed and started again in mid-training: the job goes on, and is still followed, cancelled, finished."""
+"""The functions are restarted in mid-training: the job continues, and can still be watched, cancelled and finished."""
 
 import os
 import signal

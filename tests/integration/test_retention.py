@@ -1,4 +1,4 @@
-"""retention, with a real S3 server: what is over for long goes to the bucket whole, and then only leaves the store."""
+"""retention, with a real S3 server: old rows are stored in the bucket completely before they are deleted."""
 
 import gzip
 import json

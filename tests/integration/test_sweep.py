@@ -1,4 +1,4 @@
-"""sweep, with real trainers, and a real S3 server: what it puts right, and what it leaves alone."""
+"""sweep, with real trainers and a real S3 server: what it repairs, and what it does not touch."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ WAITS = {"calls": False, "seconds": 600}
 
 @pytest.fixture
 def planned(a_job: Callable[..., str], now: datetime) -> Callable[..., Job]:
-    """Make a job, PENDING, whose stub trainer follows a plan; by default it waits, calls nobody back and has one launch."""
+    """Make a job, PENDING, whose stub trainer follows a plan; by default it waits, sends no callback and has one launch."""
 
     def make(plan: dict[str, Any] | None = None, **fields: Any) -> Job:
         return read(a_job(State.PENDING, now=now, hyperparameters=plan or WAITS, **{"attempt_limit": 1} | fields))
@@ -74,7 +74,7 @@ def pids(job: Job) -> dict[str, Any]:
 
 
 def gone(job: Job) -> None:
-    """Wait until a launch has ended, its supervisor and all."""
+    """Wait until a launch has ended, including its supervisor."""
     eventually(lambda: Local().inspect(job).phase == Phase.ENDED)
 
 
@@ -413,7 +413,7 @@ def test_an_unreachable_storage_stops_no_other_step(
 
 
 def test_an_interrupted_event_alone_does_not_end_the_attempt(planned: Any, now: datetime) -> None:
-    """``interrupted`` alone moves nothing: the launcher proves the end, and sweep decides what follows."""
+    """``interrupted`` alone changes no state: sweep acts only when the launcher reports the end."""
     job = running(planned(), now=now)
     callbacks.record_event(call(job.id), TrainerEvent("interrupted", None, None), now=now)
     sweep(now + seconds(1))

@@ -1,4 +1,4 @@
-"""taskw: what it does before Task runs, and around it; the shell is real, nothing is downloaded."""
+"""taskw: its work before, during and after a run of Task; with a real shell and without downloads."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def taskw(checkout: Path, *words: str, **environment: str) -> subprocess.Complet
 
 
 def installed(checkout: Path, task: str = 'printf "%s\\n" "$@"\nexit 7\n') -> None:
-    """Put a Task in place; without another one, it prints what it was called with."""
+    """Install a stand-in for Task; the default one prints its arguments."""
     versions = next(line for line in (ROOT / "taskw").read_text().splitlines() if line.startswith("versions="))
     path = checkout / ".stoker/tools/path"
     path.mkdir(parents=True)

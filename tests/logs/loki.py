@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from tests.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs/OPERATIONS.md").read_text()
-#: what Loki makes a label of without being configured, of what a collector of logs may send
+#: attributes of a log collector that Loki turns into labels by default
 DEFAULT_LABELS = {
     "container.name", "k8s.container.name", "k8s.job.name", "k8s.namespace.name", "k8s.pod.name", "service.name",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stoker on the node of ``./taskw cluster:up``: what a user of it holds, an address, a token and a bucket."""
+"""Stoker on the node of ``./taskw cluster:up``: a user's view of it: an address, a token and a bucket."""
 
 import base64
 import hashlib
@@ -49,7 +49,7 @@ def get(kind: str, *words: str, namespace: str = STOKER) -> list[dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def secret() -> dict[str, str]:
-    """Return what the operator keeps secret."""
+    """Return the operator's secrets."""
     held = json.loads(kubectl("get", "secret", "stoker", "-n", STOKER, "-o", "json"))["data"]
     return {name: base64.b64decode(value).decode() for name, value in held.items()}
 
@@ -61,7 +61,7 @@ def address_of(service: str, *, namespace: str = STOKER) -> str:
 
 
 class Patient(httpx.HTTPTransport):
-    """As the README advises: what gets a response of 502 to 504 is sent again; an Idempotency-Key makes it one request."""
+    """As the README advises: requests are repeated after a response of 502 to 504, with the same Idempotency-Key."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request until it is answered, for two minutes at most."""
@@ -97,7 +97,7 @@ def bucket(secret: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="session")
 def dataset(bucket: Any) -> str:
-    """Return a dataset that no upload made a job of: it is no ``.zip`` of ``datasets/`` until a test says so."""
+    """Return a dataset that has no job: a test copies it to ``datasets/*.zip`` when it needs one."""
     bucket.put_object(
         Bucket=STOKER,
         Key="datasets/here.zip",
@@ -117,7 +117,7 @@ ZIP = b"PK\x05\x06" + bytes(18)
 
 
 def uploaded(name: str) -> dict[str, Any]:
-    """Return what a storage tells of the upload of a dataset that holds ``ZIP``, in MinIO's words."""
+    """Return a storage's notification of the upload of a dataset with the content ``ZIP``, in MinIO's format."""
     record = {
         "eventName": "s3:ObjectCreated:Put",
         "eventSource": "minio:s3",
@@ -132,7 +132,7 @@ def uploaded(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def submit(api: httpx.Client, dataset: str) -> Callable[..., str]:
-    """Return what asks for a job and returns its id."""
+    """Return a function that requests a job and returns its id."""
 
     def ask(**fields: Any) -> str:
         job = {"framework": "stub", "model_name": "stub", "dataset_id": dataset, "epochs": 3}
@@ -146,7 +146,7 @@ def submit(api: httpx.Client, dataset: str) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def job(api: httpx.Client) -> Callable[[str], dict[str, Any]]:
-    """Return what reads a job."""
+    """Return a function that reads a job."""
 
     def read(job_id: str) -> dict[str, Any]:
         answer = api.get(f"/v1/jobs/{job_id}")
@@ -159,7 +159,7 @@ def job(api: httpx.Client) -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def ended(job: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Return what waits until a job has ended, and returns it."""
+    """Return a function that waits until a job has ended, and returns it."""
 
     def wait(job_id: str, *, within_seconds: float = 240) -> dict[str, Any]:
         end = time.monotonic() + within_seconds
@@ -172,7 +172,7 @@ def ended(job: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]
 
 
 def left_of(job_id: str) -> list[str]:
-    """Return what of a job is still in the cluster: Jobs that have not ended, pods that run, and their Secrets."""
+    """Return a job's objects that are still in the cluster: Jobs that have not ended, pods that run, and their Secrets."""
     words = ("-n", TRAINERS, "-l", f"stoker.dev/job-id={job_id}", "-o", "json")
     items = json.loads(kubectl("get", "jobs,pods,secrets", *words))["items"]
     return [f"{one['kind']} {one['metadata']['name']}" for one in items]

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def upload(bucket: Any) -> Callable[[], str]:
-    """Return what uploads a dataset that was never there before."""
+    """Return a function that uploads a new dataset."""
 
     def put() -> str:
         name = f"delivery-{time.time_ns()}"
@@ -33,7 +33,7 @@ def upload(bucket: Any) -> Callable[[], str]:
 
 @pytest.fixture
 def jobs(api: httpx.Client) -> Callable[[str], list[dict[str, Any]]]:
-    """Return what lists a dataset's jobs."""
+    """Return a function that lists a dataset's jobs."""
 
     def read(dataset_id: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = api.get("/v1/jobs", params={"dataset_id": dataset_id}).json()["jobs"]

@@ -102,7 +102,7 @@ def test_an_evicted_pod_resumes_from_its_checkpoint(
 
 @pytest.fixture
 def one_gpu() -> Iterator[Callable[[int], None]]:
-    """Let the node offer a GPU, which a stub does not use; yields what changes how many there are."""
+    """Let the node offer a GPU, which a stub does not use; yields a function that sets the number of GPUs."""
 
     def offer(gpus: int) -> None:
         quantities = {"nvidia.com/gpu": str(gpus)}
@@ -211,7 +211,7 @@ def test_no_job_fails_while_a_kubelet_is_briefly_unreachable(
     report(f"kubelet stopped and started: SUCCEEDED in attempt {row['attempt']}")
 
 
-#: a node that the scheduler takes for real, and that nobody is behind: a machine whose power has failed
+#: a node that exists only in the API server, like a machine whose power has failed
 GHOST = """
 apiVersion: v1
 kind: Node
@@ -222,7 +222,7 @@ spec: {taints: [{key: nvidia.com/gpu, effect: NoSchedule}]}
 
 @pytest.fixture
 def ghost() -> Iterator[None]:
-    """Add a node with eight GPUs of a type of its own, which was Ready until now and never says a word again."""
+    """Add a node with eight GPUs of a separate type, which was Ready until now and never reports again."""
     apply(GHOST)
     quantities = {"cpu": "8", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "10", "nvidia.com/gpu": "8"}
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -261,7 +261,7 @@ def test_a_node_that_is_lost_is_named_as_the_reason(
 
 
 def test_no_job_is_left_without_a_row(api: httpx.Client) -> None:
-    """An orphan: a Job of ours that the store knows nothing of."""
+    """An orphan: a Job with Stoker's labels but without a row in the store."""
     stranger = "0123456789abcdef"
     manifest = {
         "apiVersion": "batch/v1",

@@ -1,4 +1,4 @@
-"""All functions in one Knative Service, as the overlay ``small`` has them, beside the installation that is there."""
+"""All functions in one Knative Service, as in the overlay ``small``, beside the existing installation."""
 
 import json
 import os

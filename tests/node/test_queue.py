@@ -1,4 +1,4 @@
-"""Kueue holds a job until its queue has quota for it, and says so; the jobs of a queue go one after the other."""
+"""Kueue holds a job until its queue has quota for it, with a message; the jobs of a queue run one after the other."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

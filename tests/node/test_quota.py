@@ -1,4 +1,4 @@
-"""A namespace's quota that is used up: a job waits, says why, and goes on when there is room."""
+"""A namespace's quota that is used up: a job waits with a message, and continues when there is quota."""
 
 import json
 import time
@@ -16,7 +16,7 @@ JOBS = "count/jobs.batch"
 
 @pytest.fixture
 def no_room() -> Iterator[Callable[[], None]]:
-    """Leave no room for another Job; yields what makes room again."""
+    """Use up the quota for Jobs; yields a function that restores it."""
     held = json.loads(kubectl("get", "resourcequota", "trainers", "-n", TRAINERS, "-o", "json"))["spec"]["hard"]
 
     def allow(jobs: str) -> None:

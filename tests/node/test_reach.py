@@ -1,4 +1,4 @@
-"""What pods can reach. A trainer: names, the front, the storage. A function: besides, its database and the API server."""
+"""What pods can reach. A trainer: DNS, the front, the storage. A function: also its database and the API server."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ except OSError:
 
 @pytest.fixture(scope="module")
 def trainer() -> Iterator[str]:
-    """Run a pod as a trainer's, in which one can look around."""
+    """Run a pod like a trainer's, for trying connections from inside it."""
     manifest = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -96,7 +96,7 @@ def test_a_trainer_has_no_token_of_the_api_server(trainer: str) -> None:
 
 
 def test_the_node_itself_reaches_the_database(trainer: Any) -> None:
-    """What was refused above is there: only the trainer may not."""
+    """The address that the trainer cannot reach exists: the tests above do not pass by accident."""
     import socket
 
     del trainer

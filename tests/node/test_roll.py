@@ -131,7 +131,7 @@ class Load:
 def load(
     running: list[str], api: httpx.Client, job: Callable[[str], dict[str, Any]], request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    """Call all the time that a test takes; then no call has failed, and all jobs have gone on."""
+    """Call the functions during a test; afterwards check that no call has failed and that all jobs have continued."""
     before = {job_id: job(job_id)["epoch"] or 0 for job_id in running}
     load = Load(running, api.headers["Authorization"])
     began = time.monotonic()
@@ -153,7 +153,7 @@ def fronts() -> dict[str, Any]:
 
 
 def until_replaced(old: set[str]) -> None:
-    """Wait until the front's former pods have served on for a while, and are gone."""
+    """Wait until the front's old pods have drained and ended."""
     eventually(lambda: not fronts().keys() & old, within_seconds=400)
     kubectl("rollout", "status", "deployment/front", "-n", STOKER, "--timeout=200s")
 

@@ -20,7 +20,7 @@ REFRESH_SECONDS = 240
 
 @pytest.fixture
 def rotate() -> Callable[[str], None]:
-    """Return what changes the keys in the Secret. None is taken away after the test: jobs may hold tokens of each."""
+    """Return what changes the keys in the Secret. No key is removed after the test: jobs may hold tokens of each."""
 
     def change(keys: str) -> None:
         patch = json.dumps({"stringData": {"JWT_SECRETS": keys}})

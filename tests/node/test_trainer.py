@@ -1,4 +1,4 @@
-"""Each trainer's image, built by its own Dockerfile, trains a real model on the node: what a vision team does."""
+"""Each trainer's image, built by its own Dockerfile, trains a real model on the node."""
 
 import json
 import time

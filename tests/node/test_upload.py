@@ -15,7 +15,7 @@ from tests import conftest
 from tests.node.conftest import FUNCTIONS, STOKER, TRAINERS, ZIP, address_of, eventually, get, report, uploaded
 
 TURNS = 3
-#: the image, the probe and the limits of our functions, and nothing of ours in it
+#: a hello-world with the image, the probe and the limits of Stoker's functions
 HELLO = """
 apiVersion: v1
 kind: ConfigMap
@@ -108,7 +108,7 @@ def first_calls(
 ) -> dict[str, tuple[str, str, Any, dict[str, str]]]:
     """Return for each function the first call of its life: method, path, body, headers; most commit a write.
 
-    ``job_id`` waits for a GPU that there is not, as ``other`` does; nobody but these calls moves it.
+    ``job_id`` and ``other`` wait for a GPU that does not exist; only these calls change them.
     """
     callback, path = conftest.callback_headers(job_id), f"/v1/jobs/{job_id}"
     wanted = {"framework": "stub", "model_name": "stub", "dataset_id": "here", "gpus": 1}

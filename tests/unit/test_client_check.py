@@ -24,7 +24,7 @@ REPORT: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def trainer(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
-    """A checkout's trainers without a stack: one, whose check prints the report."""
+    """A checkout with one trainer, whose check prints the report, and without a stack."""
     for name in ("STOKER_URL", "STOKER_TOKEN", "STOKER_CONTEXT"):
         environment.delenv(name, raising=False)
     environment.setenv("STOKER_HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""console: the files of the web console, and what browsers are told about them."""
+"""console: the files of the web console, and their response headers."""
 
 import gzip
 import re

@@ -46,7 +46,7 @@ def test_an_import_reads_no_setting_and_no_secret_and_configures_no_logging() ->
 
 
 def ran(code: str) -> str:
-    """Return what a new process prints in which every setting is missing or cannot be used."""
+    """Return the output of a new process in which every setting is missing or unusable."""
     wrong = dict.fromkeys(("DATABASE_URL", "LOG_FORMAT", "TRAINERS", "LAUNCHER", "STORAGE_TYPE"), "unusable")
     environment = {name: value for name, value in os.environ.items() if name != "JWT_SECRETS"} | wrong
     command = [sys.executable, "-c", f"import logging, sys; {code}"]

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 TRAINERS = sorted(path.parent for path in (ROOT / "trainer-images").glob("*/utils.py"))
 EXAMPLE = ROOT / "examples/trainer-softmax"
 FIRST = TRAINERS[0]
-#: the contract, and which of its modules each one imports: none of the trainer's other modules
+#: the contract's modules, and those that each of them imports; they import no other module of the trainer
 IMPORTS = {
     "utils.py": {"callbacks", "checkpoint_storage", "console", "storage"},
     "callbacks.py": {"console", "storage"},
@@ -20,7 +20,7 @@ IMPORTS = {
 }
 OF_ALL = list(IMPORTS)
 LINE_LIMIT = 400
-#: all but what puts the parts together
+#: all files except ``__init__.py``, which differs
 OF_DATASETS = sorted(path.name for path in (FIRST / "dataset").iterdir() if path.is_file() and path.stem != "__init__")
 OF_REPORTS = sorted(path.name for path in (FIRST / "reports").iterdir() if path.is_file())
 OF_TRAINERS = [

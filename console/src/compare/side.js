@@ -1,4 +1,4 @@
-// What compared jobs have stored, side by side: the same image of the same epoch, and the results by class.
+// The results of compared jobs side by side: the same image at the same epoch, and the results by class.
 
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { COLUMNS, parsedReport } from "../evaluation.js";
@@ -44,7 +44,7 @@ export function Side({ jobs }) {
 }
 
 /**
- * Loads what a job has stored; shows nothing itself.
+ * Loads a job's stored results; renders nothing.
  * @param {{ job: Job, epoch: number | null, report: (id: string, own: Own) => void }} props
  */
 function Loader({ job, epoch, report }) {

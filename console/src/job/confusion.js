@@ -10,7 +10,7 @@ const NUMBERED = 12;
 const PAIRS = 10;
 
 /**
- * A confusion matrix: what is in the images by row, what the model predicts by column.
+ * A confusion matrix: labels by row, predictions by column.
  * @param {{ matrix: import("../evaluation.js").Matrix }} props
  */
 export function Confusion({ matrix }) {

@@ -14,7 +14,7 @@ import { Confusion } from "./confusion.js";
 
 const ARROWS = { ascending: " ↑", descending: " ↓", none: "" };
 
-/** How a training's best model does on the validation images, from report.json; nothing until that is there. */
+/** The best model's results on the validation images, from report.json; nothing until it exists. */
 export function EvaluationSection(
   /** @type {{ id: string, stored: import("../pages/artifacts.js").Stored }} */ { id, stored },
 ) {
@@ -28,7 +28,7 @@ export function EvaluationSection(
     <h2>Evaluation</h2>
     <p class="hint">
       ${isShown && html`The best model${evaluation.epoch ? `, of epoch ${evaluation.epoch},` : ""} on the validation images. `}
-      ${page && html`<a href=${page.url} target="_blank" rel="noreferrer">Report as one page</a>, which needs nothing else.`}
+      ${page && html`<a href=${page.url} target="_blank" rel="noreferrer">Report as one page</a>, which works offline.`}
     </p>
     ${
       isShown &&

@@ -76,7 +76,7 @@ export function Gallery({ samples, view, urlOf, failed, keys, note }) {
     }`;
 }
 
-/** All that is drawn, in words. */
+/** A text alternative for the drawing. */
 function Marks(/** @type {{ sample: Sample, view: View }} */ { sample, view }) {
   const lists = [
     ["Truth", view.showsTruth ? sample.truth : []],

@@ -15,7 +15,7 @@ import { allows } from "../session.js";
 /** @typedef {import("../jobs.js").Job} Job */
 
 /**
- * What a job is, and what can be done with it.
+ * The name and state of a job, and its actions.
  * @param {{ job: Job, refresh: () => void, resume: (() => void) | undefined }} props  resume: undefined if it cannot be
  */
 export function Header({ job, refresh, resume }) {
@@ -69,7 +69,7 @@ export function Header({ job, refresh, resume }) {
     ${
       dialog === "cancel" &&
       html`<${Dialog} title="Cancel this job?" dismiss="Keep it" action="Cancel the job" act=${cancel} close=${close}>
-        <p>Its trainer stores a checkpoint and stops. What it has stored stays.</p>
+        <p>Its trainer stores a checkpoint and stops. Stored files are kept.</p>
       <//>`
     }`;
 }

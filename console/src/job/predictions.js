@@ -24,7 +24,7 @@ export function Predictions({ job, stored }) {
   const samples = useMemo(() => (text === null ? [] : parsedPredictions(text)), [text]);
   const [, training] = TRAINING.exec(job.spec?.checkpoint_key ?? "") ?? [];
   const own = ownImages.value.get(job.id);
-  // An image that the trainer has drawn into already gets no second drawing.
+  // Images that the trainer has annotated are not annotated again.
   const drawn = own
     ? samples
     : samples.map((sample) => (sample.file && !sample.isClassified ? { ...sample, predictions: [] } : sample));
@@ -33,7 +33,7 @@ export function Predictions({ job, stored }) {
     own?.get(name) ?? stored.artifacts.find(({ key }) => key === file)?.url;
   return html`<section>
     <h2>Predictions</h2>
-    ${training && html`<p class="hint">By the best weights of <${Link} href=${`/jobs/${training}`}>${training}<//>.</p>`}
+    ${training && html`<p class="hint">With the best weights of <${Link} href=${`/jobs/${training}`}>${training}<//>.</p>`}
     ${!samples.length && html`<p class="empty">${isOpen(job) ? "The predictions appear at the end of the job." : "This job has stored no predictions."}</p>`}
     ${
       samples.length > 0 &&

@@ -17,7 +17,7 @@ export function Samples(/** @type {{ id: string, stored: Stored }} */ { id, stor
   const text = useStored(current?.artifact, stored.renew);
   const [sheet, setSheet] = useState(/** @type {import("../samples.js").Sheet | null} */ (null));
   useEffect(() => {
-    // Until the next sheet is there, the last one stays.
+    // The last sheet stays until the next one is loaded.
     if (text !== null) setSheet(parsedSheet(text));
   }, [text]);
 

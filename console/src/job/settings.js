@@ -5,7 +5,7 @@ import { html } from "../html.js";
 
 /** @typedef {import("../jobs.js").Job} Job */
 
-/** What a job was given, beside the defaults of its trainer. */
+/** A job's own settings, beside the defaults of its trainer. */
 export function Settings(/** @type {{ job: Job }} */ { job }) {
   const [defaults, setDefaults] = useState(/** @type {Map<string, unknown>} */ (new Map()));
   // The version is among the facts: it is the one that the job uses, also where none was requested.
@@ -27,7 +27,7 @@ export function Settings(/** @type {{ job: Job }} */ { job }) {
 
   return html`<section>
     <h2>Settings</h2>
-    <p class="hint">What the job was given; <strong>bold</strong> is what differs from the trainer's default. The defaults apply to everything else.</p>
+    <p class="hint">The job's own settings, in <strong>bold</strong> if they differ from the trainer's default. All other settings have their defaults.</p>
     <div class="table-box plain-box" tabindex="0" role="region" aria-label="Settings">
     <table class="settings">
       <thead><tr><th scope="col">Setting</th><th scope="col">Value</th><th scope="col">Default</th></tr></thead>

@@ -11,9 +11,9 @@ import { usePoll } from "../polling.js";
 const SECONDS = 15;
 /** Links are valid for an hour: until then, an object keeps its link, so that browsers do not load it again. */
 const LINK_MILLISECONDS = 50 * 60 * 1000;
-/** How often new links are asked for at most, because others are refused. */
+/** The most requests for new links after refused ones. */
 const RENEWAL_MILLISECONDS = 30 * 1000;
-/** What has a section of its own. */
+/** Artifacts that have their own section. */
 const ELSEWHERE = /\/images\//;
 
 /** @typedef {{ key: string, size_bytes: number, url: string }} Artifact */

@@ -156,7 +156,7 @@ function Differences(/** @type {{ shown: Loaded[] }} */ { shown }) {
   const visible = areAll ? rows : different;
   return html`<section>
     <h2>Settings</h2>
-    <label class="check"><input type="checkbox" checked=${areAll} onChange=${() => setAll(!areAll)} /> Also those that are equal</label>
+    <label class="check"><input type="checkbox" checked=${areAll} onChange=${() => setAll(!areAll)} /> Also show equal settings</label>
     ${
       visible.length
         ? html`<div class="table-box" tabindex="0" role="region" aria-label="Settings">

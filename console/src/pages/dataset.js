@@ -143,7 +143,7 @@ function Versions({ dataset, jobs }) {
 
 /** @param {{ jobs: Job[], name: string, hasMore: boolean }} props */
 function DatasetJobs({ jobs, name, hasMore }) {
-  if (!jobs.length) return html`<section><h2>Jobs</h2><p class="empty">No job was made for it yet.</p></section>`;
+  if (!jobs.length) return html`<section><h2>Jobs</h2><p class="empty">No job has used this dataset yet.</p></section>`;
   return html`<section>
     <h2>Jobs</h2>
     <${TableBox} label="Jobs of this dataset">

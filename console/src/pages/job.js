@@ -96,7 +96,7 @@ export function JobPage(/** @type {{ id: string }} */ { id }) {
   </article>`;
 }
 
-/** Why a job cannot be shown, and where the others are. */
+/** Why a job cannot be shown, with a link to the list. */
 function Unavailable(/** @type {{ id: string, error: string }} */ { id, error }) {
   return html`<div class="heading"><div>
       <p class="crumbs"><${Link} href="/">Jobs<//></p>

@@ -19,7 +19,7 @@ import { Rejected } from "./rejected.js";
 const PAGE = 50;
 /** How many jobs can be compared: as many as the palette has colours. */
 const COMPARED = 8;
-/** How long nobody types before a search starts. */
+/** The pause in typing after which a search starts. */
 const TYPING_MILLISECONDS = 300;
 const STATE_CHOICES = [
   ["", "All"],
@@ -278,7 +278,7 @@ function Actions({ selected, current, clear }) {
       dialog === "cancel" &&
       html`<${Dialog} title=${`Cancel ${plural(open.length, "job")}?`} action=${`Cancel ${plural(open.length, "job")}`}
         dismiss="Keep them" act=${cancel} close=${close}>
-        <p>Their trainers store a checkpoint and stop. What they have stored stays.</p>
+        <p>Their trainers store a checkpoint and stop. Stored files are kept.</p>
       <//>`
     }
   </div>`;

@@ -22,7 +22,7 @@ import { allows, isSignedIn } from "../session.js";
 
 /** A job's own field that no trainer declares. */
 /** @type {Option} */
-const GPUS = { name: "gpus", type: "integer", default: 0, description: "GPUs to ask the cluster for." };
+const GPUS = { name: "gpus", type: "integer", default: 0, description: "Number of GPUs to request from the cluster." };
 /** The fields of jobs for trainers that declare nothing. */
 /** @type {Option[]} */
 const UNDECLARED = [
@@ -49,7 +49,7 @@ export function NewJob() {
   const loaded = useRef(/** @type {string | null | undefined} */ (undefined));
   useEffect(() => {
     document.title = "New job · Stoker";
-    if (!isSignedIn.value || loaded.current === from) return; // what is typed stays when somebody signs in again
+    if (!isSignedIn.value || loaded.current === from) return; // typed values stay after another sign-in
     load(from, query.value.get("dataset") ?? "").then((content) => {
       loaded.current = from;
       setFrameworks(content.frameworks);
@@ -60,7 +60,7 @@ export function NewJob() {
     }, fail);
   }, [from, isSignedIn.value]);
 
-  // The framework that has read this dataset before; nothing is chosen for somebody who has chosen already.
+  // The framework that has read this dataset before; the user's own choice stays.
   const triedDataset = useRef("");
   useEffect(() => {
     const { dataset, framework } = typed;
@@ -276,7 +276,7 @@ function Commands({ body, original, changes }) {
   if (!dataset_id || !framework || !model_name)
     return html`<section aria-label="The same as a command">
       <h2>The same as a command</h2>
-      <p class="hint">Choose a dataset and a model: then the command that starts the same job is here.</p>
+      <p class="hint">Choose a dataset and a model to see the command that starts the same job.</p>
     </section>`;
   const isClone = original && changes;
   const command = isClone ? cloneCommand(original.id, changes) : stokerCommand(body);

@@ -21,7 +21,7 @@ export function SignInAgain() {
   return html`<dialog ref=${dialog} class="signin" aria-labelledby="again-title" onClose=${() => signOut()}>
     <h2 id="again-title">Sign in again</h2>
     <${Refusal} />
-    <p class="hint">This page stays as it is, and goes on when you have signed in.</p>
+    <p class="hint">This page keeps its content, and continues after you have signed in.</p>
     ${
       provider() &&
       html`<a class="button primary" href="/sign-in" target="_blank" rel="noopener">Sign in at ${host()} in a new tab</a>`
@@ -35,7 +35,7 @@ export function SignInAgain() {
 export function SignedIn() {
   useEffect(() => close(), []); // where browsers allow it
   return html`<h1>You are signed in</h1>
-    <p>The page in the other tab goes on. This tab can be closed, or <a href="/">shows the jobs</a>.</p>`;
+    <p>The page in the other tab continues. This tab can be closed, or <a href="/">shows the jobs</a>.</p>`;
 }
 
 function Refusal() {

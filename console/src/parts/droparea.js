@@ -24,7 +24,7 @@ export function DropArea({ kind = "", accept, isMultiple, choose, drop, children
   };
   const onChange = (/** @type {any} */ event) => {
     choose([...event.target.files]);
-    event.target.value = ""; // so that the same file can be chosen again, once it is mended
+    event.target.value = ""; // so that the same file can be chosen again, once it is corrected
   };
   return html`<div class=${["drop", kind, isOver && "over"].filter(Boolean).join(" ")}
     onDragEnter=${onDrag(true)} onDragOver=${onDrag(true)} onDragLeave=${onDrag(false)} onDrop=${onDrop}>

@@ -4,7 +4,7 @@ import { html } from "../html.js";
 import { Dialog } from "./dialog.js";
 
 /**
- * Changes what people write about a job.
+ * Edits the name, tags and notes of a job.
  * @param {{ job: import("../jobs.js").Job, saved: () => void, close: () => void }} props
  */
 export function Edit({ job, saved, close }) {

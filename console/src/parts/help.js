@@ -17,7 +17,7 @@ export function Help() {
     <table class="keys">
       <tbody>${KEYS.map(([key, words]) => html`<tr key=${key}><th scope="row"><kbd>${key}</kbd></th><td>${words}</td></tr>`)}</tbody>
     </table>
-    <p class="hint">In a large image, the arrow keys lead to the others.</p>
+    <p class="hint">In an enlarged image, the arrow keys show the previous and the next one.</p>
     <label class="check"><input type="checkbox" checked=${!areOff.value} onChange=${() => switchOff(!areOff.value)} /> Use these keys</label>
     <div class="buttons"><button type="button" class="primary" onClick=${() => dialog.current?.close()}>Close</button></div>
   </dialog>`;

@@ -30,7 +30,7 @@ export function useLive(path, inputs = []) {
 }
 
 /**
- * Shows what is loaded, or that it is not there yet, or why not, or that there is nothing.
+ * Shows the loaded content, or that it is loading, missing or empty, or the error.
  * @param {{ data: any, error: string, isOld?: boolean, isEmpty: boolean, empty: any, children?: any }} props
  */
 export function Live({ data, error, isOld = false, isEmpty, empty, children }) {

@@ -16,7 +16,7 @@ export function Resume({ job, close }) {
     open(`/jobs/${resumed.id}`);
   };
   return html`<${Dialog} title="Resume this job?" action="Resume" dismiss="Cancel" act=${resume} close=${close}>
-    <p>A new job continues from the last checkpoint${job.epoch === null ? "" : `, after epoch ${job.epoch}`}. This one stays as it is.</p>
+    <p>A new job continues from the last checkpoint${job.epoch === null ? "" : `, after epoch ${job.epoch}`}. This job does not change.</p>
     <label class="field">Epochs in all
       <input type="number" min="1" value=${epochs} onInput=${(/** @type {any} */ event) => setEpochs(event.target.value)} />
     </label>

@@ -10,7 +10,7 @@ const CHOICES = [1, 7, 30];
 const SPARE_MILLISECONDS = 60_000;
 
 /**
- * Shows a link with which anybody reads one job, and nothing else.
+ * Shows a link with which anyone can read one job, and nothing else.
  * @param {{ id: string, close: () => void }} props
  */
 export function Share({ id, close }) {
@@ -18,7 +18,7 @@ export function Share({ id, close }) {
   const [days, setDays] = useState(7);
   const [link, setLink] = useState(/** @type {{ path: string, expires_at: string } | null} */ (null));
   const [note, setNote] = useState("");
-  // How often the links were revoked here: the one that is shown is newer.
+  // How often links were revoked in this dialog; a new link is created each time.
   const [revocations, setRevocations] = useState(0);
   useEffect(() => dialog.current?.showModal(), []);
   useEffect(() => {
@@ -47,7 +47,7 @@ export function Share({ id, close }) {
     );
   return html`<dialog ref=${dialog} onClose=${close} aria-labelledby="share-title">
     <h2 id="share-title">Share this job</h2>
-    <p>Whoever has this link reads this job: its curves, log, settings and files. It allows nothing else.</p>
+    <p>Anyone with this link can view this job: its curves, log, settings and files. It gives no other access.</p>
     <label class="field">Valid for
       <select onChange=${(/** @type {any} */ event) => setDays(Number(event.target.value))}>
         ${CHOICES.map((choice) => html`<option key=${choice} value=${choice} selected=${choice === days}>${choice === 1 ? "1 day" : `${choice} days`}</option>`)}
@@ -63,7 +63,7 @@ export function Share({ id, close }) {
       allows("jobs:write") &&
       html`<details>
         <summary>Revoke links</summary>
-        <p>Nobody can read this job any more by a link that was made before. Downloads that have begun may go on for an hour.</p>
+        <p>All existing links to this job are revoked. Download links may still work for up to an hour.</p>
         <button type="button" onClick=${revoke}>Revoke all links to this job</button>
       </details>`
     }

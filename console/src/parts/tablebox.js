@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "../html.js";
 
 /**
- * A box for a wide table: it scrolls by itself, and says where more is.
+ * A box for a wide table: it scrolls by itself, and shows where more columns are.
  * @param {{ label: string, children?: any }} props
  */
 export function TableBox({ label, children }) {
