@@ -11,7 +11,7 @@ import declaration
 from options import OWN_VARIABLE, Options
 
 TASKS = ("train", "predict", "check")
-#: what differs from timm's own documentation of its train.py, or what most jobs set
+#: descriptions that differ from timm's own for its train.py, or of options that most jobs set
 DESCRIPTIONS = {
     "pretrained": "Start from published weights; false trains from scratch.",
     "gp": "The global pooling of the model, such as avg or max.",

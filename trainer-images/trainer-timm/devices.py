@@ -148,7 +148,7 @@ def all_reduced(*values: "torch.Tensor", context: DistributedContext) -> tuple["
 
 
 def wait_for_all(context: DistributedContext) -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes reach this call."""
     import torch
 
     if context.world > 1:
@@ -156,7 +156,7 @@ def wait_for_all(context: DistributedContext) -> None:
 
 
 def gathered(own: "torch.Tensor", context: DistributedContext) -> "torch.Tensor":
-    """Return the columns of all processes; ``own`` has those of this process, and may have more than another's."""
+    """Concatenate the columns of all processes; ``own`` has this process's, whose length may differ."""
     import torch
 
     if context.world == 1:

@@ -121,7 +121,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def has_mixup(self) -> bool:
-        """Whether images are mixed."""
+        """Whether mixup or cutmix is used."""
         return self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax is not None
 
 

@@ -24,7 +24,7 @@ def write(folder: Path, history: list[dict[str, float]], confusion: Mapping[str,
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide the result."""
+    """Return the versions of the libraries that affect the result."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}}
 
 

@@ -46,7 +46,7 @@ def predict(contract: Contract) -> Mapping[str, float]:
 
 
 def stored(contract: Contract, path: Path, number: int) -> str:
-    """Store an image as people see it, and return its key."""
+    """Store an upright 8-bit copy of an image, and return its key."""
     small = contract.scratch / f"{number:06}.jpg"
     small.write_bytes(previews.jpeg(previews.opened(path)))
     contract.save_result(small, f"images/{small.name}")
@@ -57,7 +57,7 @@ def stored(contract: Contract, path: Path, number: int) -> str:
 def loaded(
     contract: Contract, key: str, context: devices.DistributedContext
 ) -> tuple[Any, Callable[[Path], Any], list[str]]:
-    """Return the model, how it takes an image, and the classes. Raises: ConfigInvalidError."""
+    """Return the model, its image transform, and the classes. Raises: ConfigInvalidError."""
     from timm.data import create_transform
 
     import checkpoints

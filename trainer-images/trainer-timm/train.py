@@ -27,7 +27,7 @@ log = logging.getLogger("train")
 
 
 def train(contract: Contract) -> Mapping[str, float]:
-    """Train, from the last checkpoint if there is one; return the best epoch's metrics."""
+    """Train, from the last checkpoint if it exists; return the best epoch's metrics."""
     settings = contract.settings
     if settings.task != "train":
         raise ConfigInvalidError(f"TASK={settings.task} is not for this script: start {settings.task}.py")
@@ -108,7 +108,7 @@ def fit(
     *,
     is_resumed: bool,
 ) -> tuple[Run, Any]:
-    """Build the model and what trains it, and train; return the run, and the best model's answers."""
+    """Build the model, optimizer and schedule, and train; return the run and the best model's answers."""
     import torch
     from timm.utils import ModelEmaV3, NativeScaler
 
@@ -173,9 +173,9 @@ def run_epochs(
     tracking: Tracking | None,
     samples: Any,
 ) -> Any:
-    """Run the epochs that are left; return the best model's answers on the validation images.
+    """Run the remaining epochs; return the best model's answers on the validation images.
 
-    ``about`` is what checkpoints say about the model, and ``model`` is the run's, on several devices in its wrapper.
+    ``about`` is the model's description in checkpoints; ``model`` is the run's, on several devices in its wrapper.
     """
     import checkpoints
     import validation

@@ -1,4 +1,4 @@
-"""The weights that a job starts from: of ``models/`` in the bucket, else of the hub where timm publishes them."""
+"""The weights that a job starts from: from ``models/`` in the bucket, else from timm's repositories on the hub."""
 
 import hashlib
 import logging
@@ -27,7 +27,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_URL = "https://huggingface.co"
 HUB_TIMEOUT_SECONDS = 5
-#: how often a host is tried that has no address, or where nobody listens; a cluster's DNS can fail for a moment
+#: number of tries for a host without an address or that refuses connections; a cluster's DNS can fail briefly
 REACH_TRIES = 3
 REACH_PAUSE_SECONDS = 1.0
 PORTS = {"http": 80, "https": 443}
@@ -39,7 +39,7 @@ class DamagedError(OSError):
 
 
 class UnreachableError(OSError):
-    """A host has no address, or nobody listens there."""
+    """A host has no address, or refuses connections."""
 
 
 class Weights(NamedTuple):
@@ -55,7 +55,7 @@ def fetch(contract: Contract, options: Options) -> Weights | None:
     """Download the weights to start from; return None for a training from scratch, which ``pretrained=false`` is.
 
     Raises:
-        ConfigInvalidError: they are nowhere; the message says how to put them there.
+        ConfigInvalidError: they do not exist; the message says how to provide them.
     """
     name, key = contract.settings.model_name, contract.settings.checkpoint_key
     if key:
@@ -119,7 +119,7 @@ def _from_hub(repository: str) -> Path:
     )
     try:
         path = Path(get(HUB_FILES[0]))
-    except LocalEntryNotFoundError:  # of the other error's class, but says that the hub is unreachable
+    except LocalEntryNotFoundError:  # has the other error's class, but means that the hub is unreachable
         raise
     except EntryNotFoundError:
         path = Path(get(HUB_FILES[1]))
@@ -132,7 +132,7 @@ def _hub_url() -> str:
 
 
 def _is_reachable(url: str) -> bool:
-    """Return whether the host of a URL has an address where somebody listens; one that is only slow is reachable."""
+    """Return whether the host of a URL has an address and accepts connections; a slow host counts as reachable."""
     parts = urlsplit(url)
     if not parts.hostname or _has_proxy(parts.scheme, parts.hostname):
         return True
@@ -151,7 +151,7 @@ def _is_reachable(url: str) -> bool:
 
 
 def _has_proxy(scheme: str, host: str) -> bool:
-    """Return whether a proxy is used, which knows addresses that this machine does not."""
+    """Return whether a proxy is used; it may resolve addresses that this machine cannot."""
     return bool({scheme, "all"} & getproxies().keys()) and not proxy_bypass(host)
 
 
@@ -172,7 +172,7 @@ def _sha256(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a download failed, in few words: those of the hub's client are many, and hold addresses."""
+    """Return a short reason for a failed download: the hub client's messages are long and contain addresses."""
     if isinstance(error, DownloadError | DamagedError | UnreachableError):
         return str(error)
     host = urlsplit(_hub_url()).hostname
@@ -195,7 +195,7 @@ def _from_url(contract: Contract, url: str) -> Path:
 
 
 def load(weights: Weights, name: str, kwargs: dict[str, Any], build: Callable[[], torch.nn.Module]) -> tuple[Any, str]:
-    """Return the model with the weights, and what was used of them. Raises: ConfigInvalidError."""
+    """Return the model with the weights, and a description of the loaded part. Raises: ConfigInvalidError."""
     try:
         return (
             _load_fitting(weights, build()) if weights.is_checkpoint else _load_published(weights, name, kwargs, build)

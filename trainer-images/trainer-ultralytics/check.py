@@ -1,6 +1,6 @@
 """Check a dataset without training on it, by Stoker's contract (v1), or on this machine: ``python check.py cats.zip``.
 
-Stores results/job-{id}/dataset.json. Needs no GPU, and no weights unless only they tell the task.
+Stores results/job-{id}/dataset.json. Needs no GPU, and weights only if the task cannot be told from the model's name.
 """
 
 import re
@@ -37,7 +37,7 @@ def task_of(contract: Contract) -> str:
 
 
 def check_here(contract: Contract, task: str | None) -> None:
-    """Read a dataset of this machine, without a model: images in folders and nothing else are classes."""
+    """Read a dataset on this machine, without a model: folders with only images are classes."""
     try:
         dataset.fetch(contract, SimpleNamespace(task=task or "detect"))
     except DatasetInvalidError:

@@ -11,7 +11,7 @@ import predict
 import yolo
 
 TASKS = ("train", "predict", "check")
-#: what names of models for tasks that this trainer does not support contain
+#: parts of the names of models whose tasks this trainer does not support
 OTHER_TASKS = [
     part for part, task in {"-depth": "depth", "-sem": "semantic", "-obb": "obb"}.items() if task not in yolo.TASKS
 ]

@@ -71,7 +71,7 @@ class Run:
 
 
 def train(contract: Contract) -> Mapping[str, float]:
-    """Train, from the last checkpoint if there is one; return the best epoch's metrics."""
+    """Train, from the last checkpoint if it exists; return the best epoch's metrics."""
     yolo.prepare(contract.scratch)
     settings = contract.settings
     if settings.task != "train":
@@ -129,7 +129,7 @@ def fetch_checkpoint(run: Run) -> bool:
     yolo.set_epochs(run.last, content, contract.settings.epochs)
     results = content.get("train_results") or {}
     if not contract.download(contract.key("checkpoints", "best.pt"), run.best):
-        shutil.copy(run.last, run.best)  # the best checkpoint that there is
+        shutil.copy(run.last, run.best)  # the best checkpoint so far
     # An epoch of -1: the training had ended, and ultralytics had removed the optimizer's state.
     run.epoch = content["epoch"] + 1 or contract.settings.epochs
     with (run.folder / "results.csv").open("w", newline="") as file:
@@ -142,7 +142,7 @@ def fetch_checkpoint(run: Run) -> bool:
 
 @contextmanager
 def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[None]:
-    """Report from callbacks within the training, on one device."""
+    """On one device: report from ultralytics' callbacks."""
     contract, data_wait = run.contract, run.data_wait
     samples: reports.Samples | None = None
 
@@ -192,7 +192,7 @@ def watching_callbacks(run: Run, model: Any, measured: Measured) -> Iterator[Non
 
 @contextmanager
 def watching_files(run: Run, _model: Any, _measured: Measured | None = None) -> Iterator[None]:
-    """Report by the files that the training writes, on several devices with a process each: without samples."""
+    """On several devices with a process each: report from the files that the training writes, without samples."""
     ended, began, first = threading.Event(), time.monotonic(), run.epoch
     others = set(psutil.Process().children(recursive=True))
     processes: set[psutil.Process] = set()
@@ -242,14 +242,14 @@ def report(run: Run, metrics: Mapping[str, Any], *, epoch_seconds: float, step: 
 
 
 def keep(run: Run) -> bool:
-    """Copy the checkpoints if they are complete and have changed; return whether the copies are those of now.
+    """Copy the checkpoints if they are complete and have changed; return whether the copies are current.
 
-    A stop may interrupt ultralytics while it overwrites last.pt or best.pt: the copies stay.
+    A stop may interrupt ultralytics while it overwrites last.pt or best.pt: the copies are then still intact.
     """
     run.kept.mkdir(parents=True, exist_ok=True)
     try:
         return all(_is_kept(path, run.kept / path.name) for path in (run.best, run.last) if path.exists())
-    except OSError as error:  # such as no room: then the files themselves are stored, when they are complete
+    except OSError as error:  # such as a full disk: then the files themselves are stored, when they are complete
         log.warning("the checkpoints are not copied: %s", error)
         shutil.rmtree(run.kept, ignore_errors=True)
         return True
@@ -281,7 +281,7 @@ def save(run: Run, *, now: bool = False) -> None:
 
 
 def results_of(run: Run, measured: Measured) -> dict[str, Any]:
-    """Return what the best model's validation says. A failure is a warning: the training has succeeded."""
+    """Return the validation results of the best model. A failure is a warning: the training has succeeded."""
     try:
         return measured.content()
     except Exception as error:
@@ -291,7 +291,7 @@ def results_of(run: Run, measured: Measured) -> dict[str, Any]:
 
 
 def validated(run: Run, data: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate best.pt, for trainings whose own validation ran in another process, and return what it says.
+    """Validate best.pt, for trainings whose own validation ran in another process, and return the results.
 
     A failure is a warning: the training has succeeded.
     """
@@ -314,7 +314,7 @@ def validated(run: Run, data: Path, options: Mapping[str, Any]) -> dict[str, Any
 
 
 def finish(run: Run, model: Any, dataset_report: Report, measured: Mapping[str, Any]) -> Mapping[str, float]:
-    """Store the results; return the metrics. ``measured`` is what the best model's validation says."""
+    """Store the results; return the metrics. ``measured`` has the validation results of the best model."""
     contract = run.contract
     best = contract.finite((yolo.content(run.best) or {}).get("train_metrics") or {})
     run.metrics = run.metrics or best
@@ -344,7 +344,7 @@ def finish(run: Run, model: Any, dataset_report: Report, measured: Mapping[str, 
 
 
 def epoch_of(metrics: Mapping[str, float], rows: list[dict[str, Any]]) -> int:
-    """Return the epoch of best.pt, which does not say it after the training: the last one with its metrics."""
+    """Return the epoch of best.pt, which no longer contains it after the training: the last epoch with its metrics."""
     wanted = {name: f"{value:.6g}" for name, value in metrics.items()}  # as in results.csv
     for row in reversed(rows):
         if all(row[name] == value for name, value in wanted.items() if name in row):

@@ -1,4 +1,4 @@
-"""What ultralytics' validator knows: predictions on the samples, and the best model's results by class."""
+"""Results of ultralytics' validator: predictions on the samples, and the best model's results by class."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,12 +81,12 @@ def _truth(label: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
 
 
 def _objects(output: Mapping[str, Any], batch: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
-    """Return the surest predictions on the only image of a batch; coordinates become shares of the image."""
+    """Return the most confident predictions on the only image of a batch; coordinates become shares of the image."""
     import torch  # noqa: PLC0415 -- after ``yolo.prepare``
     from ultralytics.engine.results import Results  # noqa: PLC0415
     from ultralytics.utils import ops  # noqa: PLC0415
 
-    kept = torch.nonzero(output["conf"] >= CONFIDENCE).ravel()[:_MOST_OBJECTS]  # the surest come first
+    kept = torch.nonzero(output["conf"] >= CONFIDENCE).ravel()[:_MOST_OBJECTS]  # the most confident come first
     mine = {name: values[kept] for name, values in output.items() if len(values) == len(output["conf"])}
     shape, original = batch["img"].shape[2:], batch["ori_shape"][0]
     pad = batch["ratio_pad"][0]

@@ -1,4 +1,4 @@
-"""The weights that a job starts from: of ``models/`` in the bucket, else from where ultralytics publishes them."""
+"""The weights that a job starts from: from ``models/`` in the bucket, else from where ultralytics publishes them."""
 
 import difflib
 import inspect
@@ -17,7 +17,7 @@ def fetch(contract: Contract) -> tuple[Path, str]:
     """Download the weights of CHECKPOINT_KEY, else of MODEL_NAME; return the file and where it comes from.
 
     Raises:
-        ConfigInvalidError: they are in neither place; the message says how to put them there.
+        ConfigInvalidError: they are in neither place; the message says how to provide them.
     """
     name, key = contract.settings.model_name, contract.settings.checkpoint_key
     path = contract.scratch / "weights" / Path(key or name).name
@@ -73,7 +73,7 @@ def _put(name: str) -> str:
     advice, plain = f"put the file there with ./taskw model PUT={Path(name).name}", f"{Path(name).stem}.yaml"
     try:
         yaml_model_load(plain)
-    except OSError:  # such as of someone's own weights
+    except OSError:  # such as custom weights
         return advice
     return f"{advice}, or train from scratch with {plain}"
 

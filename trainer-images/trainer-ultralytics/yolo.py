@@ -119,7 +119,7 @@ def content(path: Path) -> dict[str, Any] | None:
 
 
 def set_epochs(path: Path, checkpoint: dict[str, Any], epochs: int) -> None:
-    """Let a training that resumes from a checkpoint end after so many epochs: ultralytics takes the checkpoint's."""
+    """Set the number of epochs of a resumed training: ultralytics would use the checkpoint's."""
     import torch  # noqa: PLC0415 -- after ``prepare``
 
     if checkpoint["train_args"].get("epochs") != epochs:

@@ -1,4 +1,4 @@
-"""A real HTTP server that stands for the model hub, as far as its client asks for files."""
+"""A real HTTP server in place of the model hub, with the part of its API that serves files."""
 
 import hashlib
 import threading

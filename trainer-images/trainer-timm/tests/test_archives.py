@@ -165,7 +165,7 @@ def test_a_large_entry_in_deflate64_is_read_and_its_checksum_is_checked(tmp_path
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_read_is_refused_with_its_kind_and_the_fix(tmp_path: Path, packed: bytes, named: str) -> None:
+def test_unreadable_archives_are_refused_with_their_kind_and_the_fix(tmp_path: Path, packed: bytes, named: str) -> None:
     assert named in refusal(tmp_path, packed)
 
 
@@ -231,7 +231,7 @@ def test_the_encoding_of_names_can_be_set(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_the_last_of_two_files_of_one_name_is_used_which_is_said(tmp_path: Path) -> None:
+def test_the_last_of_two_files_of_one_name_is_used_with_a_warning(tmp_path: Path) -> None:
     packed = raw_zip([(b"a.jpg", b"old"), (b"b.jpg", b"x"), (b"a.jpg", b"new")])
 
     files, report = unpacked(tmp_path, packed)

@@ -97,7 +97,7 @@ DATASETS: dict[str, tuple[Callable[[], Files], str]] = {
 
 
 class Quiet:
-    """A contract whose dataset is at hand."""
+    """A contract with a local dataset."""
 
     def __init__(self, folder: Path, archive: Path) -> None:
         self.scratch, self.archive, self.storage = folder, archive, self

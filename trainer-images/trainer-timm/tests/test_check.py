@@ -60,7 +60,7 @@ def test_a_file_and_a_folder_of_this_machine_are_checked_without_a_job(tmp_path:
     assert file.exists()
 
 
-def test_what_cannot_be_used_exits_with_65_and_says_why(tmp_path: Path) -> None:
+def test_an_unusable_dataset_exits_with_65_and_a_message(tmp_path: Path) -> None:
     (tmp_path / "cats.zip").write_bytes(b"no archive")
 
     result = check(tmp_path / "cats.zip")

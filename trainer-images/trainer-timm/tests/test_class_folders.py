@@ -1,4 +1,4 @@
-"""Class folders as people have them: which images train which class, and what is said about a guess."""
+"""Common layouts of class folders: which images train which class, and the warnings about guesses."""
 
 import json
 from pathlib import Path, PurePosixPath
@@ -95,7 +95,7 @@ def test_a_test_without_classes_is_not_validated_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("top", ["", "train/", "data/", "data/train/"])
-def test_without_val_a_share_of_each_class_is_kept_and_said(tmp_path: Path, top: str) -> None:
+def test_without_val_a_share_of_each_class_is_used_with_a_warning(tmp_path: Path, top: str) -> None:
     placed, report = arranged(tmp_path, names_below(f"{top}cat", f"{top}dog", count=8))
 
     assert {name: len(files) for name, files in placed.items()} == {
@@ -115,7 +115,7 @@ def test_a_class_of_one_image_trains_and_is_named(tmp_path: Path) -> None:
     assert any("rare" in guess["message"] for guess in report.guesses)
 
 
-def test_folders_within_a_class_belong_to_it_which_is_said(tmp_path: Path) -> None:
+def test_folders_within_a_class_belong_to_it_with_a_warning(tmp_path: Path) -> None:
     names = names_below("train/cat/a", "train/cat/b", "train/dog", "val/cat/a", "val/dog")
 
     placed, report = arranged(tmp_path, names)
@@ -124,7 +124,7 @@ def test_folders_within_a_class_belong_to_it_which_is_said(tmp_path: Path) -> No
     assert "cat/a/" in report.guesses[0]["message"]
 
 
-def test_splits_within_the_classes_are_understood_and_said(tmp_path: Path) -> None:
+def test_splits_within_the_classes_are_recognised_with_a_warning(tmp_path: Path) -> None:
     placed, report = arranged(tmp_path, names_below("cat/train", "cat/val", "dog/train", "dog/val"))
 
     assert placed["train/cat"] == names_below("cat/train")
@@ -132,14 +132,14 @@ def test_splits_within_the_classes_are_understood_and_said(tmp_path: Path) -> No
     assert report.guesses
 
 
-def test_a_class_called_train_is_a_class_which_is_said(tmp_path: Path) -> None:
+def test_a_class_called_train_is_a_class_with_a_warning(tmp_path: Path) -> None:
     placed, report = arranged(tmp_path, names_below("bus", "car", "train", count=4))
 
     assert {name.partition("/")[2] for name in placed} == {"bus", "car", "train"}
     assert "train/: taken for classes, like bus/, car/" in report.guesses[0]["message"]
 
 
-def test_classes_whose_names_end_in_test_are_classes_which_is_said(tmp_path: Path) -> None:
+def test_classes_whose_names_end_in_test_are_classes_with_a_warning(tmp_path: Path) -> None:
     placed, report = arranged(tmp_path, names_below("blood test", "rapid test", count=4))
 
     assert {name.partition("/")[2] for name in placed} == {"blood test", "rapid test"}
@@ -159,7 +159,7 @@ def test_a_class_of_val_is_matched_by_its_normal_form(tmp_path: Path, of_train: 
     assert placed[f"val/{of_train}"] == names_below(f"val/{of_val}")
 
 
-def test_classes_that_differ_in_case_only_are_said(tmp_path: Path) -> None:
+def test_classes_that_differ_in_case_only_are_reported(tmp_path: Path) -> None:
     _, report = arranged(tmp_path, names_below("Cat", "cat", "dog", count=4))
 
     assert "Cat/, cat/ are separate classes" in report.guesses[0]["message"]
@@ -208,7 +208,7 @@ def test_images_in_no_class_are_left_out_and_named(tmp_path: Path) -> None:
     ],
     ids=lambda value: ",".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_read_is_refused_by_the_folders_names(
+def test_unreadable_layouts_are_refused_by_their_folders_names(
     tmp_path: Path, names: list[str], skipped: tuple[str, ...], named: list[str]
 ) -> None:
     with pytest.raises(DatasetInvalidError) as refusal:

@@ -120,7 +120,7 @@ def test_heic_is_read(tmp_path: Path) -> None:
     assert decode(path, "RGB", result.levels).size == (64, 64)
 
 
-def test_the_first_frame_of_an_animation_is_used_which_is_said(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_used_with_a_warning(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     path = saved(tmp_path, "x.gif", frames[0], save_all=True, append_images=frames[1:])
 
@@ -140,7 +140,7 @@ def test_the_first_frame_of_an_animation_is_used_which_is_said(tmp_path: Path) -
         ("x.psd", b"8BPS", ".psd images are not supported"),
     ],
 )
-def test_what_is_no_image_is_left_out_by_name(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_files_that_are_no_images_are_left_out_by_name(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
 
     result, report = checked(tmp_path / name)
@@ -181,7 +181,7 @@ def test_a_truncated_and_a_huge_image_are_left_out(tmp_path: Path) -> None:
     assert "101x100 pixels are more than 10000: shrink it (DATASET_PIXEL_LIMIT)" in reasons["huge.png"]
 
 
-def test_what_a_framework_does_not_read_is_rewritten_with_its_labels_still_matching(tmp_path: Path) -> None:
+def test_unsupported_images_are_rewritten_and_their_labels_still_match(tmp_path: Path) -> None:
     own = Rules(10_000, formats=frozenset({"JPEG", "PNG"}), suffixes=frozenset({".jpg", ".png"}))
     colour = Image.new("RGB", (40, 30), (200, 10, 10))
     turned = Image.Exif()

@@ -1,4 +1,4 @@
-"""Names of files in archives, as tools in Korea, Japan, China and Europe write them: what they were meant to be."""
+"""Names of files in archives, as tools in Korea, Japan, China and Europe write them, and their correct decoding."""
 
 import unicodedata
 from pathlib import PurePosixPath
@@ -58,12 +58,12 @@ def stored(words: str, encoding: str) -> list[bytes]:
     ("encoding", "words"),
     [(encoding, words) for encoding, groups in OF_ENCODINGS.items() for words in groups],
 )
-def test_the_encoding_of_short_names_is_found_and_said(encoding: str, words: str) -> None:
+def test_the_encoding_of_short_names_is_detected_with_a_warning(encoding: str, words: str) -> None:
     report = Report()
 
-    found = decoding.decoded(stored(words, encoding), "", report)
+    decoded = decoding.decoded(stored(words, encoding), "", report)
 
-    assert found == [name.decode(encoding) for name in stored(words, encoding)]
+    assert decoded == [name.decode(encoding) for name in stored(words, encoding)]
     assert f"({encoding}): " in report.guesses[0]["message"]
     assert words.split(maxsplit=1)[0] in report.guesses[0]["message"]
 
@@ -79,9 +79,9 @@ def test_utf8_without_its_mark_is_no_guess(words: str) -> None:
 def test_names_of_two_tools_in_one_archive_are_read_each_in_its_own() -> None:
     raw = [*stored("사진 그림", "cp949"), *stored("사진 그림", "utf-8"), b"data.yaml"]
 
-    found = decoding.decoded(raw, "", Report())
+    decoded = decoding.decoded(raw, "", Report())
 
-    assert found == [*(name.decode() for name in stored("사진 그림", "utf-8")), *found[:4], "data.yaml"]
+    assert decoded == [*(name.decode() for name in stored("사진 그림", "utf-8")), *decoded[:4], "data.yaml"]
 
 
 def test_two_plausible_readings_are_refused_and_the_setting_decides() -> None:
@@ -96,12 +96,12 @@ def test_two_plausible_readings_are_refused_and_the_setting_decides() -> None:
         decoding.decoded(raw, "utf-8", Report())
 
 
-def test_names_that_no_encoding_explains_are_kept_apart_and_said() -> None:
+def test_names_in_no_known_encoding_stay_distinct_with_a_warning() -> None:
     report = Report()
 
-    found = decoding.decoded([b"\xdb\xdb\xff/1.jpg", b"\xdb\xdb\xfe/1.jpg"], "", report)
+    decoded = decoding.decoded([b"\xdb\xdb\xff/1.jpg", b"\xdb\xdb\xfe/1.jpg"], "", report)
 
-    assert len(set(found)) == 2
+    assert len(set(decoded)) == 2
     assert "unknown encoding" in report.guesses[0]["message"]
 
 
@@ -120,12 +120,12 @@ def test_names_that_no_encoding_explains_are_kept_apart_and_said() -> None:
         ".DS_Store",
     ],
 )
-def test_what_systems_and_tools_write_for_themselves_is_ignored(name: str) -> None:
+def test_files_of_operating_systems_and_tools_are_ignored(name: str) -> None:
     assert names.is_ignored(name)
 
 
 @pytest.mark.parametrize("name", ["train/cat.1/0.jpg", "a..b.jpg", "macosx/1.jpg", "@home/1.jpg"])
-def test_other_names_are_not(name: str) -> None:
+def test_other_names_are_not_ignored(name: str) -> None:
     assert not names.is_ignored(name)
 
 
@@ -158,6 +158,6 @@ def test_a_long_name_is_shortened_and_still_matches_its_label() -> None:
         ("", "without a name"),
     ],
 )
-def test_names_that_attack_are_refused(name: str, named: str) -> None:
+def test_dangerous_names_are_refused(name: str, named: str) -> None:
     with pytest.raises(DatasetInvalidError, match=named):
         names.checked_path(name)

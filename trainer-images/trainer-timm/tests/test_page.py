@@ -124,7 +124,7 @@ def test_a_page_is_one_file_without_scripts_that_loads_nothing(tmp_path: Path) -
     assert {own["for"] for own in parsed.all("label")} <= set(ids)
 
 
-def test_names_of_strangers_are_text(tmp_path: Path) -> None:
+def test_untrusted_names_are_shown_as_text(tmp_path: Path) -> None:
     names = [EVIL, "dog"]
 
     text = rendered(tmp_path, names)

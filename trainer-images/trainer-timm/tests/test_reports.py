@@ -97,7 +97,7 @@ class Noted:
 
 
 class Dice:
-    """A source that draws random numbers, and fails if it is told to."""
+    """A source that draws random numbers, and fails if the test says so."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error

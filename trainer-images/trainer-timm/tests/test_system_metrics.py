@@ -261,7 +261,7 @@ def test_the_wait_for_data_is_a_share_of_the_loop_only(monkeypatch: pytest.Monke
     assert wait.take(now[0]) == {}
 
 
-def test_a_batch_that_does_not_come_is_seen_while_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_a_batch_is_measured_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_metrics, "time", SimpleNamespace(monotonic=lambda: 10.0))
     wait = DataWait()
     wait.begin()

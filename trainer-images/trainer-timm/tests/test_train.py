@@ -225,7 +225,7 @@ def test_two_processes_call_back_as_one(trainer: Trainer) -> None:
     assert sum(row["images"] for row in stored_json(trainer, "report.json")["per_class"]) == 6  # each process has 3
 
 
-def test_weights_of_a_checkpoint_are_taken_and_a_new_head_is_said(trainer: Trainer) -> None:
+def test_weights_of_a_checkpoint_are_loaded_and_a_new_head_is_reported(trainer: Trainer) -> None:
     trainer.upload(dataset(kinds=3))
     assert trainer.run(EPOCHS="1") == 0, trainer.output
     first = f"checkpoints/job-{trainer.job_id}/best.pt"

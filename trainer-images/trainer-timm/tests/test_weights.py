@@ -74,7 +74,7 @@ def test_weights_of_the_hub_are_trained_on(trainer: Trainer, hub: Hub) -> None:
     assert event["data"]["weights"] == f"{MODEL}, published by timm, {LAYERS}"
 
 
-def test_pretrained_weights_that_are_nowhere_end_the_job_before_its_dataset_is_read(trainer: Trainer) -> None:
+def test_missing_pretrained_weights_end_the_job_before_its_dataset_is_read(trainer: Trainer) -> None:
     assert trainer.run(HYPERPARAMETERS="{}", MODEL_DOWNLOAD="false") == 78, trainer.output
 
     error = trainer.functions.calls[-1].body["error"]
@@ -122,7 +122,7 @@ def test_greyscale_images_get_the_same_weights_with_one_channel(contract: Contra
         ({"name": "cspresnet50d"}, ["timm publishes none", "pretrained=false"]),
     ],
 )
-def test_what_to_do_about_missing_weights_is_in_the_message(
+def test_the_message_about_missing_weights_names_the_fix(
     contract: Contract, options: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(ConfigInvalidError) as refusal:
@@ -172,7 +172,7 @@ def test_a_file_in_the_cache_is_used_when_the_hub_is_out_of_reach(
     ],
     ids=["direct", "proxy", "no proxy for it"],
 )
-def test_behind_a_proxy_only_the_proxy_knows_who_is_out_of_reach(
+def test_reachability_is_checked_only_without_a_proxy(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variables: dict[str, str], tries: int
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
@@ -186,7 +186,7 @@ def test_behind_a_proxy_only_the_proxy_knows_who_is_out_of_reach(
     assert len(caplog.messages) == tries
 
 
-def test_what_the_hub_s_client_tries_again_is_logged_once(trainer: Trainer, hub: Hub, tmp_path: Path) -> None:
+def test_retries_of_the_hubs_client_are_logged_once(trainer: Trainer, hub: Hub, tmp_path: Path) -> None:
     trainer.upload(dataset())
     hub.statuses = [503, 503]
     cache = str(tmp_path / "of the process")

@@ -1,4 +1,4 @@
-"""The unpacked files of a dataset, found by the names that a dataset gives them.
+"""The unpacked files of a dataset, looked up by the names that the dataset's own files use.
 
 A dataset often names its files as on its author's machine: by absolute paths, with backslashes, in another case, or in
 another normal form of Unicode. Such a name is matched by its longest tail that is in the archive.
@@ -25,7 +25,7 @@ Parts = tuple[str, ...]
 
 
 def split_of(word: str) -> str:
-    """Return which split a folder's name means; empty if none."""
+    """Return the split that a folder's name stands for; empty if none."""
     folded = word.casefold()
     return next((split for split, words in SPLIT_WORDS.items() if folded in words), "")
 
@@ -38,7 +38,7 @@ def normal(text: str) -> str:
 
 
 def parts_of(name: str) -> Parts:
-    """Return the parts of a name as people write it, without drive, ``.`` and ``..``."""
+    """Return the parts of a name in any notation, without drive, ``.`` and ``..``."""
     parts: list[str] = []
     for part in name.strip().strip("\"'").replace("\\", "/").split("/"):
         if part == "..":
@@ -75,11 +75,11 @@ class Contents:
         return str(path)[self._start :]
 
     def names(self, *suffixes: str) -> list[str]:
-        """Return the names of the files, but no images, that end so, in any case."""
+        """Return the names of the files, except images, with these endings, in any case."""
         return [name for name in self._others if name.lower().endswith(suffixes)]
 
     def named(self, *suffixes: str) -> list[Path]:
-        """Return the files, but no images, whose names end so, in any case."""
+        """Return the files, except images, with these endings, in any case."""
         return [self.root / name for name in self.names(*suffixes)]
 
     def in_folder(self, folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The YAML file that describes a dataset for YOLO (``names``, ``train``, ``val``), as people write it.
+"""The YAML file that describes a dataset for YOLO (``names``, ``train``, ``val``), in any common notation.
 
 Every value is read as a word: a class may be called ``no``, ``null`` or ``007``, and nothing in the file can be run.
 """

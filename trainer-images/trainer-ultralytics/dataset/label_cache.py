@@ -1,7 +1,7 @@
-"""The ``.cache`` files of ultralytics, written from our own check of images and labels, so that it need not scan again.
+"""The ``.cache`` files of ultralytics, from the trainer's own check of images and labels: they save a second scan.
 
 Their format is ultralytics' own and may change: they are written for the version of it that the tests compare with
-ultralytics' own scan. With another version, or if ultralytics has other options, it finds none that fits, and scans.
+ultralytics' own scan. With another version, or if ultralytics has other options, it ignores these files, and scans.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 class Label(NamedTuple):
-    """What is known of one image."""
+    """The label of one image, and its size."""
 
     size: Size | None  # as it is shown: width, height; None: unknown
     rows: "np.ndarray[Any, Any] | list[np.ndarray[Any, Any]] | None"  # as its label file has them; None: no file
@@ -26,7 +26,7 @@ class Label(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """What ultralytics notes of one image."""
+    """The fields that ultralytics stores for one image."""
 
     label: dict[str, Any] | None  # None: it leaves the image out
     counts: tuple[int, ...]  # 1 if its label file is missing, was read, is empty, cannot be used
@@ -34,7 +34,7 @@ class Noted(NamedTuple):
 
 
 def label(size: Size | None, labels: Labels | None, *, is_written: bool) -> Label:
-    """Return what is known of an image; ``is_written``: its label file was written from the rows, and so is rounded."""
+    """Return an image's label; ``is_written``: its label file was written from the rows, so the rows are rounded."""
     if labels is None:
         return Label(size, None)
     rows = [[float(f"{number:.6g}") for number in row] for row in labels.rows] if is_written else labels.rows

@@ -1,4 +1,4 @@
-"""What every format is read into: classes, the images of each split, and labels as YOLO's text files."""
+"""The common form of all formats: classes, the images of each split, and labels as YOLO's text files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ def described(described: Described, contents: Contents) -> Splits:
     """Return the images of train and val that a description names; without train, by the names of folders.
 
     Raises:
-        DatasetInvalidError: the message names what the description names and the archive lacks.
+        DatasetInvalidError: the message lists the described files that the archive lacks.
     """
     if not any(described.values.get(key) for keys in KEYS.values() for key in keys):
         return by_folders(contents.images, contents)

@@ -1,4 +1,4 @@
-"""Text files as people have them: UTF-8 with or without a mark, UTF-16, or an older encoding of their system."""
+"""Text files in common encodings: UTF-8 with or without a mark, UTF-16, or an older encoding of a system."""
 
 import codecs
 import re
@@ -50,7 +50,7 @@ def read(path: Path, name: str, limit_bytes: int, report: Report | None = None) 
 
 
 def _older(content: bytes, name: str, report: Report) -> str:
-    """Return text in an encoding that the file does not tell. Raises: DatasetInvalidError, if two are likely."""
+    """Decode text whose encoding the file does not declare. Raises: DatasetInvalidError, if two are likely."""
     if not encoding() and _is_western(text := content.decode(WESTERN, errors="replace")):
         report.guess("encoding", f"{name} is not UTF-8 and was read as {WESTERN}")
         return text

@@ -80,7 +80,7 @@ def _is_label(path: Path) -> bool:
 
 
 def check_unmatched(labels: TextLabels, report: Report) -> None:
-    """Report the label files that belong to no image; refuse if their images seem to be there by other names."""
+    """Report the label files that belong to no image; refuse the dataset if their images seem to have other names."""
     unmatched, contents = labels.unmatched(), labels.contents
     for image, several in labels.ambiguous.items():
         report.label_problem(AMBIGUOUS, contents.name(image), listed(several))

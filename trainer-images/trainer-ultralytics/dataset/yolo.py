@@ -1,4 +1,4 @@
-"""YOLO datasets: read in any usual format, and written down as ultralytics reads them, without a guess of its own."""
+"""YOLO datasets: read in any usual format, and written so that ultralytics reads them without guessing."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from dataset.report import Report, Split, counted, listed
 from dataset.splits import Splits
 from utils import ConfigInvalidError, DatasetInvalidError
 
-#: what describes a dataset: anything else is not unpacked, above all no .cache, which ultralytics loads as a pickle
+#: files that describe a dataset: no others are unpacked, above all no .cache, which ultralytics loads as a pickle
 DESCRIBING = (*YAML_SUFFIXES, ".txt", ".json", ".xml", ".names", ".data", ".labels", ".csv", ".tsv")
 OURS = "stoker"  # the folder of what we write for ultralytics
 

@@ -1,4 +1,4 @@
-"""A real HTTP server in place of Stoker's functions: it records callbacks, and can be away or refuse."""
+"""A real HTTP server in place of Stoker's functions: it records callbacks, and can be unreachable or refuse."""
 
 import json
 import threading

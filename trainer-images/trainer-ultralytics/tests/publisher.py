@@ -1,4 +1,4 @@
-"""A real HTTP server that stands for the place where weights are published; it can break off, damage and refuse."""
+"""A real HTTP server in place of the one that publishes weights; it can interrupt, damage and refuse downloads."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Read a dataset as the trainer does, without a job: its files in, what ultralytics would get out."""
+"""Read a dataset as the trainer does, without a job, and return what ultralytics would get."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -52,7 +52,7 @@ class Read:
 
 
 def read(folder: Path, files: Files, task: str = "detect", *, seed: int = 0, is_cached: bool = False) -> Read:
-    """Read a dataset, of which is known what unpacking says of its images. Raises: DatasetInvalidError."""
+    """Read a dataset with the inspections of its images that unpacking returns. Raises: DatasetInvalidError."""
     root, report = folder / "dataset", Report("cats.zip", "ultralytics", task)
     root.mkdir(parents=True, exist_ok=True)
     known = {}

@@ -1,4 +1,4 @@
-"""ultralytics' own reader gets exactly what the report counts: no image and no object is lost on the way."""
+"""ultralytics' own reader gets exactly what the report counts: no image and no object is lost in between."""
 
 import io
 from collections.abc import Callable

@@ -99,7 +99,9 @@ def test_another_version_is_another_entry(contract: Contract, bucket: Bucket, tm
     assert Job(contract, tmp_path / "2", bucket.etag(KEY)).fetch() == files | {"notes.txt": b"new"}
 
 
-def test_what_a_job_writes_is_not_in_the_entry(contract: Contract, tmp_path: Path, folder: Path, etag: str) -> None:
+def test_files_that_a_job_writes_are_not_in_the_entry(
+    contract: Contract, tmp_path: Path, folder: Path, etag: str
+) -> None:
     job = Job(contract, tmp_path / "1", etag)
     files = job.fetch()
     for path in (tmp_path / "1/dataset").rglob("*"):
@@ -174,7 +176,7 @@ def test_a_crash_leaves_nothing_that_is_used_and_later_nothing_at_all(
     assert not entry_of(folder).name.startswith(cache.NEW)
 
 
-def test_the_oldest_use_goes_first_and_an_entry_in_use_stays(
+def test_the_least_recently_used_entry_is_removed_first_and_an_entry_in_use_stays(
     contract: Contract, bucket: Bucket, tmp_path: Path, folder: Path
 ) -> None:
     names = []

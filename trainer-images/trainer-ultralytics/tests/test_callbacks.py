@@ -52,7 +52,7 @@ def test_a_trainer_that_outlives_its_test_calls_no_other_test(trainer: Trainer) 
 
 
 def script_of(folder: Path, *lines: str) -> str:
-    """Return a trainer whose work is these lines."""
+    """Return a trainer that runs these lines."""
     script = folder / "script.py"
     head = ("import math, sys", "import numpy as np", "from utils import run", "def train(contract):")
     script.write_text("\n".join((*head, *(f"    {line}" for line in lines), "sys.exit(run(train))")))

@@ -57,7 +57,7 @@ def test_a_file_of_this_machine_is_checked_without_a_job(tmp_path: Path) -> None
     assert check(file).stdout.startswith("my cats.zip can be used\n  train: 8 images, ")
 
 
-def test_what_cannot_be_used_exits_with_65_and_says_why(tmp_path: Path) -> None:
+def test_an_unusable_dataset_exits_with_65_and_a_message(tmp_path: Path) -> None:
     result = check(zipped(bad(), tmp_path / "cats.zip"))
 
     assert result.returncode == 65
@@ -83,7 +83,7 @@ def test_a_folder_is_checked_as_if_it_was_uploaded_and_stays_as_it_is(tmp_path: 
 
 
 @pytest.mark.parametrize(("name", "content", "code"), [("none.zip", None, 64), ("a.zip", b"no archive", 65)])
-def test_what_is_no_dataset_is_named(tmp_path: Path, name: str, content: bytes | None, code: int) -> None:
+def test_archives_that_are_no_datasets_are_named(tmp_path: Path, name: str, content: bytes | None, code: int) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""Checkpoints on their way to a storage whose pace the test sets."""
+"""Checkpoints that are stored at a speed that the test controls."""
 
 import shutil
 import threading
@@ -13,7 +13,7 @@ from utils import Contract, StorageError
 
 
 class Storage:
-    """Takes one file at a time, when the test lets it."""
+    """Stores one file at a time, when the test allows it."""
 
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -83,7 +83,7 @@ def test_the_next_is_stored_after_a_minute(
     assert storage.stored == ["best.pt of 1", "last.pt of 1", "last.pt of 2"]  # the same best.pt is there already
 
 
-def test_at_the_end_a_newer_one_is_stored_instead_of_what_is_on_its_way(
+def test_at_the_end_a_newer_checkpoint_replaces_a_running_upload(
     contract: Contract, storage: Storage, files: list[Path]
 ) -> None:
     storage.open.clear()
@@ -97,7 +97,7 @@ def test_at_the_end_a_newer_one_is_stored_instead_of_what_is_on_its_way(
     assert storage.stored == ["best.pt of 1", "last.pt of 2"]
 
 
-def test_at_the_end_a_newer_one_passes_by_a_storage_that_hangs(
+def test_at_the_end_a_hanging_upload_does_not_delay_a_newer_checkpoint(
     contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_storage, "GIVE_WAY_SECONDS", 0.1)
@@ -112,7 +112,7 @@ def test_at_the_end_a_newer_one_passes_by_a_storage_that_hangs(
     hung.set()
 
 
-def test_what_is_on_its_way_and_still_the_same_is_waited_for(
+def test_a_running_upload_of_an_unchanged_file_is_waited_for(
     contract: Contract, storage: Storage, files: list[Path]
 ) -> None:
     storage.open.clear()
@@ -140,7 +140,7 @@ def test_last_is_not_stored_without_its_best_and_both_are_tried_again(
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
-def test_where_there_is_no_room_for_a_copy_the_training_waits(
+def test_without_space_for_a_copy_the_training_waits(
     contract: Contract, storage: Storage, files: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "storing").write_text("a file where the copies' folder would be")
@@ -165,7 +165,7 @@ def test_half_a_copy_takes_no_room_from_the_training(
     assert storage.stored == ["best.pt of 1", "last.pt of 1"]
 
 
-def test_what_is_written_while_it_is_copied_is_left_for_the_next_call(
+def test_a_file_that_changes_while_it_is_copied_is_left_for_the_next_call(
     contract: Contract, storage: Storage, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copyfile

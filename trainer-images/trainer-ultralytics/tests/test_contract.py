@@ -38,7 +38,7 @@ def test_callbacks_are_cloudevents_with_trace_and_attempt(trainer: Trainer) -> N
     assert all(call.body["attempt"] == 1 for call in trainer.functions.calls[1:])
 
 
-def test_what_is_not_finite_is_left_out_with_one_warning(trainer: Trainer) -> None:
+def test_metrics_that_are_not_finite_are_left_out_with_one_warning(trainer: Trainer) -> None:
     assert run_tiny(trainer) == 0, trainer.output
 
     assert all(
@@ -51,7 +51,7 @@ def test_what_is_not_finite_is_left_out_with_one_warning(trainer: Trainer) -> No
     assert len([one for one in warnings if one.startswith("bad ")]) == 1
 
 
-def test_a_trainer_with_nothing_new_still_beats(trainer: Trainer) -> None:
+def test_a_trainer_without_news_still_sends_heartbeats(trainer: Trainer) -> None:
     trainer.functions.respond = lambda call, _body: (503, {}) if call == "presign" else None
     trainer.start(PATHS, script="tests/tiny.py", STORAGE_TYPE="presigned", HEARTBEAT_SECONDS="0.2", EPOCHS="1000")
 
@@ -107,7 +107,7 @@ def test_a_retry_waits_as_long_as_the_functions_ask(trainer: Trainer) -> None:
     assert len({call.headers["ce-id"] for call in started}) == 1
 
 
-def test_an_event_that_the_functions_cannot_digest_is_dropped(trainer: Trainer) -> None:
+def test_an_event_that_the_functions_refuse_is_dropped(trainer: Trainer) -> None:
     trainer.functions.respond = lambda _call, body: (422, {}) if body.get("type") == "checkpoint" else None
 
     assert run_tiny(trainer) == 0, trainer.output
@@ -160,7 +160,7 @@ def test_a_storage_that_takes_its_time_holds_up_no_epoch(trainer: Trainer, tmp_p
 
 
 @pytest.mark.parametrize("status", [503, 422])
-def test_done_that_nobody_takes_ends_the_process_in_the_end(trainer: Trainer, status: int) -> None:
+def test_the_process_ends_eventually_if_done_is_never_accepted(trainer: Trainer, status: int) -> None:
     trainer.functions.respond = lambda call, _body: (status, {}) if call == "done" else None
 
     assert run_tiny(trainer, DONE_RETRY_SECONDS="1") == 1, trainer.output
@@ -177,7 +177,7 @@ def test_a_job_that_is_over_is_not_begun(trainer: Trainer) -> None:
     assert trainer.stored("checkpoints/job-{id}/last.pt") is None
 
 
-def test_an_exception_fails_the_job_in_words(trainer: Trainer, tmp_path: Path) -> None:
+def test_an_exception_fails_the_job_with_a_message(trainer: Trainer, tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text("import sys\nfrom utils import run\nsys.exit(run(lambda contract: {}['missing']))\n")
 
@@ -212,7 +212,7 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
     assert [one.name for one in tmp_path.iterdir() if "big" in one.name] == ["big.pt"]
 
 
-def test_what_can_never_go_is_not_tried_again(contract: Contract) -> None:
+def test_permanent_failures_are_not_retried(contract: Contract) -> None:
     tries = []
 
     def refused() -> None:
@@ -241,7 +241,7 @@ def test_console_lines_are_whole_prefixed_and_without_secrets(tmp_path: Path) ->
     assert rest == "no end"
 
 
-def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trainer, tmp_path: Path) -> None:
+def test_output_of_children_and_c_code_is_prefixed_and_stored(trainer: Trainer, tmp_path: Path) -> None:
     script = tmp_path / "loud.py"
     script.write_text(
         "import os, subprocess, sys, utils\n"
@@ -265,7 +265,7 @@ def test_what_children_and_c_code_print_is_prefixed_and_stored_too(trainer: Trai
     assert "no end" in trainer.output
 
 
-def test_what_is_printed_right_before_a_crash_is_there_and_in_its_order(trainer: Trainer, tmp_path: Path) -> None:
+def test_output_right_before_a_crash_is_complete_and_in_order(trainer: Trainer, tmp_path: Path) -> None:
     script = tmp_path / "crashes.py"
     script.write_text(
         "import os, sys, utils\n"
@@ -355,13 +355,13 @@ def test_every_variable_that_cannot_be_used_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["café", "cats (1)", "a&b", "my,data", "a'b", "कुत्ता", "🐈"])
-def test_names_that_people_have_can_be_used(name: str) -> None:
+def test_realistic_names_can_be_used(name: str) -> None:
     settings, problems = Settings.from_environ(GOOD | {"DATASET_ID": name, "MODEL_NAME": f"{name}.pt"})
 
     assert (settings.dataset_id, problems) == (name, "")
 
 
-def test_without_a_token_only_the_exit_code_tells(trainer: Trainer) -> None:
+def test_without_a_token_the_error_is_reported_by_the_exit_code_only(trainer: Trainer) -> None:
     assert run_tiny(trainer, CALLBACK_TOKEN=None) == 78
 
     assert "CALLBACK_TOKEN" in trainer.output

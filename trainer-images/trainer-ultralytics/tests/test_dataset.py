@@ -1,4 +1,4 @@
-"""Datasets from strangers: each wrong in one way, and the message says in which."""
+"""Untrusted datasets: each is invalid in one way, which the message names."""
 
 import io
 import json
@@ -26,7 +26,7 @@ Files = dict[str, bytes]
 
 
 class Quiet:
-    """A contract whose dataset is at hand, and that only notes what it is told."""
+    """A contract with a local dataset that only records its calls."""
 
     def __init__(self, folder: Path, archive: Path) -> None:
         self.scratch, self.archive, self.storage = folder, archive, self
@@ -90,7 +90,7 @@ def tiff_of_floats() -> bytes:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose", "classify"])
-def test_good_datasets_are_taken(tmp_path: Path, task: str) -> None:
+def test_good_datasets_are_accepted(tmp_path: Path, task: str) -> None:
     path, contract = fetch(tmp_path, good(task), task)
 
     assert path.exists()
@@ -126,7 +126,7 @@ def test_the_usual_ways_to_name_folders_are_understood(tmp_path: Path, described
     assert len(written["names"]) == 2
 
 
-def test_what_ultralytics_would_run_never_reaches_it(tmp_path: Path) -> None:
+def test_code_that_ultralytics_would_run_never_reaches_it(tmp_path: Path) -> None:
     files = good()
     files["data.yaml"] += b"download: |\n  import os; os.system('touch /tmp/owned')\n"
     files["labels/train.cache"] = b"a pickle"
@@ -266,7 +266,7 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatc
         ("d/" * 600 + "x.txt", 0, "too long for a file system"),
     ],
 )
-def test_entries_that_lead_astray_are_refused_and_nothing_is_written(
+def test_entries_that_lead_outside_are_refused_and_nothing_is_written(
     tmp_path: Path, name: str, mode: int, named: str
 ) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

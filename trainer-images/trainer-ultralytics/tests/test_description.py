@@ -109,9 +109,7 @@ def test_names_are_the_words_that_were_written(tmp_path: Path, names: str, meant
         ("names: [tall, wide]\nchannels: lots", "channels must be 1 or 3"),
     ],
 )
-def test_names_that_cannot_be_meant_are_refused_with_the_way_to_write_them(
-    tmp_path: Path, names: str, advice: str
-) -> None:
+def test_invalid_names_are_refused_with_the_correct_notation(tmp_path: Path, names: str, advice: str) -> None:
     with pytest.raises(DatasetInvalidError) as refusal:
         read(tmp_path, described(DATA + names))
 
@@ -159,7 +157,7 @@ def test_folders_are_matched_without_regard_to_case_and_normal_form(tmp_path: Pa
     assert len(read(tmp_path, files).images("train")) == 8
 
 
-def test_two_folders_that_may_be_meant_are_both_named(tmp_path: Path) -> None:
+def test_two_candidate_folders_are_both_named(tmp_path: Path) -> None:
     files = below("a", good()) | below("b", good())
     files = {name: content for name, content in files.items() if not name.endswith("data.yaml")}
     files["data.yaml"] = b"train: images/train\nval: images/val\nnames: [tall, wide]"
@@ -193,14 +191,14 @@ def test_an_image_of_another_split_is_not_taken_for_a_missing_one(tmp_path: Path
         ('train: images\nval: images/val\npath: "C:\\images"', "write / in place of backslashes"),
     ],
 )
-def test_folders_that_are_not_there_are_named_with_those_that_are(tmp_path: Path, folders: str, advice: str) -> None:
+def test_missing_folders_are_named_with_the_existing_ones(tmp_path: Path, folders: str, advice: str) -> None:
     with pytest.raises(DatasetInvalidError) as refusal:
         read(tmp_path, described(f"{folders}\nnames: [tall, wide]"))
 
     assert advice in str(refusal.value)
 
 
-def test_without_val_a_share_is_held_back_by_the_seed(tmp_path: Path) -> None:
+def test_without_val_a_share_is_used_for_validation_by_the_seed(tmp_path: Path) -> None:
     files = described("train: images/train\nnames: [tall, wide]")
 
     first, again, other = (

@@ -1,4 +1,4 @@
-"""What needs a GPU, or several, as far as it can be tried without."""
+"""Code for one or several GPUs, tested as far as possible without one."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ from mlflow_tracking import Tracking
 
 
 class Noted:
-    """A contract that records what it gets."""
+    """A contract that records its calls."""
 
     def __init__(self) -> None:
         self.settings = SimpleNamespace(epochs=3)
@@ -39,7 +39,7 @@ class Noted:
         return {name: float(value) for name, value in metrics.items()}
 
 
-def test_memory_that_the_gpu_does_not_have_is_its_own_reason(trainer: Trainer, tmp_path: Path) -> None:
+def test_exhausted_gpu_memory_is_a_separate_reason(trainer: Trainer, tmp_path: Path) -> None:
     script = tmp_path / "greedy.py"
     script.write_text(
         "import sys, train, utils, torch\n"

@@ -46,7 +46,7 @@ def test_archives_of_any_size_arrive_whole(contract: Contract, bucket: Bucket, t
         assert archive.path.read_bytes() == CONTENT[:size]
 
 
-def test_the_end_is_there_first_and_a_part_before_the_rest(
+def test_the_end_arrives_first_and_parts_can_be_read_before_the_rest(
     contract: Contract, bucket: Bucket, tmp_path: Path, ranges: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "CONNECTIONS", 1)

@@ -1,4 +1,4 @@
-"""A trainer among killed processes, refusals, and functions or a storage that are away."""
+"""A trainer with killed processes, refusals, and unreachable functions or storage."""
 
 import csv
 import io
@@ -81,7 +81,7 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
     assert trainer.stored("checkpoints/job-{id}/best.pt")
 
 
-def test_sigterm_within_an_epoch_stores_the_checkpoint_and_says_interrupted(trainer: Trainer) -> None:
+def test_sigterm_within_an_epoch_stores_the_checkpoint_and_sends_interrupted(trainer: Trainer) -> None:
     trainer.upload(dataset())
     process = trainer.start(UNHURRIED)
     eventually(lambda: 2 in reported_epochs(trainer))
@@ -106,7 +106,7 @@ def test_sigterm_before_the_training_ends_it_as_well(trainer: Trainer) -> None:
     assert process.wait(60) == 143  # the contract kit holds the 30 seconds, on a machine with nothing else to do
 
 
-def test_functions_that_are_away_for_a_while_miss_nothing_that_counts(trainer: Trainer) -> None:
+def test_an_outage_of_the_functions_loses_no_important_callback(trainer: Trainer) -> None:
     trainer.upload(dataset())
     away = threading.Event()
     responses: list[Response] = [(500, {}), (503, {}), (0, {}), (429, {})]
@@ -171,7 +171,7 @@ def test_settings_that_cannot_be_used_are_named(trainer: Trainer, variables: dic
     assert named in done["error"]["message"]
 
 
-def test_without_a_job_to_report_to_only_the_exit_code_tells(trainer: Trainer) -> None:
+def test_without_a_job_the_error_is_reported_by_the_exit_code_only(trainer: Trainer) -> None:
     assert trainer.run(JOB_ID=None) == 78
 
     assert "JOB_ID" in trainer.output

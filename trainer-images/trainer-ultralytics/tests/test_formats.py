@@ -261,7 +261,7 @@ def test_coco_may_name_the_folders_of_another_machine(tmp_path: Path) -> None:
     assert_boxes(read(tmp_path, files | {"result.json": json.dumps(annotations).encode()}), splits=(6, 2))
 
 
-def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) -> None:
+def test_images_of_coco_that_the_archive_lacks_are_named(tmp_path: Path) -> None:
     files = roboflow_coco()
     del files["train/3.png"]
 
@@ -290,7 +290,7 @@ def test_images_that_coco_names_and_the_archive_lacks_are_named(tmp_path: Path) 
         ({"masks/a.png": draw(1)[0]}, "masks/ seems to hold masks.*convert_segment_masks_to_yolo_seg"),
     ],
 )
-def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path, change: Files, advice: str) -> None:
+def test_unsupported_formats_are_named_with_the_fix(tmp_path: Path, change: Files, advice: str) -> None:
     with pytest.raises(DatasetInvalidError, match=advice):
         read(tmp_path, {"a.png": draw(1)[0]} | change)
 

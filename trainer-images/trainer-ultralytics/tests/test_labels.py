@@ -45,7 +45,7 @@ def first(result: Read) -> list[list[float]]:
         ("", []),
     ],
 )
-def test_labels_are_read_as_they_were_meant(tmp_path: Path, text: str, rows: list[list[float]]) -> None:
+def test_irregular_labels_are_repaired(tmp_path: Path, text: str, rows: list[list[float]]) -> None:
     result = read(tmp_path, with_line(text))
 
     assert first(result) == [pytest.approx(row) for row in rows]

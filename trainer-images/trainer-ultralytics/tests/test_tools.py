@@ -184,7 +184,7 @@ def cvat(kind: str = "box", rotation: float = 0) -> Files:
         (lambda: cvat("mask"), "cvat"),
     ],
 )
-def test_what_tools_export_is_read_as_boxes(tmp_path: Path, files: Callable[[], Files], name: str) -> None:
+def test_exports_of_tools_are_read_as_boxes(tmp_path: Path, files: Callable[[], Files], name: str) -> None:
     result = read(tmp_path, files())
 
     assert_boxes(result)
@@ -202,9 +202,7 @@ def test_what_tools_export_is_read_as_boxes(tmp_path: Path, files: Callable[[], 
     ],
     ids=["FiftyOne", "Label Studio", "polygons", "JSON_MIN"],
 )
-def test_what_tools_export_in_one_file_is_split_by_the_seed(
-    tmp_path: Path, files: Callable[[], Files], name: str
-) -> None:
+def test_exports_in_one_file_are_split_by_the_seed(tmp_path: Path, files: Callable[[], Files], name: str) -> None:
     result = read(tmp_path, files())
 
     assert_boxes(result, (8, 2))
@@ -311,7 +309,7 @@ def test_images_that_no_annotation_names_are_reported(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_of_a_tool_is_named_with_what_to_do(tmp_path: Path, files: Files, advice: str) -> None:
+def test_unsupported_exports_of_tools_are_named_with_the_fix(tmp_path: Path, files: Files, advice: str) -> None:
     with pytest.raises(DatasetInvalidError, match=advice):
         read(tmp_path, {f"{number}.png": draw(number)[0] for number in range(2)} | files)
 

@@ -124,7 +124,7 @@ def test_mlflow_gets_params_metrics_and_artifacts(trainer: Trainer, mlflow_serve
     assert {"best.pt", "metrics.csv"} <= {one.path for one in client.list_artifacts(kept.info.run_id)}
 
 
-def test_an_mlflow_that_hangs_or_refuses_is_not_felt(trainer: Trainer) -> None:
+def test_an_mlflow_that_hangs_or_refuses_does_not_affect_the_training(trainer: Trainer) -> None:
     trainer.upload(dataset())
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never responds
         assert trainer.run(EPOCHS="1", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{silent.getsockname()[1]}") == 0

@@ -84,7 +84,7 @@ def test_weights_by_their_usual_name_are_downloaded_and_trained_on(trainer: Trai
     assert "Transferred" in trainer.output  # ultralytics' own line about the tensors that it uses
 
 
-def test_weights_that_are_nowhere_end_the_job_before_its_dataset_is_read(trainer: Trainer) -> None:
+def test_missing_weights_end_the_job_before_its_dataset_is_read(trainer: Trainer) -> None:
     assert trainer.run(MODEL_NAME=NAME, MODEL_DOWNLOAD="false") == 78, trainer.output
 
     error = trainer.functions.calls[-1].body["error"]
@@ -115,7 +115,7 @@ def test_a_name_that_ultralytics_has_replaced_gets_the_new_file(contract: Contra
         ("nobodys.pt", ["ultralytics publishes none of this name", "./taskw model PUT=nobodys.pt"]),
     ],
 )
-def test_what_to_do_about_missing_weights_is_in_the_message(
+def test_the_message_about_missing_weights_names_the_fix(
     contract: Contract, publisher: Publisher, name: str, words: list[str]
 ) -> None:
     publisher.files.clear()

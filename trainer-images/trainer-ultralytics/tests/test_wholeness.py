@@ -67,7 +67,7 @@ def test_truncated_images_are_not_whole_wherever_they_break_off(name: str, rest:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_counts_as_whole_can_be_decoded(name: str) -> None:
+def test_images_that_count_as_complete_can_be_decoded(name: str) -> None:
     """Changed bytes anywhere in the file: a decoder must agree, or it is left to the decoder."""
     content, chance = WHOLE[name], random.Random(name)
     assert whole(content)
