@@ -6,7 +6,7 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line of this process, and exit; also Ctrl-C before all modules are there ends it in silence."""
+    """Run the command line of this process, and exit; Ctrl-C ends it silently, even while modules are loading."""
     try:
         from client import running  # noqa: PLC0415 -- a tenth of a second, in which users press Ctrl-C, too
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from client.errors import DATASET, CallError, invalid
 
-#: suffixes that a dataset's name is without
+#: suffixes that are removed from a dataset's name
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 #: also those that no trainer reads
 ANY_SUFFIXES = (*SUFFIXES, ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".lz4")
@@ -29,7 +29,7 @@ class Listing(NamedTuple):
     """The paths of an archive's files."""
 
     names: list[str]
-    #: whether these are all
+    #: whether the list is complete
     is_complete: bool = True
 
 
@@ -40,7 +40,7 @@ def stem(name: str) -> str:
 
 
 def listed(path: Path) -> Listing:
-    """Return the paths of the files in an archive, which its content tells, not its name.
+    """Return the paths of the files in an archive; its kind is detected by content, not by name.
 
     Raises:
         CallError: it is no archive that trainers read, or it is damaged; the message says what to do.

@@ -11,7 +11,7 @@ def artifacts_of(api: Api, job_id: str) -> list[Json]:
     """Return a job's artifacts, each with a link, from all pages.
 
     Raises:
-        CallError: there is no such job, or the functions are unavailable.
+        CallError: the job does not exist, or the functions are unavailable.
     """
     rows: list[Json] = []
     after = None

@@ -1,4 +1,4 @@
-"""Compare jobs: a row for each setting that differs, and for each metric its last and its best value."""
+"""Compare jobs: a row for each setting that differs, and rows with the last and best value of each metric."""
 
 from client import show
 from client.api import Api, Json, call

@@ -1,4 +1,4 @@
-"""Check a dataset with the trainer's own check: on this machine where the local stack has it, else by a job."""
+"""Check a dataset with the trainer's own check: on this machine if the local stack has it, else by a job."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _USABLE, _NOT_USABLE = 0, 65
 def report(path: str, framework: str, model: str, *, is_quiet: bool) -> Json:
     """Return the report (``dataset.json``) on a folder, an archive, or an uploaded dataset.
 
-    ``model``: the model to train on it; by default, the dataset is read as what it looks like.
+    ``model``: the model to train on it; by default, its kind is detected.
 
     Raises:
         CallError: it could not be checked, or does not fit the model.
@@ -70,7 +70,7 @@ def _built_in(model: str) -> str:
 def _command(framework: str) -> list[str] | None:
     """Return this machine's command that checks for a trainer; None if it has none, or the server is another machine's.
 
-    It is the local stack's, or the checkout's own if no server was ever chosen or started.
+    It is the local stack's, or the checkout's if no server was ever selected or started.
     """
     try:
         stack = contexts.select().stack
@@ -118,7 +118,7 @@ def _by_job(api: Api, dataset: Json, framework: str, model: str) -> Json:
 
 
 def _model(models: list[str]) -> str:
-    """Return a model that the trainer knows; what it checks does not depend on the size of the model."""
+    """Return a model that the trainer knows; its size does not affect the check."""
     if any(fnmatchcase(_USUAL_MODEL, pattern) for pattern in models):
         return _USUAL_MODEL
     return next((name for name in models if not set(name) & set("*?[")), "check")
@@ -154,7 +154,7 @@ def _is_in_message(problem: Json, message: str) -> bool:
 
 
 def wrapped(content: Json, columns: int | None) -> Iterator[str]:
-    """Yield the lines of a report, none wider than the terminal; what belongs to a line is indented below it."""
+    """Yield the lines of a report, none wider than the terminal; continuation lines are indented."""
     if columns is None:
         yield from lines(content)
         return

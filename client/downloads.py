@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import httpx
 
 _AT_ONCE, _TRIES = 4, 5
-#: so many names of files are listed
+#: the most names of files in a list
 _SHOWN = 12
-#: what people want first
+#: the most important files, first
 _FIRST = ("best.pt", "report.html", "predictions.jsonl", "metrics.csv", "results.png", "curves.png", "last.pt")
 #: a file right in one of the three folders has two parts: results/report.html
 _PARTS, _FEW = 2, 3
@@ -50,7 +50,7 @@ class Listed(NamedTuple):
 
 
 def listing(files: Iterable[tuple[PurePosixPath, int]]) -> list[Listed]:
-    """Return files, each with its bytes, as they are listed: what people want first; many samples are one line."""
+    """Return the files with their sizes in the order of lists: the most important first; many samples are one line."""
     folders: dict[PurePosixPath, list[int]] = {}
     rows = sorted(files, key=lambda file: importance(file[0]))
     for path, size in rows:
@@ -65,12 +65,12 @@ def listing(files: Iterable[tuple[PurePosixPath, int]]) -> list[Listed]:
 
 
 def _folder(path: PurePosixPath) -> PurePosixPath:
-    """Return the folder whose files may be listed as one: results/samples of all that is below it."""
+    """Return the folder that a list shows as one line, such as results/samples for all files below it."""
     return PurePosixPath(*path.parts[:_PARTS]) if len(path.parts) > _PARTS else path.parent
 
 
 def importance(path: PurePosixPath) -> tuple[bool, int, str]:
-    """Return what to sort a job's files by: first what people want, last what is in folders of its own."""
+    """Return the sort key of a job's file: important files first, files in other folders last."""
     rank = _FIRST.index(path.name) if path.name in _FIRST else len(_FIRST)
     return len(path.parts) > _PARTS, rank, str(path)
 
@@ -87,8 +87,8 @@ def chosen(artifacts: Iterable[Json], job_id: str, patterns: Sequence[str]) -> l
     """Return the artifacts that match one of the patterns: a name, a path, or a shell pattern; all without patterns.
 
     A path may begin at any folder: ``samples`` is ``results/samples``, unless several folders have one. A file that is
-    chosen by its name goes right into the folder, as with ``cp``. What is chosen by a path or with its folder keeps its
-    path, and so do files of the same name.
+    selected by its name is saved directly in the folder, as with ``cp``. Files that are selected by a path or with
+    their folder keep their path, and so do files of the same name.
 
     Raises:
         CallError: a pattern matches nothing, or folders of several places.
@@ -120,7 +120,7 @@ def _whole(paths: Sequence[PurePosixPath], pattern: str, job_id: str) -> str:
 
 
 def _nearest(parts: Sequence[tuple[str, ...]], pattern: str) -> str:
-    """Return what a job has stored that is most like a pattern, or some of its files."""
+    """Return the job's file name that is nearest to a pattern, or some of its files."""
     folders = {"/".join(each[start:end]) for each in parts for end in range(1, len(each)) for start in range(end)}
     names = sorted({each[-1] for each in parts} | folders)
     if near := fields.nearest(pattern, names):
@@ -152,7 +152,7 @@ def download(api: Api, job_id: str, targets: Sequence[Target], folder: Path, *, 
     """Download artifacts to their paths in a folder, and return these; complete files are left as they are.
 
     Raises:
-        CallError: a file could not be downloaded; what is complete stays.
+        CallError: a file could not be downloaded; complete files are kept.
     """
     import httpx  # noqa: PLC0415 -- a fifth of a second, which other commands need not wait for
 
@@ -176,7 +176,7 @@ def download(api: Api, job_id: str, targets: Sequence[Target], folder: Path, *, 
 
 
 class _Links:
-    """The links of the artifacts, which are asked for again when they have expired."""
+    """The links of the artifacts, which are requested again when they have expired."""
 
     def __init__(self, api: Api, job_id: str, artifacts: Sequence[Json]) -> None:
         self._api, self._job_id = api, job_id
@@ -232,7 +232,7 @@ def _version(http: "httpx.Client", url: str, path: Path) -> tuple[str, int]:
 
 
 def _is_there(path: Path, size: int, modified_ns: int) -> bool:
-    """Return whether this version was downloaded before: a file has the time of its object."""
+    """Return whether this version is already downloaded: a file has the time of its object."""
     return path.is_file() and path.stat().st_size == size and path.stat().st_mtime_ns == modified_ns
 
 
@@ -266,7 +266,7 @@ def _receive(http: "httpx.Client", url: str, part: Path, size: int, bar: Transfe
 
 
 def _require_complete(part: Path, size: int) -> None:
-    """Raise UnavailableError if a file has another size than its object; what is too long starts anew."""
+    """Raise UnavailableError if a file has another size than its object; a longer file is downloaded again."""
     arrived = part.stat().st_size
     if arrived > size:
         part.unlink()

@@ -1,4 +1,4 @@
-"""The fields of a job: their names and types, and ``NAME=value`` as people write it.
+"""The fields of a job: their names and types, and parsing of ``NAME=value``.
 
 The fields come from ``job.schema.json``, which is generated from the functions' own model (``./taskw openapi``).
 """
@@ -13,7 +13,7 @@ from typing import Any
 from client.errors import Json, invalid
 
 SCHEMA_FILE = Path(__file__).with_name("job.schema.json")
-#: other names for fields: what a job file and the command line say, and what other tools call them
+#: other names for fields: those of job files, of the command line, and of other tools
 ALIASES: Mapping[str, str] = {
     "dataset": "dataset_id",
     "model": "model_name",
@@ -26,7 +26,7 @@ ALIASES: Mapping[str, str] = {
 _SIMILAR = 0.72
 #: names less similar than this are not worth a mention
 _NEAR = 0.5
-#: so many names are all listed; of more, only the nearest
+#: up to this many names, all are listed; of more, only the nearest
 _FEW, _NEAREST = 12, 3
 _KINDS = {
     "integer": "a whole number",
@@ -184,7 +184,7 @@ def check_bounds(job: Json) -> None:
 
 
 def _value(text: str) -> Any:
-    """Return an option's value: JSON where it is JSON, else text."""
+    """Return an option's value: parsed as JSON if possible, else text."""
     try:
         return json.loads(text)
     except ValueError:

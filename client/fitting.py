@@ -1,6 +1,6 @@
-"""Whether a dataset fits a model, as far as the names of its files tell: classes in folders, or objects in labels.
+"""Whether a dataset fits a model, judged by the names of its files: classes in folders, or objects in labels.
 
-Only what the trainer would refuse for certain is refused here, before the upload; it reads the rest.
+Only datasets that the trainer would certainly refuse are refused here, before the upload.
 """
 
 import re
@@ -30,7 +30,7 @@ def task_of(framework: str, model: str) -> str | None:
 
 
 def usual_model(path: Path) -> str:
-    """Return models that fit what a dataset looks like."""
+    """Return the usual models for a dataset of this kind."""
     return "yolo11n.pt" if content(path).describing else "yolo11n-cls.pt or --model resnet18"
 
 
@@ -52,7 +52,7 @@ def check(path: Path, framework: str | None, model: str) -> None:
 
 
 def _has_objects(dataset: Content) -> bool:
-    """Return whether files describe the images, whose folders can be no classes."""
+    """Return whether files describe the images; then their folders are no classes."""
     if len(dataset.folders) >= _FEWEST or not dataset.is_complete:
         return False
     stems = {image.stem for image in dataset.images}

@@ -19,7 +19,7 @@ class Update(NamedTuple):
     job: Json
     #: new since the previous poll
     events: list[Json]
-    #: why this poll failed; ``job`` is then the job of the previous one
+    #: why this poll failed; ``job`` is then that of the previous poll
     outage: str | None = None
 
 
@@ -30,7 +30,7 @@ def follow(api: Api, job_id: str, *, poll_seconds: float = POLL_SECONDS) -> Iter
     that become longer.
 
     Raises:
-        CallError: there is no such job, or the token is refused.
+        CallError: the job does not exist, or the token is refused.
     """
     after, etag, pause = 0, "", _OUTAGE_SECONDS
     job = call(api, "GET", f"/v1/jobs/{job_id}")

@@ -13,9 +13,9 @@ from client.options import model_option, trainer_option
 
 
 class Chosen(NamedTuple):
-    """What a user has chosen of a job's fields."""
+    """The fields of a job that the user has set."""
 
-    #: by the names of the API; what was not chosen is empty
+    #: by the names of the API; empty if not set
     options: Json
     #: NAME=VALUE, as they were written
     settings: list[str]

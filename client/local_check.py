@@ -1,4 +1,4 @@
-"""Look at a dataset on this machine: what can be seen cheaply, before gigabytes are uploaded.
+"""Inspect a dataset on this machine cheaply, before gigabytes are uploaded.
 
 The trainer checks a dataset completely (``stoker check``); this only finds what can never become a training.
 """
@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What the names of a dataset's files tell."""
+    """The content of a dataset, judged by the names of its files."""
 
     images: list[PurePosixPath]
     #: files that may describe objects in images
@@ -59,7 +59,7 @@ def is_image(name: str) -> bool:
 
 
 def looks_like_path(word: str) -> bool:
-    """Return whether a word that names no file can only have been meant as one, and not as a dataset's name."""
+    """Return whether a word that names no existing file looks like a path rather than a dataset's name."""
     return "/" in word or "\\" in word or word.startswith(("~", ".")) or word.lower().endswith((*ANY_SUFFIXES, *IMAGES))
 
 
@@ -78,7 +78,7 @@ def missing(path: Path, hint: str = "") -> CallError:
 
 
 def summary(path: Path) -> str:
-    """Return what the dataset seems to be, in one line.
+    """Describe the detected kind of a dataset in one line.
 
     Raises:
         CallError: it does not exist, is no archive, or has no images; the message says what to do.
@@ -93,7 +93,7 @@ def summary(path: Path) -> str:
 
 
 def content(path: Path) -> Content:
-    """Return what the names of the files tell. Raises: as ``summary``."""
+    """Return the content, judged by file names. Raises: as ``summary``."""
     if not path.exists():
         name = "" if looks_like_path(path.name) else f"; for a dataset that is uploaded: stoker submit {path.name} …"
         raise missing(path, name)

@@ -37,7 +37,7 @@ def short(line: str) -> str:
 
 
 def _visible(line: str) -> str:
-    r"""Return what a terminal would show of a progress bar: the text after the last ``\r``."""
+    r"""Return the last state of a progress bar: the text after the last ``\r``."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 

@@ -61,7 +61,7 @@ def print_error(line: str, problem: dict[str, Any] | None = None, *, as_json: bo
 
 
 def note(line: str) -> None:
-    """Print a remark that is not part of the result."""
+    """Print a note that is not part of the result."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -129,7 +129,7 @@ def _fitted(columns: Sequence[Column], shown: list[int], natural: dict[int, int]
 
 
 def _shortest(column: Column) -> float:
-    """Return how short a column may be cut."""
+    """Return the minimum width of a column."""
     if column.is_name:
         return _SHORTEST_NAME
     if not column.is_flexible:

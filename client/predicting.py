@@ -1,4 +1,4 @@
-"""Predictions: the images to send, the table of what a model sees in them, and where the files go."""
+"""Predictions: the images to send, the table of predictions, and the paths of downloaded files."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def _common_folder(paths: Sequence[Path]) -> Path | None:
 
 
 def dataset_name(source: Source) -> str:
-    """Return a name for the dataset that no other one has, so that nobody's dataset is overwritten."""
+    """Return a unique name for the dataset, so that no other dataset is overwritten."""
     name = archives.stem(source.path.resolve().name) if source.path.is_file() else source.path.resolve().name
     short = unicodedata.normalize("NFC", name)[:_NAME_LENGTH].rstrip(". ")
     return f"predict-{short}-{fingerprint_of(source)[:8]}"
@@ -105,7 +105,7 @@ def stored(api: Api, job_id: str) -> tuple[list[Json], list[Json]]:
 def rows(predictions: Sequence[Json]) -> Iterator[list[str]]:
     """Yield a row of the table for each box, or for the likeliest class; of a single image, for each of its classes.
 
-    What a trainer of another format has written has no rows.
+    Tables in an unknown format have no rows.
     """
     for each in predictions:
         name = show.plain(str(each.get("file", "")))

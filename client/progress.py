@@ -1,4 +1,4 @@
-"""What a watcher knows of a job beside its current state: phase, speed, time left, and the best metric so far."""
+"""The progress of a job, from its events: phase, speed, time left, and the best metric so far."""
 
 import time
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Best(NamedTuple):
 class Progress:
     """The progress of a job, from its events."""
 
-    #: the trainer's own word for what it does, such as ``downloading``
+    #: the phase that the trainer reports, such as ``downloading``
     phase: str = ""
     best: Best | None = None
     steps_per_second: float | None = None
@@ -117,7 +117,7 @@ def place(job: Json) -> str:
 
 
 def doing(job: Json, progress: Progress) -> str:
-    """Return what a job is doing, in words: why it waits, its phase, or its epoch and step."""
+    """Return a job's activity as text: why it waits, its phase, or its epoch and step."""
     if job["state"] in _WAITING:
         return "; ".join(word for word in (place(job), show.plain(job["message"]) or "waiting for a trainer") if word)
     if job["state"] != "RUNNING":

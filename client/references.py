@@ -1,4 +1,4 @@
-"""Find the job that a word means: its id, the beginning of its id, its name, or the dataset's."""
+"""Find the job that a word refers to: by its id, a prefix of the id, its name, or its dataset's name."""
 
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,13 @@ from client.output import note
 ID_LENGTH = 20
 _SHORTEST_PREFIX = 2
 _HEX = frozenset("0123456789abcdef")
-#: the beginning of an id is looked for among this many of the newest jobs
+#: a prefix of an id is searched among this many of the newest jobs
 _PAGE, _PAGES = 500, 10
 _MANY = 5
 
 
 def job(api: Api, reference: str, *, is_strict: bool = False, prefers: Callable[[Json], bool] | None = None) -> Json:
-    """Return the job; of several jobs with a name, the newest one, which a remark on stderr tells.
+    """Return the job; of several jobs with a name the newest one, with a note on stderr.
 
     ``is_strict``: refuse a name that several jobs have. ``prefers``: the jobs that are meant if there are any.
 

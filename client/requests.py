@@ -48,7 +48,7 @@ def _start(api: Api, reference: str) -> Json:
 
 
 def changes(chosen: Chosen, api: Api, base: Json, unset: Sequence[str]) -> Json:
-    """Return the changes of a job that a new one is made of: as ``body``, and null for what takes its default.
+    """Return the changes for a resumed or cloned job: as ``body``, and null for fields that take their default.
 
     Raises:
         CallError: as ``body``; or ``unset`` names no setting.
@@ -65,7 +65,7 @@ def changes(chosen: Chosen, api: Api, base: Json, unset: Sequence[str]) -> Json:
 def options_of(api: Api, job: Json) -> dict[str, str] | None:
     """Return the trainer's names, each with the field that it means, or with nothing for an option.
 
-    None if the server does not tell, or the trainer is not clear.
+    None if the server does not provide them, or the trainer is ambiguous.
     """
     try:
         known = frameworks(api)
@@ -90,7 +90,7 @@ def trainer(api: Api, job: Json) -> str | None:
     except UnavailableError:
         raise
     except CallError:
-        return None  # it says it itself, once the dataset is there
+        return None  # the server reports it, once the dataset is uploaded
     names = [each["framework"] for each in known]
     wanted, model = job.get("framework"), str(job["model_name"])
     if wanted and wanted not in names:
@@ -114,7 +114,7 @@ def _no_trainer(known: Iterable[Json], model: str) -> str:
 
 
 def frameworks(api: Api) -> list[Json]:
-    """Return what the server's trainers declare: models, tasks and options. Raises: CallError."""
+    """Return the declarations of the server's trainers: models, tasks and options. Raises: CallError."""
     content: Any = call(api, "GET", "/v1/frameworks", feature="list of models")
     rows: list[Json] = content["frameworks"] if isinstance(content, dict) else content
     return rows
@@ -134,7 +134,7 @@ def _knows(trainer: Json, model: str) -> bool:
 
 
 def validate(api: Api, job: Json) -> None:
-    """Check a request before a long upload; what an older server cannot check so is refused afterwards.
+    """Check a request before a long upload; an older server, which lacks this check, refuses it afterwards.
 
     Raises:
         CallError: the request would be refused.
@@ -166,7 +166,7 @@ def submit(api: Api, job: Json) -> Json:
 
 
 def _explained(api: Api, job: Json, error: CallError) -> CallError:
-    """Return the error, with what is missing in words of the command line."""
+    """Return the error with the missing field named as on the command line."""
     missing = {each["field"] for each in error.problem.get("errors") or () if "missing" in each["detail"]}
     if "model_name" in missing:
         return invalid("which model? for example --model yolo11n.pt or --model resnet18; stoker models lists them")

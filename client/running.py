@@ -74,7 +74,7 @@ def _usage(error: typer.TyperException, *, as_json: bool) -> int:
 
 
 def _unknown_option(option: str, context: typer.Context) -> str:
-    """Return the message for an option that a command does not have, with the one that is meant."""
+    """Return the message for an option that a command does not have, with the most similar one."""
     names = {word.lstrip("-").replace("-", "_"): word for each in context.command.params for word in each.opts}
     near = fields.nearest(option.lstrip("-"), names)
     if option in [word for each in context.find_root().command.params for word in each.opts]:

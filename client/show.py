@@ -15,14 +15,14 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "mAP50-95": ("metrics/mAP50-95(B)", "mAP50-95"),
     "top-1": ("val/top1", "metrics/accuracy_top1", "top1"),
 }
-#: what YOLO's results are of; boxes are what most of its models find
+#: the kinds of YOLO's results; most of its models predict boxes
 _PARTS = {"B": "", "M": " of masks", "P": " of keypoints"}
-#: what metrics of the machine begin with
+#: prefix of system metrics
 SYSTEM = "system/"
 _FEW, _MINUTE, _HOUR = 9.95, 60, 3600
 _KIB = 1024
 _LIST_METRICS = 2
-#: what reports on datasets count
+#: the counts in reports on datasets
 _PLURAL = re.compile(r"\b(file|image|annotation|label|object)s\b")
 
 
@@ -42,7 +42,7 @@ def main_metric(values: Mapping[str, float]) -> str:
 
 
 def label(name: str, known: Iterable[str]) -> str:
-    """Return the name of a metric as people read it, unless another one of a job's ``known`` metrics has it."""
+    """Return a metric's readable name, unless another one of a job's ``known`` metrics has it."""
     shown = _readable(name)
     return name if any(_readable(other) == shown for other in known if other != name) else shown
 
@@ -56,7 +56,7 @@ def _readable(name: str) -> str:
 
 
 def system(values: Mapping[str, float]) -> str:
-    """Return what a training uses of its machine: processors, memory, GPUs, and the time that it waits for data."""
+    """Return a training's use of its machine: CPUs, memory, GPUs, and the time that it waits for data."""
     own = {name.removeprefix(SYSTEM): value for name, value in values.items() if name.startswith(SYSTEM)}
     words = []
     for unit, label in (("cpu", "CPU"), ("ram", "RAM"), *((name, _gpu(name)) for name in _gpus(own))):

@@ -1,7 +1,7 @@
 """The tasks `./taskw submit`, `./taskw jobs`, …: aliases of `stoker` that take ``NAME=value`` in place of options.
 
-Task would drop a name that no task uses, and train with other settings than were meant: so ``run_task.py`` hands the
-words on in ``TASKW_WORDS``, and what is unknown is refused here, with the nearest name.
+Task would ignore a name that no task uses, and train with unintended settings. Therefore ``run_task.py`` passes the
+words on in ``TASKW_WORDS``, and unknown names are refused here, with the nearest name.
 """
 
 import os
@@ -21,7 +21,7 @@ _SWITCHES = {"FOLLOW", "RAW", "WATCH", "ALL", "YES", "JSON"}
 
 
 class Alias(NamedTuple):
-    """What a task takes."""
+    """The arguments and options of a task."""
 
     #: names whose values are arguments, in order
     arguments: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ def main() -> None:
     task, words = sys.argv[1], shlex.split(os.environ.get("TASKW_WORDS", ""))
     os.environ.setdefault("STOKER_CONTEXT", LOCAL)  # a checkout's tasks are for its own stack
     os.environ.setdefault("STOKER_HOME", str(home.home()))
-    os.chdir(os.environ.get("TASKW_FOLDER", "."))  # paths are relative to where the user is, and Task is not
+    os.chdir(os.environ.get("TASKW_FOLDER", "."))  # paths are relative to the user's folder, not to Task's
     try:
         line = command_line(task, [word for word in words if word != task])
     except CallError as error:

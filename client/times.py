@@ -1,4 +1,4 @@
-"""Points in time as people write them: ``2d``, ``12h``, ``30min``, ``2026-11-26``, ``2026-11-26T18:00``."""
+"""Points in time in short notations: ``2d``, ``12h``, ``30min``, ``2026-11-26``, ``2026-11-26T18:00``."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ def moment(text: str, option: str, now: datetime | None = None) -> str:
     """Return a time in RFC 3339, in UTC; ``2d`` is two days ago, and a date begins at local midnight.
 
     Raises:
-        CallError: it is none of the notations.
+        CallError: the text is in none of these notations.
     """
     span = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
     try:

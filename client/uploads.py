@@ -32,9 +32,9 @@ _FORBIDDEN, _NOT_FOUND = 403, 404
 _FEATURE = "upload links"
 #: the oldest time that a zip file can hold
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-#: an upload that makes no job by itself; the caller submits one
+#: an upload that creates no job by itself; the caller submits one
 NO_JOB = {"job": "none"}
-#: one for a single prediction: the server deletes it after a day if nobody else has
+#: an upload for a single prediction: the server deletes it after a day if it still exists
 TEMPORARY = NO_JOB | {"temporary": "true"}
 
 
@@ -55,7 +55,7 @@ class Uploaded(NamedTuple):
 
 @dataclass
 class State:
-    """What is remembered of an upload, so that the next call continues or skips it."""
+    """The saved state of an upload, with which the next call continues or skips it."""
 
     fingerprint: str
     upload_id: str = ""
@@ -86,7 +86,7 @@ def upload(
 ) -> Uploaded:
     """Upload a folder, an archive or some files, and return the dataset and its version.
 
-    What is in the bucket already is not uploaded again.
+    Datasets that are already in the bucket are not uploaded again.
 
     Raises:
         CallError: the dataset cannot be used, or the upload failed; the same command continues it.
@@ -119,7 +119,7 @@ def upload(
 
 
 def delete(api: Api, dataset: str) -> None:
-    """Delete a dataset; one that is used meanwhile, or that cannot be deleted now, stays."""
+    """Delete a dataset, unless a job uses it or it cannot be deleted now."""
     with suppress(CallError):
         request(api, "DELETE", f"/v1/datasets/{quote(dataset, safe='')}", feature="deletion of datasets")
 
@@ -130,10 +130,10 @@ def _is_in_bucket(api: Api, dataset: str, etag: str) -> bool:
 
 
 def require_dataset(api: Api, word: str) -> None:
-    """Check that a word that names no file here is a dataset in the bucket.
+    """Check that a word that names no local file is a dataset in the bucket.
 
     Raises:
-        CallError: it is none; the message has the nearest name.
+        CallError: no dataset has this name; the message has the nearest one.
     """
     names = [row["name"] for row in datasets(api)]
     if unicodedata.normalize("NFC", word) not in names:
@@ -154,7 +154,7 @@ def datasets(api: Api) -> list[Json]:
             return rows
 
 
-# What is remembered
+# Saved state
 
 
 def _state_file(api: Api, dataset: str) -> Path:
@@ -279,7 +279,7 @@ def _send(api: Api, dataset: str, archive: Path, plan: Plan, *, is_quiet: bool) 
 
 
 class _Links:
-    """The links of an upload, which are asked for again when they have expired."""
+    """The links of an upload, which are requested again when they have expired."""
 
     def __init__(self, api: Api, dataset: str, plan: Plan) -> None:
         self._api, self._dataset, self.plan = api, dataset, plan

@@ -38,7 +38,7 @@ def _as_json(updates: Iterable[Update]) -> Json:
 
 @dataclass
 class Printed:
-    """What was printed so far."""
+    """The lines that were already printed."""
 
     epoch: int = 0
     doing: str = ""
@@ -123,7 +123,7 @@ class _Screen:
 def view(
     job: Json, progress: Progress, cells: int, *, outage: str | None = None, now: float | None = None
 ) -> list[str]:
-    """Return the lines that show a job: what it does, how far it is, and its metrics."""
+    """Return the lines that show a job: its activity, progress and metrics."""
     title = "  ".join(word for word in (job.get("name"), job["dataset_id"], job["model_name"]) if word)
     state = show.state(job)
     first = f"{state}  {fit(f'{title}  {doing(job, progress)}'.rstrip(), max(cells - len(state) - 3, 10))}"

@@ -1,4 +1,4 @@
-"""Watch a job until it ends, and say how to come back when the user does not wait that long."""
+"""Watch a job until it ends, and print how to resume watching if the user stops earlier."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -46,7 +46,7 @@ def _last(updates: "Iterable[Update]") -> Json:
 
 @contextmanager
 def detached_by_interrupt(job_id: str, command: str) -> Iterator[None]:
-    """Turn Ctrl-C into a message that says how to come back; the job continues."""
+    """Turn Ctrl-C into a message that tells how to resume watching; the job continues."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -38,7 +38,7 @@ def cancel_job(_: Request, job_id: str, body: Cancel) -> JobView:
 def receive_cancel_event(request: Request) -> Response:
     """Receive CloudEvents of type ``dev.stoker.job.cancel`` whose subject is the id of the job to cancel.
 
-    An event that cancels no job is stored as a rejected event with the reason; the rest of its batch is processed.
+    An event that cannot cancel a job is stored as a rejected event with the reason; the rest of its batch is processed.
     """
     body = requests.raw_body(request)  # 413
     now, text = tokens.now(), body.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""console: the web console's files, which `./taskw console:build` has made of `console/src`.
+"""console: the web console's files, which `./taskw console:build` builds from `console/src`.
 
 The names of all files but the page's contain a hash of their content, so browsers ask only for the page again.
 """
@@ -38,7 +38,7 @@ class _File(NamedTuple):
 
 @route("GET", "/", access=PUBLIC)
 def get_page(request: Request, **_: str) -> Response:
-    """Return the page; its script shows what the rest of the path names."""
+    """Return the page; its script renders the content for the path."""
     issuer, client = settings().sign_in_issuer, settings().sign_in_client_id
     file = _page(_current()["index.html"].plain, issuer, client, settings().sign_in_client_scope if client else "")
     headers = {"cache-control": "no-cache", "content-security-policy": _policy(), **_SAFE}
@@ -104,7 +104,7 @@ def _origin(address: str) -> str:
 
 
 def _current() -> dict[str, _File]:
-    """Return all files by their path, also after a new build; nothing else of the disk can be requested."""
+    """Return all files by their path, also after a new build; no other file can be requested."""
     return _files((BUILT / "index.html").stat().st_mtime_ns)
 
 

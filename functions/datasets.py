@@ -52,7 +52,7 @@ class DatasetsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Dataset(msgspec.Struct):
-    """A dataset in the bucket, as it is now. ``jobs``: how many jobs were made for it, counted up to 1,000."""
+    """A dataset in the bucket, as it is now. ``jobs``: the number of its jobs, counted up to 1,000."""
 
     name: str
     key: str
@@ -70,7 +70,7 @@ class DatasetsPage(msgspec.Struct):
 
 
 class DatasetVersion(msgspec.Struct):
-    """A version that jobs were made for; ``etag`` is null for jobs that do not know theirs."""
+    """A version that jobs use; ``etag`` is null for jobs whose version is unknown."""
 
     etag: str | None
     jobs: int
@@ -79,13 +79,13 @@ class DatasetVersion(msgspec.Struct):
 
 
 class DatasetDetails(Dataset):
-    """A dataset with the versions that its newest 1,000 jobs were made for, the last used first."""
+    """A dataset with the versions that its newest 1,000 jobs use, the last used first."""
 
     versions: list[DatasetVersion]
 
 
 class NewUpload(msgspec.Struct, forbid_unknown_fields=True):
-    """The request for an upload of so many bytes, with metadata such as ``stoker-model``, or ``job: none``."""
+    """The request for an upload of this size, with metadata such as ``stoker-model``, or ``job: none``."""
 
     bytes: Annotated[int, Meta(ge=1, le=5 * 1024**4)]
     metadata: Metadata = {}
@@ -138,7 +138,7 @@ def list_datasets(_: Request, query: DatasetsQuery) -> DatasetsPage:
 
 @route("GET", "/v1/datasets/{name}", access=READ)
 def get_dataset(_: Request, name: str) -> DatasetDetails:
-    """Return one dataset, as it is in the bucket now, and the versions that its jobs were made for."""
+    """Return one dataset, as it is in the bucket now, and the versions that its jobs use."""
     name = _usable_name(name)  # 422
     item = _stored(name)  # 404, 503
     versions = [DatasetVersion(*version) for version in queries.versions_of_dataset(name)]  # 503
@@ -148,9 +148,9 @@ def get_dataset(_: Request, name: str) -> DatasetDetails:
 
 @route("DELETE", "/v1/datasets/{name}", access=WRITE, statuses=(204,))
 def delete_dataset(_: Request, name: str) -> Response:
-    """Delete a dataset that no open job uses. The jobs that used it stay, with all that they have stored.
+    """Delete a dataset that no open job uses. The jobs that used it keep all their objects.
 
-    A job that is requested at the same moment fails with ``dataset_invalid``, as with any dataset that is not there.
+    A job that is created during the deletion fails with ``dataset_invalid``, as with any missing dataset.
     """
     name = _usable_name(name)  # 422
     item = _stored(name)  # 404, 503
@@ -226,7 +226,7 @@ def _usable_name(name: str) -> str:
 
 
 def _usable_metadata(name: str, metadata: dict[str, str], subject: str) -> dict[str, str]:
-    """Return the metadata with the job's owner, if there will be a job; refuse at once what cannot become one."""
+    """Return the metadata, with the job's owner if there will be a job. Raises Unusable if it cannot become a job."""
     makes_job = not specs.is_without_job(metadata)
     complete = {**metadata, **({"stoker-owner": subject} if makes_job and subject else {})}
     if sum(len(key) + len(value) for key, value in stored.encoded(complete).items()) > stored.METADATA_LIMIT_BYTES:

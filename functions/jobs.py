@@ -28,7 +28,7 @@ from functions.store.views import JobEventView, JobView, RejectedEventView
 
 
 def _refuse_revoked(job_id: str, revocations: object) -> None:
-    # A link to a job that is deleted is none to an unknown job: the handler answers.
+    # The job was deleted: the handler responds with 404.
     if queries.link_revocations(job_id) not in {None, revocations}:  # 503
         raise Unauthenticated("this link to the job was revoked; ask for a new one")
 
@@ -222,7 +222,7 @@ class Frameworks(msgspec.Struct):
 
 @route("GET", "/v1/jobs", access=READ)
 def list_jobs(_: Request, query: JobsQuery) -> JobsPage:
-    """List jobs, newest first by default. Several conditions hold together; ``state`` takes several states."""
+    """List jobs, newest first by default. Conditions are combined with AND; ``state`` accepts several states."""
     after = query.after if query.after is not None else query.cursor
     jobs, next_after = queries.jobs(query.filters(), cursor=after, limit=query.limit, search=query.search())  # 422, 503
     return JobsPage([views.job_json(job) for job in jobs], next_after, next_after)
@@ -236,7 +236,7 @@ def get_job(_: Request, job_id: str) -> JobView:
 
 @route("PATCH", "/v1/jobs/{job_id}", access=api("jobs:write"))
 def describe_job(_: Request, job_id: str, body: Changes) -> JobView:
-    """Change a job's name, tags or notes; null removes one, and what is absent stays."""
+    """Change a job's name, tags or notes; null removes a value, and absent fields keep theirs."""
     return views.job_json(jobs_store.describe(job_id, body.columns()))  # 404, 422, 503
 
 
@@ -244,7 +244,7 @@ def describe_job(_: Request, job_id: str, body: Changes) -> JobView:
 def delete_job(_: Request, job_id: str) -> Response:
     """Delete an ended job: its objects in the bucket, and then its rows.
 
-    If the storage is unavailable, nothing is lost: delete it again later. Jobs that were made of it stay.
+    If the storage is unavailable, delete the job again later. Jobs that were resumed or cloned from it stay.
     """
     jobs_store.refuse_open(queries.job(job_id), job_id)  # 404, 409, 503
     storage.delete_artifacts(job_id)  # 503
@@ -314,9 +314,9 @@ def list_job_artifacts(_: Request, job_id: str, query: ArtifactsQuery) -> Artifa
 
 @route("POST", "/v1/jobs/{job_id}/links", access=READ, statuses=(201,))
 def create_job_link(request: Request, job_id: str, body: NewJobLink) -> JobLink | Response:
-    """Return a link with which anybody reads this job, and nothing else, until it expires or is revoked.
+    """Return a link with which anyone can read only this job, until it expires or is revoked.
 
-    It is never valid for longer than the Stoker token that it is made with, nor than JOB_LINK_DAYS.
+    It expires with the Stoker token that created it, and after JOB_LINK_DAYS at the latest.
     """
     job = queries.job(job_id)  # 404, 503
     days = settings().job_link_days
@@ -331,7 +331,7 @@ def create_job_link(request: Request, job_id: str, body: NewJobLink) -> JobLink 
 
 @route("DELETE", "/v1/jobs/{job_id}/links", access=api("jobs:write"), statuses=(204,))
 def revoke_job_links(_: Request, job_id: str) -> Response:
-    """Make all links to this job invalid that were made before; new ones can be made."""
+    """Revoke all existing links to this job; new ones can be created."""
     jobs_store.revoke_links(job_id)  # 404, 503
     return empty(204)
 

@@ -1,4 +1,4 @@
-"""metrics: what an operator watches, from the store, as OpenMetrics for a Prometheus to scrape."""
+"""metrics: the metrics of jobs, outbox and sweep, read from the store, in OpenMetrics format for Prometheus."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -75,7 +75,7 @@ def _is_allowed(job: Job, wanted: PresignRequest) -> bool:
 
 
 def _completes_log_of_check(job: Job, wanted: PresignRequest, launch: int | None) -> bool:
-    """Return whether the trainer of a check, whose launch was replaced when it passed, stores the end of its log."""
+    """Return whether this is the log of a check that has passed, and whose launch was therefore replaced."""
     is_log = wanted.method == "PUT" and wanted.key in {
         f"logs/job-{job.id}/attempt-{attempt}.log" for attempt in range(1, job.check_attempts + 1)
     }
@@ -88,7 +88,7 @@ def _completes_log(job: Job, wanted: PresignRequest, now: datetime) -> bool:
 
 
 def _stores_last_checkpoint(job: Job, wanted: PresignRequest, now: datetime) -> bool:
-    """Return whether the trainer of a cancelled job stores where it stopped, for a job that resumes it."""
+    """Return whether this is the last checkpoint of a cancelled job, for a job that resumes it."""
     is_last = wanted.method == "PUT" and wanted.key == f"checkpoints/job-{job.id}/last.pt"
     if not is_last or job.state != State.CANCELLED or job.finished_at is None:
         return False

@@ -29,7 +29,7 @@ def reply(value: object, status: int = 200, **headers: str) -> Response:
 
 
 def tagged(response: Response, tag: str, if_none_match: str) -> Response:
-    """Return a response with its ETag, or 304 without a body if the caller has it already (RFC 9110, 13.1.2)."""
+    """Return a response with its ETag, or 304 without a body if the caller already has it (RFC 9110, 13.1.2)."""
     headers = {"etag": f'"{tag}"', "cache-control": "private, no-cache"}
     known = {one.strip().removeprefix("W/").strip('"') for one in if_none_match.split(",")}
     if known & {tag, "*"}:

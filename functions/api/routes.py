@@ -246,7 +246,7 @@ def _parsed(
 
 
 def _encoded(route: Route, request: Request, result: Any) -> Response:
-    """Return the response of what a handler has returned."""
+    """Return the response for a handler's return value."""
     if isinstance(result, Response):
         return result
     response = reply(result, route.statuses[0])

@@ -120,18 +120,18 @@ def _checked(requested: dict[str, Any], *, strict: bool, is_resumed: bool = Fals
 
 
 def _spelled(model: str, trainer: Trainer) -> str:
-    """Return a model's name as the trainer declares it, unless the bucket has weights of the name as it is written."""
+    """Return a model's name as the trainer declares it, unless the bucket has weights with the name as given."""
     declared = trainer.spelled(model)
     is_other = declared != model and declarations.accepts(trainer.declared.models, model)
     return model if is_other and storage.head(f"models/{model}") is not None else declared
 
 
 def _missing_weights(spec: Spec, trainer: Trainer) -> Problem | None:
-    """Return the problem of weights that the trainer would look for in the bucket, and that are not there."""
+    """Return the problem of weights that the trainer expects in the bucket, and that are missing there."""
     key, model = spec.checkpoint_key, spec.model_name
     if not key and not trainer.declared.needs_weights(model):
         return None
-    with suppress(Busy, ConfigurationError):  # the trainer, which may have a storage again, decides
+    with suppress(Busy, ConfigurationError):  # the trainer decides, since the storage may be available by then
         if storage.head(key or f"models/{model}") is None:
             if key:
                 return Problem("checkpoint_key", f"the bucket has no {names.printable(key)}; name weights that it has")
@@ -141,7 +141,7 @@ def _missing_weights(spec: Spec, trainer: Trainer) -> Problem | None:
 
 
 def _problems(spec: Spec, trainer: Trainer) -> Iterator[Problem]:
-    """Yield what the trainer, as it declares itself, would refuse."""
+    """Yield the problems for which the trainer would refuse the job, by its declaration."""
     declared = trainer.declared
     if spec.task != "check" and not trainer.accepts(spec.model_name):
         yield Problem("model_name", declarations.model_refusal(spec.framework, declared.models, spec.model_name))

@@ -72,10 +72,10 @@ def mint_api(subject: str, scope: str, seconds: float, *, now: datetime) -> str:
 def mint_link(
     request: "Request", job_id: str, seconds: float, *, revocations: int, now: datetime
 ) -> tuple[str, datetime]:
-    """Return a token that reads one job, and when it expires: never after the Stoker token that it is made with.
+    """Return a token that reads one job, and when it expires: at the latest with the Stoker token that creates it.
 
-    It is valid only until the links to the job have been revoked more than ``revocations`` times. What an issuer's
-    token can be renewed to is unknown, so its own end is no limit.
+    It is valid only until the links to the job have been revoked more than ``revocations`` times. An issuer's token
+    can be renewed for an unknown time, so its expiry is no limit.
     """
     claims = _claims(request, "api")
     expires_at = now + timedelta(seconds=seconds)

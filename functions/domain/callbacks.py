@@ -1,4 +1,4 @@
-"""What all callbacks have in common: the job, the attempt, and the ids that identify a repeated call."""
+"""Common to all callbacks: the job, the attempt, and the ids that identify a repeated call."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""A job's metrics as columns, thinned to so many rows. Those of its machine have names that start with ``system/``."""
+"""A job's metrics as columns, thinned to a number of rows. Names of system metrics start with ``system/``."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -30,7 +30,7 @@ def split(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, flo
 def columns(rows: Iterable[Row], limit: int) -> dict[str, list[float | None]]:
     """Return ``epoch``, ``step``, ``time`` (seconds since 1970) and each metric as a column of at most ``limit`` rows.
 
-    First and last rows stay, and those with a metric's smallest and largest value, of which there may be more than
+    The first and last rows are kept, and those with a metric's minimum and maximum, which may be more than
     ``limit``. A metric that a row does not have is None. A metric called ``epoch`` becomes ``metric/epoch``.
     """
     chosen = thinned(_held(rows), limit)
@@ -62,7 +62,7 @@ def _held(rows: Iterable[Row]) -> list[Row]:
 def thinned(rows: list[Row], limit: int) -> list[Row]:
     """Return at most ``limit`` rows, spread evenly, and the rows with the extremes of each metric.
 
-    Rows of the machine's load alone (``system/``) are thinned apart, so that they displace no epoch.
+    Rows with only system metrics (``system/``) are thinned separately, so that they displace no epoch.
     """
     if len(rows) <= limit:
         return rows

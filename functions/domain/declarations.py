@@ -1,4 +1,4 @@
-"""What a trainer declares about itself in its trainer.json: models, tasks and options; and checks of a job by it."""
+"""A trainer's declaration (trainer.json): its models, tasks and options; and checks of jobs against it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -22,7 +22,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 class Option(msgspec.Struct, frozen=True):
-    """A field of a job, or one of its hyperparameters, as a trainer takes it."""
+    """A field of a job or a hyperparameter, as a trainer declares it."""
 
     name: str
     #: JSON's name of its type, or several
@@ -39,7 +39,7 @@ class Option(msgspec.Struct, frozen=True):
     tasks: list[str] = []
 
     def refusal(self, value: object) -> str | None:
-        """Return what the value may be, if it cannot be used; null means the default."""
+        """Return the allowed values if the value is invalid, else None; null means the default."""
         if value is None or (self._has_type(value) and self._is_within(value)):
             return None
         if self.choices:
@@ -84,7 +84,7 @@ _ARTICLED = {
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """What a trainer takes."""
+    """A trainer's declaration."""
 
     #: names, and shell patterns of names
     models: tuple[str, ...] = ("*",)
@@ -100,7 +100,7 @@ class Declaration(msgspec.Struct, frozen=True):
     aliases: dict[str, str] = {}
 
     def needs_weights(self, model: str) -> bool:
-        """Return whether there is such a model only if the bucket has its weights."""
+        """Return whether the model exists only if the bucket has its weights."""
         return names.normalised(model) not in self.models and accepts(self.bucket_models, model)
 
 
@@ -125,7 +125,7 @@ def _is_pattern(model: str) -> bool:
 
 
 def model_refusal(framework: str, models: Iterable[str], name: str) -> str:
-    """Return what is wrong with a model's name that a framework does not accept, with the name that is most like it."""
+    """Return the message for a model that a framework does not accept, with the nearest name."""
     known = list(models)
     nearest = _nearest(known, name, 1)
     if nearest:
@@ -135,7 +135,7 @@ def model_refusal(framework: str, models: Iterable[str], name: str) -> str:
 
 
 def weights_refusal(framework: str, models: Iterable[str], name: str) -> str:
-    """Return what is wrong with a model's name that is not declared, and whose weights are not in the bucket."""
+    """Return the message for a model that is neither declared nor in the bucket."""
     shown = names.printable(name)
     nearest = _nearest([model for model in models if not _is_pattern(model)], name, _NEAREST)
     advice = f"do you mean {' or '.join(nearest)}?" if nearest else "put the weights there, or use another model"

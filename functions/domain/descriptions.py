@@ -1,4 +1,4 @@
-"""What people write about a job, and may change later: its name, tags and notes."""
+"""A job's description: its name, tags and notes, which people can change later."""
 
 import re
 import unicodedata
@@ -50,7 +50,7 @@ def base_name(name: str) -> str:
 
 
 def next_name(name: str, used: Iterable[str]) -> str:
-    """Return the name with the next number, such as ``cats (2)``: of a job that is made of the one with this name.
+    """Return the name with the next number, such as ``cats (2)``, for a job that is resumed or cloned.
 
     ``used``: the search keys of the names with the same base.
     """
@@ -60,5 +60,5 @@ def next_name(name: str, used: Iterable[str]) -> str:
 
 
 def search_key(name: str) -> str:
-    """Return a name as it is searched for: regardless of case."""
+    """Return the form of a name that searches compare: regardless of case."""
     return names.normalised(names.normalised(name).casefold())

@@ -27,7 +27,7 @@ def normalised(name: str) -> str:
 
 
 def forms(name: str) -> tuple[str, ...]:
-    """Return a name as the systems of its users write it, the composed form first."""
+    """Return the Unicode forms in which systems write a name, the composed form first."""
     return tuple(dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
 
 

@@ -83,7 +83,7 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
 DESCRIPTION = ("name", "tags", "notes")
 
 
-#: Any of the fields of another job that a new one is to have differently; null: as if the field were not given.
+#: Changes of another job's fields for a new job; null: as if the field was not set.
 SpecChanges = msgspec.defstruct(
     "SpecChanges",
     [(field.name, field.type | msgspec.UnsetType | None, msgspec.UNSET) for field in msgspec.structs.fields(Spec)],

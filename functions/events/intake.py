@@ -217,8 +217,8 @@ def request(
 def _check_rate(origin: Origin, *, now: datetime) -> None:
     """Refuse a request of an owner who has created JOBS_PER_HOUR jobs. Raises TooMany.
 
-    Replicas share nothing but the database, and requests at the same moment do not see each other's jobs: the limit
-    stops a loop that has gone wild, not the last job too many.
+    Replicas share only the database, and concurrent requests do not see each other's jobs: the limit stops
+    runaway loops, but is not exact.
     """
     limit = settings().jobs_per_hour
     if not limit or origin.owner is None:
@@ -261,14 +261,14 @@ def _create(  # noqa: PLR0913 -- as request
         check_skipped=check_skipped,
         now=now,
     )
-    if prepare is not None and not is_new:  # an equal request at the same moment was first
+    if prepare is not None and not is_new:  # a concurrent equal request was first
         storage.delete_artifacts(job_id)
     logs.bind(job_id=job.id)
     return _launched(job, now=now), is_new
 
 
 def _first_check(requested: Spec, dataset: StoredObject, origin: Origin) -> tuple[bool, str | None]:
-    """Return whether the first launch only checks the dataset; if it should but does not, also why."""
+    """Return whether the first launch only checks the dataset, and why a requested check is skipped."""
     is_wanted = settings().check_first if requested.check_first is None else requested.check_first
     if not is_wanted or requested.task != "train":
         return False, None

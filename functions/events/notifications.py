@@ -1,4 +1,4 @@
-"""Notifications that an object was uploaded, of all storages that we know, told apart by their shape.
+"""Parses notifications of uploads from all supported storages, which are distinguished by their shape.
 
 To add a storage: one line in ``_SHAPES``, and one function in ``upload_records``.
 """
@@ -32,7 +32,7 @@ class Upload(NamedTuple):
     """One object that was uploaded."""
 
     bucket: str
-    #: what its key may be, likeliest first; which one it is, the bucket shows
+    #: its possible keys, likeliest first; the bucket shows which one exists
     keys: tuple[str, ...]
     #: of the bytes that were uploaded, without quotes; "" where a notification does not name it
     etag: str
@@ -44,7 +44,7 @@ class Rejected(NamedTuple):
     """A record that can never become a job."""
 
     reason: str
-    #: what it is about, where that could be read
+    #: the key, if it could be read
     upload: Upload | None = None
 
 
@@ -53,15 +53,15 @@ Reader = Callable[[Any, int], Iterable[Reading]]
 
 
 def is_notification(value: object) -> bool:
-    """Tell a notification from a call of the API by the top level of its JSON, which may be a CloudEvent."""
+    """Return whether JSON is a notification rather than an API request, by its top level; it may be a CloudEvent."""
     several = value[:_RECORDS_LIMIT] if isinstance(value, list) else [value]
     return any(isinstance(one, dict) and (one.keys() >= _IS_EVENT or _shape(one)) for one in several)
 
 
 def read(messages: Iterable[object]) -> list[Reading]:
-    """Return what was uploaded, record by record: by CloudEvents, or by the JSON values of other notifications.
+    """Return the uploads and rejections of each record, from CloudEvents or the JSON values of other notifications.
 
-    What is plainly another event (a test, a deletion, a folder, a trainer's own output) is left out.
+    Other events (a test, a deletion, a folder, a trainer's own output) are ignored.
 
     Raises:
         ValueError: there are too many records.
@@ -93,7 +93,7 @@ def dataset_id(key: str) -> str:
 
 
 def _read_payload(payload: Any, depth: int) -> Iterator[Reading]:
-    """Yield the uploads in one message; what is wrong with it becomes a rejection, and harms no other."""
+    """Yield the uploads in one message; an error becomes a rejection, and does not affect other messages."""
     try:
         yield from _opened(payload, depth)
     except ValueError as error:
@@ -125,7 +125,7 @@ def _shape(payload: Mapping[str, Any]) -> Reader | None:
 
 def _cloud_event(event: CloudEvent, depth: int) -> Iterator[Reading]:
     if event.type in _OBJECTS_THEMSELVES:
-        # Not looked into, either: it is what somebody uploaded, and could pretend to be a notification.
+        # Not parsed: it is the uploaded content, which could imitate a notification.
         raise ValueError(
             "IntegrationSource aws.s3 sends the object (and by default deletes it) but never its key: "
             "let the bucket notify a queue, and use IntegrationSource aws.sqs"
@@ -191,7 +191,7 @@ def _upload(record: Record) -> Reading:
     return Rejected(f"{key}: {refused[0]}"[:_REASON_LENGTH], upload)
 
 
-#: what the top level of a message must have, and who reads it; the first that fits
+#: the fields that the top level of a message must have, and the function that reads it; the first match is used
 _SHAPES: tuple[tuple[frozenset[str], Reader], ...] = (
     # AWS S3, MinIO's webhook, Ceph; AWS Lambda's events of SQS and SNS
     (frozenset({"Records"}), lambda payload, depth: _listed(payload["Records"], depth)),

@@ -1,7 +1,7 @@
-"""What each storage says of one uploaded object.
+"""Parses the records of uploaded objects, with one function for each storage.
 
-Each function takes one message of the shape that ``notifications`` knows it by, returns None where no object came into
-being, and raises ValueError, with what to change, where the message is broken.
+Each function gets one message of its shape (see ``notifications``). It returns None if no object was created, and
+raises ValueError, with the fix, if the message is invalid.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Record(NamedTuple):
     """One object, as a storage names it."""
 
     bucket: str
-    #: what the key may be, likeliest first: some servers send it as it is where others encode it
+    #: the possible keys, likeliest first: some servers percent-encode keys, others do not
     keys: tuple[str, ...]
     #: without quotes; "" where there is none
     etag: str
@@ -60,7 +60,7 @@ class _Record(msgspec.Struct, rename="camel"):
 
 
 def s3(payload: Mapping[str, Any]) -> Record | None:
-    """Read one of the ``Records`` of AWS S3, MinIO, Ceph and those who follow them."""
+    """Read one of the ``Records`` of AWS S3, MinIO, Ceph and compatible servers."""
     event = payload["eventName"]
     if not isinstance(event, str) or not _CREATED.match(event):
         return None
@@ -149,13 +149,13 @@ class _Filed(msgspec.Struct):
 
 
 def seaweedfs(payload: Mapping[str, Any]) -> Record | None:
-    """Read a filer's webhook: its new entry, whatever the event is called (versions disagree on update and rename)."""
+    """Read a filer's webhook: its new entry, regardless of the event's name (versions differ on update and rename)."""
     filed = _read(payload, _Filed)
     entry, parent = filed.message.new_entry, filed.message.new_parent_path
     if entry is None or entry.is_directory or entry.attributes.file_mode & _IS_DIRECTORY:
         return None
     place = _FILED.match(f"{parent}/{entry.name}" if parent else filed.key)
-    # Parts of an upload under way are files too, and so are the versions in a versioned bucket: sweep lists those.
+    # Parts of a running upload are files, too, and so are versions in a versioned bucket, which sweep lists.
     if place is None or place["key"].startswith(".uploads/") or ".versions/" in place["key"]:
         return None
     return Record(place["bucket"], (place["key"],), _bare(_filed_etag(entry)), "")

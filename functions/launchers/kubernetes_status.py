@@ -159,13 +159,13 @@ def _failed(condition: Object, pods: Sequence[Object]) -> Status:
     for exit_ in filter(None, map(_exit, pods)):
         return exit_
     if not pods:
-        # A failed Job keeps its pod unless somebody deletes the pod.
+        # A failed Job keeps its pod unless a user deletes the pod.
         return Status(Phase.ENDED, _DELETED, Reason.EVICTED)
     return Status(Phase.ENDED, f"its Job failed: {reason}: {message}"[:MESSAGE_LENGTH], Reason.LOST)
 
 
 def _exit(pod: Object) -> Status | None:
-    """Return how a pod's trainer has exited or was killed; None if it has not."""
+    """Return the status of a pod whose trainer has exited or was killed; None if it has not."""
     for terminated in (container.get("state", {}).get("terminated") for container in _container_statuses(pod)):
         if terminated is not None and terminated.get("reason") == "OOMKilled":
             return Status(Phase.ENDED, "the trainer used more memory than its limit", Reason.OOM_HOST)

@@ -18,10 +18,10 @@ from functions.store.tables import Job
 
 
 def check(requested: Spec) -> None:
-    """Refuse at once what the launcher could never start.
+    """Refuse a job that the launcher could never start.
 
     Raises:
-        Unusable: a field asks for more than there is.
+        Unusable: a field requests more than this machine has.
     """
     if settings().launcher == "local" and requested.gpus:
         available = len(list(Path("/dev").glob("nvidia[0-9]*")))
@@ -131,7 +131,7 @@ def stop(job_id: str) -> None:
 
 
 def local_log(job: Job, attempt: int) -> Path | None:
-    """Return the file with the output of an attempt's trainer, if the launcher is local and the file is there."""
+    """Return the file with the output of an attempt's trainer, if the launcher is local and the file exists."""
     if settings().launcher != "local":
         return None
     from functions.launchers.local import log_of  # noqa: PLC0415 -- imports psutil

@@ -130,7 +130,7 @@ def _end(run: Path, ended: dict[str, Any]) -> Status:
     """Return the status of a launch whose process has ended, from the supervisor's exit.json."""
     if "error" in ended:
         failure = f"its trainer could not be started: {ended['error']}"[:MESSAGE_LENGTH]
-        if ended["is_final"]:  # until the operator mends it: no job ends by that, and each submission tries again
+        if ended["is_final"]:  # until the operator corrects it: the job stays open, and each submission tries again
             return Status(Phase.WAITING, failure, Reason.LAUNCH_REJECTED)
         return Status(Phase.ENDED, failure, Reason.LOST)
     return Status(Phase.ENDED, message_of_exit(ended["code"], _log_end(run)), reason_of_exit(ended["code"]))
@@ -235,7 +235,7 @@ def _log_end(run: Path) -> str:
 
 
 def log_of(job_id: str, launch: int) -> Path | None:
-    """Return the file with a launch's output, if it is there."""
+    """Return the file with a launch's output, if it exists."""
     path = Path(settings().local_runs_dir).absolute() / job_id / str(launch) / "trainer.log"
     return path if path.is_file() else None
 

@@ -18,7 +18,7 @@ import psutil
 
 _CANNOT_EXECUTE = 127
 _POLL_SECONDS = 0.5
-#: errors of starting a program that another try would repeat, until the operator mends it
+#: errors of starting a program that persist until the operator corrects them
 _FINAL = {
     errno.E2BIG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
     errno.ENAMETOOLONG, errno.EINVAL,

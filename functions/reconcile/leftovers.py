@@ -12,7 +12,7 @@ from functions.runtime.logs import log
 from functions.store import queries, upkeep
 
 #: After a cancel, a trainer stores its last checkpoint and its log by links that it got before the job was deleted.
-#: These expire after an hour; an upload that has begun by then may take another one.
+#: These expire after an hour; an upload that has started by then may take another hour.
 STORED_WITHIN = timedelta(seconds=2 * storage.LINK_SECONDS)
 #: the client deletes the dataset of a prediction itself, unless it was interrupted or the prediction has failed
 TEMPORARY_FOR = timedelta(days=1)

@@ -28,7 +28,7 @@ from functions.store.tables import Job
 #: launcher timeouts before a sweep skips its remaining launcher steps; more than one, so that a single job on which
 #: the launcher hangs does not stop the others
 _MAX_TIMEOUTS = 3
-#: who changes jobs here, whoever called sweep
+#: the actor of all changes by sweep
 ACTOR = "sweep"
 
 
@@ -193,8 +193,8 @@ def _still_overdue(job: Job, overdue: Reason) -> transitions.Condition:
 def _overdue(job: Job, status: Status, *, awake_at: datetime, now: datetime) -> Reason | None:
     """Return the reason of the time limit that a job exceeds, or None.
 
-    The time before the control plane was last down, and that time, count for the running limit only: a trainer runs
-    on meanwhile, but nothing can be submitted, and neither a start nor progress can be reported.
+    Outages of the control plane, and the time before the last one, count only for the running limit: trainers keep
+    running meanwhile, but no job can be submitted, and neither a start nor progress can be reported.
     """
     if job.state != State.RUNNING or job.started_at is None:
         return _pending_too_long(job, status, since=max(job.created_at, awake_at), now=now)
@@ -251,7 +251,7 @@ def _stop_orphans(launcher: Launcher, *, now: datetime) -> None:
     orphans = alive - upkeep.open_or_ended_since(ended_since, alive)
     ended = upkeep.existing(orphans)
     for job_id in orphans:
-        if job_id in ended:  # it takes long to exit, which is no fault
+        if job_id in ended:  # a slow exit is no error
             log(logging.DEBUG, "stopping the trainer of an ended job", job_id=job_id)
         else:
             log(logging.WARNING, "stopping a trainer without a job", orphan=job_id)

@@ -30,7 +30,7 @@ def check() -> None:
     connections: an unreachable service is not a mistake in the settings.
 
     Raises:
-        ConfigurationError: the message names every variable to change, a line each.
+        ConfigurationError: the message names every variable to change, one per line.
     """
     mistakes: list[str] = []
     of_trainers = () if os.environ.get("FUNCTION_TARGET") in _WITHOUT_TRAINERS else (trainers, check_defaults)

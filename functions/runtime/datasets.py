@@ -1,6 +1,6 @@
 """Datasets in the bucket: their list, and presigned links for uploading one, at once or in parts.
 
-An upload id is opaque to callers. It holds the size and the storage's own id, so that new links can be made of it.
+An upload id is opaque to callers. It contains the size and the storage's own id, from which new links are created.
 """
 
 import base64
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PREFIX = "datasets/"
-#: what the keys of datasets begin with that are for one prediction only, if their metadata has ``temporary: true``
+#: prefix of the keys of datasets for a single prediction, if their metadata has ``temporary: true``
 _OF_PREDICTIONS = f"{PREFIX}predict-"
 MEBIBYTE = 1024 * 1024
 #: an upload of more bytes than this has parts of this size, or larger ones so that there are at most PARTS
@@ -74,7 +74,7 @@ def stored_dataset(key: str) -> StoredDataset | None:
 
 
 def temporary(*, before: datetime, limit: int) -> Iterator[StoredDataset]:
-    """Yield the datasets that were uploaded before a time for one prediction only, by their metadata.
+    """Yield the datasets for single predictions that were uploaded before a time.
 
     Raises:
         Busy, ConfigurationError: as ``storage.head``.
@@ -151,7 +151,7 @@ def headers_of(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def encoded(metadata: dict[str, str]) -> dict[str, str]:
-    """Return metadata as it can be stored: text that is not ASCII is encoded by RFC 2047."""
+    """Return metadata with non-ASCII text encoded by RFC 2047."""
     return {
         name: value if value.isascii() else Header(value, "utf-8", maxlinelen=10_000).encode()
         for name, value in metadata.items()
@@ -223,7 +223,7 @@ def stored_parts(key: str, upload: Upload) -> list[StoredPart]:
     """Return the parts of an upload that the storage has.
 
     Raises:
-        NotFound: the upload was completed or aborted, or there never was one.
+        NotFound: the upload was completed or aborted, or never existed.
         Busy, ConfigurationError: as ``storage.head``.
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415 -- boto3 costs a third of a second

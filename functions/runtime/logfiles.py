@@ -1,4 +1,4 @@
-"""Parts of a trainer's log, by byte offset, as text that is cut between characters."""
+"""Parts of a trainer's log, by byte offset, as text that ends at whole characters."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -39,7 +39,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What else a cluster needs in a trainer's pod; ``affinity`` and ``topology_spread`` are as Kubernetes has them."""
+    """Further fields of a trainer's pod in a cluster; ``affinity`` and ``topology_spread`` have Kubernetes' formats."""
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -51,7 +51,7 @@ class Pod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a launch that only checks a dataset has in a cluster, in place of what the trainer has for GPUs."""
+    """The pod settings of a launch that only checks a dataset, in place of the trainer's own for GPUs."""
 
     #: by default small ones, with the trainer's scratch space, since the dataset is unpacked there
     resources: Resources | None = None
@@ -75,12 +75,12 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: dict[str, str] = {}
     #: shell patterns of the model names that this trainer accepts
     models: tuple[str, ...] = ("*",)
-    #: what it takes: the content of its trainer.json, or that file's path
+    #: its declaration: the content of its trainer.json, or that file's path
     declaration: Declaration | str | None = None
 
     @property
     def declared(self) -> Declaration:
-        """What the trainer takes, as far as it is known."""
+        """The trainer's declaration, as far as it is known."""
         own = self.declaration if isinstance(self.declaration, Declaration) else Declaration()
         return msgspec.structs.replace(own, models=self._models(own), tasks=self.tasks)
 
@@ -108,7 +108,7 @@ class Trainer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.declaration.tasks if isinstance(self.declaration, Declaration) else ()
 
     def for_check(self) -> "Trainer":
-        """Return the trainer as a check of a dataset needs it: small, and on any node."""
+        """Return the trainer with the settings for a check of a dataset: few resources, and any node."""
         own, check = self.resources, self.check
         small = Resources(
             cpu="1", memory="4Gi", shm="256Mi", scratch=own.scratch, ephemeral_storage=own.ephemeral_storage

@@ -113,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True):
     sign_in_subjects: str = ""
     sign_in_scope: str = "jobs:read jobs:write datasets:write"
     sign_in_ca_file: str | None = None
-    #: the console's public client there, and the scopes that it asks for; without, the console offers no sign-in there
+    #: the console's public client there, and the scopes that it requests; without a client, it offers no sign-in there
     sign_in_client_id: str = ""
     sign_in_client_scope: str = "openid"
     mlflow_tracking_uri: str = ""
@@ -187,14 +187,14 @@ def allowed_origins() -> list[str]:
 
 
 class Issuer(NamedTuple):
-    """An OIDC issuer whose tokens are accepted. ``setting``: what the names of its settings begin with."""
+    """An OIDC issuer whose tokens are accepted. ``setting``: the prefix of its settings' names."""
 
     setting: str
     address: str
     audience: str
     #: its subjects that may call, as comma-separated shell patterns
     subjects: str
-    #: what they may do
+    #: the scopes of these subjects
     scope: str
     ca_file: str | None
     token_file: str = ""

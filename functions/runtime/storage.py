@@ -59,7 +59,7 @@ class Artifact(msgspec.Struct):
 def artifacts(
     job_id: str, *, prefix: str = "", after: str = "", limit: int = 1_000
 ) -> tuple[list[Artifact], str | None]:
-    """Return a page of a job's artifacts by key, each with a link that is valid for an hour, and where to go on.
+    """Return a page of a job's artifacts by key, each with a link valid for an hour, and the key to continue from.
 
     ``prefix``: of the keys, such as ``results/``; ``after``: the last key of the page before.
 
@@ -69,7 +69,7 @@ def artifacts(
     items: list[Any] = []
     with refusals():
         for own in sorted(own_prefixes(job_id)):
-            # Both prefixes hold: the longer one, if it begins with the other.
+            # Keys must have both prefixes: the longer one, if it begins with the other.
             wanted = max(own, prefix, key=len)
             if len(items) <= limit and wanted.startswith(own) and wanted.startswith(prefix):
                 start = {"StartAfter": after} if after else {}

@@ -37,7 +37,7 @@ def oldest_ended(*, before: datetime, limit: int) -> Batch | None:
     if not results:
         return None
     rows, ended_at = [row for row, _ in results], cast("datetime", results[0][1])
-    # The last job may have more events beyond the limit: leave it to the next batch, or if it is alone, read it all.
+    # The last job may have more events beyond the limit: leave it for the next batch, or read all if it is alone.
     complete = rows if len(rows) <= limit else [row for row in rows if row.job_id != rows[-1].job_id]
     events = iter(complete) if complete else _all_events(rows[0].job_id, limit)
     return Batch(ended_at, list(dict.fromkeys(row.job_id for row in complete or rows)), events)
@@ -80,7 +80,7 @@ def delete_rejected(ids: Collection[int | None]) -> None:
 
 
 def delete_ignored(*, before: datetime) -> None:
-    """Delete what is known of ignored uploads from before a time."""
+    """Delete the records of ignored uploads from before a time."""
     with write() as session:
         session.execute(delete(IgnoredUpload).where(col(IgnoredUpload.at) < before))
 

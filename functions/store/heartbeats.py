@@ -1,7 +1,7 @@
 """The hot path: a heartbeat is one insert and one conditional update, written as SQL for the driver.
 
 On PostgreSQL it is one statement, which the event loop waits for: handing each request to a thread and back took as
-much processor time as the statement. ``tests/integration/test_store.py`` and the model hold it and ``store`` together.
+much processor time as the statement. ``tests/integration/test_store.py`` and the model test compare it with ``store``.
 """
 
 import json
@@ -41,17 +41,17 @@ _SET = """
     eta_seconds = coalesce(:eta_seconds, eta_seconds),
     metrics = coalesce({merged}, metrics)
 """
-# ruff: disable[S608] -- constants of ours only
+# ruff: disable[S608] -- only our own constants
 _COLUMNS = "job_id, kind, type, attempt, epoch, step, metrics, ce_source, ce_id, at"
 _VALUES = ":job_id, 'heartbeat', 'heartbeat', attempt, :epoch, :step, :metrics, :ce_source, :ce_id, :at"
 _ONCE = "ON CONFLICT (job_id, ce_source, ce_id) DO NOTHING"
 
-# A call that was recorded before changes nothing the second time: the update is only of what was inserted.
+# A repeated call changes nothing: the update applies only if its event was inserted.
 _IS_THERE = f"SELECT 1 FROM job WHERE {_OF_JOB}"
 _INSERT = f"INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM job WHERE {_OF_JOB} {_ONCE}"
 _UPDATE = f"UPDATE job SET {_SET.format(merged=_MERGED)} WHERE {_OF_JOB}"
 
-# The same in one round trip, and so one transaction of its own; the row is locked first, for a move may be under way.
+# The same in one round trip, and so in its own transaction; the row is locked first, since a move may be in progress.
 _AT_ONCE = f"""
 WITH beating AS (SELECT attempt FROM job WHERE {_OF_JOB} FOR NO KEY UPDATE),
 recorded AS (INSERT INTO job_event ({_COLUMNS}) SELECT {_VALUES} FROM beating {_ONCE} RETURNING attempt),
@@ -64,9 +64,9 @@ SELECT 1 FROM beating
 
 
 class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
-    """A heartbeat's body. JSON has no NaN: a trainer leaves such a metric out.
+    """A heartbeat's body. JSON has no NaN: trainers omit such metrics.
 
-    Metrics are merged by name into the job's latest; those of the machine have names that start with ``system/``.
+    Metrics are merged by name into the job's latest; the names of system metrics start with ``system/``.
     """
 
     epoch: Annotated[int, Meta(ge=0, le=100_000)] | None = None
@@ -78,7 +78,7 @@ class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def record(call: Callback, beat: Heartbeat, *, now: datetime) -> State:
-    """Write a heartbeat, and what it says about the job; progress never goes back within an attempt.
+    """Record a heartbeat, and update the job; progress never decreases within an attempt.
 
     Raises:
         NotFound, WrongState, Unusable, Busy: as ``store.record_event``.

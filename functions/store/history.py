@@ -1,4 +1,4 @@
-"""A job's metrics over time: of the heartbeats in its timeline, or in the archive once retention has moved them."""
+"""A job's metrics over time: from the heartbeats in its timeline, or from the archive once retention has moved them."""
 
 import gzip
 import io
@@ -21,7 +21,7 @@ _ROWS = 2_000
 
 
 def version(job_id: str) -> str:
-    """Return what changes whenever a job's metrics may have; it costs one look into an index.
+    """Return a version that changes whenever a job's metrics may have changed; it costs one index lookup.
 
     Raises:
         NotFound: the job does not exist.

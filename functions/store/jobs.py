@@ -131,7 +131,7 @@ def describe(job_id: str, changes: Mapping[str, Any]) -> Job:
 
 
 def revoke_links(job_id: str) -> None:
-    """Make all links to a job invalid that were made before.
+    """Revoke all existing links to a job.
 
     Raises:
         NotFound: the job does not exist.
@@ -146,7 +146,7 @@ def revoke_links(job_id: str) -> None:
 
 
 def remove(job_id: str, *, now: datetime) -> None:
-    """Delete an ended job with its timeline, and tell so by an event. Its upload makes no second job.
+    """Delete an ended job with its timeline, and send an event. Its upload does not create another job.
 
     Raises:
         NotFound: the job does not exist.
@@ -174,7 +174,7 @@ def remove(job_id: str, *, now: datetime) -> None:
 
 
 def refuse_open(job: Job | None, job_id: str) -> None:
-    """Raise WrongState if a job has not ended; NotFound if there is none."""
+    """Raise WrongState if a job has not ended; NotFound if it does not exist."""
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     if job.state not in FINAL:

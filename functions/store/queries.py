@@ -39,7 +39,7 @@ def link_revocations(job_id: str) -> int | None:
 
 
 class Place(NamedTuple):
-    """A waiting job's place among all that wait, in the order in which they were made, from 1.
+    """A waiting job's place among all waiting jobs, by creation time, from 1.
 
     A job whose dataset is being checked keeps its place: its training starts before those of younger jobs.
     """
@@ -81,7 +81,7 @@ def names_like(base: str) -> set[str]:
 
 
 def is_processed(identities: Collection[str]) -> bool:
-    """Return whether an upload with one of these identities has made a job, or makes none by its metadata."""
+    """Return whether an upload with one of these identities has created a job, or has metadata for creating none."""
     with read() as session:
         return any(
             session.exec(select(column).where(column.in_(identities)).limit(1)).first() is not None
@@ -90,7 +90,7 @@ def is_processed(identities: Collection[str]) -> bool:
 
 
 def is_ignored(identity: str) -> bool:
-    """Return whether an upload makes no job: by its metadata, or because its job was deleted."""
+    """Return whether an upload creates no job, because of its metadata or because its job was deleted."""
     with read() as session:
         return session.get(IgnoredUpload, identity) is not None
 
@@ -117,7 +117,7 @@ def count_jobs_of_datasets(dataset_ids: Collection[str], *, limit: int = 1_000) 
 
 
 class UsedVersion(NamedTuple):
-    """A version of a dataset that jobs were made for; ``etag`` is None for jobs that do not know theirs."""
+    """A version of a dataset that jobs use; ``etag`` is None for jobs whose version is unknown."""
 
     etag: str | None
     jobs: int
@@ -126,7 +126,7 @@ class UsedVersion(NamedTuple):
 
 
 def versions_of_dataset(dataset_id: str, *, limit: int = 1_000) -> list[UsedVersion]:
-    """Return the versions of a dataset that its newest jobs were made for, the last used first."""
+    """Return the versions of a dataset that its newest jobs use, the last used first."""
     with read() as session:
         rows = session.exec(
             select(Job.dataset_etag, Job.id, Job.created_at)
@@ -187,7 +187,7 @@ def jobs(
 def _page_of_jobs(
     equal: Mapping[str, str], search: Search, after: tuple[datetime, str] | None, limit: int
 ) -> SelectOfScalar[Job]:
-    """Return the query for jobs with these values of columns, in order, that reads one index as far as it must."""
+    """Return the query for jobs with these values of columns, in order; it reads only the needed part of one index."""
     created_at, job_id = (
         (col(JobTag.created_at), col(JobTag.job_id)) if search.tag else (col(Job.created_at), col(Job.id))
     )

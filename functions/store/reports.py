@@ -60,7 +60,7 @@ def finish_as_stored(job: Job, *, now: datetime) -> Job | None:
     """Finish a job, or its check of the dataset, by the report that its trainer stored before it called ``done``.
 
     This is for a trainer that has ended although its ``done`` did not arrive. Returns None, and changes nothing, if
-    no trainer has begun, or there is no valid report of the job's current attempt.
+    no trainer has started, or the current attempt has no valid report.
 
     Raises:
         WrongState: since the job was read, it has ended or was claimed by a newer launch or attempt.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: SQLSTATEs of an undefined table and column; SQLite's code of a statement that does not fit the tables
 _NO_TABLES = {"42P01", "42703", sqlite3.SQLITE_ERROR}
 _DISK_FULL = {"53100", sqlite3.SQLITE_FULL}
-#: Keepalives end an idle connection whose server vanished without a word.
+#: Keepalives end an idle connection whose server vanished without closing it.
 _CONNECT_OPTIONS = {"connect_timeout": 5, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 #: where a session holds the lines to log after its commit
 _LINES = "lines"
@@ -50,7 +50,7 @@ def write() -> Iterator[Session]:
 def log_after_commit(session: Session, level: int, message: str, **fields: Any) -> None:
     """Log a line once the transaction has committed, and never if it does not.
 
-    A process that is killed between the two logs nothing. The timeline, written by the transaction itself, has all.
+    A process that is killed between the two logs nothing. The timeline, written by the transaction itself, is complete.
     """
     session.info.setdefault(_LINES, []).append((level, message, fields))
 
@@ -130,7 +130,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _refusal_of(error: BaseException | None) -> Busy | Unusable:
-    """Return what a driver's error means to the caller, by its class, SQLSTATE or SQLite's code; never by its text."""
+    """Return the refusal for a driver's error, by its class, SQLSTATE or SQLite's code; never by its text."""
     state, code = getattr(error, "sqlstate", None), getattr(error, "sqlite_errorcode", None)
     if state in _NO_TABLES or code in _NO_TABLES:
         return Busy("the database has no tables yet, or those of another release: run `./taskw migrate`")
@@ -139,7 +139,7 @@ def _refusal_of(error: BaseException | None) -> Busy | Unusable:
     if state in _DISK_FULL or code in _DISK_FULL:
         log(logging.ERROR, "the database's disk is full: free some space")
         return Busy("the database's disk is full: free some space there")
-    # What the driver says has no secret: libpq leaves the password out.
+    # The driver's message contains no secret: libpq omits the password.
     log(
         logging.WARNING,
         "the database is busy or unavailable",
@@ -163,7 +163,7 @@ def sqlite_path() -> Path:
 
 
 def prepare_sqlite(connection: sqlite3.Connection) -> None:
-    """Set what every SQLite connection of ours needs; transactions then begin only where the code begins them."""
+    """Configure a new SQLite connection; transactions then begin only where the code begins them."""
     connection.isolation_level = None
     connection.execute("PRAGMA busy_timeout = 20000")
     connection.execute("PRAGMA journal_mode = WAL")
