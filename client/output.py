@@ -38,7 +38,7 @@ class Column(NamedTuple):
     #: whether a row's first word selects the colour of the cell
     is_state: bool = False
     is_number: bool = False
-    #: whether a text that is cut goes on in the next line instead
+    #: whether a long text is wrapped instead of cut
     is_wrapped: bool = False
 
 
@@ -100,7 +100,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int |
 
 
 def _wrapped(columns: Sequence[Column], row: Sequence[str], widths: dict[int, int]) -> Iterator[Sequence[str]]:
-    """Yield a row as one or more: after the first, only wrapped columns go on."""
+    """Yield a row as one or more: after the first, only wrapped columns have text."""
     parts = {
         number: textwrap.wrap(row[number], cells_wide)
         for number, cells_wide in widths.items()

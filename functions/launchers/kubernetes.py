@@ -144,7 +144,7 @@ def _check_queue(job: Job) -> None:
         return
     names = sorted(map(objects.name_of, queues))
     if queue not in names and _api().get(JOBS, objects.name(job)) is None:
-        known = f"use one of {', '.join(names)}" if names else "there is none: is Kueue installed?"
+        known = f"use one of {', '.join(names)}" if names else "it has no queue: is Kueue installed?"
         where = f"the namespace {settings().trainer_namespace}"
         if "queue" not in job.spec:
             raise ConfigurationError(f"KUEUE_QUEUE: {queue} is not a LocalQueue of {where}; {known}")

@@ -78,7 +78,7 @@ def submit(job: Job, *, now: datetime, waits: str | None = None) -> Job:
         }
         return _moved(job, State.FAILED, now=now, **rejected)
     except ConfigurationError as error:
-        mistake = f"waits until the operator mends the configuration: {error}".replace("\n", "; ")
+        mistake = f"waits until the operator corrects the configuration: {error}".replace("\n", "; ")
         upkeep.note_wait(job, mistake[: base.MESSAGE_LENGTH], now=now)
         raise
     except OSError as error:

@@ -114,8 +114,8 @@ class Local:
         if process is None:
             return Status(Phase.WAITING if run.exists() else Phase.ABSENT)
         if _is_alive(process):
-            return Status(Phase.RUNNING, "its supervisor is gone")
-        return Status(Phase.ENDED, "the trainer and its supervisor are gone without a trace", reason_of_exit(-9))
+            return Status(Phase.RUNNING, "its supervisor has disappeared")
+        return Status(Phase.ENDED, "the trainer and its supervisor have disappeared", reason_of_exit(-9))
 
     def list(self) -> set[str]:
         """Return the jobs with a live supervisor or trainer, and those that wait for a slot."""

@@ -159,7 +159,7 @@ def _handle_end(job: Job, status: Status, *, now: datetime) -> None:
             launching.submit(finished, now=now)
         return
     reason = status.reason or Reason.LOST
-    message = status.message or "the trainer is gone"
+    message = status.message or "the trainer has disappeared"
     if reason == Reason.DEADLINE_RUNNING and not _has_run_too_long(job, now=now):
         # The cluster's deadline for a Job also counts the time that the job waited.
         reason = Reason.EVICTED

@@ -49,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True):
     trainers: str = ""
     default_framework: str = ""
     default_model: str = ""
-    #: whether a training's first launch only checks the dataset, unless the job itself says so
+    #: whether a training's first launch only checks the dataset, unless the job itself sets it
     check_first: bool = False
 
     launcher: Literal["local", "kubernetes"] = "local"
@@ -182,7 +182,7 @@ def allowed_origins() -> list[str]:
     """Return the origins in CORS_ORIGINS; none while the settings cannot be read."""
     try:
         return [origin.strip().rstrip("/") for origin in settings().cors_origins.split(",") if origin.strip()]
-    except ConfigurationError:  # the responses say so
+    except ConfigurationError:  # the responses report the error
         return []
 
 

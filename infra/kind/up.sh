@@ -24,7 +24,7 @@ for file in serving/releases/download/$serving/serving-core.yaml net-kourier/rel
 done
 settings() { kubectl patch configmap "$1" -n "$2" --type merge -p "{\"data\": $3}"; }
 settings config-network knative-serving '{"ingress-class": "kourier.ingress.networking.knative.dev"}'
-# The images are loaded, not pulled: there is nobody to ask for a tag's digest.
+# The images are loaded, not pulled: no registry can resolve a tag to a digest.
 settings config-deployment knative-serving '{"registries-skipping-tag-resolving": "stoker.local"}'
 settings config-features knative-eventing '{"authentication-oidc": "enabled"}'
 for namespace in knative-serving kourier-system knative-eventing; do

@@ -44,7 +44,7 @@ def start(
         )
     try:
         _write(_pid_file(name, home), {"pid": process.pid, "created_at": psutil.Process(process.pid).create_time()})
-    except BaseException:  # including a signal: without a pid file, nobody could stop the process
+    except BaseException:  # including a signal: without a pid file, the process could not be stopped
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         raise

@@ -177,7 +177,7 @@ def _say_what_is_ignored(wanted: Mapping[str, str], say: Callable[[str], None]) 
 def _stop_what_has_other_settings(
     before: Mapping[str, str], wanted: Mapping[str, str], say: Callable[[str], None]
 ) -> None:
-    """Stop functions that run with other settings than this start wants; trainers go on."""
+    """Stop functions that run with other settings than this start wants; trainers keep running."""
     names = list(dict.fromkeys(parts.changed(before, wanted)))
     if not names and wanted["TRAINERS"] != str(registry.BUILT_IN):
         names = ["TRAINERS"] if _read(_used_registry()) != _read(Path(wanted["TRAINERS"])) else []

@@ -255,7 +255,7 @@ def test_a_configuration_error_fails_no_job_and_the_job_starts_after_the_correct
     sweeping.run(now=now)
     job = queries.job(job_id)
 
-    assert (job.state, job.message) == (state, f"waits until the operator mends the configuration: {message}")
+    assert (job.state, job.message) == (state, f"waits until the operator corrects the configuration: {message}")
     file.write_text(good)
     forget()
     sweeping.run(now=now + timedelta(minutes=1))

@@ -92,7 +92,7 @@ class Callbacks:
         try:
             attempt = {"attempt": self.attempt} if self.attempt else {}
             status, content = self._post(call.name, call.body | attempt, call.headers)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the training goes on
+        except Exception as error:  # noqa: BLE001 -- no failure may end the training
             log.warning("%s was not delivered (%s); trying again", call.name, message_of(error))
             return False
         self.is_done = call.name == "done" and status == HTTPStatus.OK

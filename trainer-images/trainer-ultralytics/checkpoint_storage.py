@@ -1,4 +1,4 @@
-"""Checkpoints are stored while the training goes on: from copies, so that it may overwrite its files meanwhile."""
+"""Checkpoints are stored while the training continues: from copies, so that it may overwrite its files meanwhile."""
 
 import math
 import shutil

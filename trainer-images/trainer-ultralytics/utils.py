@@ -236,7 +236,7 @@ class Contract:
             self.check()
 
     def save_checkpoint(self, *paths: Path, now: bool = False) -> bool:
-        """Store ``last.pt``, or ``best.pt`` and ``last.pt``, while the training goes on, once a minute at most.
+        """Store ``last.pt``, or ``best.pt`` and ``last.pt``, while the training continues, once a minute at most.
 
         With ``now``: at once, and wait for it. Return whether storing has begun (``now``: succeeded). Unchanged files
         are skipped. A failure is a warning; the files after it in ``paths`` wait for the next call.

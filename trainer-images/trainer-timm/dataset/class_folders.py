@@ -350,7 +350,7 @@ def _split(paths: Mapping[str, list[Path]], classes: list[str], report: Report, 
         val += mine[:most]
         train += mine[most:]
     if not val:
-        report.refuse("splits", "each class has one image only: there is none to validate on")
+        report.refuse("splits", "each class has only one image: none is left for validation")
     report.check()
     report.guess("splits", f"there is no val/: {len(val)} of {len(train) + len(val)} images are kept for validation")
     return Data(sorted(train), sorted(val), classes)

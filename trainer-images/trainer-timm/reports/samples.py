@@ -178,7 +178,7 @@ def unchanged_randomness() -> Iterator[None]:
 
 
 class Storing:
-    """Stores files one after another while the training goes on; a file that cannot be stored is a warning."""
+    """Stores files one after another while the training continues; a file that cannot be stored is a warning."""
 
     def __init__(self, contract: Contract) -> None:
         self._contract, self._is_over = contract, False

@@ -204,7 +204,7 @@ def test_images_in_no_class_are_left_out_and_named(tmp_path: Path) -> None:
         ([], ("a.mp4", "b.mp4"), ["there are no images in it, but 2 .mp4"]),
         (names_below("fold1/a", "fold1/b", "fold2/a", "fold2/b"), (), ["may be fold1/, fold2/ or a/, b/"]),
         (names_below("train/cat", "train/dog", "val/fox"), (), ["no class of the validation images", "cat, dog"]),
-        (["cat/1.jpg", "dog/1.jpg"], (), ["one image only"]),
+        (["cat/1.jpg", "dog/1.jpg"], (), ["only one image"]),
     ],
     ids=lambda value: ",".join(value)[:40] if isinstance(value, list) else "",
 )

@@ -98,7 +98,7 @@ class Report:
             self.guesses.append({"kind": kind, "message": plain(message)})
 
     def refuse(self, kind: str, reason: str, file: str = "") -> None:
-        """Note why the dataset cannot be used; the reading goes on, and ``check`` raises."""
+        """Note why the dataset cannot be used; reading continues, and ``check`` raises."""
         self.refusals.append(plain(f"{file}: {reason}" if file else reason))
         problem = self.problems.setdefault(kind, Problem(kind))
         problem.count, problem.refused = problem.count + 1, True
@@ -141,7 +141,7 @@ class Report:
         """The refusals, and what was left out by kind, in at most 500 characters."""
         left_out = [problem for problem in self.problems.values() if not problem.refused]
         count = f"{len(self._broken)} of {self._items} are broken"
-        broken = f"{count}: mend or remove them (the operator's DATASET_BROKEN_SHARE allows {self._tolerated})"
+        broken = f"{count}: repair or remove them (the operator's DATASET_BROKEN_SHARE allows {self._tolerated})"
         first = [*self.refusals, *([broken] if self._is_too_broken() else [])]
         for most, is_brief in ((NAMED, False), (2, False), (1, False), (1, True), (0, False), (0, True)):
             # Fewer names, rather than fewer kinds.
