@@ -90,7 +90,7 @@ def _rows(jobs: list[Json]) -> list[list[str]]:
     cells = width()
     is_brief = cells is not None and cells < _WIDE
     rows = [show.job_row(job, id_length=length if cells else None, is_brief=is_brief) for job in jobs]
-    if is_brief and all(job["task"] == "train" for job in jobs):  # then a column of tasks tells nothing
+    if is_brief and all(job["task"] == "train" for job in jobs):  # then a column of tasks is redundant
         return [
             ["" if column.header == "TASK" else cell for column, cell in zip(_COLUMNS, row, strict=True)]
             for row in rows
@@ -210,7 +210,7 @@ def share(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print a link with which anybody reads one job, and nothing else.
+    """Print a link with which anyone can view one job, and nothing else.
 
     stoker share 3f2a --days 30
     """

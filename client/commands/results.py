@@ -32,7 +32,7 @@ def download(
 
     stoker download 3f2a best.pt --to ./cats-model
 
-    A file that is named goes right into the folder; without names, or by
+    A named file is saved directly in the folder; without names, or by
     a path (results/plots, or plots), files keep their folders.
     """
     from client import downloads  # noqa: PLC0415 -- only this command needs it
@@ -136,7 +136,7 @@ def predict(
         note(f"job {new['id']} is {new['state']}")
     ended = watch_job(api, new["id"], as_json=as_json, is_quiet=as_json)
     _show_predictions(api, ended, to, as_json=as_json)
-    if source:  # what it has seen in them is stored with the job
+    if source:  # the predictions are stored with the job
         uploads.delete(api, body["dataset_id"])
 
 
