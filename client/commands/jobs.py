@@ -206,7 +206,7 @@ def share(
     *,
     days: Annotated[int, typer.Option(min=1, max=30, metavar="N", help="How long the link is valid.")] = 7,
     revoke: Annotated[
-        bool, typer.Option("--revoke", help="Make all links to the job invalid instead; none alone can be.")
+        bool, typer.Option("--revoke", help="Revoke all links to the job instead; a single one cannot be revoked.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -229,7 +229,7 @@ def share(
         print_json(link)
     else:
         print(f"{api.url}{link['path']}")
-        note(f"anybody with this link can see the job until {show.local_time(link['expires_at'])}")
+        note(f"anyone with this link can view the job until {show.local_time(link['expires_at'])}")
 
 
 def rm(

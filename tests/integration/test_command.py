@@ -81,7 +81,7 @@ def test_a_link_reads_one_job(laptop: Laptop) -> None:
     headers = {"Authorization": f"Bearer {token}"}
 
     assert address == f"{server}/jobs/{job_id}"
-    assert "anybody with this link can see the job until 20" in ran.err
+    assert "anyone with this link can view the job until 20" in ran.err
     assert httpx.get(f"{server}/v1/jobs/{job_id}", headers=headers).json()["id"] == job_id
     assert httpx.get(f"{server}/v1/jobs", headers=headers).status_code == 403
 
