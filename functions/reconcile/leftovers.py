@@ -5,6 +5,7 @@ Each step can be repeated after a crash: an object is deleted before the row tha
 
 import logging
 from datetime import datetime, timedelta
+from itertools import islice
 
 from functions.domain import names
 from functions.runtime import datasets, storage
@@ -16,6 +17,8 @@ from functions.store import queries, upkeep
 STORED_WITHIN = timedelta(seconds=2 * storage.LINK_SECONDS)
 #: the client deletes the dataset of a prediction itself, unless it was interrupted or the prediction has failed
 TEMPORARY_FOR = timedelta(days=1)
+#: older datasets of predictions stay
+_SEARCHED_FOR = timedelta(days=8)
 #: within one sweep; the next one continues
 _LIMIT = 100
 
@@ -29,7 +32,8 @@ def delete(*, now: datetime) -> None:
     for job_id in upkeep.deleted_jobs(before=now - STORED_WITHIN, limit=_LIMIT):
         storage.delete_artifacts(job_id)
         upkeep.forget_deleted(job_id)
-    for dataset in datasets.temporary(before=now - TEMPORARY_FOR, limit=_LIMIT):
+    expired = datasets.temporary(after=now - _SEARCHED_FOR, before=now - TEMPORARY_FOR)
+    for dataset in islice(expired, _LIMIT):
         if not queries.open_jobs_of_dataset(names.normalised(dataset.name), limit=1):
             datasets.delete(dataset.key)
             log(logging.INFO, "the dataset of a prediction is deleted", dataset_id=dataset.name, etag=dataset.etag)

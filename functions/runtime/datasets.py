@@ -73,18 +73,18 @@ def stored_dataset(key: str) -> StoredDataset | None:
     return StoredDataset(key, item["Size"], item["ETag"].strip('"'), item["LastModified"])
 
 
-def temporary(*, before: datetime, limit: int) -> Iterator[StoredDataset]:
-    """Yield the datasets for single predictions that were uploaded before a time.
+def temporary(*, after: datetime, before: datetime) -> Iterator[StoredDataset]:
+    """Yield the datasets that were uploaded between two times for a single prediction, by their metadata.
 
     Raises:
         Busy, ConfigurationError: as ``storage.head``.
     """
     with refusals():
         pages = s3().get_paginator("list_objects_v2").paginate(Bucket=bucket(), Prefix=_OF_PREDICTIONS)
-        items = [item for page in pages for item in page.get("Contents", [])]
-    old = [item for item in items if item["LastModified"] < before and item["Key"].endswith(".zip")]
-    for item in old[:limit]:
-        stored = storage.head(item["Key"])
+        items = [item for page in pages for item in page.get("Contents", []) if item["Key"].endswith(".zip")]
+    for item in items:
+        # Each costs a request, so those that are not temporary must not be requested for ever.
+        stored = storage.head(item["Key"]) if after < item["LastModified"] < before else None
         if stored is not None and stored.metadata.get("temporary", "").lower() == "true":
             yield StoredDataset(item["Key"], item["Size"], stored.etag, item["LastModified"])
 

@@ -96,3 +96,13 @@ def test_only_datasets_of_predictions_that_no_open_job_uses_are_deleted_after_a_
     jobs.move(job_id, State.CANCELLED, now=now)
     leftovers.delete(now=now + ONE_DAY_ON)
     assert keys(s3, "datasets/") == ["datasets/cats.zip", "datasets/predict-mine.zip"]
+
+
+def test_datasets_that_stay_do_not_keep_others_from_being_deleted(s3: Any, environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(leftovers, "_LIMIT", 1)
+    put(s3, "datasets/predict-a-mine.zip", job="none")
+    put(s3, "datasets/predict-b-1a2b3c4d.zip", job="none", temporary="true")
+
+    leftovers.delete(now=tokens.now() + ONE_DAY_ON)
+
+    assert keys(s3, "datasets/") == ["datasets/predict-a-mine.zip"]
