@@ -37,5 +37,5 @@ def best_weights(api: Api, job: Json) -> Json:
         fix = "name another training" if job["state"] in FINAL else f"wait for it: stoker watch {job['id']}"
         raise invalid(f"job {job['id']} is {job['state']} and has stored no best.pt; {fix}")
     model = {name: job[name] for name in ("framework", "model_name")}
-    size = {name: job["spec"][name] for name in ("image_size",) if name in job["spec"]}
+    size = {"image_size": job["spec"]["image_size"]} if "image_size" in job["spec"] else {}
     return model | size | {"checkpoint_key": key}

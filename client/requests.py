@@ -27,24 +27,35 @@ def body(chosen: Chosen, api: Api | None, base: Json | None = None) -> Json:
     """
     from_file = job_files.read(chosen.file) if chosen.file else {}
     from_options = {name: value for name, value in chosen.options.items() if value not in (None, "", [])}
-    from_job = _start(api, chosen.from_job) if chosen.from_job and api else {}
+    from_job = _start(api, chosen.from_job, base) if chosen.from_job and api else {}
     known = options_of(api, (base or {}) | from_job | from_file | from_options) if chosen.settings and api else None
     from_settings = fields.from_settings(chosen.settings, known)
-    chosen_fields: Json = from_file | from_settings | from_options
-    for name in ("framework", "model_name", "checkpoint_key"):
-        if from_job and chosen_fields.get(name, from_job[name]) != from_job[name]:
-            raise invalid(f"--from-job {chosen.from_job} starts from its {from_job[name]}, not {chosen_fields[name]}")
-    own_size = {"image_size"} & ((base or {}).get("spec") or {}).keys()
-    merged: Json = {name: value for name, value in from_job.items() if name not in own_size} | chosen_fields
+    requested: Json = from_file | from_settings | from_options
+    _refuse_other_weights(requested, from_job, chosen.from_job)
     parts = [from_file.get("hyperparameters"), from_settings.get("hyperparameters")]
     hyperparameters = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+    merged = from_job | requested
     fields.check_bounds(merged)
     return merged | ({"hyperparameters": hyperparameters} if hyperparameters else {})
 
 
-def _start(api: Api, reference: str) -> Json:
-    """Return the fields of a job that starts from another one's best.pt. Raises: CallError: it has none."""
-    return best_weights(api, references.job(api, reference, prefers=references.is_training))
+def _start(api: Api, reference: str, base: Json | None) -> Json:
+    """Return the fields of a job that starts from another one's best.pt; the ``base``'s own image size stays.
+
+    Raises:
+        CallError: the other job has none.
+    """
+    start = best_weights(api, references.job(api, reference, prefers=references.is_training))
+    if base and "image_size" in base["spec"]:
+        start.pop("image_size", None)
+    return start
+
+
+def _refuse_other_weights(requested: Json, from_job: Json, reference: str) -> None:
+    """Refuse a request that names another model than the job that it starts from. Raises: CallError."""
+    for name in ("framework", "model_name", "checkpoint_key"):
+        if from_job and requested.get(name, from_job[name]) != from_job[name]:
+            raise invalid(f"--from-job {reference} starts from its {from_job[name]}, not {requested[name]}")
 
 
 def changes(chosen: Chosen, api: Api, base: Json, unset: Sequence[str]) -> Json:
