@@ -204,8 +204,7 @@ def _dataset_cache() -> dict[str, str]:
 
 
 def _dataset_stem(job: Job) -> str:
-    key = job.dataset_key or storage.dataset_key(job.dataset_id)
-    return key.removeprefix("datasets/").removesuffix(".zip")
+    return storage.dataset_stem(job.dataset_key or storage.dataset_key(job.dataset_id))
 
 
 def credentials(job: Job, *, now: datetime) -> dict[str, str]:

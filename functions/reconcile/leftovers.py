@@ -34,6 +34,7 @@ def delete(*, now: datetime) -> None:
         upkeep.forget_deleted(job_id)
     expired = datasets.temporary(after=now - _SEARCHED_FOR, before=now - TEMPORARY_FOR)
     for dataset in islice(expired, _LIMIT):
-        if not queries.open_jobs_of_dataset(names.normalised(dataset.name), limit=1):
+        name = names.normalised(storage.dataset_stem(dataset.key))
+        if not queries.open_jobs_of_dataset(name, limit=1):
             datasets.delete(dataset.key)
-            log(logging.INFO, "the dataset of a prediction is deleted", dataset_id=dataset.name, etag=dataset.etag)
+            log(logging.INFO, "the dataset of a prediction is deleted", dataset_id=name, etag=dataset.etag)

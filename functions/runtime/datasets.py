@@ -37,11 +37,6 @@ class StoredDataset(NamedTuple):
     etag: str
     modified_at: datetime
 
-    @property
-    def name(self) -> str:
-        """The dataset's name."""
-        return self.key.removeprefix(PREFIX).removesuffix(".zip")
-
 
 def listed(*, after: str | None, limit: int) -> tuple[list[StoredDataset], str | None]:
     """Return a page of objects by key, and the key to continue from (None if no more follow).

@@ -43,6 +43,11 @@ def dataset_key(dataset_id: str) -> str:
     return f"datasets/{dataset_id}.zip"
 
 
+def dataset_stem(key: str) -> str:
+    """Return the dataset's name in its key, in the key's form of Unicode."""
+    return key.removeprefix("datasets/").removesuffix(".zip")
+
+
 def own_prefixes(job_id: str) -> tuple[str, ...]:
     """Return the key prefixes of a job's artifacts."""
     return tuple(f"{output}/job-{job_id}/" for output in OUTPUTS)
